@@ -1,0 +1,119 @@
+"""Feature definitions: what is computed from a customer row, what is computed on demand, what a model is fed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from churn_utils.settings import ChurnError
+from churn_utils.source import CATEGORIES, INTERNET_OPTIONS
+
+YES_NO_OR_SERVICE = "bought, not bought, or not possible without the service"
+
+# name: (unit or type, where it comes from, description). Order is the order of model inputs.
+MODEL_INPUTS = {
+    "gender": ("category", "stored", "Female or Male"),
+    "senior_citizen": ("0 or 1", "stored", "1 from the age of 65"),
+    "partner": ("category", "stored", "has a partner"),
+    "dependents": ("category", "stored", "lives with children, parents or others"),
+    "tenure": ("months", "stored", "months with the company"),
+    "phone_service": ("category", "stored", "has a phone line"),
+    "multiple_lines": ("category", "stored", YES_NO_OR_SERVICE),
+    "internet_service": ("category", "stored", "DSL, fibre or none"),
+    "online_security": ("category", "stored", YES_NO_OR_SERVICE),
+    "online_backup": ("category", "stored", YES_NO_OR_SERVICE),
+    "device_protection": ("category", "stored", YES_NO_OR_SERVICE),
+    "tech_support": ("category", "stored", YES_NO_OR_SERVICE),
+    "streaming_tv": ("category", "stored", YES_NO_OR_SERVICE),
+    "streaming_movies": ("category", "stored", YES_NO_OR_SERVICE),
+    "contract": ("category", "stored", "term of the contract"),
+    "paperless_billing": ("category", "stored", "gets the bill by e-mail"),
+    "payment_method": ("category", "stored", "how the bill is paid"),
+    "monthly_charges": ("USD per month", "stored", "the current monthly bill"),
+    "total_charges": ("USD", "stored", "billed so far; 0 before the first bill"),
+    "num_optional_services": ("count", "stored", "how many of the six internet options are bought"),
+    "avg_price_increase": ("USD per month", "on demand", "current bill minus the average bill so far"),
+}
+STORED = [name for name, (_, origin, _) in MODEL_INPUTS.items() if origin == "stored"]
+CATEGORICAL = {name: CATEGORIES[name] for name in MODEL_INPUTS if name in CATEGORIES}
+NUMERICAL = [name for name in MODEL_INPUTS if name not in CATEGORICAL]
+INTEGER = ["senior_citizen", "tenure", "num_optional_services"]
+
+
+class FeatureError(ChurnError):
+    """Rows that cannot be turned into model inputs."""
+
+
+def num_optional_services(customers: pd.DataFrame) -> pd.Series:
+    """Count the optional internet services that each customer bought (0 to 6)."""
+    return (customers[INTERNET_OPTIONS] == "Yes").sum(axis=1).astype("int64")
+
+
+def avg_price_increase(monthly_charges, total_charges, tenure) -> np.ndarray:
+    """Current monthly bill minus the average bill so far, in USD per month; 0 when tenure is 0.
+
+    The one definition for training, batch and API: computed on demand, never stored, because a caller may know
+    a newer bill than the store. Takes arrays or scalars, months for ``tenure``, USD for the charges.
+    """
+    months = np.asarray(tenure, dtype="float64")
+    monthly = np.asarray(monthly_charges, dtype="float64")
+    average = np.divide(total_charges, months, out=np.array(monthly), where=months > 0)
+    return monthly - average
+
+
+def build_features(customers: pd.DataFrame) -> pd.DataFrame:
+    """Compute the stored features of accepted customer rows.
+
+    Returns:
+        One row per customer row, same order: ``customer_id, snapshot_date, written_at`` and ``STORED``. Never
+        the label.
+    """
+    computed = customers.assign(
+        total_charges=customers["total_charges"].fillna(0.0),  # blank only before the first bill
+        num_optional_services=num_optional_services(customers),
+    )
+    return computed[["customer_id", "snapshot_date", "written_at", *STORED]]
+
+
+def add_on_demand(features: pd.DataFrame) -> pd.DataFrame:
+    """Add the on-demand features to stored ones; the result holds every model input."""
+    return features.assign(
+        avg_price_increase=avg_price_increase(
+            features["monthly_charges"], features["total_charges"], features["tenure"]
+        )
+    )
+
+
+def select_model_inputs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the model inputs of ``frame`` in contract order and type.
+
+    Raises:
+        FeatureError: inputs are missing, null, or hold a category that the contract does not know.
+    """
+    missing = [name for name in MODEL_INPUTS if name not in frame]
+    if missing:
+        raise FeatureError(f"{len(missing)} model input(s) are missing: {', '.join(missing)}.")
+    inputs = frame[list(MODEL_INPUTS)]
+    nulls = inputs.isna().sum()
+    if nulls.any():
+        raise FeatureError(f"model inputs hold nulls: {nulls[nulls > 0].to_dict()} (column: rows).")
+    for name, known in CATEGORICAL.items():
+        unknown = ~inputs[name].isin(known)
+        if unknown.any():
+            values = sorted(inputs.loc[unknown, name].astype(str).unique())[:5]
+            raise FeatureError(f"{unknown.sum()} row(s) hold an unknown {name}: {values}; known are {known}.")
+    fractions = [name for name in INTEGER if (inputs[name] % 1 != 0).any()]
+    if fractions:
+        raise FeatureError(f"{', '.join(fractions)} must be whole numbers.")
+    return inputs.astype({name: "int64" if name in INTEGER else "float64" for name in NUMERICAL})
+
+
+def feature_contract() -> pd.DataFrame:
+    """Describe every model input: ``feature, unit, origin, description, categories``."""
+    return pd.DataFrame(
+        [
+            {"feature": name, "unit": unit, "origin": origin, "description": text,
+             "categories": CATEGORICAL.get(name)}
+            for name, (unit, origin, text) in MODEL_INPUTS.items()
+        ]
+    )  # fmt: skip

@@ -1,0 +1,185 @@
+"""Delta tables: idempotent merge on the full key; read the latest rows, a version, or what was known on a date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+from deltalake import DeltaTable, write_deltalake
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
+
+from churn_utils import settings
+from churn_utils.settings import ChurnError
+
+KEYS = {
+    "customers": ["customer_id", "snapshot_date", "written_at"],
+    # two rejected rows may share an id, or have none: the line in the delivery tells them apart
+    "quarantine": ["customer_id", "snapshot_date", "written_at", "line"],
+    "customer_features": ["customer_id", "snapshot_date", "written_at"],
+    "churn_labels": ["customer_id", "snapshot_date"],
+    "deployments": ["effective_from"],
+    "predictions": ["customer_id", "snapshot_date", "model_version", "role"],
+}
+CHANGE_DATA_FEED = {"customer_features"}
+
+
+class LakehouseError(ChurnError):
+    """A table or version does not exist, or rows do not fit their table."""
+
+
+def path_of(table: str) -> Path:
+    """Folder of a table.
+
+    Raises:
+        LakehouseError: no such table in the design; the message lists the valid names.
+    """
+    if table not in KEYS:
+        raise LakehouseError(f"there is no table {table!r}; the tables are {', '.join(KEYS)}.")
+    return settings.lakehouse() / table
+
+
+def exists(table: str) -> bool:
+    """Tell whether anything was ever written to the table."""
+    return DeltaTable.is_deltatable(str(path_of(table)))
+
+
+def merge(table: str, frame: pd.DataFrame) -> int:
+    """Insert new rows and update changed ones by the table's full key; the same rows twice change nothing.
+
+    Args:
+        table: name in ``KEYS``.
+        frame: rows; naive datetimes are simulated dates (stored as ``date``).
+
+    Returns:
+        Number of rows inserted or updated; with 0 the table keeps its version.
+
+    Raises:
+        LakehouseError: key columns missing, null or duplicated, or columns that differ from the table's.
+    """
+    path, key = path_of(table), KEYS[table]
+    _check_rows(table, frame)
+    rows = _to_arrow(frame)
+    if not exists(table):
+        if not frame.empty:
+            feed = {"delta.enableChangeDataFeed": "true"} if table in CHANGE_DATA_FEED else None
+            write_deltalake(str(path), rows, configuration=feed)
+        return len(frame)
+    target = DeltaTable(str(path))
+    _check_columns(table, frame, target)
+    others = [name for name in frame.columns if name not in key]
+    changed = " OR ".join(f"(target.{name} IS DISTINCT FROM source.{name})" for name in others)
+    counts = (
+        target.merge(
+            rows,
+            predicate=" AND ".join(f"target.{name} = source.{name}" for name in key),
+            source_alias="source",
+            target_alias="target",
+        )
+        .when_matched_update_all(predicate=changed)
+        .when_not_matched_insert_all()
+        .execute()
+    )
+    return counts["num_target_rows_inserted"] + counts["num_target_rows_updated"]
+
+
+def _check_rows(table: str, frame: pd.DataFrame) -> None:
+    key = KEYS[table]
+    missing = [name for name in key if name not in frame]
+    if missing:
+        raise LakehouseError(f"rows for {table} lack the key column(s) {', '.join(missing)}.")
+    nulls = frame[key].isna().any(axis=1).sum()
+    if nulls:
+        raise LakehouseError(f"{nulls} row(s) for {table} have a null in the key {key}.")
+    doubles = frame.duplicated(key, keep=False)
+    if doubles.any():
+        example = frame.loc[doubles, key].iloc[0].to_dict()
+        raise LakehouseError(f"{doubles.sum()} rows for {table} share a key with another, such as {example}.")
+
+
+def _check_columns(table: str, frame: pd.DataFrame, target: DeltaTable) -> None:
+    known = {field.name for field in target.schema().fields}
+    if known != set(frame.columns):
+        raise LakehouseError(
+            f"rows for {table} have other columns than the table: missing {sorted(known - set(frame.columns))}, "
+            f"extra {sorted(set(frame.columns) - known)}."
+        )
+
+
+def _to_arrow(frame: pd.DataFrame) -> pa.Table:
+    rows = pa.Table.from_pandas(frame, preserve_index=False)
+    for position, field in enumerate(rows.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz is None:
+            rows = rows.set_column(position, field.name, rows[field.name].cast(pa.date32()))
+        elif pa.types.is_null(field.type):
+            rows = rows.set_column(position, field.name, rows[field.name].cast(pa.string()))
+    return rows.replace_schema_metadata(None)
+
+
+def read(
+    table: str,
+    *,
+    version: int | None = None,
+    as_of: pd.Timestamp | None = None,
+    snapshot_date: pd.Timestamp | None = None,
+    columns: list[str] | None = None,
+) -> pd.DataFrame:
+    """Read a table, sorted by its key; dates come back as datetime64.
+
+    Args:
+        table: name in ``KEYS``.
+        version: Delta version; the latest when not given.
+        as_of: only what had been written by this date, and of several writings of one row the latest.
+        snapshot_date: only this snapshot.
+        columns: which columns; all when not given.
+
+    Raises:
+        LakehouseError: the table or version does not exist, or ``as_of`` for a table without ``written_at``.
+    """
+    if not exists(table):
+        raise LakehouseError(f"table {table} is empty or was never written in {settings.lakehouse()}.")
+    if as_of is not None and "written_at" not in KEYS[table]:
+        raise LakehouseError(f"table {table} has no written_at; it cannot be read as of a date.")
+    try:
+        rows = DeltaTable(str(path_of(table)), version=version)
+    except Exception as error:
+        newest = version_of(table)
+        if version is not None and not 0 <= version <= newest:
+            raise LakehouseError(f"table {table} has no version {version}; it has 0 to {newest}.") from error
+        raise
+    condition = None
+    for name, bound, operator in (("written_at", as_of, "__le__"), ("snapshot_date", snapshot_date, "__eq__")):
+        if bound is not None:
+            part = getattr(ds.field(name), operator)(pa.scalar(bound.date()))
+            condition = part if condition is None else condition & part
+    wanted = None if columns is None else list(dict.fromkeys([*columns, *KEYS[table]]))
+    files = SubTreeFileSystem(str(path_of(table)), LocalFileSystem())  # the plain way aborts at exit (deltalake 1.6)
+    frame = rows.to_pyarrow_dataset(filesystem=files).to_table(wanted, condition).to_pandas(date_as_object=False)
+    frame = frame.sort_values(KEYS[table], ignore_index=True)
+    if as_of is not None:
+        frame = frame.drop_duplicates([k for k in KEYS[table] if k != "written_at"], keep="last", ignore_index=True)
+    return frame if columns is None else frame[columns]
+
+
+def version_of(table: str) -> int:
+    """Latest version of a table."""
+    return DeltaTable(str(path_of(table))).version()
+
+
+def describe_tables() -> pd.DataFrame:
+    """List every table that exists: ``table, key, version, rows, columns, files``."""
+    found = []
+    for table in filter(exists, KEYS):
+        delta = DeltaTable(str(path_of(table)))
+        found.append(
+            {
+                "table": table,
+                "key": ", ".join(KEYS[table]),
+                "version": delta.version(),
+                "rows": delta.count(),
+                "columns": len(delta.schema().fields),
+                "files": len(delta.file_uris()),
+            }
+        )
+    return pd.DataFrame(found, columns=["table", "key", "version", "rows", "columns", "files"])

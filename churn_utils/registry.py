@@ -1,0 +1,283 @@
+"""Model versions in MLflow's registry: descriptions, aliases, evidence, promotion bound to approval, deployments."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pandas as pd
+
+from churn_utils import lakehouse, settings
+from churn_utils.settings import MODEL_NAME, ChurnError
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+
+
+class RegistryError(ChurnError):
+    """A version does not exist, or lacks what an action on it needs."""
+
+
+class PromotionError(RegistryError):
+    """A version that may not become champion."""
+
+
+def _client():
+    return settings.connect_mlflow().MlflowClient()
+
+
+def register_version(run_id: str, description: str, tags: dict[str, str]) -> int:
+    """Register a training run's model, describe it and make it the challenger.
+
+    The same run again returns the version that it already has.
+
+    Raises:
+        RegistryError: the run does not exist in this home or logged no model.
+    """
+    mlflow = settings.connect_mlflow()
+    client = mlflow.MlflowClient()
+    try:
+        run = client.get_run(run_id)
+    except mlflow.MlflowException as error:
+        raise RegistryError(f"there is no training run {run_id!r} in {settings.mlflow_folder()}.") from error
+    if not run.outputs or not run.outputs.model_outputs:
+        raise RegistryError(f"run {run_id} logged no model; run the training notebook to its end.")
+    known = client.search_model_versions(f"name='{MODEL_NAME}' and run_id='{run_id}'")
+    if known:
+        version = int(known[0].version)
+    else:
+        if not client.search_registered_models(f"name='{MODEL_NAME}'"):
+            client.create_registered_model(MODEL_NAME, description="Probability that a telco customer churns.")
+        source = f"models:/{run.outputs.model_outputs[0].model_id}"
+        version = int(client.create_model_version(MODEL_NAME, source, run_id, tags=tags).version)
+    client.update_model_version(MODEL_NAME, str(version), description)
+    client.set_registered_model_alias(MODEL_NAME, CHALLENGER, str(version))
+    return version
+
+
+def latest_run() -> str:
+    """Run id of the newest finished training in this home.
+
+    Raises:
+        RegistryError: nothing was trained yet.
+    """
+    mlflow = settings.connect_mlflow()
+    runs = mlflow.search_runs(
+        filter_string="tags.trained_by != '' and status = 'FINISHED'",
+        order_by=["start_time DESC"],
+        max_results=1,
+        output_format="list",
+    )
+    if not runs:
+        raise RegistryError("nothing was trained in this home yet; run notebook 02 first.")
+    return runs[0].info.run_id
+
+
+def read_run(run_id: str) -> dict:
+    """Return ``params``, ``metrics`` and ``trained_by`` of a training run.
+
+    Raises:
+        RegistryError: no such run in this home.
+    """
+    mlflow = settings.connect_mlflow()
+    try:
+        data = mlflow.MlflowClient().get_run(run_id).data
+    except mlflow.MlflowException as error:
+        raise RegistryError(f"there is no training run {run_id!r} in {settings.mlflow_folder()}.") from error
+    return {"params": dict(data.params), "metrics": dict(data.metrics), "trained_by": data.tags.get("trained_by", "")}
+
+
+def read_version(version: int) -> dict:
+    """Everything known of a version: ``version, run_id, description, aliases, tags, params, metrics, trained_by``.
+
+    Raises:
+        RegistryError: no such version.
+    """
+    mlflow = settings.connect_mlflow()
+    client = mlflow.MlflowClient()
+    try:
+        found = client.get_model_version(MODEL_NAME, str(version))
+    except mlflow.MlflowException as error:
+        raise RegistryError(f"there is no version {version} of {MODEL_NAME} in {settings.mlflow_folder()}.") from error
+    return {
+        "version": int(found.version),
+        "run_id": found.run_id,
+        "description": found.description or "",
+        "aliases": list(found.aliases),
+        "tags": dict(found.tags),
+        **read_run(found.run_id),
+    }
+
+
+def list_versions() -> pd.DataFrame:
+    """One row per version, newest first: ``version, aliases, gate, trained_by, as_of, family, log_loss``."""
+    found = _client().search_model_versions(f"name='{MODEL_NAME}'")
+    rows = []
+    for number in sorted((int(v.version) for v in found), reverse=True):
+        info = read_version(number)
+        rows.append(
+            {
+                "version": number,
+                "aliases": ", ".join(info["aliases"]),
+                "gate": info["tags"].get("gate", ""),
+                "trained_by": info["trained_by"],
+                "as_of": info["params"].get("as_of", ""),
+                "family": info["params"].get("family", ""),
+                "log_loss": info["metrics"].get("log_loss"),
+            }
+        )
+    columns = ["version", "aliases", "gate", "trained_by", "as_of", "family", "log_loss"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def version_with_alias(alias: str) -> int | None:
+    """Version that carries an alias, or None."""
+    mlflow = settings.connect_mlflow()
+    try:
+        return int(mlflow.MlflowClient().get_model_version_by_alias(MODEL_NAME, alias).version)
+    except mlflow.MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def require_challenger() -> int:
+    """Version with the alias ``challenger``.
+
+    Raises:
+        RegistryError: there is none.
+    """
+    version = version_with_alias(CHALLENGER)
+    if version is None:
+        raise RegistryError("there is no challenger: register one first (notebook 03); a promotion or refusal ends it.")
+    return version
+
+
+def load_model(version: int):
+    """Load a version's scikit-learn model (skops: no pickle is run)."""
+    mlflow = settings.connect_mlflow()
+    return mlflow.sklearn.load_model(f"models:/{MODEL_NAME}/{version}")
+
+
+def list_artifacts(version: int) -> list[str]:
+    """Paths of the artifacts that the version's training run logged."""
+    return [item.path for item in _client().list_artifacts(read_version(version)["run_id"])]
+
+
+def set_tags(version: int, tags: dict[str, str]) -> None:
+    """Set tags on a version."""
+    client = _client()
+    for key, value in tags.items():
+        client.set_model_version_tag(MODEL_NAME, str(version), key, value)
+
+
+def _evidence_path(version: int) -> str:
+    return f"gate/evidence_v{version}.json"
+
+
+def hash_evidence(text: str) -> str:
+    """SHA-256 of an evidence document."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_evidence(version: int, evidence: dict) -> str:
+    """Keep the gate's evidence with the version's run and return its SHA-256."""
+    text = json.dumps(evidence, indent=1, sort_keys=True)
+    _client().log_text(read_version(version)["run_id"], text, _evidence_path(version))
+    return hash_evidence(text)
+
+
+def read_evidence(version: int) -> tuple[dict, str]:
+    """Return the evidence of a version's last gate run and its SHA-256 as it stands now.
+
+    Raises:
+        RegistryError: the version never went through the gate.
+    """
+    mlflow = settings.connect_mlflow()
+    try:
+        text = mlflow.artifacts.load_text(f"runs:/{read_version(version)['run_id']}/{_evidence_path(version)}")
+    except (mlflow.MlflowException, OSError) as error:
+        raise RegistryError(f"version {version} has no gate evidence; run notebook 04a first.") from error
+    return json.loads(text), hash_evidence(text)
+
+
+def read_deployments() -> pd.DataFrame:
+    """The ``deployments`` table, oldest first; empty when nothing was ever promoted."""
+    columns = ["effective_from", "version", "effective_to", "action", "approved_by", "evidence_sha256", "reason"]
+    if not lakehouse.exists("deployments"):
+        return pd.DataFrame(columns=columns).astype({"effective_from": "datetime64[ms]", "effective_to": "datetime64[ms]"})
+    return lakehouse.read("deployments", columns=columns)
+
+
+def champion_at(date: pd.Timestamp) -> int | None:
+    """Version in effect at a date, or None when there was none."""
+    table = read_deployments()
+    ended = table["effective_to"].fillna(pd.Timestamp.max.floor("D"))
+    found = table[(table["effective_from"] <= date) & (date < ended)]
+    return None if found.empty else int(found["version"].iloc[-1])
+
+
+def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
+    """Make an approved version the champion from ``as_of`` on; clear the challenger alias.
+
+    Returns:
+        The deployments table after it.
+
+    Raises:
+        PromotionError: the gate was not passed, there is no approval, it was given by the trainer, for other
+            evidence than stands there now, for another scope, or it has expired.
+    """
+    info = read_version(version)
+    approval = _check_approval(info, as_of)
+    table = read_deployments()
+    open_rows = table["effective_to"].isna() & (table["effective_from"] < as_of)
+    closed = table[open_rows].assign(effective_to=as_of)
+    new = pd.DataFrame(
+        {
+            "effective_from": [as_of],
+            "version": [version],
+            "effective_to": pd.Series([pd.NaT], dtype="datetime64[ms]"),
+            "action": ["promoted"],
+            "approved_by": [approval["approver"]],
+            "evidence_sha256": [approval["evidence_sha256"]],
+            "reason": [approval["reason"]],
+        }
+    )
+    lakehouse.merge("deployments", pd.concat([closed, new], ignore_index=True) if len(closed) else new)
+    client = _client()
+    client.set_registered_model_alias(MODEL_NAME, CHAMPION, str(version))
+    clear_challenger(version)
+    return read_deployments()
+
+
+def clear_challenger(version: int) -> None:
+    """Take the challenger alias from a version, after promotion and after refusal alike."""
+    if version_with_alias(CHALLENGER) == version:
+        _client().delete_registered_model_alias(MODEL_NAME, CHALLENGER)
+
+
+def _check_approval(info: dict, as_of: pd.Timestamp) -> dict:
+    version, tags = info["version"], info["tags"]
+    if tags.get("gate") != "pass":
+        raise PromotionError(f"version {version} has not passed the gate (gate: {tags.get('gate', 'never run')}).")
+    if "approval" not in tags:
+        raise PromotionError(f"version {version} has no approval; run notebook 04b.")
+    approval = json.loads(tags["approval"])
+    evidence, digest = read_evidence(version)
+    if evidence["verdict"] != "pass" or digest != approval["evidence_sha256"]:
+        raise PromotionError(
+            f"the evidence of version {version} is not what {approval['approver']} approved: SHA-256 {digest}, "
+            f"approved {approval['evidence_sha256']}. Run the gate again and have it approved anew."
+        )
+    if approval["approver"] == info["trained_by"]:
+        raise PromotionError(f"version {version} was approved by its trainer, {info['trained_by']}.")
+    if approval["scope"] != CHAMPION:
+        raise PromotionError(f"version {version} is approved for {approval['scope']!r}, not for {CHAMPION!r}.")
+    if as_of > pd.Timestamp(approval["expires"]):
+        raise PromotionError(f"the approval of version {version} expired on {approval['expires']}.")
+    return approval
+
+
+def read_signature(version: int) -> list[str]:
+    """Names of the inputs in the version's signature, in order."""
+    mlflow = settings.connect_mlflow()
+    return mlflow.models.get_model_info(f"models:/{MODEL_NAME}/{version}").signature.inputs.input_names()

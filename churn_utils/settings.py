@@ -1,0 +1,126 @@
+"""Paths, names, seed and economics; every path can be moved with an environment variable ``CHURN_*``.
+
+Nothing is read, written or created on import.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+PROJECT = Path(__file__).resolve().parents[1]
+MODEL_NAME = "telco_churn"
+EXPERIMENT = "telco_churn"
+SEED = 42
+FIRST_SNAPSHOT = pd.Timestamp("2025-01-01")
+
+
+class ChurnError(Exception):
+    """Base of every error that this package raises on purpose: what is wrong, where, how many, what to do."""
+
+
+@dataclass(frozen=True)
+class Economics:
+    """What a retention offer costs and what a churner who stays is worth, in USD per customer."""
+
+    offer_cost_usd: float = 500.0
+    churner_value_usd: float = 2000.0
+
+    def __post_init__(self) -> None:
+        """Refuse costs under which no decision could pay, or every one would."""
+        if not 0 < self.offer_cost_usd < self.churner_value_usd:
+            raise ChurnError(
+                f"offer_cost_usd is {self.offer_cost_usd} and churner_value_usd {self.churner_value_usd}: "
+                "the offer must cost more than 0 and less than the churner is worth."
+            )
+
+    @property
+    def threshold(self) -> float:
+        """Probability of churn from which an offer pays: cost / value. Computed, never tuned."""
+        return self.offer_cost_usd / self.churner_value_usd
+
+    def expected_value_usd(self, probability):
+        """Expected value in USD of making the offer to a customer with this probability of churn."""
+        return self.churner_value_usd * probability - self.offer_cost_usd
+
+
+def home() -> Path:
+    """Folder of everything a run keeps: raw file, lakehouse, MLflow, pipeline state (``CHURN_HOME``)."""
+    return Path(os.environ.get("CHURN_HOME") or PROJECT / "data").resolve()
+
+
+def reports() -> Path:
+    """Folder of what people open: executed notebooks, HTML, retention list (``CHURN_REPORTS``)."""
+    return Path(os.environ.get("CHURN_REPORTS") or PROJECT / "reports").resolve()
+
+
+def run_reports() -> Path:
+    """Folder of the run that is going on (``CHURN_RUN_REPORTS``, set by the pipeline); ``by_hand`` outside one."""
+    return Path(os.environ.get("CHURN_RUN_REPORTS") or reports() / "by_hand").resolve()
+
+
+def notebooks() -> Path:
+    """Folder of the numbered notebooks (``CHURN_NOTEBOOKS``)."""
+    return Path(os.environ.get("CHURN_NOTEBOOKS") or PROJECT / "notebooks").resolve()
+
+
+def raw() -> Path:
+    """Folder of files as they were delivered."""
+    return home() / "raw"
+
+
+def lakehouse() -> Path:
+    """Folder of the Delta tables."""
+    return home() / "lakehouse"
+
+
+def mlflow_folder() -> Path:
+    """Folder of MLflow's database and artifacts."""
+    return home() / "mlflow"
+
+
+def user() -> str:
+    """Name that trainings are recorded under (``CHURN_USER``, else the login name)."""
+    return os.environ.get("CHURN_USER") or getpass.getuser()
+
+
+def connect_mlflow():
+    """Return ``mlflow``, pointed at this home's database (made when missing); telemetry is off before its import."""
+    os.environ.update(
+        MLFLOW_DISABLE_TELEMETRY="true",
+        DO_NOT_TRACK="true",
+        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
+        MLFLOW_LOGGING_LEVEL="WARNING",
+    )
+    import mlflow  # 3 to 5 s, so only for those who need it
+
+    mlflow_folder().mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(f"sqlite:///{mlflow_folder() / 'mlflow.db'}")
+    if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+        mlflow.create_experiment(EXPERIMENT, artifact_location=(mlflow_folder() / "artifacts").as_uri())
+    mlflow.set_experiment(EXPERIMENT)
+    return mlflow
+
+
+def month_start(month: int) -> pd.Timestamp:
+    """Date of monthly snapshot number ``month``; month 0 is IBM's extract."""
+    return FIRST_SNAPSHOT + pd.DateOffset(months=month)
+
+
+def as_of_date(text: str) -> pd.Timestamp:
+    """Parse a notebook's ``AS_OF`` (``YYYY-MM-DD``, the first of a month).
+
+    Raises:
+        ChurnError: not such a date; the message shows the form.
+    """
+    try:
+        date = pd.Timestamp(text)
+    except ValueError as error:
+        raise ChurnError(f"AS_OF is {text!r}; write a date such as '2025-02-01'.") from error
+    if pd.isna(date) or date.day != 1 or date != date.normalize():
+        raise ChurnError(f"AS_OF is {text!r}; months start on the first day, such as '2025-02-01'.")
+    return date

@@ -1,0 +1,118 @@
+#!/usr/bin/env python
+"""Run the churn notebooks as one pipeline; `run_all.py --help` says how."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from churn_utils import pipeline, settings
+
+EPILOG = """
+exit codes:  0 done (a refused challenger is a result)   1 a stage failed, its executed notebook is kept and named
+             2 wrong usage                               3 waiting for approval (--manual-approval)
+
+examples:
+  run_all.py                              everything that is not finished yet; a killed run goes on where it stopped
+  run_all.py --from 02 -p N_TRIALS=80     search longer and do all that follows
+  run_all.py --manual-approval            stop when a challenger has passed its gate
+  run_all.py --approve-as 'Ada Lovelace'  go on from there, under that name
+  run_all.py --fresh --profile fast       start anew, small and quick
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the command line."""
+    parser = argparse.ArgumentParser(
+        description="Run the churn notebooks as one pipeline: features, search, registry, gate, approval, batch, reports.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--seed", type=int, default=settings.SEED, metavar="N", help="seed of search, folds and bootstrap (default %(default)s)")
+    add("--profile", choices=list(pipeline.PROFILES), default="full", help="fast: few trials and draws, for a try (default full)")
+    add("--only", nargs="+", action="extend", default=[], metavar="STAGE", help="run just these stages, finished or not")
+    add("--from", dest="start", metavar="STAGE", help="run this stage and all that needs it, finished or not")
+    add("-p", dest="parameters", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
+        help="set a notebook parameter wherever it occurs; --list shows them")  # fmt: skip
+    approval = parser.add_mutually_exclusive_group()
+    approval.add_argument("--approve-as", metavar="NAME", help="approve a challenger that passed under this name; not the trainer's")
+    approval.add_argument("--manual-approval", action="store_true", help="stop with exit code 3 before the approval")
+    add("--home", type=Path, metavar="DIR", help="tables, models and state (default: data, or CHURN_HOME)")
+    add("--reports", type=Path, metavar="DIR", help="executed notebooks and HTML (default: reports, or CHURN_REPORTS)")
+    add("--fresh", action="store_true", help="delete this home's tables, models and state first; data/raw stays")
+    add("--list", action="store_true", help="draw the stages with their parameters and state, run nothing")
+    return parser
+
+
+def parse_overrides(items: list[str]) -> dict[str, str]:
+    """Split ``NAME=VALUE`` items.
+
+    Raises:
+        UsageError: an item without ``=``.
+    """
+    wrong = [item for item in items if "=" not in item]
+    if wrong:
+        raise pipeline.UsageError(f"-p takes NAME=VALUE, not {wrong[0]!r}.")
+    return dict(item.split("=", 1) for item in items)
+
+
+def draw_stages(plan: pipeline.Plan) -> None:
+    """Print the stages, what each needs, its parameters, and whether it is finished."""
+    parameters = pipeline.resolve_parameters(plan)
+    finished = pipeline.read_state()["stages"]
+    for position, stage in enumerate(pipeline.STAGES):
+        mark = f"finished in {finished[stage.name]['seconds']} s" if stage.name in finished else "to do"
+        needs = f"  after {', '.join(name.split('_')[0] for name in stage.needs)}" if stage.needs else ""
+        print(f"{'│' if position else ' '}\n● {stage.name}{needs}  [{mark}]")
+        helps = pipeline.read_parameters(stage.name)
+        for name, value in parameters[stage.name].items():
+            print(f"│     {name} = {value!r}  {helps[name]['help']}")
+
+
+def run_with_progress(plan: pipeline.Plan) -> int:
+    """Run the plan under a progress bar that names the running stages (lines only where there is no terminal)."""
+    from tqdm import tqdm
+
+    with tqdm(total=1, bar_format="{desc} |{bar:24}| {n_fmt}/{total_fmt} stages, {elapsed}", disable=None, leave=False) as bar:
+
+        def watch(running: list[str], done: int, total: int) -> None:
+            bar.total, bar.n = total, done
+            bar.set_description_str(" + ".join(running) or "reports", refresh=True)
+
+        return pipeline.run(plan, say=tqdm.write, watch=watch)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line and run; returns the exit code."""
+    options = build_parser().parse_args(arguments)
+    for name, folder in (("CHURN_HOME", options.home), ("CHURN_REPORTS", options.reports)):
+        if folder:
+            os.environ[name] = str(folder.resolve())
+    try:
+        plan = pipeline.Plan(
+            seed=options.seed,
+            profile=options.profile,
+            only=tuple(pipeline.find_stage(name) for name in options.only),
+            start=pipeline.find_stage(options.start) if options.start else None,
+            overrides=parse_overrides(options.parameters),
+            approver=options.approve_as,
+            manual_approval=options.manual_approval,
+            fresh=options.fresh,
+        )
+        if options.list:
+            draw_stages(plan)
+            return pipeline.DONE
+        return run_with_progress(plan)
+    except pipeline.UsageError as error:
+        print(f"run_all.py: {error}", file=sys.stderr)
+        return pipeline.WRONG_USAGE
+    except settings.ChurnError as error:
+        print(f"run_all.py: {error}", file=sys.stderr)
+        return pipeline.FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
