@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from churn_utils import pipeline, settings
+from churn_utils import pipeline, settings, stages
 
 EPILOG = """
 exit codes:  0 done (a refused challenger is a result)   1 a stage failed, its executed notebook is kept and named
@@ -26,23 +26,54 @@ examples:
 def build_parser() -> argparse.ArgumentParser:
     """Build the command line."""
     parser = argparse.ArgumentParser(
-        description="Run the churn notebooks as one pipeline: features, search, registry, gate, approval, batch, reports.",
+        description="Run the churn notebooks as one pipeline, from features to retention list.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--seed", type=int, default=settings.SEED, metavar="N", help="seed of search, folds and bootstrap (default %(default)s)")
-    add("--profile", choices=list(pipeline.PROFILES), default="full", help="fast: few trials and draws, for a try (default full)")
-    add("--only", nargs="+", action="extend", default=[], metavar="STAGE", help="run just these stages, finished or not")
-    add("--from", dest="start", metavar="STAGE", help="run this stage and all that needs it, finished or not")
+    add(
+        "--seed",
+        type=int,
+        default=settings.SEED,
+        metavar="N",
+        help="seed of search, folds and bootstrap (default %(default)s)",
+    )
+    add(
+        "--profile",
+        choices=list(stages.PROFILES),
+        default="full",
+        help="fast: few trials and draws, for a try (default full)",
+    )
+    add(
+        "--only",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="STAGE",
+        help="run just these stages, finished or not",
+    )
+    add("--from", dest="start", metavar="STAGE", help="run this stage and all after it, finished or not")
     add("-p", dest="parameters", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
         help="set a notebook parameter wherever it occurs; --list shows them")  # fmt: skip
     approval = parser.add_mutually_exclusive_group()
-    approval.add_argument("--approve-as", metavar="NAME", help="approve a challenger that passed under this name; not the trainer's")
+    approval.add_argument(
+        "--approve-as",
+        metavar="NAME",
+        help="approve a challenger that passed under this name; not the trainer's",
+    )
     approval.add_argument("--manual-approval", action="store_true", help="stop with exit code 3 before the approval")
     add("--home", type=Path, metavar="DIR", help="tables, models and state (default: data, or CHURN_HOME)")
-    add("--reports", type=Path, metavar="DIR", help="executed notebooks and HTML (default: reports, or CHURN_REPORTS)")
-    add("--fresh", action="store_true", help="delete this home's tables, models and state first; data/raw stays")
+    add(
+        "--reports",
+        type=Path,
+        metavar="DIR",
+        help="executed notebooks and HTML (default: reports, or CHURN_REPORTS)",
+    )
+    add(
+        "--fresh",
+        action="store_true",
+        help="delete this home's tables, models and state first; data/raw stays",
+    )
     add("--list", action="store_true", help="draw the stages with their parameters and state, run nothing")
     return parser
 
@@ -55,28 +86,33 @@ def parse_overrides(items: list[str]) -> dict[str, str]:
     """
     wrong = [item for item in items if "=" not in item]
     if wrong:
-        raise pipeline.UsageError(f"-p takes NAME=VALUE, not {wrong[0]!r}.")
+        raise stages.UsageError(f"-p takes NAME=VALUE, not {wrong[0]!r}.")
     return dict(item.split("=", 1) for item in items)
 
 
-def draw_stages(plan: pipeline.Plan) -> None:
+def draw_stages(plan: stages.Plan) -> None:
     """Print the stages, what each needs, its parameters, and whether it is finished."""
-    parameters = pipeline.resolve_parameters(plan)
-    finished = pipeline.read_state()["stages"]
-    for position, stage in enumerate(pipeline.STAGES):
+    parameters = stages.resolve_parameters(plan)
+    finished = stages.read_state()["stages"]
+    for position, stage in enumerate(stages.STAGES):
         mark = f"finished in {finished[stage.name]['seconds']} s" if stage.name in finished else "to do"
         needs = f"  after {', '.join(name.split('_')[0] for name in stage.needs)}" if stage.needs else ""
         print(f"{'│' if position else ' '}\n● {stage.name}{needs}  [{mark}]")
-        helps = pipeline.read_parameters(stage.name)
+        helps = stages.read_parameters(stage.name)
         for name, value in parameters[stage.name].items():
             print(f"│     {name} = {value!r}  {helps[name]['help']}")
 
 
-def run_with_progress(plan: pipeline.Plan) -> int:
+def run_with_progress(plan: stages.Plan) -> int:
     """Run the plan under a progress bar that names the running stages (lines only where there is no terminal)."""
     from tqdm import tqdm
 
-    with tqdm(total=1, bar_format="{desc} |{bar:24}| {n_fmt}/{total_fmt} stages, {elapsed}", disable=None, leave=False) as bar:
+    with tqdm(
+        total=1,
+        bar_format="{desc} |{bar:24}| {n_fmt}/{total_fmt} stages, {elapsed}",
+        disable=None,
+        leave=False,
+    ) as bar:
 
         def watch(running: list[str], done: int, total: int) -> None:
             bar.total, bar.n = total, done
@@ -92,11 +128,11 @@ def main(arguments: list[str] | None = None) -> int:
         if folder:
             os.environ[name] = str(folder.resolve())
     try:
-        plan = pipeline.Plan(
+        plan = stages.Plan(
             seed=options.seed,
             profile=options.profile,
-            only=tuple(pipeline.find_stage(name) for name in options.only),
-            start=pipeline.find_stage(options.start) if options.start else None,
+            only=tuple(stages.find_stage(name) for name in options.only),
+            start=stages.find_stage(options.start) if options.start else None,
             overrides=parse_overrides(options.parameters),
             approver=options.approve_as,
             manual_approval=options.manual_approval,
@@ -106,7 +142,7 @@ def main(arguments: list[str] | None = None) -> int:
             draw_stages(plan)
             return pipeline.DONE
         return run_with_progress(plan)
-    except pipeline.UsageError as error:
+    except stages.UsageError as error:
         print(f"run_all.py: {error}", file=sys.stderr)
         return pipeline.WRONG_USAGE
     except settings.ChurnError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from churn_utils import features, lakehouse, registry, scoring, settings
+from churn_utils import deployments, features, lakehouse, scoring, settings
 from churn_utils.settings import ChurnError
 
 ROLES = ["champion", "shadow", "backfill"]
@@ -39,7 +39,7 @@ def score_snapshot(
     """
     if role not in ROLES:
         raise BatchError(f"there is no role {role!r}; the roles are {', '.join(ROLES)}.")
-    version = registry.champion_at(as_of)
+    version = deployments.champion_at(as_of)
     if version is None:
         raise BatchError(f"no champion is in effect on {as_of:%Y-%m-%d}; promote one first (notebooks 02 to 04b).")
     rows = read_scoring_rows(snapshot_date, as_of, customer_ids)
@@ -93,7 +93,11 @@ def build_retention_list(predictions: pd.DataFrame, as_of: pd.Timestamp, size: i
     rows = read_scoring_rows(predictions["snapshot_date"].iloc[0], as_of)
     chosen = rows.set_index("customer_id").loc[worth["customer_id"]].reset_index()
     model = scoring.load_model(int(predictions["model_version"].iloc[0]))
-    reasons = scoring.explain_rows(model, chosen, rows) if len(worth) else pd.DataFrame(columns=["reason_1", "reason_2", "reason_3"])
+    reasons = (
+        scoring.explain_rows(model, chosen, rows)
+        if len(worth)
+        else pd.DataFrame(columns=["reason_1", "reason_2", "reason_3"])
+    )
     return worth.join(reasons)[
         ["rank", "customer_id", "churn_probability", "expected_value_usd", "reason_1", "reason_2", "reason_3",
          "snapshot_date", "model_version"]
@@ -101,7 +105,7 @@ def build_retention_list(predictions: pd.DataFrame, as_of: pd.Timestamp, size: i
 
 
 def write_retention_list(table: pd.DataFrame) -> Path:
-    """Write the retention list as ``retention_list.csv`` into the run's reports folder; USD and probabilities rounded."""
+    """Write ``retention_list.csv`` into the run's reports folder, probabilities and USD rounded; return its path."""
     path = settings.run_reports() / "retention_list.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     table.round({"churn_probability": 4, "expected_value_usd": 2}).to_csv(path, index=False)

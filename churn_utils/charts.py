@@ -34,7 +34,7 @@ def _figure(title: str, x: str = "", y: str = "", height: int = 380) -> go.Figur
 
 def plot_loop(done: list[str]) -> go.Figure:
     """Draw the whole loop as a ring; stages named in ``done`` are filled, the others are still to come."""
-    figure = _figure("The loop: nine steps, and back to the first", height=460)
+    figure = _figure("The loop: nine steps, and back to the first", height=420)
     angles = np.pi / 2 - 2 * np.pi * np.arange(len(LOOP)) / len(LOOP)
     x, y = 1.5 * np.cos(angles), np.sin(angles)
     for i, (number, name, detail) in enumerate(LOOP):
@@ -53,8 +53,8 @@ def plot_loop(done: list[str]) -> go.Figure:
     figure.add_annotation(x=0, y=0, text="what is retraining worth,<br>in USD per customer?", showarrow=False,
                           font={"size": 15, "color": GREY})  # fmt: skip
     figure.update_xaxes(visible=False, range=[-2.1, 2.1])
-    figure.update_yaxes(visible=False, range=[-1.35, 1.3])
-    return figure
+    figure.update_yaxes(visible=False, range=[-1.2, 1.2])
+    return figure.update_layout(margin={"b": 10})
 
 
 def plot_churn_rate(customers: pd.DataFrame, column: str, title: str) -> go.Figure:
@@ -121,7 +121,9 @@ def plot_trials(trials: pd.DataFrame) -> go.Figure:
 def plot_importance(importance: pd.DataFrame) -> go.Figure:
     """Permutation importance of every feature, most important on top."""
     rows = importance.iloc[::-1]
-    figure = _figure("What the model needs: rise in log loss when a feature is shuffled", x="rise in log loss", height=560)
+    figure = _figure(
+        "What the model needs: rise in log loss when a feature is shuffled", x="rise in log loss", height=560
+    )
     figure.add_bar(x=rows["importance"], y=rows["feature"], orientation="h", marker_color=BLUE,
                    error_x={"array": rows["spread"], "color": INK, "thickness": 1.2})  # fmt: skip
     return figure
@@ -139,7 +141,12 @@ def plot_roc(churned: pd.Series, probability: np.ndarray, title: str) -> go.Figu
     false_positive, true_positive, _ = roc_curve(churned, probability)
     x, y = _thin(false_positive, true_positive)
     figure = _figure(title, x="false positive rate", y="true positive rate", height=420)
-    figure.add_scatter(x=x, y=y, name=f"model, area {roc_auc_score(churned, probability):.3f}", line={"color": BLUE, "width": 3})
+    figure.add_scatter(
+        x=x,
+        y=y,
+        name=f"model, area {roc_auc_score(churned, probability):.3f}",
+        line={"color": BLUE, "width": 3},
+    )
     figure.add_scatter(x=[0, 1], y=[0, 1], name="coin, area 0.5", line={"color": GREY, "dash": "dot"})
     return figure
 
@@ -181,7 +188,9 @@ def plot_value_curve(curve: pd.DataFrame, threshold: float, title: str) -> go.Fi
     """USD per customer against the threshold, with the threshold that the costs give."""
     figure = _figure(title, x="threshold on the churn probability", y="USD per customer")
     figure.add_scatter(x=curve["threshold"], y=curve["value_usd"], line={"color": BLUE, "width": 3}, name="value")
-    figure.add_vline(x=threshold, line={"color": ORANGE, "dash": "dot"}, annotation_text=f"cost / value = {threshold:.2f}")
+    figure.add_vline(
+        x=threshold, line={"color": ORANGE, "dash": "dot"}, annotation_text=f"cost / value = {threshold:.2f}"
+    )
     figure.add_hline(y=0, line={"color": GREY, "width": 1})
     return figure.update_layout(showlegend=False)
 
@@ -197,7 +206,7 @@ def plot_verdicts(findings: pd.DataFrame, title: str) -> go.Figure:
             x=0.01, y=row.check, xanchor="left", showarrow=False, align="left", font={"size": 12},
             text=f"<b>{row.verdict}</b>  {row.requirement}<br>{str(row.detail)[:130]}",
         )  # fmt: skip
-    return figure.update_xaxes(visible=False, range=[0, 1]).update_layout(bargap=0.12)
+    return figure.update_xaxes(visible=False, range=[0, 1]).update_layout(bargap=0.12, margin={"b": 10})
 
 
 def plot_intervals(findings: pd.DataFrame, bounds: dict[str, float], title: str) -> go.Figure:
@@ -233,7 +242,9 @@ def plot_scores(predictions: pd.DataFrame, title: str) -> go.Figure:
         rows = predictions[predictions["decision"] == decision]
         figure.add_histogram(x=rows["churn_probability"].round(4), name=decision.replace("_", " "), marker_color=colour,
                              xbins={"start": 0, "end": 1, "size": 0.025})  # fmt: skip
-    figure.add_vline(x=predictions["threshold"].iloc[0], line={"color": INK, "dash": "dot"}, annotation_text="threshold")
+    figure.add_vline(
+        x=predictions["threshold"].iloc[0], line={"color": INK, "dash": "dot"}, annotation_text="threshold"
+    )
     return figure.update_layout(barmode="stack", bargap=0.05)
 
 
@@ -244,7 +255,9 @@ def plot_expected_value(predictions: pd.DataFrame, title: str) -> go.Figure:
     figure = _figure(title, x="customers who get the offer, best first", y="expected value (USD)")
     figure.add_scatter(x=x, y=y, line={"color": BLUE, "width": 3}, name="expected value")
     best = int((ordered > 0).sum())
-    figure.add_vline(x=best, line={"color": ORANGE, "dash": "dot"}, annotation_text=f"offers pay up to customer {best:,}")
+    figure.add_vline(
+        x=best, line={"color": ORANGE, "dash": "dot"}, annotation_text=f"offers pay up to customer {best:,}"
+    )
     return figure.update_layout(showlegend=False)
 
 
@@ -254,10 +267,13 @@ def plot_deployments(deployments: pd.DataFrame, as_of: pd.Timestamp, title: str)
     for row in deployments.itertuples():
         end = as_of + pd.DateOffset(months=1) if pd.isna(row.effective_to) else row.effective_to
         figure.add_scatter(
-            x=[row.effective_from, end], y=[f"version {row.version}"] * 2, mode="lines+text", line={"width": 22, "color": BLUE},
-            text=["", ""], hovertemplate=f"approved by {row.approved_by}<extra>version {row.version}</extra>",
+            x=[row.effective_from, end], y=[f"version {row.version}"] * 2, mode="lines",
+            line={"width": 22, "color": BLUE},
+            hovertemplate=f"approved by {row.approved_by}<extra>version {row.version}</extra>",
         )  # fmt: skip
     figure.add_vline(x=as_of, line={"color": ORANGE, "dash": "dot"})
     if deployments.empty:
-        figure.add_annotation(text="no version has been promoted", showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5)
+        figure.add_annotation(
+            text="no version has been promoted", showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5
+        )
     return figure.update_layout(showlegend=False)

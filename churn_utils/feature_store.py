@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pandas as pd
 
-from churn_utils import features, lakehouse, source
+from churn_utils import contract, features, lakehouse
 from churn_utils.settings import ChurnError
 
 MAX_AGE_DAYS = 62  # a snapshot a month: older than two months means that a customer was missed twice
@@ -35,7 +35,7 @@ def publish_snapshot(rows: pd.DataFrame, snapshot_date: pd.Timestamp, written_at
     """
     if written_at < snapshot_date:
         raise FeatureStoreError(f"a snapshot of {snapshot_date:%Y-%m-%d} cannot arrive on {written_at:%Y-%m-%d}.")
-    accepted, rejected = source.check_rows(rows)
+    accepted, rejected = contract.check_rows(rows)
     stamp = {"snapshot_date": snapshot_date, "written_at": written_at}
     customers = accepted.drop(columns="churn", errors="ignore").assign(**stamp)
     if len(rejected):
@@ -66,7 +66,10 @@ def split_of(slot_ids: pd.Series) -> pd.Series:
 
 
 def record_labels(
-    rows: pd.DataFrame, snapshot_date: pd.Timestamp, label_date: pd.Timestamp, slot_ids: pd.Series | None = None
+    rows: pd.DataFrame,
+    snapshot_date: pd.Timestamp,
+    label_date: pd.Timestamp,
+    slot_ids: pd.Series | None = None,
 ) -> int:
     """Write the labels of a snapshot, which arrive on ``label_date``.
 
@@ -85,9 +88,11 @@ def record_labels(
     """
     if label_date <= snapshot_date:
         raise FeatureStoreError(f"labels of {snapshot_date:%Y-%m-%d} cannot arrive on {label_date:%Y-%m-%d}.")
-    wrong = ~rows["churn"].isin(source.YES_NO)
+    wrong = ~rows["churn"].isin(contract.YES_NO)
     if wrong.any():
-        raise FeatureStoreError(f"{wrong.sum()} label(s) are neither Yes nor No, such as {rows['churn'][wrong].iloc[0]!r}.")
+        raise FeatureStoreError(
+            f"{wrong.sum()} label(s) are neither Yes nor No, such as {rows['churn'][wrong].iloc[0]!r}."
+        )
     known = lakehouse.read("customers", snapshot_date=snapshot_date, columns=["customer_id"])["customer_id"]
     unknown = rows.loc[~rows["customer_id"].isin(known), "customer_id"]
     if len(unknown):
@@ -107,9 +112,7 @@ def record_labels(
     return lakehouse.merge("churn_labels", labels)
 
 
-def look_up_features(
-    spine: pd.DataFrame, stored: pd.DataFrame, max_age_days: int = MAX_AGE_DAYS
-) -> pd.DataFrame:
+def look_up_features(spine: pd.DataFrame, stored: pd.DataFrame, max_age_days: int = MAX_AGE_DAYS) -> pd.DataFrame:
     """Join each row of a spine with the features that were known at its event date.
 
     Of the rows of ``customer_features`` that describe a month up to the event date *and* were written by it, the
@@ -181,7 +184,9 @@ def build_training_set(
     if since is not None:
         labels = labels[labels["snapshot_date"] >= since]
     if labels.empty:
-        raise FeatureStoreError(f"no label had arrived by {as_of:%Y-%m-%d}; label dates start one month after a snapshot.")
+        raise FeatureStoreError(
+            f"no label had arrived by {as_of:%Y-%m-%d}; label dates start one month after a snapshot."
+        )
     spine = labels.rename(columns={"snapshot_date": "event_date"}).reset_index(drop=True)
     stored = lakehouse.read("customer_features", version=versions.get("customer_features"))
     return features.add_on_demand(look_up_features(spine, stored))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from churn_utils.contract import CATEGORIES, INTERNET_OPTIONS
 from churn_utils.settings import ChurnError
-from churn_utils.source import CATEGORIES, INTERNET_OPTIONS
 
 YES_NO_OR_SERVICE = "bought, not bought, or not possible without the service"
 

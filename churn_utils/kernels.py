@@ -11,14 +11,12 @@ import multiprocessing
 import os
 import signal
 import sys
+from pathlib import Path
 
 from jupyter_client.provisioning import LocalProvisioner
 
 NAME = "churn-forked"
-PRELOAD = [
-    "ipykernel.kernelapp", "mlflow", "mlflow.sklearn", "lightgbm", "skops.io", "plotly.io", "plotly.subplots",
-    "churn_utils.batch", "churn_utils.charts", "churn_utils.training", "churn_utils.validation",
-]  # fmt: skip
+PRELOAD = ["churn_utils.warm_up"]
 
 
 def use_forked_kernels() -> bool:
@@ -40,8 +38,7 @@ def _run_kernel(arguments: list[str], environment: dict[str, str], folder: str) 
     os.chdir(folder)
     from ipykernel.kernelapp import IPKernelApp
 
-    sys.argv = ["ipykernel_launcher", *arguments]
-    IPKernelApp.launch_instance(argv=arguments)
+    IPKernelApp.launch_instance(argv=[*arguments, "--quiet", "--log-level=ERROR"])
 
 
 class _Process:
@@ -79,6 +76,6 @@ class ForkedProvisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **kwargs) -> dict:
         """Fork a kernel for ``cmd``, which names the connection file after ``-f``."""
         arguments = cmd[cmd.index("-f") :]
-        self.process = _Process(arguments, kwargs.get("env") or dict(os.environ), kwargs.get("cwd") or os.getcwd())
+        self.process = _Process(arguments, kwargs.get("env") or dict(os.environ), kwargs.get("cwd") or str(Path.cwd()))
         self.pid = self.pgid = self.process.pid
         return self.connection_info

@@ -149,7 +149,10 @@ def read(
             raise LakehouseError(f"table {table} has no version {version}; it has 0 to {newest}.") from error
         raise
     condition = None
-    for name, bound, operator in (("written_at", as_of, "__le__"), ("snapshot_date", snapshot_date, "__eq__")):
+    for name, bound, operator in (
+        ("written_at", as_of, "__le__"),
+        ("snapshot_date", snapshot_date, "__eq__"),
+    ):
         if bound is not None:
             part = getattr(ds.field(name), operator)(pa.scalar(bound.date()))
             condition = part if condition is None else condition & part

@@ -1,167 +1,34 @@
-"""The notebooks as one parameterised pipeline: stages, parameters, papermill, resume, reports."""
+"""The notebooks as one parameterised pipeline: choose stages, run them with papermill, resume, report."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
-import yaml
-
-from churn_utils import kernels, reporting, settings
-from churn_utils.settings import ChurnError
+from churn_utils import deployments, kernels, reporting, settings
+from churn_utils.stages import (
+    APPROVAL,
+    BATCH,
+    GATE,
+    NAMES,
+    STAGES,
+    Plan,
+    StageError,
+    UsageError,
+    fingerprint_stages,
+    read_state,
+    resolve_parameters,
+    write_state,
+)
 
 DONE, FAILED, WRONG_USAGE, WAITING = 0, 1, 2, 3
 WORKERS = 2  # cores that the design counts on
-PROFILES = {"full": {}, "fast": {"N_TRIALS": 6, "DRAWS": 400, "LIST_SIZE": 50}}
-APPROVAL, BATCH = "04b_challenger_approval", "05_batch_inference"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A notebook and the stages whose results it reads."""
-
-    name: str
-    needs: tuple[str, ...] = ()
-
-
-STAGES = (
-    Stage("00_overview"),
-    Stage("01_feature_engineering"),
-    Stage("02_hyperparameter_optimisation", ("01_feature_engineering",)),
-    Stage("03_model_registry", ("02_hyperparameter_optimisation",)),
-    Stage("04a_challenger_validation", ("03_model_registry",)),
-    Stage(APPROVAL, ("04a_challenger_validation",)),
-    Stage(BATCH, (APPROVAL,)),
-)
-NAMES = [stage.name for stage in STAGES]
-
-
-class UsageError(ChurnError):
-    """Wrong usage: exit code 2."""
-
-
-class StageError(ChurnError):
-    """A notebook raised: exit code 1."""
-
-
-@dataclass
-class Plan:
-    """What one call of the pipeline is to do."""
-
-    seed: int = settings.SEED
-    profile: str = "full"
-    only: tuple[str, ...] = ()
-    start: str | None = None
-    overrides: dict[str, str] | None = None
-    approver: str | None = None
-    manual_approval: bool = False
-    fresh: bool = False
-
-    @property
-    def world(self) -> dict:
-        """What a home holds one of."""
-        return {"seed": self.seed, "profile": self.profile}
-
-    @property
-    def run(self) -> str:
-        """Name of the run and of its reports folder."""
-        return f"seed{self.seed}-{self.profile}"
-
-
-def find_stage(text: str) -> str:
-    """Resolve a stage's name or an unambiguous beginning of it, such as ``04a``.
-
-    Raises:
-        UsageError: no or several stages begin so; the message lists the valid ones.
-    """
-    found = [name for name in NAMES if name == text] or [name for name in NAMES if name.startswith(text)]
-    if len(found) != 1:
-        raise UsageError(f"there is no stage {text!r}; the stages are {', '.join(NAMES)} (a beginning such as 04a will do).")
-    return found[0]
-
-
-def read_parameters(stage: str) -> dict[str, dict]:
-    """Parameters of a notebook: name to ``{"default": value, "help": text}``.
-
-    Raises:
-        StageError: the notebook is missing.
-    """
-    from papermill import inspect_notebook
-
-    path = settings.notebooks() / f"{stage}.ipynb"
-    if not path.exists():
-        raise StageError(f"notebook {path} is missing.")
-    found = inspect_notebook(str(path))
-    return {
-        name: {"default": yaml.safe_load(entry["default"]), "help": entry["help"]} for name, entry in found.items()
-    }
-
-
-def resolve_parameters(plan: Plan) -> dict[str, dict]:
-    """Value of every parameter of every stage under a plan.
-
-    Raises:
-        UsageError: an override names a parameter that no stage has, or its value has another type.
-    """
-    known = {name: read_parameters(name) for name in NAMES}
-    overrides = dict(plan.overrides or {})
-    valid = sorted({parameter for entries in known.values() for parameter in entries})
-    unknown = [name for name in overrides if name not in valid]
-    if unknown:
-        raise UsageError(f"unknown parameter {', '.join(unknown)}; the parameters are {', '.join(valid)}.")
-    given = {"SEED": plan.seed} | PROFILES[plan.profile] | ({"APPROVER": plan.approver} if plan.approver else {})
-    return {
-        stage: {
-            name: _parse(name, overrides[name], entry["default"]) if name in overrides else given.get(name, entry["default"])
-            for name, entry in entries.items()
-        }
-        for stage, entries in known.items()
-    }
-
-
-def _parse(name: str, text: str, default):
-    value = text if isinstance(default, str) else yaml.safe_load(text)
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not type(default):
-        raise UsageError(f"parameter {name} takes {type(default).__name__} (default {default!r}), not {text!r}.")
-    return value
-
-
-def _state_path() -> Path:
-    return settings.home() / "pipeline" / "state.json"
-
-
-def read_state() -> dict:
-    """State of the run in this home: ``world`` and the finished ``stages``; empty for a new home."""
-    path = _state_path()
-    return json.loads(path.read_text()) if path.exists() else {"world": None, "stages": {}}
-
-
-def _write_state(state: dict) -> None:
-    path = _state_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(state, indent=1))
-    partial.replace(path)  # a killed run leaves the old state or the new one, never half of one
-
-
-def _fingerprints(parameters: dict[str, dict]) -> dict[str, str]:
-    """Hash of each stage's notebook, parameters and of the stages before it: what its result depends on."""
-    found: dict[str, str] = {}
-    for stage in STAGES:
-        cells = json.loads((settings.notebooks() / f"{stage.name}.ipynb").read_text(encoding="utf-8"))["cells"]
-        parts = [cell["source"] for cell in cells], parameters[stage.name], [found[name] for name in stage.needs]
-        found[stage.name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return found
 
 
 def choose_stages(plan: Plan, state: dict, fingerprints: dict[str, str], reports: Path) -> list[str]:
@@ -178,23 +45,17 @@ def choose_stages(plan: Plan, state: dict, fingerprints: dict[str, str], reports
         chosen = [name for name in NAMES if name in plan.only]
         missing = sorted({n for s in STAGES if s.name in chosen for n in s.needs} - finished - set(chosen))
         if missing:
-            raise UsageError(f"--only {' '.join(chosen)} needs {', '.join(missing)}, which did not run yet; use --from.")
+            raise UsageError(
+                f"--only {' '.join(chosen)} needs {', '.join(missing)}, which did not run yet; use --from."
+            )
         return chosen
     if plan.start:
-        finished -= _and_after(plan.start)
+        finished -= set(NAMES[NAMES.index(plan.start) :])
     stale: set[str] = set()
     for stage in STAGES:
         if stage.name not in finished or stale & set(stage.needs):
             stale.add(stage.name)
     return [name for name in NAMES if name in stale]
-
-
-def _and_after(start: str) -> set[str]:
-    after = {start}
-    for stage in STAGES:
-        if after & set(stage.needs):
-            after.add(stage.name)
-    return after
 
 
 def clear_home(plan: Plan, reports: Path) -> None:
@@ -204,7 +65,9 @@ def clear_home(plan: Plan, reports: Path) -> None:
     shutil.rmtree(reports, ignore_errors=True)
 
 
-def run(plan: Plan, say: Callable[[str], None] = print, watch: Callable[[list[str], int, int], None] | None = None) -> int:
+def run(
+    plan: Plan, say: Callable[[str], None] = print, watch: Callable[[list[str], int, int], None] | None = None
+) -> int:
     """Run the pipeline as planned; stages that do not need each other run side by side.
 
     Args:
@@ -220,9 +83,7 @@ def run(plan: Plan, say: Callable[[str], None] = print, watch: Callable[[list[st
         StageError: a notebook raised (exit code 1); the message names the executed notebook.
     """
     if plan.approver and plan.approver.strip() == settings.user():
-        raise UsageError(
-            f"--approve-as {plan.approver}: that is who trains here, and a trainer may not approve. Name another person."
-        )
+        raise UsageError(f"--approve-as {plan.approver}: a trainer may not approve, and that is who trains here.")
     parameters = resolve_parameters(plan)
     reports = settings.reports() / plan.run
     if plan.fresh:
@@ -233,7 +94,7 @@ def run(plan: Plan, say: Callable[[str], None] = print, watch: Callable[[list[st
             f"{settings.home()} holds another world: {state['world']}, asked for {plan.world}. "
             "Use --home DIR for a second one, or --fresh to replace it."
         )
-    fingerprints = _fingerprints(parameters)
+    fingerprints = fingerprint_stages(parameters)
     names = choose_stages(plan, state, fingerprints, reports)
     if not names:
         say(f"Run {plan.run} is finished; nothing to do. Open {reports / 'index.html'} (--fresh runs it anew).")
@@ -241,16 +102,16 @@ def run(plan: Plan, say: Callable[[str], None] = print, watch: Callable[[list[st
     held = _hold_for_approval(plan, names)
     names = [name for name in names if name not in held]
     state["world"] = plan.world
-    _write_state(state)
+    write_state(state)
     _prepare_environment(reports)
     reporting.copy_assets(reports)
     execution = _Execution(plan, parameters, fingerprints, state, reports, say, watch or (lambda *_: None))
     execution.run(names)
     index = reporting.write_index(reports, _executed(reports), {"run": plan.run, **plan.world})
-    if held and reporting.read_summary(reports / "notebooks" / "04a_challenger_validation.ipynb").get("gate") == "pass":
+    if held and reporting.read_summary(reports / "notebooks" / f"{GATE}.ipynb").get("gate") == "pass":
         say(
             "Waiting for approval: the challenger passed its gate. Read "
-            f"{reports / '04a_challenger_validation.html'}, then go on with:  run_all.py --approve-as 'YOUR NAME'"
+            f"{reports / '{GATE}.html'}, then go on with:  run_all.py --approve-as 'YOUR NAME'"
         )
         return WAITING
     if held:
@@ -264,7 +125,7 @@ def run(plan: Plan, say: Callable[[str], None] = print, watch: Callable[[list[st
 def _hold_for_approval(plan: Plan, names: list[str]) -> list[str]:
     if not plan.manual_approval or APPROVAL not in names:
         return []
-    return [name for name in names if name in _and_after(APPROVAL)]
+    return [name for name in names if name in (APPROVAL, BATCH)]
 
 
 def _prepare_environment(reports: Path) -> None:
@@ -333,9 +194,8 @@ class _Execution:
 
     def _is_skipped(self, name: str) -> bool:
         """Batch scoring is left out while no challenger has ever passed; a refusal is a result, not a failure."""
-        from churn_utils import registry
 
-        if name != BATCH or registry.champion_at(settings.as_of_date(self.parameters[name]["AS_OF"])) is not None:
+        if name != BATCH or deployments.champion_at(settings.as_of_date(self.parameters[name]["AS_OF"])) is not None:
             return False
         self.say(f"{name}: left out, because no model has been promoted yet (the challenger was refused).")
         return True
@@ -361,13 +221,18 @@ class _Execution:
         self.state["stages"][name] = {
             "fingerprint": self.fingerprints[name],
             "seconds": seconds,
-            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "parameters": self.parameters[name],
         }
-        _write_state(self.state)
+        write_state(self.state)
         self.say(f"{name}  {seconds:.1f} s")
 
     def _export(self, name: str) -> None:
         entry = self.state["stages"][name]
-        facts = {"run": self.plan.run, "finished": entry["finished"], "seconds": entry["seconds"], **entry["parameters"]}
+        facts = {
+            "run": self.plan.run,
+            "finished": entry["finished"],
+            "seconds": entry["seconds"],
+            **entry["parameters"],
+        }
         reporting.export_notebook(self.reports / "notebooks" / f"{name}.ipynb", self.reports, facts)

@@ -1,4 +1,4 @@
-"""Model versions in MLflow's registry: descriptions, aliases, evidence, promotion bound to approval, deployments."""
+"""Model versions in MLflow's registry: descriptions, aliases, evidence, signatures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 
 import pandas as pd
 
-from churn_utils import lakehouse, settings
+from churn_utils import settings
 from churn_utils.settings import MODEL_NAME, ChurnError
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -15,10 +15,6 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 
 class RegistryError(ChurnError):
     """A version does not exist, or lacks what an action on it needs."""
-
-
-class PromotionError(RegistryError):
-    """A version that may not become champion."""
 
 
 def _client():
@@ -83,7 +79,11 @@ def read_run(run_id: str) -> dict:
         data = mlflow.MlflowClient().get_run(run_id).data
     except mlflow.MlflowException as error:
         raise RegistryError(f"there is no training run {run_id!r} in {settings.mlflow_folder()}.") from error
-    return {"params": dict(data.params), "metrics": dict(data.metrics), "trained_by": data.tags.get("trained_by", "")}
+    return {
+        "params": dict(data.params),
+        "metrics": dict(data.metrics),
+        "trained_by": data.tags.get("trained_by", ""),
+    }
 
 
 def read_version(version: int) -> dict:
@@ -140,16 +140,19 @@ def version_with_alias(alias: str) -> int | None:
         raise
 
 
-def require_challenger() -> int:
-    """Version with the alias ``challenger``.
+def version_to_judge() -> int:
+    """The challenger; where a promotion or refusal has ended its candidacy, the newest version, to judge it again.
 
     Raises:
-        RegistryError: there is none.
+        RegistryError: nothing was registered yet.
     """
     version = version_with_alias(CHALLENGER)
-    if version is None:
-        raise RegistryError("there is no challenger: register one first (notebook 03); a promotion or refusal ends it.")
-    return version
+    if version is not None:
+        return version
+    versions = list_versions()["version"]
+    if versions.empty:
+        raise RegistryError("no version is registered in this home yet; run notebook 03 first.")
+    return int(versions.iloc[0])
 
 
 def load_model(version: int):
@@ -200,81 +203,16 @@ def read_evidence(version: int) -> tuple[dict, str]:
     return json.loads(text), hash_evidence(text)
 
 
-def read_deployments() -> pd.DataFrame:
-    """The ``deployments`` table, oldest first; empty when nothing was ever promoted."""
-    columns = ["effective_from", "version", "effective_to", "action", "approved_by", "evidence_sha256", "reason"]
-    if not lakehouse.exists("deployments"):
-        return pd.DataFrame(columns=columns).astype({"effective_from": "datetime64[ms]", "effective_to": "datetime64[ms]"})
-    return lakehouse.read("deployments", columns=columns)
-
-
-def champion_at(date: pd.Timestamp) -> int | None:
-    """Version in effect at a date, or None when there was none."""
-    table = read_deployments()
-    ended = table["effective_to"].fillna(pd.Timestamp.max.floor("D"))
-    found = table[(table["effective_from"] <= date) & (date < ended)]
-    return None if found.empty else int(found["version"].iloc[-1])
-
-
-def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
-    """Make an approved version the champion from ``as_of`` on; clear the challenger alias.
-
-    Returns:
-        The deployments table after it.
-
-    Raises:
-        PromotionError: the gate was not passed, there is no approval, it was given by the trainer, for other
-            evidence than stands there now, for another scope, or it has expired.
-    """
-    info = read_version(version)
-    approval = _check_approval(info, as_of)
-    table = read_deployments()
-    open_rows = table["effective_to"].isna() & (table["effective_from"] < as_of)
-    closed = table[open_rows].assign(effective_to=as_of)
-    new = pd.DataFrame(
-        {
-            "effective_from": [as_of],
-            "version": [version],
-            "effective_to": pd.Series([pd.NaT], dtype="datetime64[ms]"),
-            "action": ["promoted"],
-            "approved_by": [approval["approver"]],
-            "evidence_sha256": [approval["evidence_sha256"]],
-            "reason": [approval["reason"]],
-        }
-    )
-    lakehouse.merge("deployments", pd.concat([closed, new], ignore_index=True) if len(closed) else new)
-    client = _client()
-    client.set_registered_model_alias(MODEL_NAME, CHAMPION, str(version))
+def set_champion(version: int) -> None:
+    """Move the champion alias to a version; only ``deployments.promote`` may call this."""
+    _client().set_registered_model_alias(MODEL_NAME, CHAMPION, str(version))
     clear_challenger(version)
-    return read_deployments()
 
 
 def clear_challenger(version: int) -> None:
     """Take the challenger alias from a version, after promotion and after refusal alike."""
     if version_with_alias(CHALLENGER) == version:
         _client().delete_registered_model_alias(MODEL_NAME, CHALLENGER)
-
-
-def _check_approval(info: dict, as_of: pd.Timestamp) -> dict:
-    version, tags = info["version"], info["tags"]
-    if tags.get("gate") != "pass":
-        raise PromotionError(f"version {version} has not passed the gate (gate: {tags.get('gate', 'never run')}).")
-    if "approval" not in tags:
-        raise PromotionError(f"version {version} has no approval; run notebook 04b.")
-    approval = json.loads(tags["approval"])
-    evidence, digest = read_evidence(version)
-    if evidence["verdict"] != "pass" or digest != approval["evidence_sha256"]:
-        raise PromotionError(
-            f"the evidence of version {version} is not what {approval['approver']} approved: SHA-256 {digest}, "
-            f"approved {approval['evidence_sha256']}. Run the gate again and have it approved anew."
-        )
-    if approval["approver"] == info["trained_by"]:
-        raise PromotionError(f"version {version} was approved by its trainer, {info['trained_by']}.")
-    if approval["scope"] != CHAMPION:
-        raise PromotionError(f"version {version} is approved for {approval['scope']!r}, not for {CHAMPION!r}.")
-    if as_of > pd.Timestamp(approval["expires"]):
-        raise PromotionError(f"the approval of version {version} expired on {approval['expires']}.")
-    return approval
 
 
 def read_signature(version: int) -> list[str]:

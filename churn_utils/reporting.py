@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
 SUMMARY_MIME = "application/vnd.churn.summary+json"
@@ -24,15 +23,20 @@ nav { max-width: 1020px; margin: 0 auto; padding: 12px 36px; font-size: 14px; }
 a { color: var(--blue); text-decoration: none; } a:hover { text-decoration: underline; }
 h1 { font-size: 30px; line-height: 1.25; margin: 8px 0 12px; } h2 { font-size: 21px; margin: 36px 0 8px; }
 h1 .anchor-link, h2 .anchor-link, h3 .anchor-link { display: none; }
-table { border-collapse: collapse; font-size: 14px; margin: 12px 0; display: block; overflow-x: auto; max-width: 100%; }
-th, td { padding: 5px 12px; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
+table { border-collapse: collapse; border: 0 !important; font-size: 14px; margin: 12px 0;
+        display: block; overflow-x: auto; max-width: 100%; }
+th, td { padding: 5px 12px; border: 0; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
 th { background: var(--back); } td:first-child, th:first-child { text-align: left; }
 table.text td, table.text th { text-align: left; }
-pre { font-size: 13px; line-height: 1.45; background: var(--back); padding: 10px 14px; overflow-x: auto; white-space: pre-wrap; }
+pre { font-size: 13px; line-height: 1.45; background: var(--back); padding: 10px 14px; overflow-x: auto;
+      white-space: pre-wrap; }
 code { font-size: 90%; background: var(--back); padding: 1px 4px; border-radius: 3px; } pre code { padding: 0; }
 blockquote { margin: 12px 0; padding: 2px 18px; border-left: 4px solid var(--blue); background: var(--back); }
 .error { border-left: 4px solid #c8423f; }
 .facts { margin-top: 44px; padding-top: 14px; border-top: 1px solid var(--line); color: var(--soft); font-size: 13px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 16px; margin: 18px 0; }
+.tile { background: var(--back); border-radius: 8px; padding: 12px 16px; } .tile b { display: block; font-size: 25px; }
+.tile span { color: var(--soft); font-size: 13px; }
 .cards { display: grid; grid-template-columns: 1fr 1fr; gap: 22px; margin: 22px 0; }
 .card { border: 1px solid var(--line); border-radius: 8px; padding: 14px 18px; min-width: 0; }
 .card h2 { margin: 0 0 4px; font-size: 18px; } .card p { margin: 4px 0; color: var(--soft); font-size: 14px; }
@@ -44,6 +48,7 @@ class Summary:
     """The numbers that a notebook ends with: a table for its reader, and a copy that the index page collects."""
 
     def __init__(self, **numbers) -> None:
+        """Keep ``numbers`` in order, NumPy scalars as Python's."""
         self.numbers = {key: value.item() if hasattr(value, "item") else value for key, value in numbers.items()}
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
@@ -55,7 +60,7 @@ class Summary:
         return {
             "text/html": f"<table class='text'>{rows}</table>",
             "text/plain": text,
-            SUMMARY_MIME: json.loads(json.dumps(self.numbers, default=str)),
+            SUMMARY_MIME: [[key, json.loads(json.dumps(value, default=str))] for key, value in self.numbers.items()],
         }
 
 
@@ -72,7 +77,7 @@ def read_summary(notebook: Path) -> dict:
     """Numbers that an executed notebook ended with; empty when it shows no ``Summary``."""
     numbers: dict = {}
     for output in _outputs(nbformat.read(notebook, as_version=4)):
-        numbers.update(output.get("data", {}).get(SUMMARY_MIME, {}))
+        numbers.update(output.get("data", {}).get(SUMMARY_MIME, []))
     return numbers
 
 
@@ -102,8 +107,9 @@ def export_notebook(notebook: Path, folder: Path, facts: dict) -> Path:
         Path of the page.
     """
     from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
-    content = nbformat.read(notebook, as_version=4)
+    content, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.read(notebook, as_version=4), {})
     for cell in content.cells:
         if cell.cell_type == "code":
             cell.outputs = [_page_output(out, cell.id, i) for i, out in enumerate(cell.outputs) if _is_shown(out)]
@@ -113,9 +119,15 @@ def export_notebook(notebook: Path, folder: Path, facts: dict) -> Path:
     body, _ = exporter.from_notebook_node(content)
     body = re.sub(r'href="(\d\d[a-z]?_\w+)\.ipynb"', r'href="\1.html"', body)
     name = notebook.stem
-    rows = "".join(f"{html.escape(str(key))}: <code>{html.escape(str(value))}</code> · " for key, value in facts.items())
+    rows = "".join(
+        f"{html.escape(str(key))}: <code>{html.escape(str(value))}</code> · " for key, value in facts.items()
+    )
     source = f'notebook: <a href="notebooks/{name}.ipynb">{name}.ipynb</a>'
-    page = _page(name, f'<main>{body}<div class="facts">{rows}{source}</div></main>', '<a href="index.html">← all pages of this run</a>')
+    page = _page(
+        name,
+        f'<main>{body}<div class="facts">{rows}{source}</div></main>',
+        '<a href="index.html">← all pages of this run</a>',
+    )
     return _write(folder / f"{name}.html", page)
 
 
@@ -131,12 +143,12 @@ def _page_output(output: dict, cell: str, position: int) -> dict:
     return nbformat.v4.new_output("display_data", {"text/html": _figure_html(figure, f"figure-{cell}-{position}")})
 
 
-def _figure_html(figure: dict, identity: str, height: int | None = None) -> str:
-    layout = dict(figure["layout"]) | ({"height": height} if height else {})
+def _figure_html(figure: dict, identity: str, **layout) -> str:
+    layout = dict(figure["layout"]) | layout
     data, laid_out = (json.dumps(part).replace("</", "<\\/") for part in (figure["data"], layout))
     return (
         f'<div id="{identity}"></div><script>Plotly.newPlot("{identity}", {data}, {laid_out}, '
-        '{"responsive": true, "displaylogo": false});</script>'
+        '{"responsive": true, "displayModeBar": false});</script>'
     )
 
 
@@ -163,31 +175,66 @@ def copy_assets(folder: Path) -> None:
         _write(target, get_plotlyjs())
 
 
-def write_index(folder: Path, notebooks: list[Path], facts: dict) -> Path:
-    """Write ``folder/index.html``: a card per notebook with its first figure, then every number with its page."""
-    cards, numbers = [], []
-    for notebook in notebooks:
-        title, question = read_heading(notebook)
-        outputs = _outputs(nbformat.read(notebook, as_version=4))
-        figure = next((o["data"][PLOTLY_MIME] for o in outputs if PLOTLY_MIME in o.get("data", {})), None)
-        picture = _figure_html(figure, f"card-{notebook.stem}", 300) if figure else ""
-        link = f"{notebook.stem}.html"
-        cards.append(
-            f'<section class="card"><h2><a href="{link}">{html.escape(title)}</a></h2>'
-            f"<p>{html.escape(question)}</p>{picture}</section>"
-        )
-        numbers += [
-            {"number": key.replace("_", " "), "value": format_number(value), "from": f'<a href="{link}">{notebook.stem}</a>'}
-            for key, value in read_summary(notebook).items()
-        ]
-    table = pd.DataFrame(numbers, columns=["number", "value", "from"]).to_html(
-        index=False, escape=False, border=0, classes="text"
+def _cover(notebook: nbformat.NotebookNode) -> dict | None:
+    """The figure that stands for a notebook: that of its cell tagged ``cover``."""
+    for cell in notebook.cells:
+        if "cover" in cell.metadata.get("tags", []):
+            for output in cell.outputs:
+                if PLOTLY_MIME in output.get("data", {}):
+                    return output["data"][PLOTLY_MIME]
+    return None
+
+
+def _card(notebook: Path) -> str:
+    title, question = read_heading(notebook)
+    figure = _cover(nbformat.read(notebook, as_version=4))
+    small = {
+        "height": 250,
+        "title": {"text": ""},
+        "margin": {"l": 50, "r": 12, "t": 28, "b": 40},
+        "font": {"size": 11},
+    }
+    picture = _figure_html(figure, f"card-{notebook.stem}", **small) if figure else ""
+    return (
+        f'<section class="card"><h2><a href="{notebook.stem}.html">{html.escape(title)}</a></h2>'
+        f"<p>{html.escape(question)}</p>{picture}</section>"
     )
-    rows = " · ".join(f"{html.escape(str(key))}: <code>{html.escape(str(value))}</code>" for key, value in facts.items())
-    extra = '<p><a href="retention_list.csv">retention_list.csv</a>: the ranked customers</p>' if (folder / "retention_list.csv").exists() else ""
+
+
+# What a stakeholder asks first: the number's name in some notebook's summary, and its caption.
+TILES = {
+    "champion": "version that answers",
+    "test_roc_auc": "ROC AUC on untouched customers",
+    "test_value_usd": "USD per customer on untouched customers",
+    "expected_value_usd": "USD expected from these offers",
+}
+
+
+def write_index(folder: Path, notebooks: list[Path], facts: dict) -> Path:
+    """Write ``folder/index.html``: the main numbers, a card per notebook, then every number with its page."""
+    found = [(key, value, path.stem) for path in notebooks for key, value in read_summary(path).items()]
+    values = {key: value for key, value, _ in found}
+    tiles = "".join(
+        f'<div class="tile"><b>{html.escape(format_number(values[key]))}</b><span>{caption}'
+        + (f", {values[key + '_interval']}" if f"{key}_interval" in values else "")
+        + "</span></div>"
+        for key, caption in TILES.items()
+        if key in values
+    )
+    cards = "".join(_card(path) for path in notebooks)
+    rows = "".join(
+        f"<tr><td>{html.escape(key.replace('_', ' '))}</td><td>{html.escape(format_number(value))}</td>"
+        f'<td><a href="{stem}.html">{stem}</a></td></tr>'
+        for key, value, stem in found
+    )
+    retention = '<p><a href="retention_list.csv">retention_list.csv</a>: the ranked customers, with reasons</p>'
+    origin = " · ".join(
+        f"{html.escape(str(key))}: <code>{html.escape(str(value))}</code>" for key, value in facts.items()
+    )
     body = (
-        "<main><h1>Telco churn, from features to retention list</h1>"
-        f'<div class="cards">{"".join(cards)}</div><h2>Every number, and the page it comes from</h2>{table}{extra}'
-        f'<div class="facts">{rows}</div></main>'
+        f'<main><h1>Telco churn: who gets an offer, and why</h1><div class="tiles">{tiles}</div>'
+        f'<div class="cards">{cards}</div><h2>Every number, and the page it comes from</h2>'
+        f'<table class="text"><tr><th>number</th><th>value</th><th>from</th></tr>{rows}</table>'
+        f'{retention if (folder / "retention_list.csv").exists() else ""}<div class="facts">{origin}</div></main>'
     )
     return _write(folder / "index.html", _page("Telco churn", body))

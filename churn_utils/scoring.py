@@ -77,7 +77,9 @@ def explain_rows(model, rows: pd.DataFrame, background: pd.DataFrame, top: int =
     return pd.DataFrame(
         [
             [
-                f"{table.columns[j]} = {_show(inputs.iat[i, j])} ({table.iat[i, j]:+.2f})" if table.iat[i, j] >= 0.005 else ""
+                f"{table.columns[j]} = {_show(inputs.iat[i, j])} ({table.iat[i, j]:+.2f})"
+                if table.iat[i, j] >= 0.005
+                else ""
                 for j in order[i]
             ]
             for i in range(len(table))

@@ -1,9 +1,7 @@
-"""Search hyperparameters inside ``train``, refit the winner, calibrate it on ``validate``, log it all to MLflow."""
+"""Search hyperparameters inside ``train``, refit the winner and calibrate it on ``validate``."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import time
 import warnings
 
 import numpy as np
@@ -21,12 +19,12 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, SplineTransformer, StandardScaler
 
-from churn_utils import feature_store, features, lakehouse, settings
-from churn_utils.settings import ChurnError, Economics
+from churn_utils import features, settings
+from churn_utils.settings import ChurnError
 
 FOLDS = 5
 SMOOTH = ["tenure", "monthly_charges", "total_charges"]
@@ -39,14 +37,6 @@ DEFAULTS = {
     },
     "random_forest": {"min_samples_leaf": 10, "max_features": 0.3},
 }  # fmt: skip
-INPUT_TABLES = ["customer_features", "churn_labels"]
-PACKAGES = ["scikit-learn", "lightgbm", "skops", "numpy", "pandas"]
-# Types that skops may load besides its own list; loading a model runs no pickle.
-TRUSTED_TYPES = [
-    "collections.OrderedDict", "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier",
-    "sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration",
-    "scipy._lib.array_api_compat.numpy._aliases.asarray", "scipy.interpolate._bsplines.BSpline",
-]  # fmt: skip
 
 
 class TrainingError(ChurnError):
@@ -80,50 +70,69 @@ def suggest_params(trial: optuna.Trial) -> dict:
 
 
 def build_model(params: dict, seed: int) -> Pipeline:
-    """Build the unfitted pipeline of ``params`` (as ``suggest_params`` returns them) over the model inputs."""
-    params = dict(params)
-    family = params.pop("family", None)
-    if family not in DEFAULTS:
-        raise TrainingError(f"there is no model family {family!r}; the families are {', '.join(DEFAULTS)}.")
-    if family == "logistic_regression":
-        splines = make_pipeline(StandardScaler(), SplineTransformer(params["n_knots"], knots="quantile"))
-        return make_pipeline(
-            ColumnTransformer(
-                [
-                    ("categories", _one_hot(), list(features.CATEGORICAL)),
-                    ("smooth", splines, SMOOTH),
-                    ("linear", StandardScaler(), [n for n in features.NUMERICAL if n not in SMOOTH]),
-                ]
-            ),
-            LogisticRegression(C=params["C"], max_iter=2000),
-        )
-    if family == "random_forest":
-        forest = RandomForestClassifier(n_estimators=100, n_jobs=2, random_state=seed, **params)
-        return make_pipeline(_ordinal(), forest)
-    from lightgbm import LGBMClassifier
-
-    booster = LGBMClassifier(
-        subsample=0.8, subsample_freq=1, max_bin=63, n_jobs=2, random_state=seed, verbose=-1,
-        deterministic=True, force_row_wise=True, **params,
-    )  # fmt: skip
-    return make_pipeline(_ordinal(), booster)
+    """Build the unfitted pipeline over the model inputs: category codes, then the family's estimator."""
+    return make_pipeline(build_encoder(), build_estimator(params, seed))
 
 
-def _one_hot() -> OneHotEncoder:
-    return OneHotEncoder(categories=list(features.CATEGORICAL.values()), drop="if_binary", sparse_output=False)
-
-
-def _ordinal() -> ColumnTransformer:
+def build_encoder() -> ColumnTransformer:
+    """Turn categories into the contract's codes; it learns nothing, so folds may share its output."""
     encoder = OrdinalEncoder(categories=list(features.CATEGORICAL.values()))
     return ColumnTransformer(
-        [("categories", encoder, list(features.CATEGORICAL))], remainder="passthrough", verbose_feature_names_out=False
+        [("categories", encoder, list(features.CATEGORICAL))],
+        remainder="passthrough",
+        verbose_feature_names_out=False,
     ).set_output(transform="pandas")  # names reach LightGBM, so its importances can be read
 
 
+def build_estimator(params: dict, seed: int) -> BaseEstimator:
+    """Build the unfitted estimator of ``params`` (as ``suggest_params`` returns them) over encoded inputs.
+
+    Raises:
+        TrainingError: unknown model family; the message lists the valid ones.
+    """
+    settings_of_family = dict(params)
+    family = settings_of_family.pop("family", None)
+    if family not in DEFAULTS:
+        raise TrainingError(f"there is no model family {family!r}; the families are {', '.join(DEFAULTS)}.")
+    if family == "logistic_regression":
+        return _build_logistic_regression(**settings_of_family)
+    if family == "random_forest":
+        return RandomForestClassifier(n_estimators=100, n_jobs=2, random_state=seed, **settings_of_family)
+    from lightgbm import LGBMClassifier
+
+    return LGBMClassifier(
+        subsample=0.8, subsample_freq=1, max_bin=63, n_jobs=2, random_state=seed, verbose=-1,
+        deterministic=True, force_row_wise=True, **settings_of_family,
+    )  # fmt: skip
+
+
+def _build_logistic_regression(C: float, n_knots: int) -> Pipeline:  # noqa: N803 - scikit-learn's name
+    codes = [list(range(len(values))) for values in features.CATEGORICAL.values()]
+    columns = ColumnTransformer(
+        [
+            (
+                "one_hot",
+                OneHotEncoder(categories=codes, drop="if_binary", sparse_output=False),
+                list(features.CATEGORICAL),
+            ),
+            (
+                "splines",
+                make_pipeline(StandardScaler(), SplineTransformer(n_knots, knots="quantile")),
+                SMOOTH,
+            ),
+            ("linear", StandardScaler(), [name for name in features.NUMERICAL if name not in SMOOTH]),
+        ]
+    )
+    return make_pipeline(columns, LogisticRegression(C=C, solver="newton-cholesky", max_iter=100))
+
+
 def make_folds(rows: pd.DataFrame, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Split rows into five stratified folds that keep all months of a customer together."""
-    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    return list(splitter.split(rows, rows["churned"], rows["customer_id"]))
+    """Split rows into five folds, stratified by customers that ever churned; a customer's months stay together."""
+    codes, _ = pd.factorize(rows["customer_id"])
+    ever_churned = rows.groupby(codes)["churned"].max().to_numpy()
+    splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    held_out = [np.isin(codes, customers) for _, customers in splitter.split(ever_churned, ever_churned)]
+    return [(np.flatnonzero(~mask), np.flatnonzero(mask)) for mask in held_out]
 
 
 def run_study(train: pd.DataFrame, n_trials: int, seed: int, name: str, report=print) -> optuna.Study:
@@ -159,14 +168,14 @@ def run_study(train: pd.DataFrame, n_trials: int, seed: int, name: str, report=p
     for family, params in DEFAULTS.items():
         study.enqueue_trial({"family": family, **params}, skip_if_exists=True)
     finished = [trial for trial in study.trials if trial.state.is_finished()]
-    inputs, churned = features.select_model_inputs(train), train["churned"].to_numpy()
-    folds = make_folds(train, seed)
+    encoded = build_encoder().fit_transform(features.select_model_inputs(train))
+    folds, churned = make_folds(train, seed), train["churned"].to_numpy()
 
     def objective(trial: optuna.Trial) -> float:
         params, losses = suggest_params(trial), []
         for step, (fit, held_out) in enumerate(folds):
-            model = build_model(params, seed).fit(inputs.iloc[fit], churned[fit])
-            losses.append(log_loss(churned[held_out], model.predict_proba(inputs.iloc[held_out])[:, 1]))
+            model = build_estimator(params, seed).fit(encoded.iloc[fit], churned[fit])
+            losses.append(log_loss(churned[held_out], model.predict_proba(encoded.iloc[held_out])[:, 1]))
             trial.report(losses[-1], step)
             if step + 1 < FOLDS and trial.should_prune():
                 raise optuna.TrialPruned
@@ -207,7 +216,11 @@ def out_of_fold(model: CalibratedClassifierCV, rows: pd.DataFrame, seed: int) ->
         refit = clone(model.estimator.estimator).fit(inputs.iloc[fit], churned[fit])
         unseen = inputs.iloc[held_out]
         # the calibration was learned on log-odds where the model gives them, else on probabilities
-        scores = refit.decision_function(unseen) if hasattr(refit, "decision_function") else refit.predict_proba(unseen)[:, 1]
+        scores = (
+            refit.decision_function(unseen)
+            if hasattr(refit, "decision_function")
+            else refit.predict_proba(unseen)[:, 1]
+        )
         probability[held_out] = sigmoid.predict(scores)
     return probability
 
@@ -216,7 +229,7 @@ def explain_importance(model: BaseEstimator, rows: pd.DataFrame, seed: int) -> p
     """Permutation importance: rise in log loss when a feature is shuffled; ``feature, importance, spread``."""
     inputs = features.select_model_inputs(rows)
     result = permutation_importance(
-        model, inputs, rows["churned"], scoring="neg_log_loss", n_repeats=5, random_state=seed
+        model, inputs, rows["churned"], scoring="neg_log_loss", n_repeats=3, random_state=seed
     )
     table = pd.DataFrame(
         {"feature": inputs.columns, "importance": result.importances_mean, "spread": result.importances_std}
@@ -240,93 +253,3 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
         ]
     )
     return table.assign(best_so_far=table["log_loss"].cummin().ffill())
-
-
-def log_training(
-    study: optuna.Study,
-    model: CalibratedClassifierCV,
-    training_set: pd.DataFrame,
-    metrics: pd.DataFrame,
-    importance: pd.DataFrame,
-    figures: dict,
-    as_of: pd.Timestamp,
-    seed: int,
-    economics: Economics,
-) -> str:
-    """Log a training to MLflow: one parent run with the model, one nested run per trial.
-
-    Args:
-        metrics: index metric, columns ``value, lower, upper``; logged as ``metric``, ``metric_lower``, ``metric_upper``.
-        importance: as ``explain_importance`` returns it.
-        figures: plotly figures by name, logged together as one self-contained page.
-
-    Returns:
-        The parent's run id.
-    """
-    mlflow = settings.connect_mlflow()
-    params = best_params(study)
-    versions = {f"{table}_version": lakehouse.version_of(table) for table in INPUT_TABLES}
-    rows = feature_store.training_rows(training_set, "train")
-    with mlflow.start_run(run_name=f"training {as_of:%Y-%m-%d}", tags={"trained_by": settings.user()}) as run:
-        mlflow.log_params({**params, **versions, "as_of": f"{as_of:%Y-%m-%d}", "seed": seed, "study": study.study_name,
-                           "n_trials": len(study.trials), "rows_train": len(rows), "threshold": economics.threshold,
-                           "offer_cost_usd": economics.offer_cost_usd,
-                           "churner_value_usd": economics.churner_value_usd})  # fmt: skip
-        named = {"value": "", "lower": "_lower", "upper": "_upper"}
-        mlflow.log_metrics({m + named[c]: v for m, row in metrics.iterrows() for c, v in row.items()})
-        mlflow.log_table(importance, "importance.json")
-        mlflow.log_dict(features.feature_contract().to_dict("records"), "feature_contract.json")
-        mlflow.log_text(_figure_page(figures), "figures.html")
-        _log_trials(mlflow, study, run.info)
-        _log_model(mlflow, model, rows, economics, as_of)
-    return run.info.run_id
-
-
-def _figure_page(figures: dict) -> str:
-    """Put figures on one page that needs no network: the first brings plotly.js, the others share it."""
-    parts = [
-        f"<h2>{name}</h2>" + figure.to_html(full_html=False, include_plotlyjs=position == 0)
-        for position, (name, figure) in enumerate(figures.items())
-    ]
-    return "<!doctype html><meta charset='utf-8'>" + "".join(parts)
-
-
-def _log_trials(mlflow, study: optuna.Study, parent) -> None:
-    """Log each trial as a finished child run; batches, because 40 runs one value at a time take seconds."""
-    client = mlflow.MlflowClient()
-    for trial in study.trials:
-        tags = {"mlflow.parentRunId": parent.run_id, "state": trial.state.name.lower()}
-        started = trial.datetime_start
-        start = int(started.timestamp() * 1000) if started else int(time.time() * 1000)
-        child = client.create_run(parent.experiment_id, start, tags, f"trial {trial.number + 1}").info.run_id
-        metrics = [
-            mlflow.entities.Metric("fold_log_loss", loss, start, step) for step, loss in trial.intermediate_values.items()
-        ]
-        if trial.state == optuna.trial.TrialState.COMPLETE:
-            metrics.append(mlflow.entities.Metric("log_loss", trial.value, start, 0))
-        client.log_batch(child, metrics, [mlflow.entities.Param(k, str(v)) for k, v in trial.params.items()])
-        ended = trial.datetime_complete
-        client.set_terminated(child, end_time=int(ended.timestamp() * 1000) if ended else None)
-
-
-def _log_model(mlflow, model, rows: pd.DataFrame, economics: Economics, as_of: pd.Timestamp) -> None:
-    example = features.select_model_inputs(rows.head(5))
-    with warnings.catch_warnings():  # integers stay integers: the contract refuses missing values
-        warnings.filterwarnings("ignore", message="\\s*Hint: Inferred schema contains integer")
-        signature = mlflow.models.infer_signature(example, model.predict_proba(example))
-    mlflow.sklearn.log_model(
-        model,
-        name="model",
-        serialization_format="skops",
-        skops_trusted_types=TRUSTED_TYPES,
-        pyfunc_predict_fn="predict_proba",
-        signature=signature,
-        input_example=example,
-        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES],
-        metadata={
-            "threshold": economics.threshold,
-            "offer_cost_usd": economics.offer_cost_usd,
-            "churner_value_usd": economics.churner_value_usd,
-            "as_of": f"{as_of:%Y-%m-%d}",
-        },
-    )
