@@ -53,20 +53,19 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     info = registry.read_version(version)
     approval = _check_approval(info, as_of)
     table = read_deployments()
-    open_rows = table["effective_to"].isna() & (table["effective_from"] < as_of)
-    closed = table[open_rows].assign(effective_to=as_of)
-    new = pd.DataFrame(
-        {
-            "effective_from": [as_of],
-            "version": [version],
-            "effective_to": pd.Series([pd.NaT], dtype="datetime64[ms]"),
-            "action": ["promoted"],
-            "approved_by": [approval["approver"]],
-            "evidence_sha256": [approval["evidence_sha256"]],
-            "reason": [approval["reason"]],
-        }
-    )
-    lakehouse.merge("deployments", pd.concat([closed, new], ignore_index=True) if len(closed) else new)
+    closed = table[table["effective_to"].isna() & (table["effective_from"] < as_of)].assign(effective_to=as_of)
+    if len(closed):
+        lakehouse.merge("deployments", closed)
+    new = {
+        "effective_from": as_of,
+        "version": version,
+        "effective_to": pd.NaT,
+        "action": "promoted",
+        "approved_by": approval["approver"],
+        "evidence_sha256": approval["evidence_sha256"],
+        "reason": approval["reason"],
+    }
+    lakehouse.merge("deployments", pd.DataFrame([new]))
     registry.set_champion(version)
     return read_deployments()
 

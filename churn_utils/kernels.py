@@ -8,9 +8,11 @@ Where fork is not safe (macOS, Windows) the pipeline uses ordinary kernels.
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from jupyter_client.provisioning import LocalProvisioner
@@ -30,7 +32,14 @@ def use_forked_kernels() -> bool:
     return True
 
 
+def _end_with_parent() -> None:
+    """Leave no kernel behind when the pipeline is killed: its own parent is the fork server, which waits for it."""
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
 def _run_kernel(arguments: list[str], environment: dict[str, str], folder: str) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.setsid()  # a group of its own, so that an interrupt at the terminal reaches run_all alone
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()

@@ -111,7 +111,7 @@ def run(
     if held and reporting.read_summary(reports / "notebooks" / f"{GATE}.ipynb").get("gate") == "pass":
         say(
             "Waiting for approval: the challenger passed its gate. Read "
-            f"{reports / '{GATE}.html'}, then go on with:  run_all.py --approve-as 'YOUR NAME'"
+            f"{reports / GATE}.html, then go on with:  run_all.py --approve-as 'YOUR NAME'"
         )
         return WAITING
     if held:

@@ -18,6 +18,7 @@ INPUT_TABLES = ["customer_features", "churn_labels"]
 PACKAGES = ["scikit-learn", "lightgbm", "skops", "numpy", "pandas"]
 # Types that skops may load besides its own list; loading a model runs no pickle.
 TRUSTED_TYPES = [
+    "sklearn.tree._tree.Tree",  # a forged one could crash the process; ours come from our own registry
     "collections.OrderedDict", "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier",
     "sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration",
     "scipy._lib.array_api_compat.numpy._aliases.asarray", "scipy.interpolate._bsplines.BSpline",

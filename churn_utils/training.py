@@ -197,6 +197,8 @@ def best_params(study: optuna.Study) -> dict:
 def fit_calibrated(params: dict, train: pd.DataFrame, validate: pd.DataFrame, seed: int) -> CalibratedClassifierCV:
     """Fit the pipeline on ``train`` and a sigmoid calibration (Platt) of its scores on ``validate``."""
     model = build_model(params, seed).fit(features.select_model_inputs(train), train["churned"].to_numpy())
+    if isinstance(model[-1], RandomForestClassifier):
+        model[-1].set_params(n_jobs=1)  # threads add the trees' votes in any order, and the last bit would vary
     calibrated = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid")
     return calibrated.fit(features.select_model_inputs(validate), validate["churned"].to_numpy())
 

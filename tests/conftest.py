@@ -1,0 +1,52 @@
+"""Homes for tests: an empty one for each test, and one with a registered model that a module shares."""
+
+import pytest
+import worlds
+
+from churn_utils import contract, feature_store, settings, source
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty home and reports folder."""
+    monkeypatch.setenv("CHURN_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CHURN_REPORTS", str(tmp_path / "reports"))
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def shared_world(tmp_path_factory):
+    """Path and contents of a home with IBM's month and one registered version."""
+    with worlds.at_home(tmp_path_factory.mktemp("registered")) as path:
+        return path, worlds.build_registered_home()
+
+
+@pytest.fixture(scope="module")
+def registered_home(shared_world):
+    """That home, for reading and for new versions: its ``version, model, training_set, trainer``."""
+    path, contents = shared_world
+    with worlds.at_home(path):
+        yield contents
+
+
+@pytest.fixture(scope="session")
+def extract_file(tmp_path_factory):
+    """IBM's extract as a file of its own, outside any test's home."""
+    with worlds.at_home(tmp_path_factory.mktemp("extract")):
+        return source.obtain_extract()
+
+
+@pytest.fixture(scope="session")
+def extract(extract_file):
+    """Rows of IBM's extract as delivered; copy before changing them."""
+    return source.read_delivery(extract_file)
+
+
+@pytest.fixture(scope="session")
+def first_month(extract, tmp_path_factory):
+    """Training set of IBM's month, from a home of its own; copy before changing it."""
+    start, end = settings.month_start(0), settings.month_start(1)
+    with worlds.at_home(tmp_path_factory.mktemp("first_month")):
+        feature_store.publish_snapshot(extract, start, start)
+        feature_store.record_labels(contract.check_rows(extract)[0], start, end)
+        return feature_store.build_training_set(end)

@@ -1,0 +1,67 @@
+import pandas as pd
+import pytest
+import worlds
+
+from churn_utils import batch, deployments, lakehouse, registry, settings, validation
+
+
+@pytest.fixture(scope="module")
+def champion(registered_home):
+    """The registered version, in effect from ``AS_OF`` on."""
+    version = registered_home["version"]
+    if deployments.champion_at(worlds.AS_OF) != version:
+        validation.run_gate(version, worlds.AS_OF, draws=200)
+        evidence, _ = registry.read_evidence(version)
+        digest = registry.write_evidence(version, {**evidence, "verdict": "pass"})
+        registry.set_tags(version, {"gate": "pass", "gate_evidence_sha256": digest})
+        validation.approve(version, "Ada Lovelace", "tested", worlds.AS_OF)
+        deployments.promote(version, worlds.AS_OF)
+    return version
+
+
+def test_scoring_twice_changes_no_row(champion):
+    first = batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "backfill")
+    version = lakehouse.version_of("predictions")
+    again = batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "backfill")
+    pd.testing.assert_frame_equal(first, again)
+    assert lakehouse.version_of("predictions") == version
+    assert len(lakehouse.read("predictions")) == len(first) == 7043
+    assert set(first["model_version"]) == {champion}
+
+
+def test_some_customers_get_the_same_answer_as_all(champion):
+    everybody = batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "backfill").set_index("customer_id")
+    some = batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "shadow", ["7590-VHVEG", "5575-GNVDE"])
+    assert some["customer_id"].tolist() == ["5575-GNVDE", "7590-VHVEG"]
+    assert some["churn_probability"].tolist() == pytest.approx(
+        everybody.loc[some["customer_id"], "churn_probability"].tolist()
+    )
+
+
+def test_what_cannot_be_scored_is_named(champion):
+    with pytest.raises(batch.BatchError, match="2 customer.* NOBODY, NOTHERE"):
+        batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "backfill", ["7590-VHVEG", "NOTHERE", "NOBODY"])
+    with pytest.raises(batch.BatchError, match="roles are champion, shadow, backfill"):
+        batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "guess")
+    with pytest.raises(batch.BatchError, match="no features of 2025-06-01"):
+        batch.score_snapshot(settings.month_start(5), settings.month_start(5), "champion")
+    with pytest.raises(batch.BatchError, match="no champion is in effect on 2025-01-01"):
+        batch.score_snapshot(worlds.SNAPSHOT, worlds.SNAPSHOT, "backfill")
+
+
+def test_the_retention_list_is_ranked_and_holds_only_offers_that_pay(champion, tmp_path, monkeypatch):
+    predictions = batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "backfill")
+    table = batch.build_retention_list(predictions, worlds.AS_OF, 30)
+    assert table["rank"].tolist() == list(range(1, 31))
+    assert table["expected_value_usd"].is_monotonic_decreasing
+    assert table["expected_value_usd"].iloc[0] == predictions["expected_value_usd"].max()
+    assert table["reason_1"].ne("").all()
+    monkeypatch.setenv("CHURN_RUN_REPORTS", str(tmp_path))
+    stored = pd.read_csv(batch.write_retention_list(table))
+    assert stored["customer_id"].tolist() == table["customer_id"].tolist()
+
+
+def test_a_list_without_any_worthy_customer_is_empty_not_an_error(champion):
+    predictions = batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "backfill").assign(decision="no_offer")
+    table = batch.build_retention_list(predictions, worlds.AS_OF, 30)
+    assert table.empty and "reason_3" in table

@@ -1,0 +1,135 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import worlds
+
+from churn_utils import checks, registry, validation
+
+
+@pytest.fixture(scope="module")
+def candidate(registered_home):
+    return checks.Candidate(registered_home["version"], worlds.AS_OF, None, draws=300, seed=0)
+
+
+def verdicts(candidate, probability):
+    return validation.check_impostor(candidate, probability).set_index("check")["verdict"]
+
+
+def test_a_sound_model_passes_every_check(candidate):
+    assert set(validation.evaluate_checks(candidate)["verdict"]) == {"pass"}
+
+
+def test_always_no_fails_on_value_and_prediction(candidate):
+    found = verdicts(candidate, np.zeros(len(candidate.rows)))
+    assert found["prediction"] == found["value_floor"] == found["auc_floor"] == "fail"
+
+
+def test_offers_to_everybody_are_no_gain(candidate):
+    p = 0.9 + 0.05 * candidate.probability
+    assert verdicts(candidate, p)["value_floor"] == "fail"
+
+
+def test_guessing_fails_the_auc_floor(candidate):
+    p = np.random.default_rng(0).uniform(size=len(candidate.rows))
+    assert verdicts(candidate, p)["auc_floor"] == "fail"
+
+
+@pytest.mark.parametrize("distort", [lambda p: np.clip(2 * p, 0, 1), lambda p: p / 2, lambda p: 0.5 + 0.2 * (p - 0.5)])
+def test_distorted_probabilities_fail_calibration_alone_of_the_rankings(candidate, distort):
+    found = verdicts(candidate, distort(candidate.probability))
+    assert found["calibration"] == "fail"
+    assert found["auc_floor"] == "pass"
+
+
+@pytest.mark.parametrize("bad", [np.nan, 1.5, -0.1])
+def test_a_number_that_is_no_probability_fails(candidate, bad):
+    p = candidate.probability.copy()
+    p[7] = bad
+    assert verdicts(candidate, p)["prediction"] == "fail"
+
+
+def test_a_group_that_loses_money_fails_the_slices(candidate):
+    fibre = (candidate.rows["internet_service"] == "No").to_numpy()
+    found = validation.check_impostor(candidate, np.where(fibre, 0.9, candidate.probability)).set_index("check")
+    assert found.loc["slices", "verdict"] == "fail"
+    assert "internet_service = No" in found.loc["slices", "detail"]
+
+
+def test_an_empty_evaluation_split_is_not_evaluated(candidate):
+    empty = dataclasses.replace(candidate, since=pd.Timestamp("2030-01-01"))
+    found = validation.evaluate_checks(empty).set_index("check")
+    assert (
+        found.loc[["prediction", "auc_floor", "value_floor", "calibration", "slices"], "verdict"] == "not_evaluated"
+    ).all()
+    assert "no label had arrived" in found.loc["auc_floor", "detail"]
+
+
+def test_a_check_that_raises_is_not_evaluated_and_the_gate_not_passed(candidate, monkeypatch):
+    def explode(candidate):
+        """Explode."""
+        raise ZeroDivisionError("boom")
+
+    monkeypatch.setitem(checks.CHECKS, "calibration", explode)
+    found = validation.evaluate_checks(candidate)
+    assert found.set_index("check").loc["calibration", ["verdict", "detail"]].tolist() == [
+        "not_evaluated", "ZeroDivisionError: boom",
+    ]  # fmt: skip
+    assert validation.overall_verdict(found) == "not_evaluated"
+
+
+def test_a_description_that_says_nothing_fails(registered_home, candidate):
+    bare = worlds.register_model(
+        registered_home["training_set"], worlds.fit_model(registered_home["training_set"]), "A model."
+    )
+    found = checks.check_documentation(dataclasses.replace(candidate, version=bare))
+    assert found["verdict"] == "fail" and "data, purpose, threshold" in found["detail"]
+
+
+def test_a_missing_artifact_fails(candidate, monkeypatch):
+    monkeypatch.setattr(registry, "list_artifacts", lambda version: ["feature_contract.json", "importance.json"])
+    found = checks.check_artifacts(candidate)
+    assert found["verdict"] == "fail" and "figures.html" in found["detail"]
+
+
+def test_other_inputs_than_the_contract_fail_the_signature(candidate, monkeypatch):
+    real = registry.read_signature(candidate.version)
+    monkeypatch.setattr(registry, "read_signature", lambda version: [*real, "shoe_size"])
+    assert "shoe_size" in checks.check_signature(candidate)["detail"]
+    assert checks.check_signature(candidate)["verdict"] == "fail"
+
+
+class TestAgainstAChampion:
+    @pytest.fixture
+    def challenge(self, candidate):
+        """Judge a challenger's probabilities against a champion's."""
+
+        def judge(challenger, champion):
+            rival = dataclasses.replace(candidate)
+            rival.__dict__.update(champion=99, probability=challenger, champion_probability=champion)
+            return checks.check_champion(rival), checks.check_slices(rival)
+
+        return judge
+
+    def test_the_same_model_again_is_refused(self, challenge, candidate):
+        found, _ = challenge(candidate.probability, candidate.probability)
+        assert found["verdict"] == "fail" and found["value"] == 0
+
+    def test_a_clearly_better_one_passes(self, challenge, candidate):
+        noise = np.random.default_rng(1).normal(0, 0.3, len(candidate.rows))
+        found, slices = challenge(candidate.probability, np.clip(candidate.probability + noise, 0.01, 0.99))
+        assert found["verdict"] == slices["verdict"] == "pass"
+        assert found["lower"] > 0
+
+    def test_a_clearly_worse_one_fails(self, challenge, candidate):
+        noise = np.random.default_rng(1).normal(0, 0.3, len(candidate.rows))
+        found, slices = challenge(np.clip(candidate.probability + noise, 0.01, 0.99), candidate.probability)
+        assert found["verdict"] == slices["verdict"] == "fail"
+        assert found["upper"] < 0
+
+    def test_a_better_ranking_that_costs_money_fails(self, challenge, candidate):
+        truth = candidate.rows["churned"].to_numpy()
+        ranks_well_offers_to_all = 0.3 + 0.6 * np.clip(candidate.probability + 0.2 * truth, 0, 1)
+        found, _ = challenge(ranks_well_offers_to_all, candidate.probability)
+        assert "wins on roc_auc" in found["detail"] and found["verdict"] == "fail"

@@ -1,0 +1,128 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from churn_utils import contract, features
+from churn_utils.features import FeatureError
+
+KEY = ["customer_id", "snapshot_date", "written_at"]
+
+
+@pytest.fixture
+def customers(extract):
+    accepted, _ = contract.check_rows(extract)
+    month = pd.Timestamp("2025-01-01")
+    return accepted.assign(snapshot_date=month, written_at=month)
+
+
+@pytest.fixture
+def inputs(customers):
+    return features.add_on_demand(features.build_features(customers.head(50)))
+
+
+def test_price_increase_is_the_bill_minus_the_average_bill_so_far():
+    assert features.avg_price_increase(50.0, 400.0, 10) == 10.0
+    assert features.avg_price_increase(50, 600, 10) == -10.0
+    assert features.avg_price_increase([50, 20], [400, 20], [10, 1]).tolist() == [10.0, 0.0]
+
+
+def test_price_increase_is_zero_for_new_customers_without_a_warning():
+    with np.errstate(all="raise"):
+        assert features.avg_price_increase(70.0, 0.0, 0) == 0.0
+        found = features.avg_price_increase(np.array([70.0, 50.0]), np.array([0.0, 400.0]), np.array([0, 10]))
+    assert found.tolist() == [0.0, 10.0]
+
+
+def test_price_increase_of_whole_numbers_is_not_rounded():
+    found = features.avg_price_increase(np.array([20]), np.array([59]), np.array([3]))
+    assert found[0] == pytest.approx(20 - 59 / 3)
+
+
+def test_price_increase_of_ibms_customers_is_that_of_each_alone(inputs):
+    alone = [
+        features.avg_price_increase(row.monthly_charges, row.total_charges, row.tenure) for row in inputs.itertuples()
+    ]
+    by_hand = [row.monthly_charges - row.total_charges / row.tenure for row in inputs.itertuples()]
+    assert inputs["avg_price_increase"].tolist() == alone == pytest.approx(by_hand)
+
+
+def test_optional_services_count_the_six_options_that_were_bought():
+    options = contract.INTERNET_OPTIONS
+    rows = pd.DataFrame(
+        [["Yes"] * 6, ["No internet service"] * 6, ["Yes", "No", "Yes", "No", "No", "No"]], columns=options
+    )
+    rows = rows.assign(paperless_billing="Yes", multiple_lines="Yes")
+    counted = features.num_optional_services(rows)
+    assert counted.tolist() == [6, 0, 2] and counted.dtype == "int64"
+
+
+def test_features_are_one_row_per_customer_in_order_and_never_hold_the_label(customers):
+    assert "churn" in customers
+    shuffled = customers.sample(frac=1, random_state=0)
+    built = features.build_features(shuffled)
+    assert built.columns.tolist() == [*KEY, *features.STORED]
+    assert built["customer_id"].tolist() == shuffled["customer_id"].tolist()
+
+
+def test_blank_total_charges_become_zero_and_the_customers_are_left_alone(customers):
+    before = customers.copy()
+    built = features.build_features(customers)
+    blank = customers["total_charges"].isna()
+    assert blank.sum() == 11
+    assert built.loc[blank, "total_charges"].eq(0).all()
+    assert built.loc[~blank, "total_charges"].equals(customers.loc[~blank, "total_charges"])
+    pd.testing.assert_frame_equal(customers, before)
+
+
+def test_model_inputs_are_ibms_attributes_and_the_two_computed_ones():
+    attributes = {*contract.CATEGORIES, *contract.NUMERIC} - {"churn"}
+    assert set(features.MODEL_INPUTS) == attributes | {"num_optional_services", "avg_price_increase"}
+    assert [name for name in features.MODEL_INPUTS if name not in features.STORED] == ["avg_price_increase"]
+
+
+def test_the_contract_describes_exactly_the_model_inputs():
+    described = features.feature_contract().set_index("feature")
+    assert described.index.tolist() == list(features.MODEL_INPUTS)
+    assert described[["unit", "origin", "description"]].ne("").all(axis=None)
+    known = described["categories"].dropna()
+    assert known.to_dict() == {name: values for name, values in contract.CATEGORIES.items() if name != "churn"}
+
+
+def test_selected_inputs_have_the_contracts_order_and_types_and_keep_the_index(inputs):
+    mixed = inputs[inputs.columns[::-1]].astype({"tenure": "float64", "senior_citizen": "int8"}).assign(shoe_size=43)
+    selected = features.select_model_inputs(mixed)
+    assert selected.columns.tolist() == list(features.MODEL_INPUTS)
+    assert selected.index.equals(inputs.index)
+    assert selected["tenure"].tolist() == inputs["tenure"].tolist()
+    types = selected.dtypes.astype(str)
+    assert types[features.INTEGER].tolist() == ["int64"] * 3
+    assert types[["monthly_charges", "total_charges", "avg_price_increase"]].tolist() == ["float64"] * 3
+
+
+def test_missing_inputs_are_refused_by_name(inputs):
+    with pytest.raises(FeatureError, match=r"2 model input\(s\) are missing: tenure, avg_price_increase"):
+        features.select_model_inputs(inputs.drop(columns=["avg_price_increase", "tenure"]))
+
+
+@pytest.mark.parametrize("name", ["tenure", "monthly_charges", "gender"])
+def test_nulls_are_refused_with_their_count(inputs, name):
+    inputs[name] = inputs[name].astype(object)
+    inputs.iloc[[3, 7], inputs.columns.get_loc(name)] = None
+    with pytest.raises(FeatureError, match=f"nulls: {{'{name}': 2}}"):
+        features.select_model_inputs(inputs)
+
+
+@pytest.mark.parametrize("name", list(features.CATEGORICAL))
+def test_categories_that_the_contract_does_not_know_are_refused(inputs, name):
+    inputs.iloc[5, inputs.columns.get_loc(name)] = "Carrier pigeon"
+    with pytest.raises(FeatureError, match=rf"1 row\(s\) hold an unknown {name}: \['Carrier pigeon'\]"):
+        features.select_model_inputs(inputs)
+
+
+@pytest.mark.parametrize("name", features.INTEGER)
+@pytest.mark.parametrize("value", [1.5, np.inf])
+def test_fractions_of_whole_numbers_are_refused_never_cut_off(inputs, name, value):
+    inputs[name] = inputs[name].astype("float64")
+    inputs.iloc[0, inputs.columns.get_loc(name)] = value
+    with pytest.raises(FeatureError, match=f"{name} must be whole numbers"):
+        features.select_model_inputs(inputs)

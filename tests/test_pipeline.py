@@ -1,0 +1,199 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from churn_utils import pipeline, reporting, settings, stages
+from churn_utils.stages import Plan, StageError, UsageError
+
+RUN_ALL = settings.PROJECT / "run_all.py"
+
+
+def small_notebook(source: str) -> nbformat.NotebookNode:
+    cells = [
+        nbformat.v4.new_markdown_cell("# 00 – Try it\n\nDoes it run? It should."),
+        nbformat.v4.new_code_cell("SEED: int = 42  # seed", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(source),
+    ]
+    return nbformat.v4.new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
+
+
+@pytest.fixture
+def notebooks(home, tmp_path, monkeypatch):
+    """A folder of tiny notebooks, one per stage, each writing down that it ran; returns a function to change one."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.setenv("CHURN_NOTEBOOKS", str(folder))
+    monkeypatch.setattr(pipeline.deployments, "champion_at", lambda date: 1)
+
+    def write(name, source="pass"):
+        log = f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r} + '\\n')"
+        extra = "\nAS_OF = '2025-02-01'" if name == stages.BATCH else ""
+        notebook = small_notebook(f"{log}\n{source}")
+        notebook.cells[1].source += extra
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+
+    for name in stages.NAMES:
+        write(name)
+    return write
+
+
+@pytest.fixture
+def ran(tmp_path):
+    """Names of the stages that ran since the last call."""
+
+    def read():
+        path = tmp_path / "ran"
+        names = path.read_text().split() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return names
+
+    return read
+
+
+def test_a_finished_run_does_nothing_and_says_so(notebooks, ran):
+    lines = []
+    assert pipeline.run(Plan(), say=lines.append) == pipeline.DONE
+    assert sorted(ran()) == stages.NAMES
+    assert pipeline.run(Plan(), say=lines.append) == pipeline.DONE
+    assert ran() == [] and "is finished" in lines[-1]
+
+
+def test_stages_run_after_what_they_need(notebooks, ran):
+    pipeline.run(Plan(), say=lambda line: None)
+    order = ran()
+    for stage in stages.STAGES:
+        assert all(order.index(name) < order.index(stage.name) for name in stage.needs)
+
+
+def test_a_stage_that_raises_keeps_its_notebook_and_the_rest_goes_on_after_the_repair(notebooks, ran):
+    notebooks("03_model_registry", "raise KeyError('lost')")
+    with pytest.raises(StageError, match=r"03_model_registry failed: KeyError: 'lost'") as failure:
+        pipeline.run(Plan(), say=lambda line: None)
+    kept = Path(str(failure.value).split("is kept: ")[1])
+    assert any(
+        output.output_type == "error" for cell in nbformat.read(kept, 4).cells for output in cell.get("outputs", [])
+    )
+    assert sorted(ran()) == stages.NAMES[:4]
+    notebooks("03_model_registry")
+    pipeline.run(Plan(), say=lambda line: None)
+    assert ran() == stages.NAMES[3:]
+
+
+def test_a_changed_notebook_runs_again_with_all_that_needs_it(notebooks, ran):
+    pipeline.run(Plan(), say=lambda line: None)
+    ran()
+    notebooks("04a_challenger_validation", "x = 2")
+    pipeline.run(Plan(), say=lambda line: None)
+    assert ran() == stages.NAMES[4:]
+
+
+def test_only_and_from_run_again_what_is_finished(notebooks, ran):
+    with pytest.raises(UsageError, match="--only 03_model_registry needs 02_hyper"):
+        pipeline.run(Plan(only=("03_model_registry",)), say=lambda line: None)
+    pipeline.run(Plan(), say=lambda line: None)
+    ran()
+    pipeline.run(Plan(only=("03_model_registry",)), say=lambda line: None)
+    assert ran() == ["03_model_registry"]
+    pipeline.run(Plan(start="04b_challenger_approval"), say=lambda line: None)
+    assert ran() == stages.NAMES[5:]
+
+
+def test_a_home_holds_one_world_and_fresh_replaces_it(notebooks, ran):
+    pipeline.run(Plan(), say=lambda line: None)
+    (settings.raw()).mkdir(parents=True)
+    (settings.raw() / "delivered.csv").write_text("kept")
+    with pytest.raises(UsageError, match="--fresh to replace it"):
+        pipeline.run(Plan(seed=7), say=lambda line: None)
+    ran()
+    assert pipeline.run(Plan(seed=7, fresh=True), say=lambda line: None) == pipeline.DONE
+    assert sorted(ran()) == stages.NAMES
+    assert (settings.raw() / "delivered.csv").read_text() == "kept"
+
+
+def test_a_trainer_may_not_approve(notebooks, monkeypatch):
+    monkeypatch.setenv("CHURN_USER", "ada")
+    with pytest.raises(UsageError, match="a trainer may not approve"):
+        pipeline.run(Plan(approver="ada"), say=lambda line: None)
+
+
+def test_batch_is_left_out_while_nothing_was_promoted(notebooks, ran, monkeypatch):
+    monkeypatch.setattr(pipeline.deployments, "champion_at", lambda date: None)
+    lines = []
+    assert pipeline.run(Plan(), say=lines.append) == pipeline.DONE
+    assert stages.BATCH not in ran() and any("left out" in line for line in lines)
+
+
+def test_a_missing_notebook_is_named(notebooks):
+    (settings.notebooks() / "03_model_registry.ipynb").unlink()
+    with pytest.raises(StageError, match="03_model_registry.ipynb is missing"):
+        pipeline.run(Plan(), say=lambda line: None)
+
+
+def test_a_killed_run_goes_on_where_it_stopped(notebooks, ran, home):
+    notebooks("02_hyperparameter_optimisation", "import time; time.sleep(60)")
+    process = subprocess.Popen([sys.executable, str(RUN_ALL)], env=os.environ.copy(), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while "01_feature_engineering" not in stages.read_state()["stages"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    kernels = [child for child in psutil.Process(process.pid).children(recursive=True)]
+    process.kill()
+    process.wait()
+    _, left_behind = psutil.wait_procs(kernels, timeout=20)
+    assert left_behind == []
+    notebooks("02_hyperparameter_optimisation")
+    ran()
+    assert pipeline.run(Plan(), say=lambda line: None) == pipeline.DONE
+    assert "01_feature_engineering" not in ran()
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, str(RUN_ALL), *arguments], capture_output=True, text=True, env=os.environ.copy()
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-p", "N_TRAILS=3"], "unknown parameter N_TRAILS; the parameters are"),
+        (["-p", "N_TRIALS"], "-p takes NAME=VALUE, not 'N_TRIALS'"),
+        (["--only", "17"], "there is no stage '17'; the stages are 00_overview"),
+        (["--profile", "huge"], "invalid choice: 'huge'"),
+        (["--approve-as", "Ada", "--manual-approval"], "not allowed with argument"),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_what_would_be_right(home, arguments, message):
+    result = command(*arguments)
+    assert result.returncode == pipeline.WRONG_USAGE
+    assert message in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_failing_notebook_exits_with_1_and_names_what_was_kept(notebooks):
+    notebooks("00_overview", "raise ValueError('no data today')")
+    result = command("--only", "00")
+    assert result.returncode == pipeline.FAILED
+    assert "stage 00_overview failed: ValueError: no data today" in result.stderr
+    assert str(settings.reports() / "seed42-full" / "notebooks" / "00_overview.ipynb") in result.stderr
+
+
+def test_list_draws_every_stage_and_runs_none(home):
+    result = command("--list")
+    assert result.returncode == 0
+    assert all(f"● {name}" in result.stdout for name in stages.NAMES)
+    assert "N_TRIALS = 32" in result.stdout and "[to do]" in result.stdout
+    assert not settings.lakehouse().exists()
+
+
+def test_parameters_are_printed_in_the_report(notebooks):
+    pipeline.run(Plan(), say=lambda line: None)
+    page = (settings.reports() / "seed42-full" / "00_overview.html").read_text()
+    assert "SEED: <code>42</code>" in page
+    assert reporting.read_heading(settings.notebooks() / "00_overview.ipynb") == ("00 – Try it", "Does it run?")

@@ -1,0 +1,49 @@
+import pytest
+import worlds
+
+from churn_utils import features, registry
+
+
+def test_a_run_gets_one_version_however_often_it_is_registered(registered_home):
+    info = registry.read_version(registered_home["version"])
+    again = registry.register_version(info["run_id"], worlds.DESCRIPTION, {})
+    assert again == registered_home["version"]
+    assert registry.version_with_alias(registry.CHALLENGER) == again
+
+
+def test_a_version_knows_what_it_was_trained_on(registered_home):
+    info = registry.read_version(registered_home["version"])
+    assert info["params"]["customer_features_version"] == info["params"]["churn_labels_version"] == "0"
+    assert info["params"]["threshold"] == "0.25"
+    assert info["trained_by"] == registered_home["trainer"]
+    assert info["description"] == worlds.DESCRIPTION
+
+
+def test_the_signature_is_the_feature_contract(registered_home):
+    assert registry.read_signature(registered_home["version"]) == list(features.MODEL_INPUTS)
+
+
+def test_unknown_things_are_named(registered_home):
+    with pytest.raises(registry.RegistryError, match="no version 999"):
+        registry.read_version(999)
+    with pytest.raises(registry.RegistryError, match="no training run 'nothing'"):
+        registry.read_run("nothing")
+    with pytest.raises(registry.RegistryError, match="no training run 'nothing'"):
+        registry.register_version("nothing", "", {})
+    assert registry.version_with_alias("nobody") is None
+
+
+def test_an_empty_home_says_what_to_run_first(home):
+    with pytest.raises(registry.RegistryError, match="run notebook 02"):
+        registry.latest_run()
+    with pytest.raises(registry.RegistryError, match="run notebook 03"):
+        registry.version_to_judge()
+    assert registry.version_with_alias(registry.CHAMPION) is None
+
+
+def test_a_run_without_a_model_cannot_be_registered(home):
+    mlflow = registry.settings.connect_mlflow()
+    with mlflow.start_run() as run:
+        pass
+    with pytest.raises(registry.RegistryError, match="logged no model"):
+        registry.register_version(run.info.run_id, "", {})

@@ -1,0 +1,152 @@
+"""The rules of the house: imports run downwards, notebooks keep their anatomy, files that belong together agree."""
+
+import ast
+import re
+import statistics
+import tomllib
+
+import nbformat
+import pytest
+
+from churn_utils import settings, stages
+
+PACKAGE = settings.PROJECT / "churn_utils"
+ORDER = [
+    "settings", "source", "contract", "lakehouse", "features", "feature_store", "evaluation", "training", "simulator",
+    "tracking", "registry", "deployments", "scoring", "checks", "validation", "batch", "serving", "monitoring", "drift",
+    "charts", "reporting", "warm_up", "kernels", "stages", "pipeline",
+]  # fmt: skip
+NOTEBOOKS = sorted((settings.PROJECT / "notebooks").glob("*.ipynb"))
+
+
+def imported_modules(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "churn_utils":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("churn_utils."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("churn_utils."))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("[!_]*.py")), ids=lambda path: path.stem)
+def test_a_module_imports_only_modules_above_it_and_stays_small(path):
+    position = ORDER.index(path.stem)
+    assert [name for name in imported_modules(path) if ORDER.index(name) >= position] == []
+    assert len(path.read_text().splitlines()) <= 300
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("[!_]*.py")), ids=lambda path: path.stem)
+def test_functions_are_short(path):
+    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    long = {f.name: f.end_lineno - f.body[0].lineno + 1 for f in functions if _code_lines(f) > 40}
+    assert long == {}
+
+
+def _code_lines(function):
+    documented = ast.get_docstring(function) is not None
+    body = function.body[1:] if documented else function.body
+    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("[!_]*.py")), ids=lambda path: path.stem)
+def test_every_module_has_its_tests(path):
+    assert (settings.PROJECT / "tests" / f"test_{path.stem}.py").exists() or path.stem == "warm_up"
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return request.param.stem, nbformat.read(request.param, as_version=4)
+
+
+def code_of(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_a_notebook_has_its_parts_in_order(notebook):
+    name, content = notebook
+    first = content.cells[0].source
+    assert first.startswith(f"# {name.split('_')[0]} – ")
+    assert re.findall(r"^\*\*(You will learn|Databricks counterpart|Reads)", first, re.M) == [
+        "You will learn", "Databricks counterpart", "Reads",
+    ]  # fmt: skip
+    assert "parameters" in content.cells[1].metadata.tags and content.cells[1].cell_type == "code"
+    assert "import" in content.cells[2].source
+    headings = [
+        c.source.splitlines()[0] for c in content.cells if c.cell_type == "markdown" and c.source.startswith("## ")
+    ]
+    assert headings[-1] == "## Checkpoint" and 3 <= len(headings) - 1 <= 6
+    assert content.cells[-1].source.startswith("**Next:**")
+    assert (
+        sum(
+            cell.source.count("\n# ") + cell.source.startswith("# ")
+            for cell in content.cells
+            if cell.cell_type == "markdown"
+        )
+        == 1
+    )
+
+
+def test_a_notebook_keeps_its_proportions(notebook):
+    _, content = notebook
+    code = code_of(content)
+    lengths = [len(cell.source.splitlines()) for cell in code]
+    assert 15 <= len(content.cells) <= 40
+    assert 0.8 <= (len(content.cells) - len(code)) / len(code) <= 1.1
+    assert max(lengths) <= 25 and statistics.median(lengths) <= 6
+
+
+def test_a_notebook_calls_the_package_and_is_no_program(notebook):
+    _, content = notebook
+    for cell in code_of(content):
+        tree = ast.parse(cell.source)
+        kinds = [type(node) for node in ast.walk(tree)]
+        assert ast.ClassDef not in kinds
+        assert kinds.count(ast.FunctionDef) == 0
+        assert cell.source.count("charts.plot_") <= 1
+    text = "\n".join(cell.source for cell in code_of(content))
+    assert not re.search(r"pip install|sys\.path|filterwarnings|['\"]/\w+/|[A-Z]:\\\\", text)
+
+
+def test_parameters_are_plain_scalars_with_help(notebook):
+    _, content = notebook
+    lines = content.cells[1].source.splitlines()
+    assert all(re.fullmatch(r"[A-Z_]+: (int|float|str|bool) = [^#]+  # .+", line) for line in lines)
+
+
+def test_only_small_checked_outputs_are_committed(notebook):
+    _, content = notebook
+    for cell in code_of(content):
+        kept = "keep_output" in cell.metadata.get("tags", [])
+        assert kept == bool(cell.outputs) == (cell.execution_count is not None)
+        assert len(str(cell.outputs)) < 1500
+    checkpoints = [cell for cell in code_of(content) if "keep_output" in cell.metadata.get("tags", [])]
+    assert len(checkpoints) == 1 and checkpoints[0].source.count("assert ") >= 3
+
+
+def test_the_readme_maps_every_notebook():
+    text = (settings.PROJECT / "README.md").read_text()
+    assert [name for name in stages.NAMES if f"notebooks/{name}.ipynb" not in text] == []
+    assert len(text.splitlines()) <= 150
+
+
+def requirement_name(text):
+    return re.match(r"[A-Za-z0-9_-]+", text).group(0).lower()
+
+
+def test_environment_yml_has_the_packages_of_pyproject_in_the_versions_of_the_lock():
+    project = tomllib.loads((settings.PROJECT / "pyproject.toml").read_text())["project"]
+    wanted = {requirement_name(text) for text in project["dependencies"] + project["optional-dependencies"]["dev"]}
+    lines = re.findall(r"^      - ([a-z].*)$", (settings.PROJECT / "environment.yml").read_text(), re.M)
+    assert {requirement_name(line) for line in lines} == wanted
+    pinned = re.findall(r"^([a-z0-9-]+)==([^ ]+)", (settings.PROJECT / "requirements.lock").read_text(), re.M)
+    lock = dict(reversed(pinned))  # of several entries of a name the first is for Python 3.11
+    wrong = [line for line in lines if not line.endswith(f"=={lock[requirement_name(line)]}")]
+    assert wrong == []
+
+
+def test_the_lock_pins_hashes_and_names_no_index():
+    text = (settings.PROJECT / "requirements.lock").read_text()
+    pinned = re.findall(r"^[a-z0-9-]+==.*$", text, re.M)
+    assert pinned and all(line.endswith("\\") for line in pinned)
+    assert "index-url" not in text and "://" not in text

@@ -1,0 +1,39 @@
+import plotly.graph_objects as go
+import pytest
+import worlds
+
+from churn_utils import feature_store, features, registry, scoring, settings, training
+
+
+@pytest.mark.parametrize("family", training.DEFAULTS)
+def test_every_family_comes_back_from_the_registry_with_the_same_probabilities(registered_home, family):
+    training_set = registered_home["training_set"]
+    model = worlds.fit_model(training_set, {"family": family, **training.DEFAULTS[family]}, rows=800)
+    version = worlds.register_model(training_set, model)
+    rows = feature_store.training_rows(training_set, "test").head(200)
+    expected = scoring.predict_probability(model, rows)
+    assert (scoring.predict_probability(registry.load_model(version), rows) == expected).all()
+
+
+def test_a_training_keeps_trials_intervals_and_figures(registered_home):
+    training_set = registered_home["training_set"]
+    figures = {"One": go.Figure(), "Two": go.Figure()}
+    version = worlds.register_model(training_set, registered_home["model"], figures=figures)
+    info = registry.read_version(version)
+    assert info["metrics"]["roc_auc_lower"] < info["metrics"]["roc_auc"] < info["metrics"]["roc_auc_upper"]
+    mlflow = settings.connect_mlflow()
+    children = mlflow.search_runs(filter_string=f"tags.`mlflow.parentRunId` = '{info['run_id']}'")
+    assert len(children) == 3 and set(children["params.family"]) == set(training.DEFAULTS)
+    page = mlflow.artifacts.load_text(f"runs:/{info['run_id']}/figures.html")
+    assert "<h2>One</h2>" in page and page.count("plotly.js v") == 1
+    contract = mlflow.artifacts.load_dict(f"runs:/{info['run_id']}/feature_contract.json")
+    assert [entry["feature"] for entry in contract] == list(features.MODEL_INPUTS)
+
+
+def test_the_stored_model_is_no_pickle(registered_home):
+    info = settings.connect_mlflow().models.get_model_info(
+        f"models:/{settings.MODEL_NAME}/{registered_home['version']}"
+    )
+    assert info.flavors["sklearn"]["serialization_format"] == "skops"
+    assert info.metadata["threshold"] == 0.25
+    assert info.saved_input_example_info is not None

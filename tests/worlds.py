@@ -1,0 +1,57 @@
+"""Builds the homes that the tests of registry, gate and batch work in: real tables, real MLflow, a small model."""
+
+from contextlib import contextmanager
+
+import pandas as pd
+import pytest
+
+from churn_utils import contract, evaluation, feature_store, registry, settings, source, tracking, training
+
+AS_OF = settings.month_start(1)
+SNAPSHOT = settings.month_start(0)
+ECONOMICS = settings.Economics()
+PARAMS = {"family": "logistic_regression", "C": 5.0, "n_knots": 5}
+DESCRIPTION = "Purpose: offers. Data: IBM's extract. Threshold: 0.25."
+
+
+def publish_first_month() -> pd.DataFrame:
+    """Publish IBM's extract with its labels and return the training set known at ``AS_OF``."""
+    rows = source.read_delivery(source.obtain_extract())
+    feature_store.publish_snapshot(rows, SNAPSHOT, SNAPSHOT)
+    feature_store.record_labels(contract.check_rows(rows)[0], SNAPSHOT, AS_OF)
+    return feature_store.build_training_set(AS_OF)
+
+
+def fit_model(training_set: pd.DataFrame, params: dict = PARAMS, rows: int | None = None):
+    train = feature_store.training_rows(training_set, "train").head(rows)
+    validate = feature_store.training_rows(training_set, "validate")
+    return training.fit_calibrated(params, train, validate, seed=0)
+
+
+def register_model(
+    training_set: pd.DataFrame, model, description: str = DESCRIPTION, figures: dict | None = None
+) -> int:
+    """Log and register a model as if notebooks 02 and 03 had; return its version."""
+    train = feature_store.training_rows(training_set, "train").head(600)
+    study = training.run_study(train, 3, 0, "test study", report=lambda line: None)
+    probability = training.out_of_fold(model, train, 0)
+    metrics = evaluation.metrics_with_intervals(train["churned"], probability, train["customer_id"], ECONOMICS, 20)
+    importance = pd.DataFrame({"feature": ["tenure"], "importance": [0.1], "spread": [0.0]})
+    run_id = tracking.log_training(study, model, training_set, metrics, importance, figures or {}, AS_OF, 0, ECONOMICS)
+    return registry.register_version(run_id, description, {})
+
+
+@contextmanager
+def at_home(path):
+    """Set ``CHURN_HOME`` for a while; yields the path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHURN_HOME", str(path))
+        yield path
+
+
+def build_registered_home() -> dict:
+    """Publish IBM's month, train, register; returns ``version, model, training_set, trainer``."""
+    training_set = publish_first_month()
+    model = fit_model(training_set)
+    version = register_model(training_set, model)
+    return {"version": version, "model": model, "training_set": training_set, "trainer": settings.user()}
