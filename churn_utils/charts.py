@@ -97,7 +97,8 @@ def plot_bars(values: pd.Series, title: str, unit: str) -> go.Figure:
 
 def plot_splits(labels: pd.DataFrame) -> go.Figure:
     """Customers of each split, churned and not; ``labels`` has ``split`` and ``churned``."""
-    counts = labels.groupby(["split", "churned"]).size().unstack().reindex(["train", "validate", "test"])
+    counts = labels.groupby(["split", "churned"]).size().unstack(fill_value=0)
+    counts = counts.reindex(index=["train", "validate", "test"], columns=[False, True], fill_value=0)
     figure = _figure("60 / 20 / 20 by the hash of the customer's slot", y="customers", height=340)
     for churned, name, colour in ((False, "stayed", BLUE), (True, "churned", ORANGE)):
         figure.add_bar(x=counts.index, y=counts[churned], name=name, marker_color=colour, text=counts[churned])
@@ -130,8 +131,8 @@ def plot_importance(importance: pd.DataFrame) -> go.Figure:
 
 
 def _thin(*columns: np.ndarray, most: int = 300) -> list[np.ndarray]:
-    keep = np.unique(np.linspace(0, len(columns[0]) - 1, most).astype(int))
-    return [np.asarray(column)[keep] for column in columns]
+    keep = np.unique(np.linspace(0, len(columns[0]) - 1, most).astype(int)) if len(columns[0]) else []
+    return [np.asarray(column)[np.asarray(keep, dtype=int)] for column in columns]
 
 
 def plot_roc(churned: pd.Series, probability: np.ndarray, title: str) -> go.Figure:
@@ -214,7 +215,12 @@ def plot_intervals(findings: pd.DataFrame, bounds: dict[str, float], title: str)
     from plotly.subplots import make_subplots
 
     rows = findings[findings["check"].isin(bounds)]
-    grid = make_subplots(rows=max(1, len(rows)), cols=1, subplot_titles=rows["check"].tolist(), vertical_spacing=0.25)
+    grid = make_subplots(
+        rows=max(1, len(rows)),
+        cols=1,
+        subplot_titles=rows["check"].tolist(),
+        vertical_spacing=min(0.25, 0.5 / max(1, len(rows))),
+    )
     figure = go.Figure(grid).update_layout(_figure(title, height=120 + 130 * len(rows)).layout)
     for position, row in enumerate(rows.itertuples(), start=1):
         arms = {"array": [row.upper - row.value], "arrayminus": [row.value - row.lower], "thickness": 3}
@@ -238,13 +244,12 @@ def plot_lineage(links: pd.DataFrame, title: str) -> go.Figure:
 def plot_scores(predictions: pd.DataFrame, title: str) -> go.Figure:
     """Distribution of the churn probability, coloured by decision."""
     figure = _figure(title, x="churn probability", y="customers")
+    threshold = predictions["threshold"].max()  # one version, one threshold; missing where nobody was scored
     for decision, colour in (("no_offer", BLUE), ("offer", ORANGE)):
         rows = predictions[predictions["decision"] == decision]
         figure.add_histogram(x=rows["churn_probability"].round(4), name=decision.replace("_", " "), marker_color=colour,
                              xbins={"start": 0, "end": 1, "size": 0.025})  # fmt: skip
-    figure.add_vline(
-        x=predictions["threshold"].iloc[0], line={"color": INK, "dash": "dot"}, annotation_text="threshold"
-    )
+    figure.add_vline(x=threshold, line={"color": INK, "dash": "dot"}, annotation_text="threshold")
     return figure.update_layout(barmode="stack", bargap=0.05)
 
 

@@ -35,6 +35,7 @@ CATEGORIES = {
 # Bounds come from what is possible, not from what one file happens to hold.
 TENURE_MONTHS = (0, 240)
 MONTHLY_CHARGES_USD = (5.0, 500.0)
+MOST_TOTAL_CHARGES_USD = TENURE_MONTHS[1] * MONTHLY_CHARGES_USD[1]
 TOTAL_TO_EXPECTED = (0.3, 3.0)  # total charges / (tenure x monthly charges); IBM's file: 0.69 to 1.57
 
 
@@ -47,6 +48,21 @@ def _ratio_is_plausible(frame: pd.DataFrame) -> pd.Series:
 def _rule(column: str, reason: str, holds) -> pa.Check:
     """Build a rule over several columns, blamed on one; a rule cannot judge what is missing."""
     return pa.Check(holds, name=f"{column}|{reason}", ignore_na=False)
+
+
+def _rules_between_columns() -> list[pa.Check]:
+    return [
+        _rule("total_charges", "is blank although tenure is not 0",
+              lambda d: d["total_charges"].notna() | ~(d["tenure"] > 0)),
+        _rule("total_charges", f"is not {TOTAL_TO_EXPECTED} times tenure x monthly charges", _ratio_is_plausible),
+        _rule("multiple_lines", "contradicts phone_service",
+              lambda d: (d["multiple_lines"] == "No phone service") == (d["phone_service"] == "No")),
+        *[
+            _rule(name, "contradicts internet_service",
+                  lambda d, name=name: (d[name] == "No internet service") == (d["internet_service"] == "No"))
+            for name in INTERNET_OPTIONS
+        ],
+    ]  # fmt: skip
 
 
 def build_contract(labelled: bool = True) -> pa.DataFrameSchema:
@@ -69,24 +85,19 @@ def build_contract(labelled: bool = True) -> pa.DataFrameSchema:
         "monthly_charges": pa.Column(
             float, pa.Check.in_range(*MONTHLY_CHARGES_USD, error=f"is outside {MONTHLY_CHARGES_USD} USD")
         ),
-        "total_charges": pa.Column(float, pa.Check.ge(0, error="is negative"), nullable=True),
+        "total_charges": pa.Column(
+            float,
+            [
+                pa.Check.ge(0, error="is negative"),
+                pa.Check.le(MOST_TOTAL_CHARGES_USD, error=f"is above {MOST_TOTAL_CHARGES_USD} USD"),
+            ],
+            nullable=True,
+        ),
     }
     for name, values in CATEGORIES.items():
         if name != "churn" or labelled:
             columns[name] = pa.Column(str, pa.Check.isin(values, error=f"is not one of {values}"))
-    rules = [
-        _rule("total_charges", "is blank although tenure is not 0",
-              lambda d: d["total_charges"].notna() | ~(d["tenure"] > 0)),
-        _rule("total_charges", f"is not {TOTAL_TO_EXPECTED} times tenure x monthly charges", _ratio_is_plausible),
-        _rule("multiple_lines", "contradicts phone_service",
-              lambda d: (d["multiple_lines"] == "No phone service") == (d["phone_service"] == "No")),
-        *[
-            _rule(name, "contradicts internet_service",
-                  lambda d, name=name: (d[name] == "No internet service") == (d["internet_service"] == "No"))
-            for name in INTERNET_OPTIONS
-        ],
-    ]  # fmt: skip
-    return pa.DataFrameSchema(columns, checks=rules, strict=True)
+    return pa.DataFrameSchema(columns, checks=_rules_between_columns(), strict=True)
 
 
 def check_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -125,9 +136,9 @@ def _row_problems(cases: pd.DataFrame) -> list[tuple[int, str, str]]:
     whole_frame = cases[cases["index"].isna()]
     if len(whole_frame):
         raise SourceError(f"the delivery's columns break the contract: {whole_frame['check'].tolist()}")
-    cases = cases.assign(between_columns=cases["check"].str.contains("|", regex=False)).sort_values(
-        "between_columns", kind="stable"
-    )  # a row is blamed on the column that is wrong in itself, before those that no longer fit to it
+    # A row is blamed on the column that is wrong in itself, before those that no longer fit to it.
+    cases = cases.assign(between_columns=cases["check"].str.contains("|", regex=False))
+    cases = cases.sort_values(["between_columns", "column", "check"])
     own_words = {"not_nullable": "is blank", "field_uniqueness": "is not unique"}
     problems = []
     for case in cases.itertuples():

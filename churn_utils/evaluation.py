@@ -74,6 +74,9 @@ def _check(churned: np.ndarray, probability: np.ndarray) -> None:
         raise EvaluationError("there are no rows to evaluate on.")
     if len(churned) != len(probability):
         raise EvaluationError(f"{len(churned)} labels but {len(probability)} probabilities.")
+    strange = ~np.isin(churned, [0.0, 1.0])
+    if strange.any():
+        raise EvaluationError(f"{strange.sum()} of {len(churned)} labels are neither 0 nor 1.")
     if len(np.unique(churned)) < 2:
         raise EvaluationError(f"all {len(churned)} rows have the same label; metrics need both.")
     bad = ~((probability >= 0) & (probability <= 1))

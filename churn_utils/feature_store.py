@@ -134,7 +134,7 @@ def look_up_features(spine: pd.DataFrame, stored: pd.DataFrame, max_age_days: in
     newest = known.groupby("customer_id")["snapshot_date"].cummax()
     known = known[known["snapshot_date"] >= newest].drop_duplicates(["customer_id", "known_from"], keep="last")
     known = known.sort_values("known_from").rename(columns={"snapshot_date": "features_as_of"})
-    left = spine.assign(position=np.arange(len(spine))).sort_values("event_date", kind="stable")
+    left = spine.assign(__position=np.arange(len(spine))).sort_values("event_date", kind="stable")
     clash = [name for name in known.columns if name in left.columns and name != "customer_id"]
     joined = pd.merge_asof(
         left.astype({"event_date": "datetime64[ns]"}),
@@ -143,7 +143,7 @@ def look_up_features(spine: pd.DataFrame, stored: pd.DataFrame, max_age_days: in
         right_on="known_from",
         by="customer_id",
     )
-    joined = joined.sort_values("position").drop(columns=["position", "known_from"]).set_axis(spine.index)
+    joined = joined.sort_values("__position").drop(columns=["__position", "known_from"]).set_axis(spine.index)
     age = (joined["event_date"] - joined["features_as_of"]).dt.days
     stale = age > max_age_days
     joined.loc[stale, features.STORED] = None

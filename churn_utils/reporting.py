@@ -117,7 +117,7 @@ def export_notebook(notebook: Path, folder: Path, facts: dict) -> Path:
         template_name="basic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True
     )
     body, _ = exporter.from_notebook_node(content)
-    body = re.sub(r'href="(\d\d[a-z]?_\w+)\.ipynb"', r'href="\1.html"', body)
+    body = re.sub(r'href="(\d\d[a-z]?_\w+)\.ipynb(#[^"]*)?"', r'href="\1.html\2"', body)
     name = notebook.stem
     rows = "".join(
         f"{html.escape(str(key))}: <code>{html.escape(str(value))}</code> · " for key, value in facts.items()

@@ -6,6 +6,7 @@ Nothing is read, written or created on import.
 from __future__ import annotations
 
 import getpass
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class Economics:
 
     def __post_init__(self) -> None:
         """Refuse costs under which no decision could pay, or every one would."""
-        if not 0 < self.offer_cost_usd < self.churner_value_usd:
+        if not 0 < self.offer_cost_usd < self.churner_value_usd < math.inf:
             raise ChurnError(
                 f"offer_cost_usd is {self.offer_cost_usd} and churner_value_usd {self.churner_value_usd}: "
                 "the offer must cost more than 0 and less than the churner is worth."
@@ -121,6 +122,6 @@ def as_of_date(text: str) -> pd.Timestamp:
         date = pd.Timestamp(text)
     except ValueError as error:
         raise ChurnError(f"AS_OF is {text!r}; write a date such as '2025-02-01'.") from error
-    if pd.isna(date) or date.day != 1 or date != date.normalize():
+    if pd.isna(date) or date.tzinfo is not None or date.day != 1 or date != date.normalize():
         raise ChurnError(f"AS_OF is {text!r}; months start on the first day, such as '2025-02-01'.")
     return date

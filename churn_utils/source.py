@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import http.client
 import importlib.metadata
 import io
 import os
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -106,7 +106,7 @@ def _from_url() -> bytes | None:
     try:
         with urllib.request.urlopen(URL, timeout=20) as response:
             return response.read()
-    except (urllib.error.URLError, TimeoutError):
+    except (OSError, http.client.HTTPException):
         return None  # the caller says so, with all that was tried
 
 
@@ -132,17 +132,26 @@ def read_delivery(path: Path, labelled: bool = True) -> pd.DataFrame:
         raise SourceError(
             f"{path} is not UTF-8: byte {error.start} in line {line} cannot be read. Save it as UTF-8."
         ) from error
-    header = next(csv.reader(io.StringIO(text)), [])
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header = next(reader, [])
+        lines = [(reader.line_num, fields) for fields in reader if fields]
+    except csv.Error as error:
+        raise SourceError(f"{path} cannot be read as CSV: {error}.") from error
     expected = list(COLUMNS) if labelled else [name for name in COLUMNS if name != "Churn"]
     _check_header(path, header, expected)
-    try:
-        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, index_col=False)
-    except pd.errors.ParserError as error:
-        raise SourceError(f"{path} cannot be read as CSV: {error}.") from error
-    if frame.empty:
+    if not lines:
         raise SourceError(f"{path} has a header but no rows; ask for the delivery again.")
-    frame.index = pd.RangeIndex(2, len(frame) + 2, name="line")
-    return frame[expected].rename(columns=COLUMNS).fillna("").apply(lambda column: column.str.strip())
+    wide = [number for number, fields in lines if len(fields) > len(header)]
+    if wide:
+        raise SourceError(
+            f"{len(wide)} line(s) of {path} have more than {len(header)} fields, first in line {wide[0]}."
+        )
+    # a line that is too short is filled up with blanks, which the contract will judge
+    filled = [fields + [""] * (len(header) - len(fields)) for _, fields in lines]
+    index = pd.Index([number for number, _ in lines], name="line")
+    frame = pd.DataFrame(filled, columns=header, index=index)
+    return frame[expected].rename(columns=COLUMNS).apply(lambda column: column.str.strip())
 
 
 def _check_header(path: Path, header: list[str], expected: list[str]) -> None:

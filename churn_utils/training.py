@@ -100,8 +100,9 @@ def build_estimator(params: dict, seed: int) -> BaseEstimator:
         return RandomForestClassifier(n_estimators=100, n_jobs=2, random_state=seed, **settings_of_family)
     from lightgbm import LGBMClassifier
 
+    # one thread: on so few rows a second one gains little, and on a busy machine the two wait for each other
     return LGBMClassifier(
-        subsample=0.8, subsample_freq=1, max_bin=63, n_jobs=2, random_state=seed, verbose=-1,
+        subsample=0.8, subsample_freq=1, max_bin=63, n_jobs=1, random_state=seed, verbose=-1,
         deterministic=True, force_row_wise=True, **settings_of_family,
     )  # fmt: skip
 
@@ -161,13 +162,14 @@ def run_study(train: pd.DataFrame, n_trials: int, seed: int, name: str, report=p
         study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(storage))),
             study_name=name,
-            sampler=TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=10),
             pruner=WilcoxonPruner(p_threshold=0.2, n_startup_steps=2),
             load_if_exists=True,
         )
+        finished = [trial for trial in study.trials if trial.state.is_finished()]
+        # the count in the seed: a search that goes on must not draw the first session's trials again
+        study.sampler = TPESampler(seed=seed + len(finished), multivariate=True, group=True, n_startup_trials=10)
     for family, params in DEFAULTS.items():
         study.enqueue_trial({"family": family, **params}, skip_if_exists=True)
-    finished = [trial for trial in study.trials if trial.state.is_finished()]
     encoded = build_encoder().fit_transform(features.select_model_inputs(train))
     folds, churned = make_folds(train, seed), train["churned"].to_numpy()
 

@@ -118,7 +118,6 @@ def test_the_order_of_rows_their_index_and_other_columns_are_kept():
     assert found["monthly_charges"].tolist() == [5, 0, 3, 2, 1, 4]
 
 
-@pytest.mark.xfail(strict=True, reason="a column 'position' of the spine is overwritten and dropped")
 def test_a_spine_may_have_a_column_of_any_name():
     spine = pd.DataFrame({"customer_id": ["a"], "event_date": [JANUARY], "position": ["manager"]})
     found = feature_store.look_up_features(spine, stored_rows(("a", JANUARY, JANUARY, 1)))

@@ -117,7 +117,6 @@ def test_links_to_notebooks_lead_to_pages_and_the_source_stays_a_notebook(page):
     ]  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="the pattern wants the quote right after .ipynb")
 def test_links_to_a_section_of_a_notebook_lead_to_pages(make_notebook, tmp_path):
     notebook = make_notebook("05_batch_inference", new_markdown_cell("[why](02_hyperparameter_optimisation.ipynb#Why)"))
     links = Page(reporting.export_notebook(notebook, tmp_path / "run", {})).links
