@@ -22,10 +22,14 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, SplineTransformer, StandardScaler
+from threadpoolctl import threadpool_limits
 
 from churn_utils import features, settings
 from churn_utils.settings import ChurnError
 
+# On so few rows a second thread of BLAS or OpenMP gains nothing, and on a busy machine the two wait for each other:
+# a search took 2.8 times as long beside two other busy processes.
+one_thread = threadpool_limits.wrap(limits=1)
 FOLDS = 5
 SMOOTH = ["tenure", "monthly_charges", "total_charges"]
 # Where each family's search starts: a sensible model that the search has to beat.
@@ -100,7 +104,6 @@ def build_estimator(params: dict, seed: int) -> BaseEstimator:
         return RandomForestClassifier(n_estimators=100, n_jobs=2, random_state=seed, **settings_of_family)
     from lightgbm import LGBMClassifier
 
-    # one thread: on so few rows a second one gains little, and on a busy machine the two wait for each other
     return LGBMClassifier(
         subsample=0.8, subsample_freq=1, max_bin=63, n_jobs=1, random_state=seed, verbose=-1,
         deterministic=True, force_row_wise=True, **settings_of_family,
@@ -136,6 +139,7 @@ def make_folds(rows: pd.DataFrame, seed: int) -> list[tuple[np.ndarray, np.ndarr
     return [(np.flatnonzero(~mask), np.flatnonzero(mask)) for mask in held_out]
 
 
+@one_thread
 def run_study(train: pd.DataFrame, n_trials: int, seed: int, name: str, report=print) -> optuna.Study:
     """Minimise the cross-validated log loss over families and hyperparameters.
 
@@ -196,6 +200,7 @@ def best_params(study: optuna.Study) -> dict:
     return dict(study.best_trial.params)
 
 
+@one_thread
 def fit_calibrated(params: dict, train: pd.DataFrame, validate: pd.DataFrame, seed: int) -> CalibratedClassifierCV:
     """Fit the pipeline on ``train`` and a sigmoid calibration (Platt) of its scores on ``validate``."""
     model = build_model(params, seed).fit(features.select_model_inputs(train), train["churned"].to_numpy())
@@ -205,6 +210,7 @@ def fit_calibrated(params: dict, train: pd.DataFrame, validate: pd.DataFrame, se
     return calibrated.fit(features.select_model_inputs(validate), validate["churned"].to_numpy())
 
 
+@one_thread
 def out_of_fold(model: CalibratedClassifierCV, rows: pd.DataFrame, seed: int) -> np.ndarray:
     """Churn probability of each row from a refit that has not seen its customer, under ``model``'s calibration.
 
@@ -229,6 +235,7 @@ def out_of_fold(model: CalibratedClassifierCV, rows: pd.DataFrame, seed: int) ->
     return probability
 
 
+@one_thread
 def explain_importance(model: BaseEstimator, rows: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Permutation importance: rise in log loss when a feature is shuffled; ``feature, importance, spread``."""
     inputs = features.select_model_inputs(rows)

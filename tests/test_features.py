@@ -23,7 +23,7 @@ def inputs(customers):
 def test_price_increase_is_the_bill_minus_the_average_bill_so_far():
     assert features.avg_price_increase(50.0, 400.0, 10) == 10.0
     assert features.avg_price_increase(50, 600, 10) == -10.0
-    assert features.avg_price_increase([50, 20], [400, 20], [10, 1]).tolist() == [10.0, 0.0]
+    assert features.avg_price_increase([50, 20], [400, 25], [10, 1]).tolist() == [10.0, -5.0]
 
 
 def test_price_increase_is_zero_for_new_customers_without_a_warning():

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -233,10 +230,3 @@ def test_a_home_with_spaces_and_umlauts_works(home, monkeypatch):
     lakehouse.merge("customers", snapshot({"a": 1.0}))
     lakehouse.merge("customers", snapshot({"a": 2.0}))
     assert bills(version=0) == {"a": 1.0} and bills() == {"a": 2.0}
-
-
-def test_a_short_script_that_reads_a_table_ends_well(home):
-    lakehouse.merge("customers", snapshot({"a": 1.0}))
-    code = "from churn_utils import lakehouse; print(len(lakehouse.read('customers')))"
-    runs = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    assert [(run.communicate()[0], run.returncode) for run in runs] == [("1\n", 0)] * 3

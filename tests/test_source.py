@@ -202,8 +202,10 @@ def test_columns_may_stand_in_any_order(deliver, extract):
 
 
 def test_words_for_missing_stay_words_and_blanks_round_values_go(deliver):
-    rows = source.read_delivery(deliver(change_line(2, ",Male,", ",  NA ,")))
-    assert rows.loc[3, "gender"] == "NA"
+    rows = source.read_delivery(
+        deliver(lambda lines: [line.replace(",Male,", ",NA,  nan ,", 1).replace(",0,", ",", 1) for line in lines])
+    )
+    assert rows.loc[3, ["gender", "senior_citizen"]].tolist() == ["NA", "nan"]
 
 
 def test_a_short_line_is_filled_with_blanks_for_the_contract_to_judge(deliver):
