@@ -93,7 +93,9 @@ def parse_overrides(items: list[str]) -> dict[str, str]:
 def draw_stages(plan: stages.Plan) -> None:
     """Print the stages, what each needs, its parameters, and whether it is finished."""
     parameters = stages.resolve_parameters(plan)
-    finished = stages.read_state()["stages"]
+    fingerprints = stages.fingerprint_stages(parameters)
+    state = stages.read_state()["stages"]
+    finished = {name: entry for name, entry in state.items() if entry["fingerprint"] == fingerprints.get(name)}
     for position, stage in enumerate(stages.STAGES):
         mark = f"finished in {finished[stage.name]['seconds']} s" if stage.name in finished else "to do"
         needs = f"  after {', '.join(name.split('_')[0] for name in stage.needs)}" if stage.needs else ""

@@ -53,7 +53,11 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     info = registry.read_version(version)
     approval = _check_approval(info, as_of)
     table = read_deployments()
-    closed = table[table["effective_to"].isna() & (table["effective_from"] < as_of)].assign(effective_to=as_of)
+    in_effect = table["effective_to"].isna()
+    same = in_effect & (table["version"] == version) & (table["evidence_sha256"] == approval["evidence_sha256"])
+    if same.any():
+        return table  # it is the champion already, on this very evidence
+    closed = table[in_effect].assign(effective_to=as_of)
     if len(closed):
         lakehouse.merge("deployments", closed)
     new = {

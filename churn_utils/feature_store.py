@@ -160,6 +160,11 @@ def look_up_features(spine: pd.DataFrame, stored: pd.DataFrame, max_age_days: in
     return joined
 
 
+def current_versions() -> dict[str, int]:
+    """Delta versions of the tables that a training set is built from, to be read and recorded together."""
+    return {table: lakehouse.version_of(table) for table in ("customer_features", "churn_labels")}
+
+
 def build_training_set(
     as_of: pd.Timestamp, versions: dict[str, int] | None = None, since: pd.Timestamp | None = None
 ) -> pd.DataFrame:

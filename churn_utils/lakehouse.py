@@ -19,7 +19,7 @@ KEYS = {
     "quarantine": ["customer_id", "snapshot_date", "written_at", "line"],
     "customer_features": ["customer_id", "snapshot_date", "written_at"],
     "churn_labels": ["customer_id", "snapshot_date"],
-    "deployments": ["effective_from"],
+    "deployments": ["effective_from", "version"],
     "predictions": ["customer_id", "snapshot_date", "model_version", "role"],
 }
 CHANGE_DATA_FEED = {"customer_features"}

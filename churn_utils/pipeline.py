@@ -22,6 +22,7 @@ from churn_utils.stages import (
     StageError,
     UsageError,
     fingerprint_stages,
+    hold_home,
     read_state,
     resolve_parameters,
     write_state,
@@ -39,7 +40,8 @@ def choose_stages(plan: Plan, state: dict, fingerprints: dict[str, str], reports
     """
     finished = {
         name for name, entry in state["stages"].items()
-        if entry["fingerprint"] == fingerprints.get(name) and (reports / "notebooks" / f"{name}.ipynb").exists()
+        if entry["fingerprint"] == fingerprints.get(name)
+        and (entry.get("skipped") or (reports / "notebooks" / f"{name}.ipynb").exists())
     }  # fmt: skip
     if plan.only:
         chosen = [name for name in NAMES if name in plan.only]
@@ -58,10 +60,11 @@ def choose_stages(plan: Plan, state: dict, fingerprints: dict[str, str], reports
     return [name for name in NAMES if name in stale]
 
 
-def clear_home(plan: Plan, reports: Path) -> None:
+def clear_home(reports: Path) -> None:
     """Delete what runs made in this home and this run's reports; delivered files in ``raw`` stay."""
-    for name in ("lakehouse", "mlflow", "optuna", "pipeline"):
+    for name in ("lakehouse", "mlflow", "optuna"):
         shutil.rmtree(settings.home() / name, ignore_errors=True)
+    (settings.home() / "pipeline" / "state.json").unlink(missing_ok=True)
     shutil.rmtree(reports, ignore_errors=True)
 
 
@@ -82,50 +85,46 @@ def run(
         UsageError: the plan does not fit the notebooks or the home (exit code 2).
         StageError: a notebook raised (exit code 1); the message names the executed notebook.
     """
-    if plan.approver and plan.approver.strip() == settings.user():
-        raise UsageError(f"--approve-as {plan.approver}: a trainer may not approve, and that is who trains here.")
     parameters = resolve_parameters(plan)
-    reports = settings.reports() / plan.run
-    if plan.fresh:
-        clear_home(plan, reports)
-    state = read_state()
-    if state["world"] not in (None, plan.world):
-        raise UsageError(
-            f"{settings.home()} holds another world: {state['world']}, asked for {plan.world}. "
-            "Use --home DIR for a second one, or --fresh to replace it."
-        )
     fingerprints = fingerprint_stages(parameters)
-    names = choose_stages(plan, state, fingerprints, reports)
-    if not names:
-        say(f"Run {plan.run} is finished; nothing to do. Open {reports / 'index.html'} (--fresh runs it anew).")
-        return DONE
-    held = _hold_for_approval(plan, names)
-    names = [name for name in names if name not in held]
-    state["world"] = plan.world
-    write_state(state)
-    _prepare_environment(reports)
-    reporting.copy_assets(reports)
-    execution = _Execution(plan, parameters, fingerprints, state, reports, say, watch or (lambda *_: None))
-    execution.run(names)
-    index = reporting.write_index(reports, _executed(reports), {"run": plan.run, **plan.world})
-    if held and reporting.read_summary(reports / "notebooks" / f"{GATE}.ipynb").get("gate") == "pass":
-        say(
-            "Waiting for approval: the challenger passed its gate. Read "
-            f"{reports / GATE}.html, then go on with:  run_all.py --approve-as 'YOUR NAME'"
-        )
-        return WAITING
-    if held:
-        say("The challenger was refused by its gate; there is nothing to approve.")
-        execution.run(held)
-        index = reporting.write_index(reports, _executed(reports), {"run": plan.run, **plan.world})
-    say(f"Done. Open {index}")
+    reports = settings.reports() / plan.run
+    with hold_home():
+        state = read_state() if not plan.fresh else {"world": None, "stages": {}}
+        if state["world"] not in (None, plan.world):
+            raise UsageError(
+                f"{settings.home()} holds another world: {state['world']}, asked for {plan.world}. "
+                "Use --home DIR for a second one, or --fresh to replace it."
+            )
+        names = choose_stages(plan, state, fingerprints, reports)
+        if plan.fresh:
+            clear_home(reports)
+        state["world"] = plan.world
+        execution = _Execution(plan, parameters, fingerprints, state, reports, say, watch or (lambda *_: None))
+        return _run_stages(execution, names)
+
+
+def _run_stages(execution: _Execution, names: list[str]) -> int:
+    """Run stages up to an approval that is waited for, or all of them; write the pages in any case."""
+    plan, say, reports = execution.plan, execution.say, execution.reports
+    held = [name for name in names if plan.manual_approval and APPROVAL in names and name in (APPROVAL, BATCH)]
+    try:
+        execution.run([name for name in names if name not in held])
+        if held and execution.gate_verdict() == "pass":
+            say(
+                "Waiting for approval: the challenger passed its gate. Read "
+                f"{reports / GATE}.html, then go on with:  run_all.py --approve-as 'YOUR NAME'"
+            )
+            return WAITING
+        if held:
+            say("The challenger was refused by its gate; there is nothing to approve.")
+            execution.run(held)
+    finally:
+        index = execution.write_pages()
+    if names:
+        say(f"Done. Open {index}")
+    else:
+        say(f"Run {plan.run} is finished; nothing to do. Open {index} (--fresh runs it anew).")
     return DONE
-
-
-def _hold_for_approval(plan: Plan, names: list[str]) -> list[str]:
-    if not plan.manual_approval or APPROVAL not in names:
-        return []
-    return [name for name in names if name in (APPROVAL, BATCH)]
 
 
 def _prepare_environment(reports: Path) -> None:
@@ -158,55 +157,64 @@ class _Execution:
 
     def run(self, names: list[str]) -> None:
         """Execute stages as soon as what they need is done; raise the first failure after the others ended."""
+        if not names:
+            return
+        self._forget(names)
+        _prepare_environment(self.reports)
+        kernels.use_forked_kernels()
         waiting = {stage.name: set(stage.needs) & set(names) for stage in STAGES if stage.name in names}
         running: dict[Future, str] = {}
-        exports: list[Future] = []
-        failure: Exception | None = None
-        done: set[str] = set()
-        kernels.use_forked_kernels()
+        failures: list[BaseException] = []
         with ThreadPoolExecutor(WORKERS) as workers, ThreadPoolExecutor(1) as exporter:
-            while waiting or running:
-                ready = [name for name, needs in waiting.items() if needs <= done]
-                for name in ready[: WORKERS - len(running)] if failure is None else []:
+            while running or (waiting and not failures):
+                ready = [name for name, needs in waiting.items() if not needs & {*waiting, *running.values()}]
+                for name in ready[: WORKERS - len(running)] if not failures else []:
                     del waiting[name]
-                    if self._is_skipped(name):
-                        done.add(name)
-                        continue
-                    running[workers.submit(self._execute, name)] = name
-                self.watch(list(running.values()), len(done), len(names))
-                if not running:
-                    if failure is not None:
-                        break
-                    continue
-                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                    if not self._leave_out(name):
+                        running[workers.submit(self._execute, name)] = name
+                self.watch(list(running.values()), len(names) - len(waiting) - len(running), len(names))
+                finished, _ = wait(running, return_when=FIRST_COMPLETED) if running else ((), ())
                 for future in finished:
                     name = running.pop(future)
                     if future.exception() is None:
-                        done.add(name)
-                        exports.append(exporter.submit(self._export, name))
+                        self._remember(name, {"seconds": future.result()})
+                        exporter.submit(self._export, name)
                     else:
-                        failure = failure or future.exception()
-            self.watch([], len(done), len(names))
-            for export in exports:
-                export.result()
-        if failure is not None:
-            raise failure
+                        failures.append(future.exception())
+            self.watch([], len(names) - len(waiting), len(names))
+        if failures:
+            raise failures[0]
 
-    def _is_skipped(self, name: str) -> bool:
-        """Batch scoring is left out while no challenger has ever passed; a refusal is a result, not a failure."""
+    def _forget(self, names: list[str]) -> None:
+        """Strike stages, and those that need them, from the state before any of them changes what it left behind."""
+        struck = set(names)
+        for stage in STAGES:
+            if stage.name in struck or struck & set(stage.needs):
+                struck.add(stage.name)
+                self.state["stages"].pop(stage.name, None)
+        write_state(self.state)
 
+    def _remember(self, name: str, entry: dict) -> None:
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        self.state["stages"][name] = {"fingerprint": self.fingerprints[name], "finished": finished, **entry}
+        write_state(self.state)
+        self.say(f"{name}  {entry['seconds']:.1f} s")
+
+    def _leave_out(self, name: str) -> bool:
+        """Leave batch scoring out while no challenger has ever passed; a refusal is a result, not a failure."""
         if name != BATCH or deployments.champion_at(settings.as_of_date(self.parameters[name]["AS_OF"])) is not None:
             return False
-        self.say(f"{name}: left out, because no model has been promoted yet (the challenger was refused).")
+        self.say(f"{name} is left out: no model has been promoted yet, the challenger was refused.")
+        self._remember(name, {"seconds": 0.0, "skipped": True})
         return True
 
-    def _execute(self, name: str) -> None:
+    def _execute(self, name: str) -> float:
+        """Execute a notebook and return the seconds it took."""
         import papermill
 
         source = settings.notebooks() / f"{name}.ipynb"
         target = self.reports / "notebooks" / f"{name}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
-        self.state["stages"].pop(name, None)
         started = time.perf_counter()
         try:
             papermill.execute_notebook(
@@ -214,25 +222,29 @@ class _Execution:
                 progress_bar=False, log_output=False,
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
-            raise StageError(
-                f"stage {name} failed: {error.ename}: {error.evalue}\nIts executed notebook is kept: {target}"
-            ) from error
-        seconds = round(time.perf_counter() - started, 2)
-        self.state["stages"][name] = {
-            "fingerprint": self.fingerprints[name],
-            "seconds": seconds,
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "parameters": self.parameters[name],
-        }
-        write_state(self.state)
-        self.say(f"{name}  {seconds:.1f} s")
+            what = f"{error.ename}: {error.evalue}"
+            raise StageError(f"stage {name} failed: {what}\nIts executed notebook is kept: {target}") from error
+        except Exception as error:  # a kernel that died, a disk that is full: say in which stage
+            what = f"{type(error).__name__}: {error}"
+            raise StageError(f"stage {name} failed: {what}\nWhat was executed is kept: {target}") from error
+        return round(time.perf_counter() - started, 2)
+
+    def gate_verdict(self) -> str | None:
+        """Verdict that the executed gate notebook ended with."""
+        return reporting.read_summary(self.reports / "notebooks" / f"{GATE}.ipynb").get("gate")
+
+    def write_pages(self) -> Path:
+        """Export every executed notebook that has no page of its own age, then the index; return its path."""
+        for name in NAMES:
+            notebook, page = self.reports / "notebooks" / f"{name}.ipynb", self.reports / f"{name}.html"
+            if notebook.exists() and (not page.exists() or page.stat().st_mtime < notebook.stat().st_mtime):
+                self._export(name)
+        reporting.copy_assets(self.reports)
+        executed = [path for name in NAMES if (path := self.reports / "notebooks" / f"{name}.ipynb").exists()]
+        return reporting.write_index(self.reports, executed, {"run": self.plan.run, **self.plan.world})
 
     def _export(self, name: str) -> None:
-        entry = self.state["stages"][name]
-        facts = {
-            "run": self.plan.run,
-            "finished": entry["finished"],
-            "seconds": entry["seconds"],
-            **entry["parameters"],
-        }
-        reporting.export_notebook(self.reports / "notebooks" / f"{name}.ipynb", self.reports, facts)
+        entry = self.state["stages"].get(name, {"finished": "failed", "seconds": "unknown"})
+        facts = {"run": self.plan.run, "finished": entry["finished"], "seconds": entry["seconds"]}
+        notebook = self.reports / "notebooks" / f"{name}.ipynb"
+        reporting.export_notebook(notebook, self.reports, {**facts, **self.parameters[name]})

@@ -204,10 +204,14 @@ def _card(notebook: Path) -> str:
 # What a stakeholder asks first: the number's name in some notebook's summary, and its caption.
 TILES = {
     "champion": "version that answers",
-    "test_roc_auc": "ROC AUC on untouched customers",
-    "test_value_usd": "USD per customer on untouched customers",
-    "expected_value_usd": "USD expected from these offers",
+    "test_roc_auc": "ROC AUC of version {challenger} (gate: {gate}) on customers nobody trained on",
+    "test_value_usd": "USD per customer of version {challenger} on the same customers",
+    "expected_value_usd": "USD expected from the offers of version {champion}, by its own probabilities",
 }
+
+
+def _fill(caption: str, values: dict) -> str:
+    return html.escape(re.sub(r"\{(\w+)\}", lambda match: str(values.get(match[1], "?")), caption))
 
 
 def write_index(folder: Path, notebooks: list[Path], facts: dict) -> Path:
@@ -215,7 +219,7 @@ def write_index(folder: Path, notebooks: list[Path], facts: dict) -> Path:
     found = [(key, value, path.stem) for path in notebooks for key, value in read_summary(path).items()]
     values = {key: value for key, value, _ in found}
     tiles = "".join(
-        f'<div class="tile"><b>{html.escape(format_number(values[key]))}</b><span>{caption}'
+        f'<div class="tile"><b>{html.escape(format_number(values[key]))}</b><span>{_fill(caption, values)}'
         + (f", {values[key + '_interval']}" if f"{key}_interval" in values else "")
         + "</span></div>"
         for key, caption in TILES.items()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,16 +103,21 @@ def resolve_parameters(plan: Plan) -> dict[str, dict]:
     """Value of every parameter of every stage under a plan.
 
     Raises:
-        UsageError: an override names a parameter that no stage has, or its value has another type.
+        UsageError: an override names a parameter that no stage has, its value has another type, or the approver is
+            nobody or the trainer.
     """
     known = {name: read_parameters(name) for name in NAMES}
     overrides = dict(plan.overrides or {})
+    if "SEED" in overrides:
+        raise UsageError("the seed belongs to the world of a home: use --seed, not -p SEED=…")
     valid = sorted({parameter for entries in known.values() for parameter in entries})
     unknown = [name for name in overrides if name not in valid]
     if unknown:
         raise UsageError(f"unknown parameter {', '.join(unknown)}; the parameters are {', '.join(valid)}.")
-    given = {"SEED": plan.seed} | PROFILES[plan.profile] | ({"APPROVER": plan.approver} if plan.approver else {})
-    return {
+    given = {"SEED": plan.seed} | PROFILES[plan.profile]
+    if plan.approver is not None:
+        given["APPROVER"] = plan.approver.strip()
+    resolved = {
         stage: {
             name: _parse(name, overrides[name], entry["default"])
             if name in overrides
@@ -119,10 +126,22 @@ def resolve_parameters(plan: Plan) -> dict[str, dict]:
         }
         for stage, entries in known.items()
     }
+    _check_approver(resolved[APPROVAL].get("APPROVER"))
+    return resolved
+
+
+def _check_approver(name: str | None) -> None:
+    if name is not None and not name.strip():
+        raise UsageError("an approval needs a name: --approve-as 'Ada Lovelace'.")
+    if name == settings.user():
+        raise UsageError(f"--approve-as {name}: a trainer may not approve, and that is who trains here.")
 
 
 def _parse(name: str, text: str, default):
-    value = text if isinstance(default, str) else yaml.safe_load(text)
+    try:
+        value = text if isinstance(default, str) else yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not type(default):
@@ -149,14 +168,36 @@ def write_state(state: dict) -> None:
     partial.replace(path)  # a killed run leaves the old state or the new one, never half of one
 
 
+@contextmanager
+def hold_home() -> Iterator[None]:
+    """Keep a second pipeline out of this home until the first has ended.
+
+    Raises:
+        UsageError: another one is running in it.
+    """
+    import fcntl  # POSIX, as make and the forked kernels are
+
+    path = settings.home() / "pipeline" / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f"another run_all.py is running in {settings.home()}: wait, or use --home.") from error
+        yield
+
+
 def fingerprint_stages(parameters: dict[str, dict]) -> dict[str, str]:
-    """Hash of each stage's notebook, parameters and of the stages before it: what its result depends on."""
+    """Hash of each stage's notebook, parameters and of the stages before it: what its result depends on.
+
+    Who approves is left out: a standing approval is not to be given again because somebody else calls.
+    """
     found: dict[str, str] = {}
     for stage in STAGES:
         cells = json.loads((settings.notebooks() / f"{stage.name}.ipynb").read_text(encoding="utf-8"))["cells"]
         parts = (
             [cell["source"] for cell in cells],
-            parameters[stage.name],
+            {name: value for name, value in parameters[stage.name].items() if name not in ("APPROVER", "REASON")},
             [found[name] for name in stage.needs],
         )
         found[stage.name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -10,11 +10,10 @@ import optuna
 import pandas as pd
 from sklearn.calibration import CalibratedClassifierCV
 
-from churn_utils import feature_store, features, lakehouse, settings
+from churn_utils import feature_store, features, settings
 from churn_utils.settings import Economics
-from churn_utils.training import best_params
+from churn_utils.training import DONE, best_params
 
-INPUT_TABLES = ["customer_features", "churn_labels"]
 PACKAGES = ["scikit-learn", "lightgbm", "skops", "numpy", "pandas"]
 # Types that skops may load besides its own list; loading a model runs no pickle.
 TRUSTED_TYPES = [
@@ -29,6 +28,7 @@ def log_training(
     study: optuna.Study,
     model: CalibratedClassifierCV,
     training_set: pd.DataFrame,
+    versions: dict[str, int],
     metrics: pd.DataFrame,
     importance: pd.DataFrame,
     figures: dict,
@@ -39,6 +39,7 @@ def log_training(
     """Log a training to MLflow: one parent run with the model, one nested run per trial.
 
     Args:
+        versions: Delta version of each table that the training set was built from.
         metrics: index metric, columns ``value, lower, upper``; logged as ``m``, ``m_lower``, ``m_upper``.
         importance: as ``explain_importance`` returns it.
         figures: plotly figures by name, logged together as one self-contained page.
@@ -48,11 +49,12 @@ def log_training(
     """
     mlflow = settings.connect_mlflow()
     params = best_params(study)
-    versions = {f"{table}_version": lakehouse.version_of(table) for table in INPUT_TABLES}
+    recorded = {f"{table}_version": version for table, version in versions.items()}
     rows = feature_store.training_rows(training_set, "train")
     with mlflow.start_run(run_name=f"training {as_of:%Y-%m-%d}", tags={"trained_by": settings.user()}) as run:
-        mlflow.log_params({**params, **versions, "as_of": f"{as_of:%Y-%m-%d}", "seed": seed, "study": study.study_name,
-                           "n_trials": len(study.trials), "rows_train": len(rows), "threshold": economics.threshold,
+        mlflow.log_params({**params, **recorded, "as_of": f"{as_of:%Y-%m-%d}", "seed": seed, "study": study.study_name,
+                           "n_trials": len(study.get_trials(states=DONE)), "rows_train": len(rows),
+                           "threshold": economics.threshold,
                            "offer_cost_usd": economics.offer_cost_usd,
                            "churner_value_usd": economics.churner_value_usd})  # fmt: skip
         named = {"value": "", "lower": "_lower", "upper": "_upper"}
@@ -77,7 +79,7 @@ def _figure_page(figures: dict) -> str:
 def _log_trials(mlflow, study: optuna.Study, parent) -> None:
     """Log each trial as a finished child run; batches, because 40 runs one value at a time take seconds."""
     client = mlflow.MlflowClient()
-    for trial in study.trials:
+    for trial in study.get_trials(states=DONE):
         tags = {"mlflow.parentRunId": parent.run_id, "state": trial.state.name.lower()}
         started = trial.datetime_start
         start = int(started.timestamp() * 1000) if started else int(time.time() * 1000)

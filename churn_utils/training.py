@@ -11,6 +11,7 @@ from optuna.pruners import WilcoxonPruner
 from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 from sklearn.base import BaseEstimator, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer
@@ -31,6 +32,7 @@ from churn_utils.settings import ChurnError
 # a search took 2.8 times as long beside two other busy processes.
 one_thread = threadpool_limits.wrap(limits=1)
 FOLDS = 5
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 SMOOTH = ["tenure", "monthly_charges", "total_charges"]
 # Where each family's search starts: a sensible model that the search has to beat.
 DEFAULTS = {
@@ -169,11 +171,15 @@ def run_study(train: pd.DataFrame, n_trials: int, seed: int, name: str, report=p
             pruner=WilcoxonPruner(p_threshold=0.2, n_startup_steps=2),
             load_if_exists=True,
         )
-        finished = [trial for trial in study.trials if trial.state.is_finished()]
+        for trial in study.get_trials(states=[TrialState.RUNNING]):  # of a search that was killed
+            study.tell(trial.number, state=TrialState.FAIL)
+        finished = study.get_trials(states=DONE)
         # the count in the seed: a search that goes on must not draw the first session's trials again
         study.sampler = TPESampler(seed=seed + len(finished), multivariate=True, group=True, n_startup_trials=10)
+    asked = [t.system_attrs.get("fixed_params") for t in study.get_trials(states=(*DONE, TrialState.WAITING))]
     for family, params in DEFAULTS.items():
-        study.enqueue_trial({"family": family, **params}, skip_if_exists=True)
+        if {"family": family, **params} not in asked:
+            study.enqueue_trial({"family": family, **params})
     encoded = build_encoder().fit_transform(features.select_model_inputs(train))
     folds, churned = make_folds(train, seed), train["churned"].to_numpy()
 
@@ -188,7 +194,7 @@ def run_study(train: pd.DataFrame, n_trials: int, seed: int, name: str, report=p
         return float(np.mean(losses))
 
     def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        if trial.state == optuna.trial.TrialState.COMPLETE and study.best_trial.number == trial.number:
+        if trial.state == TrialState.COMPLETE and study.best_trial.number == trial.number:
             report(f"trial {trial.number + 1:>3} of {n_trials}: log loss {trial.value:.4f}  {trial.params['family']}")
 
     study.optimize(objective, n_trials=max(0, n_trials - len(finished)), callbacks=[tell])
@@ -198,6 +204,11 @@ def run_study(train: pd.DataFrame, n_trials: int, seed: int, name: str, report=p
 def best_params(study: optuna.Study) -> dict:
     """Parameters of the best finished trial, as ``build_model`` takes them."""
     return dict(study.best_trial.params)
+
+
+def log_loss_of_base_rate(rows: pd.DataFrame) -> float:
+    """Log loss of giving every row the base rate: what a model that knows nothing reaches."""
+    return log_loss(rows["churned"], np.full(len(rows), rows["churned"].mean()))
 
 
 @one_thread
@@ -249,18 +260,21 @@ def explain_importance(model: BaseEstimator, rows: pd.DataFrame, seed: int) -> p
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:
-    """One row per trial: ``trial, family, state, log_loss, folds, seconds, best_so_far`` (pruned: no log loss)."""
+    """One row per trial that was not cut off; a pruned one has no log loss.
+
+    Columns: ``trial, family, state, log_loss, folds, seconds, best_so_far``.
+    """
     table = pd.DataFrame(
         [
             {
                 "trial": trial.number + 1,
                 "family": trial.params.get("family"),
                 "state": trial.state.name.lower(),
-                "log_loss": trial.value if trial.state == optuna.trial.TrialState.COMPLETE else np.nan,
+                "log_loss": trial.value if trial.state == TrialState.COMPLETE else np.nan,
                 "folds": len(trial.intermediate_values),
                 "seconds": trial.duration.total_seconds() if trial.duration else np.nan,
             }
-            for trial in study.trials
+            for trial in study.get_trials(states=DONE)
         ]
     )
     return table.assign(best_so_far=table["log_loss"].cummin().ffill())

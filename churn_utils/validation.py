@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from churn_utils import registry
+from churn_utils import deployments, registry
 from churn_utils.checks import CHECKS, FAIL, NOT_EVALUATED, PASS, Candidate
 from churn_utils.settings import ChurnError
 
@@ -95,7 +95,8 @@ def approve(version: int, approver: str, reason: str, as_of: pd.Timestamp, scope
     """Approve a version that passed the gate, bound to the evidence as it stands now.
 
     Returns:
-        The approval: ``approver, reason, scope, evidence_sha256, approved, expires`` (31 simulated days later).
+        The approval: ``approver, reason, scope, evidence_sha256, approved, expires`` (31 simulated days later); the
+        standing one, if the version is champion on the same evidence already.
 
     Raises:
         ApprovalError: no name or reason, the gate was not passed, the evidence was changed since, or the approver
@@ -106,12 +107,15 @@ def approve(version: int, approver: str, reason: str, as_of: pd.Timestamp, scope
         raise ApprovalError("an approval needs the approver's name and a reason.")
     info = registry.read_version(version)
     evidence, digest = registry.read_evidence(version)
+    if approver == info["trained_by"]:
+        raise ApprovalError(f"{approver} trained version {version} and may not approve it; another person must.")
     if info["tags"].get("gate") != PASS or evidence["verdict"] != PASS:
         raise ApprovalError(f"version {version} has not passed the gate (verdict: {evidence['verdict']}).")
     if digest != info["tags"].get("gate_evidence_sha256"):
         raise ApprovalError(f"the evidence of version {version} was changed after the gate; run the gate again.")
-    if approver == info["trained_by"]:
-        raise ApprovalError(f"{approver} trained version {version} and may not approve it; another person must.")
+    standing = json.loads(info["tags"].get("approval", "{}"))
+    if standing.get("evidence_sha256") == digest and deployments.champion_at(as_of) == version:
+        return standing  # it answers customers under that name already
     approval = {
         "approver": approver, "reason": reason, "scope": scope, "evidence_sha256": digest,
         "approved": f"{as_of:%Y-%m-%d}", "expires": f"{as_of + pd.Timedelta(days=APPROVAL_DAYS):%Y-%m-%d}",

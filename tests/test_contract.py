@@ -28,6 +28,7 @@ RANGES = [
     ({"monthly_charges": "500.01", "total_charges": "500"}, "monthly_charges", "is outside (5.0, 500.0) USD: 500.01"),
     ({"monthly_charges": "2985"}, "monthly_charges", "is outside (5.0, 500.0) USD: 2985.0"),
     ({"total_charges": "-3"}, "total_charges", "is negative: -3.0"),
+    ({"tenure": "0", "total_charges": "120000.5"}, "total_charges", "is above 120000.0 USD: 120000.5"),
     ({"total_charges": "8.9"}, "total_charges", "is not (0.3, 3.0) times tenure x monthly charges"),
     ({"total_charges": "89.6"}, "total_charges", "is not (0.3, 3.0) times tenure x monthly charges"),
 ]

@@ -16,17 +16,26 @@ def registered_home(tmp_path_factory):
 
 
 @pytest.fixture
-def approved(registered_home):
+def approve_another(registered_home):
+    """Register one more version, have it pass and be approved; returns it."""
+
+    def approve():
+        version = worlds.register_model(registered_home["training_set"], registered_home["model"])
+        validation.run_gate(version, worlds.AS_OF, draws=200)
+        # there may be a champion by now, against which an equal model cannot win: that is not what is tested here
+        evidence, _ = registry.read_evidence(version)
+        digest = registry.write_evidence(version, {**evidence, "verdict": "pass"})
+        registry.set_tags(version, {"gate": "pass", "gate_evidence_sha256": digest})
+        validation.approve(version, "Ada Lovelace", "tested", worlds.AS_OF)
+        return version
+
+    return approve
+
+
+@pytest.fixture
+def approved(approve_another):
     """A fresh version that passed the gate and was approved."""
-    version = worlds.register_model(registered_home["training_set"], registered_home["model"])
-    validation.run_gate(version, worlds.AS_OF, draws=200)
-    # there may be a champion by now, against which an equal model cannot win: the checks before it are what matters
-    registry.set_tags(version, {"gate": "pass"})
-    evidence, _ = registry.read_evidence(version)
-    digest = registry.write_evidence(version, {**evidence, "verdict": "pass"})
-    registry.set_tags(version, {"gate_evidence_sha256": digest})
-    validation.approve(version, "Ada Lovelace", "tested", worlds.AS_OF)
-    return version
+    return approve_another()
 
 
 def change_approval(version, **changes):
@@ -43,15 +52,33 @@ def test_promotion_moves_the_alias_and_writes_the_deployment(approved):
     assert pd.isna(last["effective_to"])
 
 
-def test_the_champion_of_a_date_is_the_one_in_effect_then(approved):
+def test_the_champion_of_a_date_is_the_one_in_effect_then(approved, approve_another):
     march, june = settings.month_start(2), settings.month_start(5)
     deployments.promote(approved, worlds.AS_OF)
-    validation.approve(approved, "Grace Hopper", "again", march)
-    deployments.promote(approved, march)
-    table = deployments.read_deployments().set_index("effective_from")
-    assert table.loc[worlds.AS_OF, "effective_to"] == march
+    second = approve_another()
+    deployments.promote(second, march)
+    table = deployments.read_deployments().set_index("version")
+    assert table.loc[approved, "effective_to"] == table.loc[second, "effective_from"] == march
     assert deployments.champion_at(worlds.SNAPSHOT) is None
-    assert deployments.champion_at(worlds.AS_OF) == deployments.champion_at(june) == approved
+    assert deployments.champion_at(worlds.AS_OF) == approved
+    assert deployments.champion_at(june) == second
+
+
+def test_two_promotions_of_one_day_are_both_on_record_and_the_later_holds(approved, approve_another):
+    july = settings.month_start(6)
+    change_approval(approved, expires="2026-01-01")
+    second = approve_another()
+    change_approval(second, expires="2026-01-01")
+    deployments.promote(approved, july)
+    table = deployments.promote(second, july)
+    assert {approved, second} <= set(table.loc[table["effective_from"] == july, "version"])
+    assert deployments.champion_at(july) == second
+
+
+def test_a_standing_approval_is_not_replaced_by_a_later_caller(approved):
+    deployments.promote(approved, settings.month_start(2))
+    again = validation.approve(approved, "policy:all-checks-passed", "every check passed", settings.month_start(2))
+    assert again["approver"] == "Ada Lovelace"
 
 
 def test_promoting_twice_changes_nothing(approved):

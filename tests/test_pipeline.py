@@ -62,8 +62,10 @@ def test_a_finished_run_does_nothing_and_says_so(notebooks, ran):
     lines = []
     assert pipeline.run(Plan(), say=lines.append) == pipeline.DONE
     assert sorted(ran()) == stages.NAMES
+    (settings.reports() / "seed42-full" / "index.html").unlink()
     assert pipeline.run(Plan(), say=lines.append) == pipeline.DONE
     assert ran() == [] and "is finished" in lines[-1]
+    assert (settings.reports() / "seed42-full" / "index.html").exists()  # a page that was lost is written again
 
 
 def test_stages_run_after_what_they_need(notebooks, ran):
@@ -102,8 +104,58 @@ def test_only_and_from_run_again_what_is_finished(notebooks, ran):
     ran()
     pipeline.run(Plan(only=("03_model_registry",)), say=lambda line: None)
     assert ran() == ["03_model_registry"]
+    pipeline.run(Plan(), say=lambda line: None)
+    assert ran() == stages.NAMES[4:]  # what needs it is no longer up to date
     pipeline.run(Plan(start="04b_challenger_approval"), say=lambda line: None)
     assert ran() == stages.NAMES[5:]
+
+
+def test_a_rerun_that_failed_is_not_taken_for_the_finished_run_before_it(notebooks, ran):
+    pipeline.run(Plan(), say=lambda line: None)
+    original = (settings.notebooks() / "03_model_registry.ipynb").read_text()
+    notebooks("03_model_registry", "raise ValueError('no')")
+    with pytest.raises(StageError):
+        pipeline.run(Plan(start="02_hyperparameter_optimisation"), say=lambda line: None)
+    (settings.notebooks() / "03_model_registry.ipynb").write_text(original)
+    ran()
+    pipeline.run(Plan(), say=lambda line: None)
+    assert ran() == stages.NAMES[3:]
+
+
+def test_a_failed_stage_has_its_page_and_the_index_is_written(notebooks):
+    notebooks("03_model_registry", "raise KeyError('lost')")
+    with pytest.raises(StageError):
+        pipeline.run(Plan(), say=lambda line: None)
+    folder = settings.reports() / "seed42-full"
+    assert "KeyError" in (folder / "03_model_registry.html").read_text()
+    assert "03_model_registry.html" in (folder / "index.html").read_text()
+
+
+def test_a_kernel_that_dies_is_a_failed_stage(notebooks):
+    notebooks("03_model_registry", "import os; os._exit(1)")
+    with pytest.raises(StageError, match="03_model_registry failed: DeadKernelError"):
+        pipeline.run(Plan(), say=lambda line: None)
+
+
+def test_wrong_usage_deletes_nothing(notebooks):
+    pipeline.run(Plan(), say=lambda line: None)
+    (settings.lakehouse() / "customers").mkdir(parents=True)
+    with pytest.raises(UsageError):
+        pipeline.run(Plan(fresh=True, only=("05_batch_inference",)), say=lambda line: None)
+    assert (settings.lakehouse() / "customers").exists()
+
+
+def test_who_calls_later_does_not_give_the_approval_again(notebooks, ran):
+    pipeline.run(Plan(approver="Ada Lovelace"), say=lambda line: None)
+    ran()
+    assert pipeline.run(Plan(), say=lambda line: None) == pipeline.DONE
+    assert pipeline.run(Plan(manual_approval=True), say=lambda line: None) == pipeline.DONE
+    assert ran() == []
+
+
+def test_a_second_pipeline_is_kept_out_of_the_same_home(notebooks):
+    with stages.hold_home(), pytest.raises(UsageError, match="another run_all.py is running"):
+        pipeline.run(Plan(), say=lambda line: None)
 
 
 def test_a_home_holds_one_world_and_fresh_replaces_it(notebooks, ran):
@@ -118,10 +170,14 @@ def test_a_home_holds_one_world_and_fresh_replaces_it(notebooks, ran):
     assert (settings.raw() / "delivered.csv").read_text() == "kept"
 
 
-def test_a_trainer_may_not_approve(notebooks, monkeypatch):
+def test_neither_the_trainer_nor_nobody_may_approve(monkeypatch):
     monkeypatch.setenv("CHURN_USER", "ada")
     with pytest.raises(UsageError, match="a trainer may not approve"):
-        pipeline.run(Plan(approver="ada"), say=lambda line: None)
+        stages.resolve_parameters(Plan(approver="ada"))
+    with pytest.raises(UsageError, match="a trainer may not approve"):
+        stages.resolve_parameters(Plan(overrides={"APPROVER": "ada"}))
+    with pytest.raises(UsageError, match="an approval needs a name"):
+        stages.resolve_parameters(Plan(approver=" "))
 
 
 def test_batch_is_left_out_while_nothing_was_promoted(notebooks, ran, monkeypatch):
@@ -129,6 +185,8 @@ def test_batch_is_left_out_while_nothing_was_promoted(notebooks, ran, monkeypatc
     lines = []
     assert pipeline.run(Plan(), say=lines.append) == pipeline.DONE
     assert stages.BATCH not in ran() and any("left out" in line for line in lines)
+    assert pipeline.run(Plan(), say=lines.append) == pipeline.DONE
+    assert ran() == [] and "is finished" in lines[-1]
 
 
 def test_a_missing_notebook_is_named(notebooks):
@@ -165,6 +223,8 @@ def command(*arguments):
     [
         (["-p", "N_TRAILS=3"], "unknown parameter N_TRAILS; the parameters are"),
         (["-p", "N_TRIALS"], "-p takes NAME=VALUE, not 'N_TRIALS'"),
+        (["-p", "N_TRIALS=["], "parameter N_TRIALS takes int"),
+        (["-p", "SEED=7"], "use --seed"),
         (["--only", "17"], "there is no stage '17'; the stages are 00_overview"),
         (["--profile", "huge"], "invalid choice: 'huge'"),
         (["--approve-as", "Ada", "--manual-approval"], "not allowed with argument"),

@@ -197,7 +197,8 @@ def index(make_notebook, tmp_path):
                 code_cell(figure_output("The cover"), tags=["cover"]),
                 code_cell(summary_output(test_roc_auc=0.8421, test_roc_auc_interval="0.82 to 0.86", n_trials=40)),
             ),
-            make_notebook("03_model_registry", code_cell(summary_output(champion=7, n_trials=1234))),
+            make_notebook("04a_challenger_validation", code_cell(summary_output(challenger=8, gate="<fail>"))),
+            make_notebook("05_batch_inference", code_cell(summary_output(champion=7, n_trials=1234))),
         ]
         return Page(reporting.write_index(tmp_path / "run", notebooks, FACTS)), (
             tmp_path / "run" / "index.html"
@@ -213,23 +214,23 @@ def test_the_index_lists_every_number_with_its_page(index):
         ("test roc auc", "0.8421", "02_hyperparameter_optimisation.html"),
         ("test roc auc interval", "0.82 to 0.86", "02_hyperparameter_optimisation.html"),
         ("n trials", "40", "02_hyperparameter_optimisation.html"),
-        ("champion", "7", "03_model_registry.html"),
-        ("n trials", "1,234", "03_model_registry.html"),
+        ("challenger", "8", "04a_challenger_validation.html"),
+        ("gate", "&lt;fail&gt;", "04a_challenger_validation.html"),
+        ("champion", "7", "05_batch_inference.html"),
+        ("n trials", "1,234", "05_batch_inference.html"),
     ]
 
 
-def test_the_index_starts_with_the_main_numbers_that_there_are(index):
+def test_the_index_starts_with_the_main_numbers_that_there_are_and_says_whose_they_are(index):
     _, markup = index()
     tiles = re.findall(r'<div class="tile"><b>([^<]*)</b><span>([^<]*)</span>', markup)
-    assert tiles == [
-        ("7", "version that answers"),
-        ("0.8421", "ROC AUC on untouched customers, 0.82 to 0.86"),
-    ]
+    assert [number for number, _ in tiles] == ["7", "0.8421"]
+    assert "version 8 (gate: &lt;fail&gt;)" in tiles[1][1] and tiles[1][1].endswith(", 0.82 to 0.86")
 
 
 def test_the_index_has_a_card_for_each_notebook_with_its_cover(index):
     page, _ = index()
-    for title in ("02 – find a model", "03 – find a model"):
+    for title in ("02 – find a model", "04 – find a model", "05 – find a model"):
         assert title in page.text
     drawn = [script for script in page.scripts if "Plotly.newPlot" in script]
     assert len(drawn) == 1 and 'newPlot("card-02_hyperparameter_optimisation"' in drawn[0]

@@ -224,3 +224,12 @@ def test_importance_ranks_the_only_informative_feature_first(train, validate):
     assert table["importance"].iloc[0] > 2 * table["importance"].iloc[1]
     assert sorted(table["feature"]) == sorted(features.MODEL_INPUTS)
     assert table["importance"].is_monotonic_decreasing and table["spread"].ge(0).all()
+
+
+def test_a_search_that_was_killed_in_a_trial_goes_on_to_its_full_number(home, train):
+    study = training.run_study(train, 3, 0, "cut off", report=lambda line: None)
+    study.ask()  # a trial that nobody will ever finish, as a kill leaves it
+    study = training.run_study(train, 5, 0, "cut off", report=lambda line: None)
+    assert len(training.trials_table(study)) == 5
+    again = training.run_study(train, 5, 0, "cut off", report=lambda line: None)
+    assert len(training.trials_table(again)) == 5

@@ -37,7 +37,18 @@ def register_model(
     probability = training.out_of_fold(model, train, 0)
     metrics = evaluation.metrics_with_intervals(train["churned"], probability, train["customer_id"], ECONOMICS, 20)
     importance = pd.DataFrame({"feature": ["tenure"], "importance": [0.1], "spread": [0.0]})
-    run_id = tracking.log_training(study, model, training_set, metrics, importance, figures or {}, AS_OF, 0, ECONOMICS)
+    run_id = tracking.log_training(
+        study,
+        model,
+        training_set,
+        feature_store.current_versions(),
+        metrics,
+        importance,
+        figures or {},
+        AS_OF,
+        0,
+        ECONOMICS,
+    )
     return registry.register_version(run_id, description, {})
 
 
