@@ -4,7 +4,7 @@ BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test lab mlflow bench lock clean help
+.PHONY: run test lab mlflow bench drill lock clean help
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -27,6 +27,9 @@ mlflow: .venv/installed  ## open the MLflow UI of the default home on http://127
 bench: .venv/installed  ## measure the model's quality and the pipeline's time; writes benchmarks/results.md
 	$(BIN)/python benchmarks/model_quality.py
 	$(BIN)/python benchmarks/pipeline_time.py
+
+drill: .venv/installed  ## play 20 production years of every scenario and score the drift decisions (about 20 minutes)
+	$(BIN)/python benchmarks/drill.py
 
 lock: .venv/installed  ## resolve requirements.lock anew from pyproject.toml
 	PATH="$$PATH:$(BIN)" uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade \
