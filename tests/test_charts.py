@@ -277,9 +277,11 @@ def test_no_predictions_can_be_drawn(plot, predictions):
     assert plot(predictions.head(0), "Nobody").layout.title.text == "Nobody"
 
 
-def test_splits_where_nobody_churned_can_be_drawn():
-    figure = charts.plot_splits(pd.DataFrame({"split": ["train", "test"], "churned": False}))
-    assert pairs(trace(figure, "stayed"))["train"] == 1
+@pytest.mark.parametrize("churned, in_test", [([False, False], 0), ([False, True], 1)])
+def test_splits_where_nobody_churned_are_drawn_as_zero(churned, in_test):
+    figure = charts.plot_splits(pd.DataFrame({"split": ["train", "test"], "churned": churned}))
+    assert pairs(trace(figure, "stayed")) == {"train": 1, "validate": 0, "test": 1 - in_test}
+    assert pairs(trace(figure, "churned")) == {"train": 0, "validate": 0, "test": in_test}
 
 
 def test_figures_are_plain_json_without_references_to_the_network(customers, predictions):

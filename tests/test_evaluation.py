@@ -159,10 +159,13 @@ def test_copies_of_a_customers_rows_add_no_certainty():
     pd.testing.assert_frame_equal(once.drop("calibration_error"), copied.drop("calibration_error"))
 
 
-def test_draws_that_do_not_fit_into_memory_together_are_all_there_and_differ(monkeypatch):
+def test_draws_that_do_not_fit_into_memory_together_are_made_in_parts_that_differ(monkeypatch):
     churned, probability = world()
+    made, resample = [], evaluation.resample
     monkeypatch.setattr(evaluation, "ROWS_AT_ONCE", 1300)
+    monkeypatch.setattr(evaluation, "resample", lambda *args: made.append(args[1]) or resample(*args))
     draws = evaluation.bootstrap_metrics(churned, {"model": probability}, pd.Series(range(400)), ECONOMICS, 10)
+    assert made == [3, 3, 3, 1]
     assert draws["model"].index.tolist() == list(range(10))
     assert draws["model"]["log_loss"].nunique() == 10
 

@@ -150,3 +150,19 @@ def test_the_lock_pins_hashes_and_names_no_index():
     pinned = re.findall(r"^[a-z0-9-]+==.*$", text, re.M)
     assert pinned and all(line.endswith("\\") for line in pinned)
     assert "index-url" not in text and "://" not in text
+
+
+def test_the_figures_of_the_readme_are_those_that_were_measured():
+    readme = (settings.PROJECT / "README.md").read_text()
+    measured = (settings.PROJECT / "benchmarks" / "results.md").read_text()
+    rows = {
+        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]]
+        for line in measured.splitlines()
+        if line.startswith("|")
+    }
+    chosen = next(cells for name, cells in rows.items() if name.startswith("chosen by the search"))
+    assert f"| its hyperparameters, 2 × 5 folds | {' | '.join(chosen)} |" in readme
+    assert f"| default LightGBM, 2 × 5 folds | {' | '.join(rows['default lightgbm'])} |" in readme
+    forked, ordinary = (float(rows[name][0]) for name in ("kernels forked from one warm process", "ordinary kernels"))
+    assert f"takes {forked:.0f} s" in readme and f"({ordinary:.0f} s with ordinary kernels" in readme
+    assert "@@" not in readme

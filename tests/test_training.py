@@ -231,5 +231,6 @@ def test_a_search_that_was_killed_in_a_trial_goes_on_to_its_full_number(home, tr
     study.ask()  # a trial that nobody will ever finish, as a kill leaves it
     study = training.run_study(train, 5, 0, "cut off", report=lambda line: None)
     assert len(training.trials_table(study)) == 5
+    assert all(trial.state.is_finished() for trial in study.trials)
     again = training.run_study(train, 5, 0, "cut off", report=lambda line: None)
     assert len(training.trials_table(again)) == 5
