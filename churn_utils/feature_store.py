@@ -84,7 +84,7 @@ def record_labels(
 
     Raises:
         FeatureStoreError: labels that arrive before their month is over, that are neither Yes nor No, or that
-            belong to customers who are not in that snapshot.
+            belong to customers who are not in that snapshot; slots that do not cover the rows.
     """
     if label_date <= snapshot_date:
         raise FeatureStoreError(f"labels of {snapshot_date:%Y-%m-%d} cannot arrive on {label_date:%Y-%m-%d}.")
@@ -100,13 +100,16 @@ def record_labels(
             f"{len(unknown)} label(s) of {snapshot_date:%Y-%m-%d} belong to customers who are not in that snapshot, "
             f"such as {unknown.iloc[0]!r}. Nothing was written; publish the snapshot first or leave them out."
         )
+    slots = rows["customer_id"] if slot_ids is None else slot_ids
+    if not slots.index.equals(rows.index) or slots.isna().any():
+        raise FeatureStoreError(f"slot_ids must name a slot for each of the {len(rows)} rows, under the same index.")
     labels = pd.DataFrame(
         {
             "customer_id": rows["customer_id"],
             "snapshot_date": snapshot_date,
             "churned": rows["churn"] == "Yes",
             "label_date": label_date,
-            "split": split_of(rows["customer_id"] if slot_ids is None else slot_ids),
+            "split": split_of(slots),
         }
     )
     return lakehouse.merge("churn_labels", labels)
@@ -127,23 +130,29 @@ def look_up_features(spine: pd.DataFrame, stored: pd.DataFrame, max_age_days: in
         The spine with the stored features, ``features_as_of`` (their snapshot date) and ``lookup_status``:
         ``found``, ``unknown_customer``, ``no_snapshot_yet``, ``stale`` or ``duplicate`` (the same customer and
         date stand more than once in the spine).
+
+    Raises:
+        FeatureStoreError: rows without an event date.
     """
-    known = stored.assign(known_from=stored[["snapshot_date", "written_at"]].max(axis=1))
-    known = known.sort_values(["customer_id", "known_from", "snapshot_date", "written_at"])
+    undated = spine["event_date"].isna().sum()
+    if undated:
+        raise FeatureStoreError(f"{undated} of {len(spine)} rows have no event_date to be looked up as of.")
+    known = stored.assign(__known_from=stored[["snapshot_date", "written_at"]].max(axis=1))
+    known = known.sort_values(["customer_id", "__known_from", "snapshot_date", "written_at"])
     # A correction of an old month that arrives late must not hide a newer month that was known before it.
     newest = known.groupby("customer_id")["snapshot_date"].cummax()
-    known = known[known["snapshot_date"] >= newest].drop_duplicates(["customer_id", "known_from"], keep="last")
-    known = known.sort_values("known_from").rename(columns={"snapshot_date": "features_as_of"})
+    known = known[known["snapshot_date"] >= newest].drop_duplicates(["customer_id", "__known_from"], keep="last")
+    known = known.sort_values("__known_from").rename(columns={"snapshot_date": "features_as_of"})
     left = spine.assign(__position=np.arange(len(spine))).sort_values("event_date", kind="stable")
     clash = [name for name in known.columns if name in left.columns and name != "customer_id"]
     joined = pd.merge_asof(
         left.astype({"event_date": "datetime64[ns]"}),
-        known.drop(columns=["written_at", *clash]).astype({"known_from": "datetime64[ns]"}),
+        known.drop(columns=["written_at", *clash]).astype({"__known_from": "datetime64[ns]"}),
         left_on="event_date",
-        right_on="known_from",
+        right_on="__known_from",
         by="customer_id",
     )
-    joined = joined.sort_values("__position").drop(columns=["__position", "known_from"]).set_axis(spine.index)
+    joined = joined.sort_values("__position").drop(columns=["__position", "__known_from"]).set_axis(spine.index)
     age = (joined["event_date"] - joined["features_as_of"]).dt.days
     stale = age > max_age_days
     joined.loc[stale, features.STORED] = None

@@ -88,7 +88,8 @@ def select_model_inputs(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the model inputs of ``frame`` in contract order and type.
 
     Raises:
-        FeatureError: inputs are missing, null, or hold a category that the contract does not know.
+        FeatureError: inputs are missing, null, or hold a category that the contract does not know
+            or something that is no finite number.
     """
     missing = [name for name in MODEL_INPUTS if name not in frame]
     if missing:
@@ -102,9 +103,15 @@ def select_model_inputs(frame: pd.DataFrame) -> pd.DataFrame:
         if unknown.any():
             values = sorted(inputs.loc[unknown, name].astype(str).unique())[:5]
             raise FeatureError(f"{unknown.sum()} row(s) hold an unknown {name}: {values}; known are {known}.")
+    texts = [name for name in NUMERICAL if not pd.api.types.is_numeric_dtype(inputs[name])]
+    if texts:
+        raise FeatureError(f"{', '.join(texts)} must be numbers.")
     fractions = [name for name in INTEGER if (inputs[name] % 1 != 0).any()]
     if fractions:
         raise FeatureError(f"{', '.join(fractions)} must be whole numbers.")
+    infinite = [name for name in NUMERICAL if np.isinf(inputs[name]).any()]
+    if infinite:
+        raise FeatureError(f"{', '.join(infinite)} must be finite.")
     return inputs.astype({name: "int64" if name in INTEGER else "float64" for name in NUMERICAL})
 
 

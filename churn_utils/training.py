@@ -141,25 +141,8 @@ def make_folds(rows: pd.DataFrame, seed: int) -> list[tuple[np.ndarray, np.ndarr
     return [(np.flatnonzero(~mask), np.flatnonzero(mask)) for mask in held_out]
 
 
-@one_thread
-def run_study(train: pd.DataFrame, n_trials: int, seed: int, name: str, report=print) -> optuna.Study:
-    """Minimise the cross-validated log loss over families and hyperparameters.
-
-    The study is kept in the home, so a search that was killed goes on where it stopped. Trials that are worse
-    than the best one on the folds seen so far (Wilcoxon signed-rank) are pruned before their last fold.
-
-    Args:
-        train: rows of the ``train`` split.
-        n_trials: trials that the study holds at the end, at least one per family.
-        seed: of sampler, folds and models.
-        name: of the study; the same name goes on with the same study.
-        report: called with a line of text whenever a trial becomes the best.
-
-    Raises:
-        TrainingError: fewer trials than families.
-    """
-    if n_trials < len(DEFAULTS):
-        raise TrainingError(f"n_trials is {n_trials}; at least {len(DEFAULTS)} are needed, one for each family.")
+def _open_study(name: str, seed: int) -> optuna.Study:
+    """Make or reopen a study, with every family's default waiting to be tried and no trial left half done."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = settings.home() / "optuna" / "studies.log"
     storage.parent.mkdir(parents=True, exist_ok=True)
@@ -180,6 +163,29 @@ def run_study(train: pd.DataFrame, n_trials: int, seed: int, name: str, report=p
     for family, params in DEFAULTS.items():
         if {"family": family, **params} not in asked:
             study.enqueue_trial({"family": family, **params})
+    return study
+
+
+@one_thread
+def run_study(train: pd.DataFrame, n_trials: int, seed: int, name: str, report=print) -> optuna.Study:
+    """Minimise the cross-validated log loss over families and hyperparameters.
+
+    The study is kept in the home, so a search that was killed goes on where it stopped. Trials that are worse
+    than the best one on the folds seen so far (Wilcoxon signed-rank) are pruned before their last fold.
+
+    Args:
+        train: rows of the ``train`` split.
+        n_trials: trials that the study holds at the end, at least one per family.
+        seed: of sampler, folds and models.
+        name: of the study; the same name goes on with the same study.
+        report: called with a line of text whenever a trial becomes the best.
+
+    Raises:
+        TrainingError: fewer trials than families.
+    """
+    if n_trials < len(DEFAULTS):
+        raise TrainingError(f"n_trials is {n_trials}; at least {len(DEFAULTS)} are needed, one for each family.")
+    study = _open_study(name, seed)
     encoded = build_encoder().fit_transform(features.select_model_inputs(train))
     folds, churned = make_folds(train, seed), train["churned"].to_numpy()
 
@@ -197,7 +203,7 @@ def run_study(train: pd.DataFrame, n_trials: int, seed: int, name: str, report=p
         if trial.state == TrialState.COMPLETE and study.best_trial.number == trial.number:
             report(f"trial {trial.number + 1:>3} of {n_trials}: log loss {trial.value:.4f}  {trial.params['family']}")
 
-    study.optimize(objective, n_trials=max(0, n_trials - len(finished)), callbacks=[tell])
+    study.optimize(objective, n_trials=max(0, n_trials - len(study.get_trials(states=DONE))), callbacks=[tell])
     return study
 
 

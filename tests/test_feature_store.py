@@ -118,10 +118,23 @@ def test_the_order_of_rows_their_index_and_other_columns_are_kept():
     assert found["monthly_charges"].tolist() == [5, 0, 3, 2, 1, 4]
 
 
-def test_a_spine_may_have_a_column_of_any_name():
-    spine = pd.DataFrame({"customer_id": ["a"], "event_date": [JANUARY], "position": ["manager"]})
+@pytest.mark.parametrize(
+    "name",
+    [
+        "position",
+        "written_at",
+        "known_from",
+    ],
+)
+def test_a_spine_may_have_a_column_of_any_name(name):
+    spine = pd.DataFrame({"customer_id": ["a"], "event_date": [JANUARY], name: ["manager"]})
     found = feature_store.look_up_features(spine, stored_rows(("a", JANUARY, JANUARY, 1)))
-    assert found["position"].tolist() == ["manager"]
+    assert found[name].tolist() == ["manager"] and found["monthly_charges"].tolist() == [1]
+
+
+def test_an_event_without_a_date_is_refused():
+    with pytest.raises(FeatureStoreError):
+        look_up(stored_rows(("a", JANUARY, JANUARY, 1)), ("a", JANUARY), ("a", None))
 
 
 def random_world(seed):
@@ -314,6 +327,12 @@ def test_a_successor_inherits_the_split_of_its_slot(home, delivery):
     inherited = lakehouse.read("churn_labels").set_index("customer_id")["split"][successors["customer_id"]]
     assert inherited.tolist() == feature_store.split_of(delivery["customer_id"]).tolist()
     assert inherited.tolist() != feature_store.split_of(successors["customer_id"]).tolist()
+
+
+def test_slots_that_do_not_match_the_rows_are_refused(home, delivery):
+    feature_store.publish_snapshot(delivery, JANUARY, JANUARY)
+    with pytest.raises(FeatureStoreError):
+        feature_store.record_labels(delivery, JANUARY, FEBRUARY, slot_ids=delivery["customer_id"].head(4))
 
 
 def test_a_training_set_holds_every_label_with_all_model_inputs(first_month, extract):

@@ -126,3 +126,9 @@ def test_fractions_of_whole_numbers_are_refused_never_cut_off(inputs, name, valu
     inputs.iloc[0, inputs.columns.get_loc(name)] = value
     with pytest.raises(FeatureError, match=f"{name} must be whole numbers"):
         features.select_model_inputs(inputs)
+
+
+@pytest.mark.parametrize("name, value", [("tenure", "12"), ("monthly_charges", "much"), ("monthly_charges", np.inf)])
+def test_what_is_no_finite_number_is_refused_by_name(inputs, name, value):
+    with pytest.raises(FeatureError, match=name):
+        features.select_model_inputs(inputs.assign(**{name: value}))
