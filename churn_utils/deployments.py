@@ -55,11 +55,15 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     table = read_deployments()
     in_effect = table["effective_to"].isna()
     same = in_effect & (table["version"] == version) & (table["evidence_sha256"] == approval["evidence_sha256"])
-    if same.any():
-        return table  # it is the champion already, on this very evidence
-    closed = table[in_effect].assign(effective_to=as_of)
-    if len(closed):
-        lakehouse.merge("deployments", closed)
+    if not same.any():  # else it is the champion already, on this very evidence
+        _record_promotion(version, as_of, table[in_effect], approval)
+    registry.set_champion(version)
+    return read_deployments()
+
+
+def _record_promotion(version: int, as_of: pd.Timestamp, in_effect: pd.DataFrame, approval: dict) -> None:
+    if len(in_effect):
+        lakehouse.merge("deployments", in_effect.assign(effective_to=as_of))
     new = {
         "effective_from": as_of,
         "version": version,
@@ -70,8 +74,6 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
         "reason": approval["reason"],
     }
     lakehouse.merge("deployments", pd.DataFrame([new]))
-    registry.set_champion(version)
-    return read_deployments()
 
 
 def _check_approval(info: dict, as_of: pd.Timestamp) -> dict:

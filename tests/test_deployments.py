@@ -83,8 +83,10 @@ def test_a_standing_approval_is_not_replaced_by_a_later_caller(approved):
 
 def test_promoting_twice_changes_nothing(approved):
     first = deployments.promote(approved, settings.month_start(2))
+    registry.register_version(registry.read_version(approved)["run_id"], worlds.DESCRIPTION, {})  # notebook 03 again
     again = deployments.promote(approved, settings.month_start(2))
     pd.testing.assert_frame_equal(first, again)
+    assert registry.version_with_alias(registry.CHALLENGER) is None
 
 
 def test_without_approval_nothing_is_promoted(registered_home):
