@@ -19,7 +19,7 @@ from functools import cache, lru_cache
 import numpy as np
 import pandas as pd
 
-from churn_utils import contract, evaluation, features, source
+from churn_utils import contract, evaluation, feature_store, features, settings, source
 from churn_utils.settings import ChurnError, Economics
 
 SCENARIOS = {
@@ -219,7 +219,7 @@ def deliver_month(frame: pd.DataFrame, broken: bool = False) -> pd.DataFrame:
     rows = rows.set_axis(pd.RangeIndex(len(frame), name="line") + int(frame.index[0]) + 2)
     for name in ("monthly_charges", "total_charges"):
         amount = rows[name] * 100 if broken else rows[name]
-        rows[name] = amount.map(lambda value: "" if np.isnan(value) else f"{value:.{0 if broken else 2}f}")
+        rows[name] = amount.map("{:.0f}".format if broken else "{:.2f}".format).where(amount.notna(), "")
     return rows.replace({"payment_method": {"Electronic check": "E-check"}}) if broken else rows
 
 
@@ -236,6 +236,54 @@ def deliver_at(
     broken = scenario == "data_bug" and as_of_month == start_month
     months = [start_month, as_of_month] if corrected else [as_of_month]
     return {month: deliver_month(simulate_month(month, seed, scenario, start_month, slots), broken) for month in months}
+
+
+def known_rows(
+    month: int,
+    seed: int,
+    scenario: str = "none",
+    start_month: int = START_MONTH,
+    slots: int = SLOTS,
+    broken: bool = False,
+) -> tuple[pd.DataFrame, int]:
+    """Take a month in without any table: delivered, checked and featurised, with what will be known of it later.
+
+    Args:
+        month, seed, scenario, start_month, slots: as for ``simulate_month``.
+        broken: as for ``deliver_month``.
+
+    Returns:
+        ``(rows, quarantined)``. ``rows`` are those that passed the contract, in order: ``customer_id``, the model
+        inputs, ``snapshot_date`` and ``event_date`` (the month), ``split``, ``churned`` and the world's own
+        ``churn_probability``; ``quarantined`` is the number of those that did not.
+
+    Raises:
+        SimulatorError: as ``simulate_month``.
+    """
+    truth, date = simulate_month(month, seed, scenario, start_month, slots), settings.month_start(month)
+    delivery = deliver_month(truth, broken)
+    accepted, rejected = contract.check_rows(delivery)
+    rows = features.add_on_demand(features.build_features(accepted.assign(snapshot_date=date, written_at=date)))
+    later = truth.set_axis(delivery.index).loc[accepted.index, ["slot_id", "churned", "churn_probability"]]
+    split = feature_store.split_of(later.pop("slot_id"))
+    return rows.assign(event_date=date, split=split, **later).reset_index(drop=True), len(rejected)
+
+
+def redraw_labels(rows: pd.DataFrame, log_odds: np.ndarray | float, seed: int | list[int]) -> pd.DataFrame:
+    """Make a world that is no scenario: move the customers' log-odds and draw their labels anew.
+
+    Args:
+        rows: with ``churn_probability``, as ``known_rows`` or ``simulate_month`` return them.
+        log_odds: to be added, a number or one for each row.
+        seed: of the draws; a list such as ``[seed, month]`` keeps months apart.
+
+    Returns:
+        The same rows under another ``churn_probability`` and ``churned``. Who is there stays as it was: those whom
+        this drives away are not replaced in the months after.
+    """
+    old = rows["churn_probability"]
+    new = 1 / (1 + (1 - old) / old * np.exp(-log_odds))
+    return rows.assign(churn_probability=new, churned=np.random.default_rng(seed).random(len(rows)) < new)
 
 
 def labels_of(frame: pd.DataFrame) -> pd.DataFrame:

@@ -352,6 +352,38 @@ def test_other_scenarios_send_one_file_a_month_as_it_is(scenario, changed):
         assert list(files) == [month] and files[month].equals(simulator.deliver_month(changed(scenario)[month]))
 
 
+def test_known_rows_are_the_accepted_ones_as_the_store_would_give_them_with_their_labels(home, changed):
+    month, label_date = settings.month_start(3), settings.month_start(4)
+    truth = changed("price_rise")[3]
+    rows, quarantined = simulator.known_rows(3, SEED, "price_rise")
+    labels = simulator.labels_of(truth)
+    feature_store.publish_snapshot(simulator.deliver_month(truth), month, month)
+    feature_store.record_labels(labels, month, label_date, labels["slot_id"])
+    stored = feature_store.build_training_set(label_date).set_index("customer_id").loc[rows["customer_id"]]
+    assert quarantined == 0 and len(rows) == 7043
+    for name in ["event_date", "split", "churned", *features.MODEL_INPUTS]:
+        assert rows[name].tolist() == stored[name].tolist()
+    assert rows["churn_probability"].tolist() == truth["churn_probability"].tolist()
+
+
+def test_of_a_broken_month_no_row_is_known():
+    rows, quarantined = simulator.known_rows(3, SEED, "data_bug", slots=100, broken=True)
+    assert len(rows) == 0 and quarantined == 100
+    assert {"event_date", "split", "churned", "churn_probability", *features.MODEL_INPUTS} <= set(rows)
+
+
+def test_labels_drawn_anew_follow_the_moved_log_odds(year):
+    shift = np.where(year[1]["contract"] == "Two year", 2.0, 0.0)
+    moved = simulator.redraw_labels(year[1], shift, [SEED, 1])
+    assert np.allclose(log_odds(moved) - log_odds(year[1]), shift)
+    assert abs(moved["churned"].mean() - moved["churn_probability"].mean()) < 0.02
+    assert moved.drop(columns=["churn_probability", "churned"]).equals(
+        year[1].drop(columns=["churn_probability", "churned"])
+    )
+    assert moved.equals(simulator.redraw_labels(year[1], shift, [SEED, 1]))
+    assert not moved["churned"].equals(simulator.redraw_labels(year[1], shift, [SEED, 2])["churned"])
+
+
 def test_labels_are_recorded_with_the_split_of_the_slot(home, year):
     month, label_date = settings.month_start(1), settings.month_start(2)
     labels = simulator.labels_of(year[1])
