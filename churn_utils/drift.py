@@ -60,10 +60,13 @@ class Champion:
         return self.with_score(self.training_rows.drop(columns=monitoring.SCORE, errors="ignore"))
 
     def with_score(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Model inputs of rows and its probability for each; a ``champion_score`` that they carry is taken over."""
-        inputs = features.select_model_inputs(rows)
-        score = rows[monitoring.SCORE] if monitoring.SCORE in rows else self.model.predict_proba(inputs)[:, 1]
-        return inputs.assign(**{monitoring.SCORE: score})
+        """Model inputs of rows and its probability for each; what carries a ``champion_score`` was checked for that."""
+        if monitoring.SCORE not in rows:
+            inputs = features.select_model_inputs(rows)
+            return inputs.assign(**{monitoring.SCORE: self.model.predict_proba(inputs)[:, 1]})
+        if unscored := rows[monitoring.SCORE].isna().sum():
+            raise DriftError(f"{unscored} of {len(rows)} rows have no {monitoring.SCORE}; score all rows or none.")
+        return rows[[*features.MODEL_INPUTS, monitoring.SCORE]]
 
 
 def decide(
@@ -102,21 +105,19 @@ def decide(
     news = labelled[(labelled["split"] == "train") & (labelled["event_date"] > champion.trained_to)]
     if _is_broken(delivery, limits):
         current = current.iloc[:0]  # what is left of a broken delivery says nothing about the customers
-    standing = last_standing(history, as_of, champion.version)
     evidence = {
         "champion_version": champion.version,
         "delivered": int(delivery["delivered"]),
         "quarantined": int(delivery["quarantined"]),
-        **gather_shifts(current, champion, standing, limits),
+        **gather_shifts(current, champion, last_standing(history, as_of, champion.version), limits),
         "gains": measure_gains(news, champion, economics, limits, seed),
     }
     best = best_window(evidence["gains"])
     evidence["passed"] = list_passed(news, evidence["shifts"], champion, limits) if _is_worth_it(best, limits) else []
     decision, diagnosis, why = judge(evidence, limits)
-    window = best or {"from": None, "to": None}
     row = {
         "as_of_date": as_of, "feature_month": as_of,
-        "labels_from": pd.to_datetime(window["from"]), "labels_to": pd.to_datetime(window["to"]),
+        "labels_from": pd.to_datetime(best and best["from"]), "labels_to": pd.to_datetime(best and best["to"]),
         "decision": decision, "diagnosis": diagnosis, "why": why, "evidence": json.dumps(evidence),
     }  # fmt: skip
     return pd.DataFrame([row], columns=COLUMNS).astype({"labels_from": "datetime64[ns]", "labels_to": "datetime64[ns]"})
@@ -129,18 +130,16 @@ def _is_broken(delivery: dict[str, int], limits: Limits) -> bool:
 def _check(as_of: pd.Timestamp, delivery: dict[str, int], labelled: pd.DataFrame) -> None:
     if delivery["delivered"] < 1:
         raise DriftError(f"no row of {as_of:%Y-%m-%d} was delivered; ask upstream for the snapshot, then decide.")
-    early = (labelled["event_date"] >= as_of).sum()
-    if early:
+    if early := (labelled["event_date"] >= as_of).sum():
         problem = f"{early} label(s) belong to {as_of:%Y-%m-%d} or later, which is not over"
         raise DriftError(f"{problem}; read labels as of the date on which you decide.")
 
 
 def last_standing(history: pd.DataFrame | None, as_of: pd.Timestamp, version: int) -> dict[str, float]:
     """Shifts that were alerted before ``as_of`` under this champion and stood at the last decision: PSI by feature."""
-    earlier = None if history is None else history[history["as_of_date"] < as_of].sort_values("as_of_date")
-    if earlier is None or earlier.empty:
+    if history is None or (earlier := history[history["as_of_date"] < as_of]).empty:
         return {}
-    evidence = json.loads(earlier["evidence"].iloc[-1])
+    evidence = json.loads(earlier.sort_values("as_of_date")["evidence"].iloc[-1])
     return evidence["standing"] if evidence["champion_version"] == version else {}
 
 
@@ -213,7 +212,7 @@ def measure_gains(
             continue
         refit, moved = _gain_per_row(window, design[inside], old[inside], economics, seed)
         lower, upper = monitoring.interval_by_customer(refit, window["customer_id"], limits.confidence)
-        newest = (window["event_date"] == months[-1]).to_numpy()
+        newest = window["event_date"] == months[-1]
         figures = {
             "gain_usd": refit.mean(), "lower": lower, "upper": upper,
             "newest_gain_usd": refit[newest].mean(), "prior_gain_usd": moved.mean(),
@@ -231,8 +230,8 @@ def _can_be_fitted(window: pd.DataFrame) -> bool:
 def _encode(rows: pd.DataFrame, champion: Champion) -> tuple[np.ndarray, np.ndarray]:
     """Design matrix of the refit, and the champion's probabilities; knots and scales need no label, so no fold."""
     inputs = champion.with_score(rows)
-    codes = {name: pd.Categorical(inputs[name], values).codes for name, values in features.CATEGORICAL.items()}
-    design = training.build_estimator(REFIT_PARAMS, seed=0)[:-1].fit_transform(inputs.assign(**codes))
+    numbers = training.build_estimator(REFIT_PARAMS, seed=0)[0].set_params(one_hot="drop").fit_transform(inputs)
+    design = np.hstack([features.indicate_categories(inputs), numbers])
     return design, inputs[monitoring.SCORE].clip(1e-6, 1 - 1e-6).to_numpy()
 
 
@@ -241,9 +240,10 @@ def _gain_per_row(
 ) -> tuple[np.ndarray, np.ndarray]:
     """USD that the refit, and the champion with its intercept moved, win over the champion (``old``) on each row."""
     churned, refit, moved = window["churned"].to_numpy(dtype=float), np.empty(len(window)), np.empty(len(window))
+    # each fold starts where the last one ended: half the steps, and the tolerance leaves no trace of whom that one saw
+    model = training.build_estimator(REFIT_PARAMS, seed)[-1].set_params(warm_start=True, tol=1e-6)
     for fit, held_out in training.make_folds(window, seed):
-        model = training.build_estimator(REFIT_PARAMS, seed)[-1].fit(design[fit], churned[fit])
-        refit[held_out] = model.predict_proba(design[held_out])[:, 1]
+        refit[held_out] = model.fit(design[fit], churned[fit]).predict_proba(design[held_out])[:, 1]
         moved[held_out] = monitoring.move_intercept(old[fit], churned[fit], old[held_out])
     own, with_refit, with_move = (
         evaluation.decision_value_usd(churned, p >= economics.threshold, economics) for p in (old, refit, moved)
@@ -294,7 +294,5 @@ def _judge_shifts(evidence: dict, labels_say: str) -> tuple[str, str, str]:
 def _describe_gain(gain: dict | None) -> str:
     if gain is None:
         return "no labels since the champion's training"
-    return (
-        f"a refit on {gain['from'][:7]} to {gain['to'][:7]} would be worth {gain['gain_usd']:+.1f} USD a customer "
-        f"[{gain['lower']:+.1f}, {gain['upper']:+.1f}]"
-    )
+    worth = f"{gain['gain_usd']:+.1f} USD a customer [{gain['lower']:+.1f}, {gain['upper']:+.1f}]"
+    return f"a refit on {gain['from'][:7]} to {gain['to'][:7]} would be worth {worth}"

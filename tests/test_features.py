@@ -132,3 +132,15 @@ def test_fractions_of_whole_numbers_are_refused_never_cut_off(inputs, name, valu
 def test_what_is_no_finite_number_is_refused_by_name(inputs, name, value):
     with pytest.raises(FeatureError, match=name):
         features.select_model_inputs(inputs.assign(**{name: value}))
+
+
+def test_indicators_are_one_column_a_category_and_of_two_only_the_second(inputs):
+    indicators = features.indicate_categories(inputs)
+    names = [
+        (name, value)
+        for name, values in features.CATEGORICAL.items()
+        for value in (values[1:] if len(values) == 2 else values)
+    ]
+    assert indicators.shape == (50, len(names))
+    for column, (name, value) in zip(indicators.T, names, strict=True):
+        assert column.tolist() == (inputs[name] == value).astype(float).tolist()
