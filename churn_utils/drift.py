@@ -69,6 +69,7 @@ class Champion:
         return rows[[*features.MODEL_INPUTS, monitoring.SCORE]]
 
 
+@training.one_thread
 def decide(
     as_of: pd.Timestamp,
     delivery: dict[str, int],
