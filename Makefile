@@ -28,8 +28,8 @@ bench: .venv/installed  ## measure the model's quality and the pipeline's time; 
 	$(BIN)/python benchmarks/model_quality.py
 	$(BIN)/python benchmarks/pipeline_time.py
 
-drill: .venv/installed  ## play 20 production years of every scenario and score the drift decisions (about 20 minutes)
-	$(BIN)/python benchmarks/drill.py
+drill: .venv/installed  ## play 20 production years of every scenario and score the drift decisions; ARGS="--help" shows its options
+	$(BIN)/python benchmarks/drill.py $(ARGS)
 
 lock: .venv/installed  ## resolve requirements.lock anew from pyproject.toml
 	PATH="$$PATH:$(BIN)" uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade \

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 RESULTS = Path(__file__).parent / "results.md"
-HEAD = "# Measured figures\n\nWritten by `make bench`; not edited by hand.\n"
+HEAD = "# Measured figures\n\nWritten by `make bench` and `make drill`; not edited by hand.\n"
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
