@@ -212,7 +212,13 @@ def set_champion(version: int) -> None:
 def clear_challenger(version: int) -> None:
     """Take the challenger alias from a version, after promotion and after refusal alike."""
     if version_with_alias(CHALLENGER) == version:
-        _client().delete_registered_model_alias(MODEL_NAME, CHALLENGER)
+        clear_alias(CHALLENGER)
+
+
+def clear_alias(alias: str) -> None:
+    """Take an alias from whichever version carries it."""
+    if version_with_alias(alias) is not None:
+        _client().delete_registered_model_alias(MODEL_NAME, alias)
 
 
 def read_signature(version: int) -> list[str]:

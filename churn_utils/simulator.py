@@ -247,3 +247,14 @@ def best_value_usd(frame: pd.DataFrame, economics: Economics) -> float:
     """USD per customer that nobody can beat but by luck: offers decided by the world's own probabilities."""
     treated = frame["churn_probability"].to_numpy() >= economics.threshold
     return float(evaluation.decision_value_usd(frame["churned"].to_numpy(), treated, economics).mean())
+
+
+def known_rows(month: int, seed: int, scenario: str = "none", start_month: int = START_MONTH, slots: int = SLOTS, broken: bool = False):
+    from churn_utils import feature_store, settings
+    truth = simulate_month(month, seed, scenario, start_month, slots)
+    accepted, rejected = contract.check_rows(deliver_month(truth, broken))
+    date = settings.month_start(month)
+    rows = features.add_on_demand(features.build_features(accepted.assign(snapshot_date=date, written_at=date)))
+    known = truth.set_index(truth.index + 2).loc[accepted.index]
+    rows = rows.assign(split=feature_store.split_of(known["slot_id"]), churned=known["churned"], event_date=date)
+    return rows.reset_index(drop=True), len(rejected)
