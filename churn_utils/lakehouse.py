@@ -190,13 +190,9 @@ def version_of(table: str) -> int:
 
 
 def rewind(table: str, version: int | None) -> None:
-    """Take a table back to what it held at a version, or to no rows (None); its history stays readable.
-
-    Raises:
-        LakehouseError: the table was never written.
-    """
+    """Take a table back to what it held at a version, or to no rows (None); its history stays readable."""
     if not exists(table):
-        raise LakehouseError(f"table {table} was never written in {settings.lakehouse()}; there is nothing to rewind.")
+        return
     delta = DeltaTable(str(path_of(table)))
     if version is None:
         delta.delete()
