@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from churn_utils import deployments, kernels, lakehouse, reporting, settings
+from churn_utils import deployments, kernels, lakehouse, registry, reporting, settings
 from churn_utils.stages import (
     APPROVAL,
     BATCH,
@@ -18,6 +18,7 @@ from churn_utils.stages import (
     GATE,
     MONITORING,
     PRODUCTION,
+    REGISTRY,
     Plan,
     Stage,
     StageError,
@@ -166,8 +167,20 @@ class Execution:
             lakehouse.rewind(table, version)
         if "deployments" in before:
             deployments.realign_champion()
+        self._nominate(names)
         write_state(self.state)
         self.unfold()
+
+    def _nominate(self, names: list[str]) -> None:
+        """A gate or an approval that runs again judges the version of its own round, not a later round's."""
+        for name in names:
+            registration = name.replace(GATE, REGISTRY).replace(APPROVAL, REGISTRY)
+            executed = _executed_path(self.reports, registration)
+            if registration == name or registration in names or not executed.exists():
+                continue
+            version = reporting.read_summary(executed).get("registered_version")
+            if version is not None:
+                return registry.nominate(version)
 
     def _remove_pages(self, stage: Stage) -> None:
         """A retraining may come in another month the next time; its pages must not outlive it."""

@@ -46,7 +46,7 @@ def register_version(run_id: str, description: str, tags: dict[str, str]) -> int
         source = f"models:/{run.outputs.model_outputs[0].model_id}"
         version = int(client.create_model_version(MODEL_NAME, source, run_id, tags=tags).version)
     client.update_model_version(MODEL_NAME, str(version), description)
-    client.set_registered_model_alias(MODEL_NAME, CHALLENGER, str(version))
+    nominate(version)
     return version
 
 
@@ -207,6 +207,11 @@ def set_champion(version: int) -> None:
     """Move the champion alias to a version; only ``deployments.promote`` may call this."""
     _client().set_registered_model_alias(MODEL_NAME, CHAMPION, str(version))
     clear_challenger(version)
+
+
+def nominate(version: int) -> None:
+    """Make a version the challenger: the one that the gate judges and an approval is asked for."""
+    _client().set_registered_model_alias(MODEL_NAME, CHALLENGER, str(version))
 
 
 def clear_challenger(version: int) -> None:
