@@ -36,7 +36,7 @@ lock: .venv/installed  ## resolve requirements.lock anew from pyproject.toml
 	    --extra dev --group data --output-file requirements.lock pyproject.toml
 
 clean:  ## delete tables, models, state and reports; data/raw and .venv stay
-	rm -rf data/lakehouse data/mlflow data/optuna data/pipeline
+	rm -rf data/lakehouse data/mlflow data/optuna data/pipeline data/world.json
 	find reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
 
 # Byte-compiled while installing: the first run is 8 s faster for it.

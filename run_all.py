@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from churn_utils import pipeline, settings, stages
+from churn_utils import pipeline, settings, stages, state
 
 EPILOG = """
 exit codes:  0 done (a refused challenger is a result)   1 a stage failed, its executed notebook is kept and named
@@ -16,6 +16,8 @@ exit codes:  0 done (a refused challenger is a result)   1 a stage failed, its e
 
 examples:
   run_all.py                              everything that is not finished yet; a killed run goes on where it stopped
+  run_all.py --scenario competitor --home /tmp/competitor    another world, in a home of its own
+  run_all.py --months 12                  play on: half a year more
   run_all.py --from 02 -p N_TRIALS=80     search longer and do all that follows
   run_all.py --manual-approval            stop when a challenger has passed its gate
   run_all.py --approve-as 'Ada Lovelace'  go on from there, under that name
@@ -26,17 +28,30 @@ examples:
 def build_parser() -> argparse.ArgumentParser:
     """Build the command line."""
     parser = argparse.ArgumentParser(
-        description="Run the churn notebooks as one pipeline, from features to retention list.",
+        description="Run the churn notebooks as one pipeline, from features to proven recovery from drift.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add(
+        "--scenario",
+        choices=list(stages.SCENARIOS),
+        default="price_rise",
+        help="what the simulated world does to the customers from month 3 on (default %(default)s)",
+    )
+    add(
+        "--months",
+        type=int,
+        default=stages.Plan.months,
+        metavar="N",
+        help="last month that is played, from 2 on; the first champion is trained in month 1 (default %(default)s)",
+    )
+    add(
         "--seed",
         type=int,
         default=settings.SEED,
         metavar="N",
-        help="seed of search, folds and bootstrap (default %(default)s)",
+        help="seed of the simulated world, of search, folds and bootstrap (default %(default)s)",
     )
     add(
         "--profile",
@@ -91,18 +106,20 @@ def parse_overrides(items: list[str]) -> dict[str, str]:
 
 
 def draw_stages(plan: stages.Plan) -> None:
-    """Print the stages, what each needs, its parameters, and whether it is finished."""
-    parameters = stages.resolve_parameters(plan)
-    fingerprints = stages.fingerprint_stages(parameters)
-    state = stages.read_state()["stages"]
-    finished = {name: entry for name, entry in state.items() if entry["fingerprint"] == fingerprints.get(name)}
-    for position, stage in enumerate(stages.STAGES):
+    """Print the stages known so far, what each needs, its parameters, and whether it is finished."""
+    held = state.read_state()
+    timeline = stages.unfold(plan, held)
+    parameters = stages.resolve_parameters(plan, timeline)
+    fingerprints = state.fingerprint_stages(plan, timeline, parameters, held)
+    finished = {name: e for name, e in held["stages"].items() if e["fingerprint"] == fingerprints.get(name)}
+    for position, stage in enumerate(timeline):
         mark = f"finished in {finished[stage.name]['seconds']} s" if stage.name in finished else "to do"
-        needs = f"  after {', '.join(name.split('_')[0] for name in stage.needs)}" if stage.needs else ""
+        needs = f"  after {', '.join(stage.needs)}" if stage.needs else ""
         print(f"{'│' if position else ' '}\n● {stage.name}{needs}  [{mark}]")
-        helps = stages.read_parameters(stage.name)
+        helps = stages.read_parameters(stage.kind)
         for name, value in parameters[stage.name].items():
             print(f"│     {name} = {value!r}  {helps[name]['help']}")
+    print("\nA retraining adds stages of its own, named after its month, when production asks for one.")
 
 
 def run_with_progress(plan: stages.Plan) -> int:
@@ -131,15 +148,18 @@ def main(arguments: list[str] | None = None) -> int:
             os.environ[name] = str(folder.resolve())
     try:
         plan = stages.Plan(
+            scenario=options.scenario,
+            months=options.months,
             seed=options.seed,
             profile=options.profile,
-            only=tuple(stages.find_stage(name) for name in options.only),
-            start=stages.find_stage(options.start) if options.start else None,
             overrides=parse_overrides(options.parameters),
             approver=options.approve_as,
             manual_approval=options.manual_approval,
             fresh=options.fresh,
         )
+        timeline = stages.unfold(plan, state.read_state())
+        plan.only = tuple(stages.find_stage(name, timeline) for name in options.only)
+        plan.start = stages.find_stage(options.start, timeline) if options.start else None
         if options.list:
             draw_stages(plan)
             return pipeline.DONE

@@ -22,6 +22,7 @@ def score_snapshot(
     as_of: pd.Timestamp,
     role: str,
     customer_ids: list[str] | None = None,
+    version: int | None = None,
 ) -> pd.DataFrame:
     """Score customers of a snapshot as known at ``as_of`` with the champion in effect then; write ``predictions``.
 
@@ -30,16 +31,20 @@ def score_snapshot(
         as_of: simulated date of scoring; decides features, champion and ``scored_at``.
         role: ``champion``, ``shadow`` or ``backfill`` (a month that was over before the champion was trained).
         customer_ids: only these; the whole snapshot when not given.
+        version: another version than the champion in effect; only in the shadow.
 
     Returns:
         The predictions, in customer order; the same call again changes no row of the table.
 
     Raises:
-        BatchError: unknown role, no champion in effect, no features of that month, or unknown customers.
+        BatchError: unknown role, a version that would not answer in the shadow, no champion in effect, no features of
+            that month, or unknown customers.
     """
     if role not in ROLES:
         raise BatchError(f"there is no role {role!r}; the roles are {', '.join(ROLES)}.")
-    version = deployments.champion_at(as_of)
+    if version is not None and role != "shadow":
+        raise BatchError(f"version {version} was named for role {role!r}; a version may be named in the shadow only.")
+    version = version or deployments.champion_at(as_of)
     if version is None:
         raise BatchError(f"no champion is in effect on {as_of:%Y-%m-%d}; promote one first (notebooks 02 to 04b).")
     rows = read_scoring_rows(snapshot_date, as_of, customer_ids)
@@ -104,9 +109,9 @@ def build_retention_list(predictions: pd.DataFrame, as_of: pd.Timestamp, size: i
     ]  # fmt: skip
 
 
-def write_retention_list(table: pd.DataFrame) -> Path:
-    """Write ``retention_list.csv`` into the run's reports folder, probabilities and USD rounded; return its path."""
-    path = settings.run_reports() / "retention_list.csv"
+def write_retention_list(table: pd.DataFrame, as_of: pd.Timestamp) -> Path:
+    """Write ``retention_list_<month>.csv`` into the run's reports folder, probabilities and USD rounded; its path."""
+    path = settings.run_reports() / f"retention_list_{as_of:%Y-%m}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     table.round({"churn_probability": 4, "expected_value_usd": 2}).to_csv(path, index=False)
     return path

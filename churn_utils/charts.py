@@ -15,7 +15,8 @@ LOOP = [
 ]  # fmt: skip
 
 
-def _figure(title: str, x: str = "", y: str = "", height: int = 380) -> go.Figure:
+def new_figure(title: str, x: str = "", y: str = "", height: int = 380) -> go.Figure:
+    """Return an empty figure in the style that all of them share; ``x`` and ``y`` name the axes."""
     figure = go.Figure()
     figure.update_layout(
         template="plotly_white",
@@ -34,7 +35,7 @@ def _figure(title: str, x: str = "", y: str = "", height: int = 380) -> go.Figur
 
 def plot_loop(done: list[str]) -> go.Figure:
     """Draw the whole loop as a ring; stages named in ``done`` are filled, the others are still to come."""
-    figure = _figure("The loop: nine steps, and back to the first", height=420)
+    figure = new_figure("The loop: nine steps, and back to the first", height=420)
     angles = np.pi / 2 - 2 * np.pi * np.arange(len(LOOP)) / len(LOOP)
     x, y = 1.5 * np.cos(angles), np.sin(angles)
     for i, (number, name, detail) in enumerate(LOOP):
@@ -63,7 +64,7 @@ def plot_churn_rate(customers: pd.DataFrame, column: str, title: str) -> go.Figu
     n, p, z = groups["size"], groups["mean"], 1.96
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    figure = _figure(title, y="churned")
+    figure = new_figure(title, y="churned")
     figure.add_bar(
         x=groups.index.astype(str), y=p, marker_color=BLUE,
         error_y={"array": centre + half - p, "arrayminus": p - (centre - half), "color": INK, "thickness": 1.2},
@@ -76,7 +77,7 @@ def plot_churn_rate(customers: pd.DataFrame, column: str, title: str) -> go.Figu
 
 def plot_distribution(customers: pd.DataFrame, column: str, title: str, unit: str) -> go.Figure:
     """Distribution of a number for those who stayed and those who churned, as shares of each group."""
-    figure = _figure(title, x=f"{column} ({unit})", y="share of the group")
+    figure = new_figure(title, x=f"{column} ({unit})", y="share of the group")
     low, high = customers[column].min(), customers[column].max()
     edges = np.linspace(low, high, 31)
     for churned, name, colour in ((False, "stayed", BLUE), (True, "churned", ORANGE)):
@@ -90,7 +91,7 @@ def plot_distribution(customers: pd.DataFrame, column: str, title: str, unit: st
 def plot_bars(values: pd.Series, title: str, unit: str) -> go.Figure:
     """One horizontal bar per entry of ``values``, in its order, labelled with its value."""
     rows = values.iloc[::-1]
-    figure = _figure(title, x=unit, height=120 + 44 * len(rows))
+    figure = new_figure(title, x=unit, height=120 + 44 * len(rows))
     figure.add_bar(x=rows, y=rows.index, orientation="h", marker_color=BLUE, text=[f"{value:,.0f}" for value in rows])
     return figure
 
@@ -99,7 +100,7 @@ def plot_splits(labels: pd.DataFrame) -> go.Figure:
     """Customers of each split, churned and not; ``labels`` has ``split`` and ``churned``."""
     counts = labels.groupby(["split", "churned"]).size().unstack(fill_value=0)
     counts = counts.reindex(index=["train", "validate", "test"], columns=[False, True], fill_value=0)
-    figure = _figure("60 / 20 / 20 by the hash of the customer's slot", y="customers", height=340)
+    figure = new_figure("60 / 20 / 20 by the hash of the customer's slot", y="customers", height=340)
     for churned, name, colour in ((False, "stayed", BLUE), (True, "churned", ORANGE)):
         figure.add_bar(x=counts.index, y=counts[churned], name=name, marker_color=colour, text=counts[churned])
     return figure.update_layout(barmode="stack")
@@ -107,7 +108,7 @@ def plot_splits(labels: pd.DataFrame) -> go.Figure:
 
 def plot_trials(trials: pd.DataFrame) -> go.Figure:
     """Cross-validated log loss of each finished trial by family, the pruned ones at the foot, the best so far."""
-    figure = _figure("The search: every trial", x="trial", y="log loss in cross-validation")
+    figure = new_figure("The search: every trial", x="trial", y="log loss in cross-validation")
     done = trials[trials["state"] == "complete"]
     for family, rows in done.groupby("family"):
         figure.add_scatter(x=rows["trial"], y=rows["log_loss"], mode="markers", name=family, marker={"size": 9})
@@ -122,7 +123,7 @@ def plot_trials(trials: pd.DataFrame) -> go.Figure:
 def plot_importance(importance: pd.DataFrame) -> go.Figure:
     """Permutation importance of every feature, most important on top."""
     rows = importance.iloc[::-1]
-    figure = _figure(
+    figure = new_figure(
         "What the model needs: rise in log loss when a feature is shuffled", x="rise in log loss", height=560
     )
     figure.add_bar(x=rows["importance"], y=rows["feature"], orientation="h", marker_color=BLUE,
@@ -141,7 +142,7 @@ def plot_roc(churned: pd.Series, probability: np.ndarray, title: str) -> go.Figu
 
     false_positive, true_positive, _ = roc_curve(churned, probability)
     x, y = _thin(false_positive, true_positive)
-    figure = _figure(title, x="false positive rate", y="true positive rate", height=420)
+    figure = new_figure(title, x="false positive rate", y="true positive rate", height=420)
     figure.add_scatter(
         x=x,
         y=y,
@@ -159,7 +160,7 @@ def plot_precision_recall(churned: pd.Series, probability: np.ndarray, title: st
     precision, recall, _ = precision_recall_curve(churned, probability)
     x, y = _thin(recall, precision)
     area, rate = average_precision_score(churned, probability), churned.mean()
-    figure = _figure(title, x="recall: churners found", y="precision: offers to churners", height=420)
+    figure = new_figure(title, x="recall: churners found", y="precision: offers to churners", height=420)
     figure.add_scatter(x=x, y=y, name=f"model, area {area:.3f}", line={"color": BLUE, "width": 3})
     figure.add_scatter(x=[0, 1], y=[rate, rate], name=f"coin, {rate:.3f}", line={"color": GREY, "dash": "dot"})
     return figure
@@ -168,7 +169,7 @@ def plot_precision_recall(churned: pd.Series, probability: np.ndarray, title: st
 def plot_reliability(bins: pd.DataFrame, title: str) -> go.Figure:
     """Observed against predicted churn rate in ten equally filled bins, with 95 % intervals."""
     half = 1.96 * np.sqrt(bins["observed"] * (1 - bins["observed"]) / bins["rows"])
-    figure = _figure(title, x="predicted probability", y="observed churn rate", height=420)
+    figure = new_figure(title, x="predicted probability", y="observed churn rate", height=420)
     figure.add_scatter(x=[0, 1], y=[0, 1], name="perfect", line={"color": GREY, "dash": "dot"})
     figure.add_scatter(x=bins["predicted"], y=bins["observed"], name="model", mode="markers+lines",
                        error_y={"array": half, "color": BLUE}, line={"color": BLUE}, marker={"size": 9})  # fmt: skip
@@ -179,7 +180,7 @@ def plot_confusion(churned: pd.Series, treated: np.ndarray, title: str) -> go.Fi
     """Confusion matrix of the decision, in customers."""
     table = pd.crosstab(np.where(churned, "churned", "stayed"), np.where(treated, "offer", "no offer"))
     table = table.reindex(index=["stayed", "churned"], columns=["no offer", "offer"], fill_value=0)
-    figure = _figure(title, x="decision", y="what happened", height=360)
+    figure = new_figure(title, x="decision", y="what happened", height=360)
     figure.add_heatmap(z=table.to_numpy(), x=table.columns, y=table.index, colorscale=[[0, "#EEF3F9"], [1, BLUE]],
                        text=table.to_numpy(), texttemplate="%{text}", showscale=False)  # fmt: skip
     return figure
@@ -187,7 +188,7 @@ def plot_confusion(churned: pd.Series, treated: np.ndarray, title: str) -> go.Fi
 
 def plot_value_curve(curve: pd.DataFrame, threshold: float, title: str) -> go.Figure:
     """USD per customer against the threshold, with the threshold that the costs give."""
-    figure = _figure(title, x="threshold on the churn probability", y="USD per customer")
+    figure = new_figure(title, x="threshold on the churn probability", y="USD per customer")
     figure.add_scatter(x=curve["threshold"], y=curve["value_usd"], line={"color": BLUE, "width": 3}, name="value")
     figure.add_vline(
         x=threshold, line={"color": ORANGE, "dash": "dot"}, annotation_text=f"cost / value = {threshold:.2f}"
@@ -199,7 +200,7 @@ def plot_value_curve(curve: pd.DataFrame, threshold: float, title: str) -> go.Fi
 def plot_verdicts(findings: pd.DataFrame, title: str) -> go.Figure:
     """One coloured row per check of the gate: verdict, requirement and evidence."""
     rows = findings.iloc[::-1].reset_index(drop=True)
-    figure = _figure(title, height=110 + 46 * len(rows))
+    figure = new_figure(title, height=110 + 46 * len(rows))
     figure.add_bar(x=np.ones(len(rows)), y=rows["check"], orientation="h", showlegend=False,
                    marker_color=rows["verdict"].map(VERDICT_COLOURS), opacity=0.16, hoverinfo="skip")  # fmt: skip
     for row in rows.itertuples():
@@ -221,7 +222,7 @@ def plot_intervals(findings: pd.DataFrame, bounds: dict[str, float], title: str)
         subplot_titles=rows["check"].tolist(),
         vertical_spacing=min(0.25, 0.5 / max(1, len(rows))),
     )
-    figure = go.Figure(grid).update_layout(_figure(title, height=120 + 130 * len(rows)).layout)
+    figure = go.Figure(grid).update_layout(new_figure(title, height=120 + 130 * len(rows)).layout)
     for position, row in enumerate(rows.itertuples(), start=1):
         arms = {"array": [row.upper - row.value], "arrayminus": [row.value - row.lower], "thickness": 3}
         figure.add_scatter(x=[row.value], y=[""], error_x=arms, marker={"size": 12, "color": BLUE}, row=position, col=1)
@@ -232,7 +233,7 @@ def plot_intervals(findings: pd.DataFrame, bounds: dict[str, float], title: str)
 def plot_lineage(links: pd.DataFrame, title: str) -> go.Figure:
     """Draw what came from what: ``links`` has ``source`` and ``target``, left to right."""
     names = list(dict.fromkeys([*links["source"], *links["target"]]))
-    figure = _figure(title, height=340)
+    figure = new_figure(title, height=340)
     figure.add_sankey(
         node={"label": names, "color": BLUE, "pad": 28, "thickness": 16},
         link={"source": [names.index(s) for s in links["source"]], "target": [names.index(t) for t in links["target"]],
@@ -243,7 +244,7 @@ def plot_lineage(links: pd.DataFrame, title: str) -> go.Figure:
 
 def plot_scores(predictions: pd.DataFrame, title: str) -> go.Figure:
     """Distribution of the churn probability, coloured by decision."""
-    figure = _figure(title, x="churn probability", y="customers")
+    figure = new_figure(title, x="churn probability", y="customers")
     threshold = predictions["threshold"].max()  # one version, one threshold; missing where nobody was scored
     for decision, colour in (("no_offer", BLUE), ("offer", ORANGE)):
         rows = predictions[predictions["decision"] == decision]
@@ -257,7 +258,7 @@ def plot_expected_value(predictions: pd.DataFrame, title: str) -> go.Figure:
     """Expected value in USD of offers to the best customers, the more the further right."""
     ordered = predictions["expected_value_usd"].sort_values(ascending=False).to_numpy()
     x, y = _thin(np.arange(1, len(ordered) + 1), ordered.cumsum())
-    figure = _figure(title, x="customers who get the offer, best first", y="expected value (USD)")
+    figure = new_figure(title, x="customers who get the offer, best first", y="expected value (USD)")
     figure.add_scatter(x=x, y=y, line={"color": BLUE, "width": 3}, name="expected value")
     best = int((ordered > 0).sum())
     figure.add_vline(
@@ -268,7 +269,7 @@ def plot_expected_value(predictions: pd.DataFrame, title: str) -> go.Figure:
 
 def plot_deployments(deployments: pd.DataFrame, as_of: pd.Timestamp, title: str) -> go.Figure:
     """One bar per deployment from its first to its last day; the one in effect ends a month after ``as_of``."""
-    figure = _figure(title, height=140 + 50 * max(1, len(deployments)))
+    figure = new_figure(title, height=140 + 50 * max(1, len(deployments)))
     for row in deployments.itertuples():
         end = as_of + pd.DateOffset(months=1) if pd.isna(row.effective_to) else row.effective_to
         figure.add_scatter(

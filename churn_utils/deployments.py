@@ -40,6 +40,14 @@ def champion_at(date: pd.Timestamp) -> int | None:
     return None if found.empty else int(found["version"].iloc[-1])
 
 
+def predecessor_at(date: pd.Timestamp) -> int | None:
+    """Version that the champion in effect at a date took over from, or None."""
+    table = read_deployments()
+    current = table[(table["effective_from"] <= date) & (table["version"] == champion_at(date))]
+    before = table[table["effective_to"] == current["effective_from"].max()]
+    return None if before.empty else int(before["version"].iloc[-1])
+
+
 def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     """Make an approved version the champion from ``as_of`` on; clear the challenger alias.
 
@@ -48,11 +56,17 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
 
     Raises:
         PromotionError: the gate was not passed, there is no approval, it was given by the trainer, for other
-            evidence than stands there now, for another scope, or it has expired.
+            evidence than stands there now, for another scope, or it has expired; or a later promotion stands.
     """
     info = registry.read_version(version)
     approval = _check_approval(info, as_of)
     table = read_deployments()
+    later = table[table["effective_from"] > as_of]
+    if len(later):
+        raise PromotionError(
+            f"version {later['version'].iloc[-1]} was promoted on {later['effective_from'].iloc[-1]:%Y-%m-%d}; "
+            f"version {version} cannot take effect before that, on {as_of:%Y-%m-%d}."
+        )
     in_effect = table["effective_to"].isna()
     same = in_effect & (table["version"] == version) & (table["evidence_sha256"] == approval["evidence_sha256"])
     if not same.any():  # else it is the champion already, on this very evidence
@@ -74,6 +88,16 @@ def _record_promotion(version: int, as_of: pd.Timestamp, in_effect: pd.DataFrame
         "reason": approval["reason"],
     }
     lakehouse.merge("deployments", pd.DataFrame([new]))
+
+
+def realign_champion() -> None:
+    """Point the champion alias where ``deployments`` says, after that table was taken back in time."""
+    table = read_deployments()
+    in_effect = table.loc[table["effective_to"].isna(), "version"]
+    if len(in_effect):
+        registry.set_champion(int(in_effect.iloc[-1]))
+    else:
+        registry.clear_alias(registry.CHAMPION)
 
 
 def _check_approval(info: dict, as_of: pd.Timestamp) -> dict:

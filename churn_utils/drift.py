@@ -17,6 +17,7 @@ from churn_utils import evaluation, features, monitoring, training
 from churn_utils.settings import ChurnError, Economics
 
 OK, ALERT, QUARANTINE, RETRAIN = "ok", "alert", "quarantine", "retrain"
+DECISIONS = (OK, ALERT, QUARANTINE, RETRAIN)
 NONE, DATA_QUALITY, COVARIATE, PRIOR, CONCEPT = "none", "data quality", "covariate", "prior", "concept"
 # The newest month finds what came at once; three together have the power for what comes slowly.
 WINDOW_MONTHS = (1, 3)

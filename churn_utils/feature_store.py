@@ -7,10 +7,11 @@ import hashlib
 import numpy as np
 import pandas as pd
 
-from churn_utils import contract, features, lakehouse
+from churn_utils import contract, features, lakehouse, source
 from churn_utils.settings import ChurnError
 
 MAX_AGE_DAYS = 62  # a snapshot a month: older than two months means that a customer was missed twice
+TRAINING_TABLES = ("customer_features", "churn_labels")
 SPLITS = {"train": 0.6, "validate": 0.8, "test": 1.0}  # upper ends
 
 
@@ -31,8 +32,12 @@ def publish_snapshot(rows: pd.DataFrame, snapshot_date: pd.Timestamp, written_at
         Counts: ``delivered, accepted, quarantined, customers_written, features_written``.
 
     Raises:
-        FeatureStoreError: written before the month that it describes.
+        FeatureStoreError: no rows, or written before the month that it describes. Nothing is written then.
     """
+    if rows.empty:
+        raise FeatureStoreError(
+            f"the delivery of {snapshot_date:%Y-%m-%d} has no rows. Nothing was written; ask for it again."
+        )
     if written_at < snapshot_date:
         raise FeatureStoreError(f"a snapshot of {snapshot_date:%Y-%m-%d} cannot arrive on {written_at:%Y-%m-%d}.")
     accepted, rejected = contract.check_rows(rows)
@@ -70,21 +75,22 @@ def record_labels(
     snapshot_date: pd.Timestamp,
     label_date: pd.Timestamp,
     slot_ids: pd.Series | None = None,
-) -> int:
+) -> pd.Series:
     """Write the labels of a snapshot, which arrive on ``label_date``.
 
     Args:
-        rows: ``customer_id`` and ``churn`` (Yes or No), of accepted customers.
+        rows: ``customer_id`` and ``churn`` (Yes or No).
         snapshot_date: the month whose customers are labelled.
         label_date: simulated date on which the labels arrive; nothing may read them before.
         slot_ids: the slot of each row; its own id when not given. Decides the split.
 
     Returns:
-        Number of rows inserted or changed.
+        Counts: ``delivered, labels_written`` (inserted or changed), ``quarantined``: labels of customers who are not
+        in that snapshot (unknown, or with a row that broke the contract) are kept in ``quarantine``.
 
     Raises:
-        FeatureStoreError: labels that arrive before their month is over, that are neither Yes nor No, or that
-            belong to customers who are not in that snapshot; slots that do not cover the rows.
+        FeatureStoreError: labels that arrive before their month is over, that are neither Yes nor No, or of a
+            snapshot that never arrived; slots that do not cover the rows. Nothing is written then.
     """
     if label_date <= snapshot_date:
         raise FeatureStoreError(f"labels of {snapshot_date:%Y-%m-%d} cannot arrive on {label_date:%Y-%m-%d}.")
@@ -93,16 +99,15 @@ def record_labels(
         raise FeatureStoreError(
             f"{wrong.sum()} label(s) are neither Yes nor No, such as {rows['churn'][wrong].iloc[0]!r}."
         )
-    known = lakehouse.read("customers", snapshot_date=snapshot_date, columns=["customer_id"])["customer_id"]
-    unknown = rows.loc[~rows["customer_id"].isin(known), "customer_id"]
-    if len(unknown):
-        raise FeatureStoreError(
-            f"{len(unknown)} label(s) of {snapshot_date:%Y-%m-%d} belong to customers who are not in that snapshot, "
-            f"such as {unknown.iloc[0]!r}. Nothing was written; publish the snapshot first or leave them out."
-        )
     slots = rows["customer_id"] if slot_ids is None else slot_ids
     if not slots.index.equals(rows.index) or slots.isna().any():
         raise FeatureStoreError(f"slot_ids must name a slot for each of the {len(rows)} rows, under the same index.")
+    if not has_arrived(snapshot_date):
+        raise FeatureStoreError(
+            f"{len(rows)} label(s) of {snapshot_date:%Y-%m-%d} arrived before that snapshot. Nothing was written; "
+            "publish the snapshot first, then record its labels."
+        )
+    known = rows["customer_id"].isin(_customers_of(snapshot_date, "customers"))
     labels = pd.DataFrame(
         {
             "customer_id": rows["customer_id"],
@@ -112,7 +117,33 @@ def record_labels(
             "split": split_of(slots),
         }
     )
-    return lakehouse.merge("churn_labels", labels)
+    written = lakehouse.merge("churn_labels", labels[known])
+    _quarantine_labels(rows[~known], snapshot_date, label_date)
+    return pd.Series({"delivered": len(rows), "labels_written": written, "quarantined": int((~known).sum())})
+
+
+def has_arrived(snapshot_date: pd.Timestamp) -> bool:
+    """Tell whether any row of a snapshot arrived, be it accepted or quarantined."""
+    return bool(_customers_of(snapshot_date, "customers").size + _customers_of(snapshot_date, "quarantine").size)
+
+
+def _customers_of(snapshot_date: pd.Timestamp, table: str) -> pd.Series:
+    if not lakehouse.exists(table):
+        return pd.Series(dtype=object)
+    return lakehouse.read(table, snapshot_date=snapshot_date, columns=["customer_id"])["customer_id"]
+
+
+def _quarantine_labels(rows: pd.DataFrame, snapshot_date: pd.Timestamp, label_date: pd.Timestamp) -> None:
+    """Keep labels that belong to nobody; lines below 0 tell them from rows of a snapshot."""
+    if rows.empty:
+        return
+    kept = pd.DataFrame(None, index=rows.index, columns=[n for n in source.COLUMNS.values() if n != "churn"])
+    kept = kept.assign(
+        customer_id=rows["customer_id"], snapshot_date=snapshot_date, written_at=label_date,
+        line=-np.arange(1, len(rows) + 1), failed_column="churn",
+        reason="label " + rows["churn"] + " of a customer who is not in that snapshot",
+    )  # fmt: skip
+    lakehouse.merge("quarantine", kept)
 
 
 def look_up_features(spine: pd.DataFrame, stored: pd.DataFrame, max_age_days: int = MAX_AGE_DAYS) -> pd.DataFrame:
@@ -171,7 +202,7 @@ def look_up_features(spine: pd.DataFrame, stored: pd.DataFrame, max_age_days: in
 
 def current_versions() -> dict[str, int]:
     """Delta versions of the tables that a training set is built from, to be read and recorded together."""
-    return {table: lakehouse.version_of(table) for table in ("customer_features", "churn_labels")}
+    return {table: lakehouse.version_of(table) for table in TRAINING_TABLES}
 
 
 def build_training_set(

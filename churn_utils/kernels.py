@@ -7,15 +7,19 @@ Where fork is not safe (macOS, Windows) the pipeline uses ordinary kernels.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from jupyter_client.provisioning import LocalProvisioner
+
+from churn_utils.settings import ChurnError
 
 NAME = "churn-forked"
 PRELOAD = ["churn_utils.warm_up"]
@@ -30,6 +34,49 @@ def use_forked_kernels() -> bool:
     context.set_forkserver_preload(PRELOAD)
     multiprocessing.forkserver.ensure_running()
     return True
+
+
+def call_in_warm_process(function: str, *arguments, report: Callable[[str], None]) -> object:
+    """Call a package function in a fork of the warm process (elsewhere: in a new one) and return its result.
+
+    Args:
+        function: ``module:name``, imported there; called with ``arguments`` and a keyword ``report`` for lines of text.
+        arguments: can be pickled, as can the result.
+        report: called here with each line as it comes.
+
+    Raises:
+        Exception: whatever the function raised.
+        ChurnError: the process died without an answer.
+    """
+    context = multiprocessing.get_context("forkserver" if sys.platform.startswith("linux") else "spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    target = (function, arguments, dict(os.environ), sender)
+    process = context.Process(target=_call, args=target, daemon=True)
+    process.start()
+    sender.close()
+    try:
+        kind, content = receiver.recv()
+        while kind == "line":
+            report(content)
+            kind, content = receiver.recv()
+    except EOFError as error:
+        process.join()
+        raise ChurnError(f"{function} ended without an answer (exit code {process.exitcode}).") from error
+    process.join()
+    if kind == "raised":
+        raise content
+    return content
+
+
+def _call(function: str, arguments: tuple, environment: dict[str, str], sender) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.update(environment)
+    module, name = function.split(":")
+    try:
+        call = getattr(importlib.import_module(module), name)
+        sender.send(("done", call(*arguments, report=lambda line: sender.send(("line", line)))))
+    except Exception as error:  # noqa: BLE001 - it is raised again where the call came from
+        sender.send(("raised", error))
 
 
 def _end_with_parent() -> None:

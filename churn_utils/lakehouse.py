@@ -21,6 +21,8 @@ KEYS = {
     "churn_labels": ["customer_id", "snapshot_date"],
     "deployments": ["effective_from", "version"],
     "predictions": ["customer_id", "snapshot_date", "model_version", "role"],
+    "monitoring_metrics": ["as_of_date", "window", "model_version", "slice", "metric"],
+    "decisions": ["as_of_date"],
 }
 CHANGE_DATA_FEED = {"customer_features"}
 
@@ -185,6 +187,17 @@ def read(
 def version_of(table: str) -> int:
     """Latest version of a table."""
     return DeltaTable(str(path_of(table))).version()
+
+
+def rewind(table: str, version: int | None) -> None:
+    """Take a table back to what it held at a version, or to no rows (None); its history stays readable."""
+    if not exists(table):
+        return
+    delta = DeltaTable(str(path_of(table)))
+    if version is None:
+        delta.delete()
+    elif version != delta.version():
+        delta.restore(version)
 
 
 def describe_tables() -> pd.DataFrame:

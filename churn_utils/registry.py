@@ -46,7 +46,7 @@ def register_version(run_id: str, description: str, tags: dict[str, str]) -> int
         source = f"models:/{run.outputs.model_outputs[0].model_id}"
         version = int(client.create_model_version(MODEL_NAME, source, run_id, tags=tags).version)
     client.update_model_version(MODEL_NAME, str(version), description)
-    client.set_registered_model_alias(MODEL_NAME, CHALLENGER, str(version))
+    nominate(version)
     return version
 
 
@@ -209,10 +209,21 @@ def set_champion(version: int) -> None:
     clear_challenger(version)
 
 
+def nominate(version: int) -> None:
+    """Make a version the challenger: the one that the gate judges and an approval is asked for."""
+    _client().set_registered_model_alias(MODEL_NAME, CHALLENGER, str(version))
+
+
 def clear_challenger(version: int) -> None:
     """Take the challenger alias from a version, after promotion and after refusal alike."""
     if version_with_alias(CHALLENGER) == version:
-        _client().delete_registered_model_alias(MODEL_NAME, CHALLENGER)
+        clear_alias(CHALLENGER)
+
+
+def clear_alias(alias: str) -> None:
+    """Take an alias from whichever version carries it."""
+    if version_with_alias(alias) is not None:
+        _client().delete_registered_model_alias(MODEL_NAME, alias)
 
 
 def read_signature(version: int) -> list[str]:

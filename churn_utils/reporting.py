@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
 SUMMARY_MIME = "application/vnd.churn.summary+json"
@@ -62,6 +63,18 @@ class Summary:
             "text/plain": text,
             SUMMARY_MIME: [[key, json.loads(json.dumps(value, default=str))] for key, value in self.numbers.items()],
         }
+
+
+def style_table(table: pd.DataFrame):
+    """Show a table of words: no index, everything to the left, months instead of dates, numbers with one decimal."""
+    months = {name: "{:%Y-%m}" for name in table.select_dtypes("datetime")}
+    left = [{"selector": "th, td", "props": "text-align: left"}]
+    return (
+        table.style.hide(axis="index")
+        .set_table_styles(left)
+        .format(months, na_rep="")
+        .format("{:.1f}", subset=list(table.select_dtypes("float")))
+    )
 
 
 def format_number(value) -> str:
@@ -203,11 +216,24 @@ def _card(notebook: Path) -> str:
 
 # What a stakeholder asks first: the number's name in some notebook's summary, and its caption.
 TILES = {
-    "champion": "version that answers",
+    "champion_in_effect": "version that answers since {in_effect_since}",
+    "value_recovered": "of the value lost to drift won back by the retraining",
     "test_roc_auc": "ROC AUC of version {challenger} (gate: {gate}) on customers nobody trained on",
     "test_value_usd": "USD per customer of version {challenger} on the same customers",
     "expected_value_usd": "USD expected from the offers of version {champion}, by its own probabilities",
 }
+
+
+def _group(notebooks: list[Path]) -> dict[str, list[Path]]:
+    """Pages under headings: where it stands first, then the retrainings, then how it began."""
+    looks = [path for path in notebooks if path.stem in ("07_model_monitoring", "08_drift_detection")]
+    months = {path.stem[-7:] for path in notebooks if re.search(r"_\d{4}-\d{2}$", path.stem)}
+    groups = {"Where it stands": looks}
+    for month in sorted(months, reverse=True):
+        groups[f"The retraining of {month}"] = [path for path in notebooks if path.stem.endswith(month)]
+    named = {path for paths in groups.values() for path in paths}
+    groups["How it began"] = [path for path in notebooks if path not in named]
+    return {heading: paths for heading, paths in groups.items() if paths}
 
 
 def _fill(caption: str, values: dict) -> str:
@@ -225,20 +251,26 @@ def write_index(folder: Path, notebooks: list[Path], facts: dict) -> Path:
         for key, caption in TILES.items()
         if key in values
     )
-    cards = "".join(_card(path) for path in notebooks)
+    groups = "".join(
+        f'<h2>{heading}</h2><div class="cards">{"".join(_card(path) for path in paths)}</div>'
+        for heading, paths in _group(notebooks).items()
+    )
     rows = "".join(
         f"<tr><td>{html.escape(key.replace('_', ' '))}</td><td>{html.escape(format_number(value))}</td>"
         f'<td><a href="{stem}.html">{stem}</a></td></tr>'
         for key, value, stem in found
     )
-    retention = '<p><a href="retention_list.csv">retention_list.csv</a>: the ranked customers, with reasons</p>'
+    lists = "".join(
+        f'<p><a href="{path.name}">{path.name}</a>: the ranked customers of that month, with reasons</p>'
+        for path in sorted(folder.glob("retention_list_*.csv"))
+    )
     origin = " · ".join(
         f"{html.escape(str(key))}: <code>{html.escape(str(value))}</code>" for key, value in facts.items()
     )
     body = (
         f'<main><h1>Telco churn: who gets an offer, and why</h1><div class="tiles">{tiles}</div>'
-        f'<div class="cards">{cards}</div><h2>Every number, and the page it comes from</h2>'
+        f"{groups}<h2>Every number, and the page it comes from</h2>"
         f'<table class="text"><tr><th>number</th><th>value</th><th>from</th></tr>{rows}</table>'
-        f'{retention if (folder / "retention_list.csv").exists() else ""}<div class="facts">{origin}</div></main>'
+        f'{lists}<div class="facts">{origin}</div></main>'
     )
     return _write(folder / "index.html", _page("Telco churn", body))

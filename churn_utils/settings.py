@@ -112,6 +112,11 @@ def month_start(month: int) -> pd.Timestamp:
     return FIRST_SNAPSHOT + pd.DateOffset(months=month)
 
 
+def month_of(date: pd.Timestamp) -> int:
+    """Number of the month that starts at a date; the inverse of ``month_start``."""
+    return (date.year - FIRST_SNAPSHOT.year) * 12 + date.month - FIRST_SNAPSHOT.month
+
+
 def as_of_date(text: str) -> pd.Timestamp:
     """Parse a notebook's ``AS_OF`` (``YYYY-MM-DD``, the first of a month).
 

@@ -1,41 +1,73 @@
-"""The stages of the pipeline, their parameters, and what a home remembers of them."""
+"""The stages of the pipeline in simulated time, and their parameters."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 from dataclasses import dataclass
-from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from churn_utils import settings
 from churn_utils.settings import ChurnError
 
 PROFILES = {"full": {}, "fast": {"N_TRIALS": 6, "DRAWS": 400, "LIST_SIZE": 50}}
+# The simulator's (a test holds the two together): importing it would cost every --help two seconds.
+SCENARIOS = ("none", "price_rise", "competitor", "mix_shift", "data_bug")
+RETRAINING = {"N_TRIALS": 6}  # the champion's settings and every family's default are tried first
+SEARCH, REGISTRY = "02_hyperparameter_optimisation", "03_model_registry"
 GATE, APPROVAL, BATCH = "04a_challenger_validation", "04b_challenger_approval", "05_batch_inference"
+MONITORING, DRIFT = "07_model_monitoring", "08_drift_detection"
+MOST_MONTHS = 120
+PRODUCTION = "production"  # months played by the package, no notebook
+# What follows from the place in simulated time or from the home's world, and is therefore no -p parameter.
+TIMELINE = {
+    "SEED": "--seed", "SCENARIO": "--scenario", "AS_OF": "--months", "SINCE": "--months", "SNAPSHOT": "--months",
+    "LABELS_ARRIVE": "--months", "ROLE": "--months", "PLAY_MONTHS": "--months",
+}  # fmt: skip
+WRITES = {
+    "01_feature_engineering": ("customers", "quarantine", "customer_features", "churn_labels"),
+    APPROVAL: ("deployments",),
+    BATCH: ("predictions",),
+    PRODUCTION: (
+        "customers", "quarantine", "customer_features", "churn_labels", "predictions", "monitoring_metrics",
+        "decisions",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A notebook and the stages whose results it reads."""
+    """A notebook at a place in simulated time, or months of production; and the stages whose results it reads.
+
+    ``name`` is the notebook's, and for a retraining its month as well: ``04a_challenger_validation_2025-05``.
+    """
 
     name: str
     needs: tuple[str, ...] = ()
+    parameters: tuple[tuple[str, object], ...] = ()  # what its place in time sets
+
+    @property
+    def kind(self) -> str:
+        """Name of its notebook, or ``production``."""
+        return re.sub(r"_\d{4}-\d{2}$", "", self.name)
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """Tables that it changes."""
+        return WRITES.get(self.kind, ())
 
 
-STAGES = (
+FIRST_ROUND = (
     Stage("00_overview"),
     Stage("01_feature_engineering"),
-    Stage("02_hyperparameter_optimisation", ("01_feature_engineering",)),
-    Stage("03_model_registry", ("02_hyperparameter_optimisation",)),
-    Stage(GATE, ("03_model_registry",)),
+    Stage(SEARCH, ("01_feature_engineering",)),
+    Stage(REGISTRY, (SEARCH,)),
+    Stage(GATE, (REGISTRY,)),
     Stage(APPROVAL, (GATE,)),
     Stage(BATCH, (APPROVAL,)),
 )
-NAMES = [stage.name for stage in STAGES]
+NOTEBOOKS = [stage.name for stage in FIRST_ROUND] + [MONITORING, DRIFT]
 
 
 class UsageError(ChurnError):
@@ -50,6 +82,8 @@ class StageError(ChurnError):
 class Plan:
     """What one call of the pipeline is to do."""
 
+    scenario: str = "price_rise"
+    months: int = 6
     seed: int = settings.SEED
     profile: str = "full"
     only: tuple[str, ...] = ()
@@ -59,75 +93,136 @@ class Plan:
     manual_approval: bool = False
     fresh: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse a timeline that ends before its first production month is labelled."""
+        if not 2 <= self.months <= MOST_MONTHS:
+            raise UsageError(f"--months is {self.months}; valid are whole numbers from 2 to {MOST_MONTHS}.")
+        if self.seed < 0:
+            raise UsageError(f"--seed is {self.seed}; valid are whole numbers from 0 on.")
+
     @property
     def world(self) -> dict:
         """What a home holds one of."""
-        return {"seed": self.seed, "profile": self.profile}
+        return {"scenario": self.scenario, "seed": self.seed, "profile": self.profile}
 
     @property
     def run(self) -> str:
         """Name of the run and of its reports folder."""
-        return f"seed{self.seed}-{self.profile}"
+        return f"{self.scenario}-seed{self.seed}-{self.profile}"
+
+    @property
+    def end(self) -> pd.Timestamp:
+        """Last as-of month."""
+        return settings.month_start(self.months)
 
 
-def find_stage(text: str) -> str:
-    """Resolve a stage's name or an unambiguous beginning of it, such as ``04a``.
+def unfold(plan: Plan, state: dict) -> list[Stage]:
+    """List the stages in order of simulated time, as far as it is known what the months call for.
+
+    Production stops where drift asks for a retraining; its months then come out of the state, and the stages of that
+    retraining follow, and production again.
+    """
+    timeline = list(FIRST_ROUND)
+    production = Stage(PRODUCTION, (BATCH,))
+    while True:
+        timeline.append(production)
+        asked = state["stages"].get(production.name, {}).get("retrain")
+        if asked is None or pd.Timestamp(asked["as_of"]) > plan.end:
+            break
+        timeline += _unfold_retraining(production, asked, final=pd.Timestamp(asked["as_of"]) == plan.end)
+        production = Stage(f"{PRODUCTION}_{asked['as_of'][:7]}", (f"{BATCH}_{asked['as_of'][:7]}",))
+    return timeline + _look(production, f"{plan.end:%Y-%m-%d}")
+
+
+def _look(production: Stage, as_of: str, month: str = "") -> list[Stage]:
+    """The notebooks that look at the months played so far."""
+    parameters = (("AS_OF", as_of), ("PLAY_MONTHS", False))
+    return [Stage(name + month, (production.name,), parameters) for name in (MONITORING, DRIFT)]
+
+
+def _unfold_retraining(production: Stage, asked: dict, final: bool) -> list[Stage]:
+    """Stages of one retraining: a look at what asked for it, then search to scoring on the months that changed."""
+    as_of, month = ("AS_OF", asked["as_of"]), f"_{asked['as_of'][:7]}"
+    since = ("SINCE", asked["since"])
+    looks = [] if final else _look(production, asked["as_of"], month)
+    return [
+        *looks,
+        Stage(SEARCH + month, (production.name,), (as_of, since, *RETRAINING.items())),
+        Stage(REGISTRY + month, (SEARCH + month,)),
+        Stage(GATE + month, (REGISTRY + month,), (as_of, since)),
+        # whoever approves has seen what asked for it; and the looks see the champion before
+        Stage(APPROVAL + month, (GATE + month, *(stage.name for stage in looks)), (as_of,)),
+        Stage(BATCH + month, (APPROVAL + month,), (as_of, ("SNAPSHOT", asked["as_of"]))),
+    ]
+
+
+def find_stage(text: str, timeline: list[Stage]) -> str:
+    """Resolve a stage's name or an unambiguous beginning of it, such as ``04a``; the first round goes before others.
 
     Raises:
         UsageError: no or several stages begin so; the message lists the valid ones.
     """
-    found = [name for name in NAMES if name == text] or [name for name in NAMES if name.startswith(text)]
+    names = [stage.name for stage in timeline]
+    found = [name for name in names if name == text] or [name for name in names if name.startswith(text)]
+    found = [name for name in found if not name[-7:-5].isdigit()] or found
     if len(found) != 1:
         raise UsageError(
-            f"there is no stage {text!r}; the stages are {', '.join(NAMES)} (a beginning such as 04a will do)."
+            f"there is no stage {text!r}; the stages are {', '.join(names)} (a beginning such as 04a will do)."
         )
     return found[0]
 
 
-def read_parameters(stage: str) -> dict[str, dict]:
-    """Parameters of a notebook: name to ``{"default": value, "help": text}``.
+def read_parameters(notebook: str) -> dict[str, dict]:
+    """Parameters of a notebook: name to ``{"default": value, "help": text}``; production has none.
 
     Raises:
         StageError: the notebook is missing.
     """
     from papermill import inspect_notebook
 
-    path = settings.notebooks() / f"{stage}.ipynb"
+    if notebook == PRODUCTION:
+        return {}
+    path = settings.notebooks() / f"{notebook}.ipynb"
     if not path.exists():
         raise StageError(f"notebook {path} is missing.")
     found = inspect_notebook(str(path))
     return {name: {"default": yaml.safe_load(entry["default"]), "help": entry["help"]} for name, entry in found.items()}
 
 
-def resolve_parameters(plan: Plan) -> dict[str, dict]:
+def resolve_parameters(plan: Plan, timeline: list[Stage]) -> dict[str, dict]:
     """Value of every parameter of every stage under a plan.
 
     Raises:
-        UsageError: an override names a parameter that no stage has, its value has another type, or the approver is
-            nobody or the trainer.
+        UsageError: an override names a parameter that no stage has or that the timeline sets, its value has another
+            type, or the approver is nobody or the trainer.
     """
-    known = {name: read_parameters(name) for name in NAMES}
+    known = {name: read_parameters(name) for name in dict.fromkeys([*NOTEBOOKS, *(stage.kind for stage in timeline)])}
     overrides = dict(plan.overrides or {})
-    if "SEED" in overrides:
-        raise UsageError("the seed belongs to the world of a home: use --seed, not -p SEED=…")
-    valid = sorted({parameter for entries in known.values() for parameter in entries})
+    _check_overrides(overrides, known)
+    given = {"SEED": plan.seed, "SCENARIO": plan.scenario} | PROFILES[plan.profile]
+    if plan.approver is not None:
+        given["APPROVER"] = plan.approver.strip()
+    resolved = {}
+    for stage in timeline:
+        here = given | dict(stage.parameters)
+        resolved[stage.name] = {
+            name: _parse(name, overrides[name], entry["default"])
+            if name in overrides
+            else here.get(name, entry["default"])
+            for name, entry in known[stage.kind].items()
+        }
+    _check_approver(resolved[APPROVAL].get("APPROVER"))
+    return resolved
+
+
+def _check_overrides(overrides: dict[str, str], known: dict[str, dict]) -> None:
+    fixed = [name for name in overrides if name in TIMELINE]
+    if fixed:
+        raise UsageError(f"{fixed[0]} follows from the run's timeline: use {TIMELINE[fixed[0]]}, not -p {fixed[0]}=….")
+    valid = sorted({parameter for entries in known.values() for parameter in entries} - set(TIMELINE))
     unknown = [name for name in overrides if name not in valid]
     if unknown:
         raise UsageError(f"unknown parameter {', '.join(unknown)}; the parameters are {', '.join(valid)}.")
-    given = {"SEED": plan.seed} | PROFILES[plan.profile]
-    if plan.approver is not None:
-        given["APPROVER"] = plan.approver.strip()
-    resolved = {
-        stage: {
-            name: _parse(name, overrides[name], entry["default"])
-            if name in overrides
-            else given.get(name, entry["default"])
-            for name, entry in entries.items()
-        }
-        for stage, entries in known.items()
-    }
-    _check_approver(resolved[APPROVAL].get("APPROVER"))
-    return resolved
 
 
 def _check_approver(name: str | None) -> None:
@@ -147,58 +242,3 @@ def _parse(name: str, text: str, default):
     if type(value) is not type(default):
         raise UsageError(f"parameter {name} takes {type(default).__name__} (default {default!r}), not {text!r}.")
     return value
-
-
-def _state_path() -> Path:
-    return settings.home() / "pipeline" / "state.json"
-
-
-def read_state() -> dict:
-    """State of the run in this home: ``world`` and the finished ``stages``; empty for a new home."""
-    path = _state_path()
-    return json.loads(path.read_text()) if path.exists() else {"world": None, "stages": {}}
-
-
-def write_state(state: dict) -> None:
-    """Replace the state of the run in this home."""
-    path = _state_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(state, indent=1))
-    partial.replace(path)  # a killed run leaves the old state or the new one, never half of one
-
-
-@contextmanager
-def hold_home() -> Iterator[None]:
-    """Keep a second pipeline out of this home until the first has ended.
-
-    Raises:
-        UsageError: another one is running in it.
-    """
-    import fcntl  # POSIX, as make and the forked kernels are
-
-    path = settings.home() / "pipeline" / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(f"another run_all.py is running in {settings.home()}: wait, or use --home.") from error
-        yield
-
-
-def fingerprint_stages(parameters: dict[str, dict]) -> dict[str, str]:
-    """Hash of each stage's notebook, parameters and of the stages before it: what its result depends on.
-
-    Who approves is left out: a standing approval is not to be given again because somebody else calls.
-    """
-    found: dict[str, str] = {}
-    for stage in STAGES:
-        cells = json.loads((settings.notebooks() / f"{stage.name}.ipynb").read_text(encoding="utf-8"))["cells"]
-        parts = (
-            [cell["source"] for cell in cells],
-            {name: value for name, value in parameters[stage.name].items() if name not in ("APPROVER", "REASON")},
-            [found[name] for name in stage.needs],
-        )
-        found[stage.name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return found

@@ -12,7 +12,7 @@ from sklearn.calibration import CalibratedClassifierCV
 
 from churn_utils import feature_store, features, settings
 from churn_utils.settings import Economics
-from churn_utils.training import DONE, best_params
+from churn_utils.training import DEFAULTS, DONE, best_params
 
 PACKAGES = ["scikit-learn", "lightgbm", "skops", "numpy", "pandas"]
 # Types that skops may load besides its own list; loading a model runs no pickle.
@@ -35,6 +35,7 @@ def log_training(
     as_of: pd.Timestamp,
     seed: int,
     economics: Economics,
+    since: pd.Timestamp | None = None,
 ) -> str:
     """Log a training to MLflow: one parent run with the model, one nested run per trial.
 
@@ -43,6 +44,7 @@ def log_training(
         metrics: index metric, columns ``value, lower, upper``; logged as ``m``, ``m_lower``, ``m_upper``.
         importance: as ``explain_importance`` returns it.
         figures: plotly figures by name, logged together as one self-contained page.
+        since: first month whose labels the training set holds; the first of all when not given.
 
     Returns:
         The parent's run id.
@@ -52,7 +54,9 @@ def log_training(
     recorded = {f"{table}_version": version for table, version in versions.items()}
     rows = feature_store.training_rows(training_set, "train")
     with mlflow.start_run(run_name=f"training {as_of:%Y-%m-%d}", tags={"trained_by": settings.user()}) as run:
-        mlflow.log_params({**params, **recorded, "as_of": f"{as_of:%Y-%m-%d}", "seed": seed, "study": study.study_name,
+        mlflow.log_params({**params, **recorded, "as_of": f"{as_of:%Y-%m-%d}",
+                           "since": f"{since:%Y-%m-%d}" if since is not None else "",
+                           "seed": seed, "study": study.study_name,
                            "n_trials": len(study.get_trials(states=DONE)), "rows_train": len(rows),
                            "threshold": economics.threshold,
                            "offer_cost_usd": economics.offer_cost_usd,
@@ -65,6 +69,12 @@ def log_training(
         _log_trials(mlflow, study, run.info)
         _log_model(mlflow, model, rows, economics, as_of)
     return run.info.run_id
+
+
+def read_hyperparameters(params: dict[str, str]) -> dict:
+    """Hyperparameters among a run's logged ``params``, as ``best_params`` returned them."""
+    defaults = DEFAULTS[params["family"]]
+    return {"family": params["family"], **{name: type(like)(float(params[name])) for name, like in defaults.items()}}
 
 
 def _figure_page(figures: dict) -> str:

@@ -141,8 +141,8 @@ def make_folds(rows: pd.DataFrame, seed: int) -> list[tuple[np.ndarray, np.ndarr
     return [(np.flatnonzero(~mask), np.flatnonzero(mask)) for mask in held_out]
 
 
-def _open_study(name: str, seed: int) -> optuna.Study:
-    """Make or reopen a study, with every family's default waiting to be tried and no trial left half done."""
+def _open_study(name: str, seed: int, warm_start: dict | None) -> optuna.Study:
+    """Make or reopen a study: ``warm_start`` and every family's default wait to be tried, no trial is half done."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = settings.home() / "optuna" / "studies.log"
     storage.parent.mkdir(parents=True, exist_ok=True)
@@ -160,14 +160,18 @@ def _open_study(name: str, seed: int) -> optuna.Study:
         # the count in the seed: a search that goes on must not draw the first session's trials again
         study.sampler = TPESampler(seed=seed + len(finished), multivariate=True, group=True, n_startup_trials=10)
     asked = [t.system_attrs.get("fixed_params") for t in study.get_trials(states=(*DONE, TrialState.WAITING))]
-    for family, params in DEFAULTS.items():
-        if {"family": family, **params} not in asked:
-            study.enqueue_trial({"family": family, **params})
+    first = [warm_start] if warm_start else []
+    for params in [*first, *({"family": family, **defaults} for family, defaults in DEFAULTS.items())]:
+        if params not in asked:
+            study.enqueue_trial(params)
+            asked.append(params)
     return study
 
 
 @one_thread
-def run_study(train: pd.DataFrame, n_trials: int, seed: int, name: str, report=print) -> optuna.Study:
+def run_study(
+    train: pd.DataFrame, n_trials: int, seed: int, name: str, report=print, warm_start: dict | None = None
+) -> optuna.Study:
     """Minimise the cross-validated log loss over families and hyperparameters.
 
     The study is kept in the home, so a search that was killed goes on where it stopped. Trials that are worse
@@ -179,13 +183,14 @@ def run_study(train: pd.DataFrame, n_trials: int, seed: int, name: str, report=p
         seed: of sampler, folds and models.
         name: of the study; the same name goes on with the same study.
         report: called with a line of text whenever a trial becomes the best.
+        warm_start: parameters to try first, as ``best_params`` returns them: those of the champion in effect.
 
     Raises:
         TrainingError: fewer trials than families.
     """
     if n_trials < len(DEFAULTS):
         raise TrainingError(f"n_trials is {n_trials}; at least {len(DEFAULTS)} are needed, one for each family.")
-    study = _open_study(name, seed)
+    study = _open_study(name, seed, warm_start)
     encoded = build_encoder().fit_transform(features.select_model_inputs(train))
     folds, churned = make_folds(train, seed), train["churned"].to_numpy()
 

@@ -1,9 +1,11 @@
 """Homes for tests: an empty one for each test, and one with a registered model that a module shares."""
 
+import nbformat
 import pytest
+import tiny
 import worlds
 
-from churn_utils import contract, feature_store, settings, source
+from churn_utils import contract, execution, feature_store, settings, source, stages
 
 
 @pytest.fixture
@@ -50,3 +52,47 @@ def first_month(extract, tmp_path_factory):
         feature_store.publish_snapshot(extract, start, start)
         feature_store.record_labels(contract.check_rows(extract)[0], start, end)
         return feature_store.build_training_set(end)
+
+
+@pytest.fixture
+def asked():
+    """What each round of production will ask for; the months themselves are played in tests/test_run_all.py."""
+    return []
+
+
+@pytest.fixture
+def notebooks(home, tmp_path, monkeypatch, asked):
+    """A folder of tiny notebooks, and months, that write down that they ran; returns a function to change one."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.setenv("CHURN_NOTEBOOKS", str(folder))
+    monkeypatch.setattr(execution.deployments, "champion_at", lambda date: 1)
+
+    def play(function, *arguments, report):
+        with (tmp_path / "ran").open("a") as log:
+            log.write("production\n")
+        return asked.pop(0) if asked else None
+
+    monkeypatch.setattr(execution.kernels, "call_in_warm_process", play)
+
+    def write(name, source="pass"):
+        month = "('_' + AS_OF[:7]) * (AS_OF == '2025-05-01')"
+        log = f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r} + {month} + '\\n')"
+        nbformat.write(tiny.small_notebook(f"{log}\n{source}"), folder / f"{name}.ipynb")
+
+    for name in stages.NOTEBOOKS:
+        write(name)
+    return write
+
+
+@pytest.fixture
+def ran(tmp_path):
+    """Names of the stages that ran since the last call."""
+
+    def read():
+        path = tmp_path / "ran"
+        names = path.read_text().split() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return names
+
+    return read

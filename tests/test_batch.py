@@ -43,10 +43,22 @@ def test_what_cannot_be_scored_is_named(champion):
         batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "backfill", ["7590-VHVEG", "NOTHERE", "NOBODY"])
     with pytest.raises(batch.BatchError, match="roles are champion, shadow, backfill"):
         batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "guess")
+    with pytest.raises(batch.BatchError, match="version 7 was named for role 'champion'"):
+        batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "champion", version=7)
     with pytest.raises(batch.BatchError, match="no features of 2025-06-01"):
         batch.score_snapshot(settings.month_start(5), settings.month_start(5), "champion")
     with pytest.raises(batch.BatchError, match="no champion is in effect on 2025-01-01"):
         batch.score_snapshot(worlds.SNAPSHOT, worlds.SNAPSHOT, "backfill")
+
+
+def test_another_version_answers_in_the_shadow_beside_the_champion(champion, registered_home):
+    other = worlds.register_model(
+        registered_home["training_set"], worlds.fit_model(registered_home["training_set"], rows=1500)
+    )
+    shadow = batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "shadow", ["7590-VHVEG"], version=other)
+    backfill = batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "backfill", ["7590-VHVEG"])
+    assert shadow["model_version"].tolist() == [other] and backfill["model_version"].tolist() == [champion]
+    assert shadow["churn_probability"].tolist() != backfill["churn_probability"].tolist()
 
 
 def test_the_retention_list_is_ranked_and_holds_only_offers_that_pay(champion, tmp_path, monkeypatch):
@@ -57,7 +69,9 @@ def test_the_retention_list_is_ranked_and_holds_only_offers_that_pay(champion, t
     assert table["expected_value_usd"].iloc[0] == predictions["expected_value_usd"].max()
     assert table["reason_1"].ne("").all()
     monkeypatch.setenv("CHURN_RUN_REPORTS", str(tmp_path))
-    stored = pd.read_csv(batch.write_retention_list(table))
+    path = batch.write_retention_list(table, worlds.SNAPSHOT)
+    stored = pd.read_csv(path)
+    assert path.name == "retention_list_2025-01.csv"
     assert stored["customer_id"].tolist() == table["customer_id"].tolist()
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import worlds
 
-from churn_utils import deployments, registry, settings, validation
+from churn_utils import deployments, lakehouse, registry, settings, validation
 from churn_utils.deployments import PromotionError
 
 
@@ -64,17 +64,6 @@ def test_the_champion_of_a_date_is_the_one_in_effect_then(approved, approve_anot
     assert deployments.champion_at(june) == second
 
 
-def test_two_promotions_of_one_day_are_both_on_record_and_the_later_holds(approved, approve_another):
-    july = settings.month_start(6)
-    change_approval(approved, expires="2026-01-01")
-    second = approve_another()
-    change_approval(second, expires="2026-01-01")
-    deployments.promote(approved, july)
-    table = deployments.promote(second, july)
-    assert {approved, second} <= set(table.loc[table["effective_from"] == july, "version"])
-    assert deployments.champion_at(july) == second
-
-
 def test_a_standing_approval_is_not_replaced_by_a_later_caller(approved):
     deployments.promote(approved, settings.month_start(2))
     again = validation.approve(approved, "policy:all-checks-passed", "every check passed", settings.month_start(2))
@@ -121,3 +110,41 @@ def test_a_trainers_approval_is_void_however_it_came_there(approved, registered_
     change_approval(approved, approver=registered_home["trainer"])
     with pytest.raises(PromotionError, match="by its trainer"):
         deployments.promote(approved, worlds.AS_OF)
+
+
+def test_two_promotions_of_one_day_are_both_on_record_and_the_later_holds(approved, approve_another):
+    july = settings.month_start(6)
+    change_approval(approved, expires="2026-01-01")
+    second = approve_another()
+    change_approval(second, expires="2026-01-01")
+    deployments.promote(approved, july)
+    table = deployments.promote(second, july)
+    assert {approved, second} <= set(table.loc[table["effective_from"] == july, "version"])
+    assert deployments.champion_at(july) == second
+
+
+def test_a_promotion_cannot_take_effect_before_a_later_one(approved, approve_another):
+    assert len(deployments.read_deployments().query("effective_from > @worlds.AS_OF"))
+    second = approve_another()
+    before = deployments.read_deployments()
+    with pytest.raises(PromotionError, match=rf"cannot take effect before that, on {worlds.AS_OF:%Y-%m-%d}"):
+        deployments.promote(second, worlds.AS_OF)
+    pd.testing.assert_frame_equal(deployments.read_deployments(), before)
+
+
+def test_the_predecessor_is_the_champion_that_was_replaced(approved):
+    assert deployments.predecessor_at(worlds.SNAPSHOT) is None
+    table = deployments.read_deployments()
+    last = table.iloc[-1]
+    replaced = table.loc[table["effective_to"] == last["effective_from"], "version"].iloc[-1]
+    assert deployments.predecessor_at(last["effective_from"]) == replaced != last["version"]
+
+
+def test_the_champion_alias_follows_a_table_that_was_taken_back(approved):
+    first = deployments.read_deployments()["version"].iloc[0]
+    lakehouse.rewind("deployments", 0)
+    deployments.realign_champion()
+    assert registry.version_with_alias(registry.CHAMPION) == first == deployments.champion_at(worlds.AS_OF)
+    lakehouse.rewind("deployments", None)
+    deployments.realign_champion()
+    assert registry.version_with_alias(registry.CHAMPION) is None and deployments.champion_at(worlds.AS_OF) is None

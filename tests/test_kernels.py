@@ -1,11 +1,17 @@
 import multiprocessing
+import os
 import sys
+import time
+from pathlib import Path
 
 import nbformat
 import papermill
 import pytest
+from deltalake import DeltaTable
 
 from churn_utils import kernels
+from churn_utils.settings import ChurnError
+from churn_utils.world import WorldError
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="fork is safe on Linux only")
 
@@ -51,3 +57,108 @@ def test_an_error_in_a_forked_kernel_is_an_error(execute):
 def test_a_kernel_that_dies_is_noticed(execute):
     with pytest.raises(Exception, match="(?i)kernel died"):
         execute("import os; os._exit(3)")
+
+
+# --- functions called in the warm process; they are imported there from this file
+
+
+@pytest.fixture
+def reported():
+    """Lines that came from the warm process."""
+    return []
+
+
+@pytest.fixture
+def call(monkeypatch, reported):
+    """Call a function of this file in the warm process."""
+    monkeypatch.setenv("JUPYTER_DEFAULT_PROVISIONER_NAME", "local-provisioner")
+    kernels.use_forked_kernels()
+
+    def run(name, *arguments, report=reported.append):
+        return kernels.call_in_warm_process(f"{__name__}:{name}", *arguments, report=report)
+
+    return run
+
+
+def describe(*arguments, report):
+    for argument in arguments:
+        report(f"got {argument}")
+    warm = "churn_utils.validation" in sys.modules
+    return {"arguments": arguments, "process": os.getpid(), "home": os.environ["CHURN_HOME"], "warm": warm}
+
+
+def knows(variable, report):
+    return variable in os.environ
+
+
+def refuse(message, report):
+    report("about to refuse")
+    raise WorldError(message)
+
+
+def die(report):
+    report("about to die")
+    os._exit(3)
+
+
+def wait_for_file(path, report):
+    """Report, then wait for a file that only whoever hears of it makes."""
+    report(path)
+    end = time.monotonic() + 20
+    while not Path(path).exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    return Path(path).exists()
+
+
+def open_nothing(report):
+    DeltaTable("/nowhere")
+
+
+def return_what_cannot_be_sent(report):
+    return lambda: None
+
+
+def test_a_function_is_called_elsewhere_and_its_result_comes_back(call, reported, monkeypatch):
+    monkeypatch.setenv("CHURN_HOME", "/somewhere/else")
+    found = call("describe", 1, "two", None)
+    assert found["arguments"] == (1, "two", None) and reported == ["got 1", "got two", "got None"]
+    assert found["process"] != os.getpid() and found["home"] == "/somewhere/else" and found["warm"]
+    assert multiprocessing.active_children() == []
+
+
+def test_lines_come_while_the_function_runs(call, tmp_path):
+    assert call("wait_for_file", str(tmp_path / "heard"), report=lambda line: Path(line).touch())
+
+
+def test_what_the_function_raises_is_raised_here_after_its_lines(call, reported):
+    with pytest.raises(WorldError, match="^another world$"):
+        call("refuse", "another world")
+    assert reported == ["about to refuse"]
+
+
+def test_a_function_that_is_not_there_is_an_error(call):
+    with pytest.raises(AttributeError, match="nowhere"):
+        call("nowhere")
+
+
+def test_a_result_that_cannot_be_sent_is_an_error(call):
+    with pytest.raises(Exception, match="(?i)pickle"):
+        call("return_what_cannot_be_sent")
+
+
+@pytest.mark.xfail(strict=True, reason="bug: an error that cannot be pickled, such as delta-rs's, is lost on its way")
+def test_an_error_that_cannot_be_sent_is_told(call):
+    with pytest.raises(Exception, match="TableNotFoundError"):
+        call("open_nothing")
+
+
+@pytest.mark.xfail(strict=True, reason="bug: the warm process's own variables outlive their removal")
+def test_a_variable_that_is_gone_by_now_is_gone_there(call, monkeypatch):
+    monkeypatch.delenv("PATH")
+    assert not call("knows", "PATH")
+
+
+def test_a_process_that_died_is_reported_with_its_exit_code(call):
+    with pytest.raises(ChurnError, match=r"test_kernels:die ended without an answer \(exit code 3\)"):
+        call("die")
+    assert multiprocessing.active_children() == []

@@ -230,3 +230,21 @@ def test_a_home_with_spaces_and_umlauts_works(home, monkeypatch):
     lakehouse.merge("customers", snapshot({"a": 1.0}))
     lakehouse.merge("customers", snapshot({"a": 2.0}))
     assert bills(version=0) == {"a": 1.0} and bills() == {"a": 2.0}
+
+
+def test_a_table_can_be_taken_back_and_its_history_stays(home):
+    lakehouse.merge("customers", snapshot({"a": 10.0}))
+    lakehouse.merge("customers", snapshot({"a": 11.0, "b": 20.0}))
+    lakehouse.rewind("customers", 0)
+    assert bills() == {"a": 10.0} and bills(version=1) == {"a": 11.0, "b": 20.0}
+    lakehouse.rewind("customers", None)
+    assert bills() == {} and bills(version=1) == {"a": 11.0, "b": 20.0}
+    lakehouse.merge("customers", snapshot({"c": 30.0}))
+    assert bills() == {"c": 30.0}
+
+
+def test_taking_a_table_back_to_where_it_stands_changes_nothing(home):
+    lakehouse.rewind("customers", None)  # it was never written
+    lakehouse.merge("customers", snapshot({"a": 10.0}))
+    lakehouse.rewind("customers", 0)
+    assert lakehouse.version_of("customers") == 0

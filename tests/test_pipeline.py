@@ -7,71 +7,28 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from tiny import ALL, RUN
 
-from churn_utils import pipeline, reporting, settings, stages
+from churn_utils import execution, pipeline, reporting, settings, stages, state
 from churn_utils.stages import Plan, StageError, UsageError
 
 RUN_ALL = settings.PROJECT / "run_all.py"
 
 
-def small_notebook(source: str) -> nbformat.NotebookNode:
-    cells = [
-        nbformat.v4.new_markdown_cell("# 00 – Try it\n\nDoes it run? It should."),
-        nbformat.v4.new_code_cell("SEED: int = 42  # seed", metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell(source),
-    ]
-    return nbformat.v4.new_notebook(
-        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    )
-
-
-@pytest.fixture
-def notebooks(home, tmp_path, monkeypatch):
-    """A folder of tiny notebooks, one per stage, each writing down that it ran; returns a function to change one."""
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
-    monkeypatch.setenv("CHURN_NOTEBOOKS", str(folder))
-    monkeypatch.setattr(pipeline.deployments, "champion_at", lambda date: 1)
-
-    def write(name, source="pass"):
-        log = f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r} + '\\n')"
-        extra = "\nAS_OF = '2025-02-01'" if name == stages.BATCH else ""
-        notebook = small_notebook(f"{log}\n{source}")
-        notebook.cells[1].source += extra
-        nbformat.write(notebook, folder / f"{name}.ipynb")
-
-    for name in stages.NAMES:
-        write(name)
-    return write
-
-
-@pytest.fixture
-def ran(tmp_path):
-    """Names of the stages that ran since the last call."""
-
-    def read():
-        path = tmp_path / "ran"
-        names = path.read_text().split() if path.exists() else []
-        path.unlink(missing_ok=True)
-        return names
-
-    return read
-
-
 def test_a_finished_run_does_nothing_and_says_so(notebooks, ran):
     lines = []
     assert pipeline.run(Plan(), say=lines.append) == pipeline.DONE
-    assert sorted(ran()) == stages.NAMES
-    (settings.reports() / "seed42-full" / "index.html").unlink()
+    assert sorted(ran()) == sorted(ALL)
+    (settings.reports() / RUN / "index.html").unlink()
     assert pipeline.run(Plan(), say=lines.append) == pipeline.DONE
     assert ran() == [] and "is finished" in lines[-1]
-    assert (settings.reports() / "seed42-full" / "index.html").exists()  # a page that was lost is written again
+    assert (settings.reports() / RUN / "index.html").exists()  # a page that was lost is written again
 
 
 def test_stages_run_after_what_they_need(notebooks, ran):
     pipeline.run(Plan(), say=lambda line: None)
     order = ran()
-    for stage in stages.STAGES:
+    for stage in stages.unfold(Plan(), state.NEW):
         assert all(order.index(name) < order.index(stage.name) for name in stage.needs)
 
 
@@ -83,10 +40,10 @@ def test_a_stage_that_raises_keeps_its_notebook_and_the_rest_goes_on_after_the_r
     assert any(
         output.output_type == "error" for cell in nbformat.read(kept, 4).cells for output in cell.get("outputs", [])
     )
-    assert sorted(ran()) == stages.NAMES[:4]
+    assert sorted(ran()) == ALL[:4]
     notebooks("03_model_registry")
     pipeline.run(Plan(), say=lambda line: None)
-    assert ran() == stages.NAMES[3:]
+    assert ran()[:5] == ALL[3:8]
 
 
 def test_a_changed_notebook_runs_again_with_all_that_needs_it(notebooks, ran):
@@ -94,7 +51,7 @@ def test_a_changed_notebook_runs_again_with_all_that_needs_it(notebooks, ran):
     ran()
     notebooks("04a_challenger_validation", "x = 2")
     pipeline.run(Plan(), say=lambda line: None)
-    assert ran() == stages.NAMES[4:]
+    assert ran()[:4] == ALL[4:8]
 
 
 def test_only_and_from_run_again_what_is_finished(notebooks, ran):
@@ -105,9 +62,9 @@ def test_only_and_from_run_again_what_is_finished(notebooks, ran):
     pipeline.run(Plan(only=("03_model_registry",)), say=lambda line: None)
     assert ran() == ["03_model_registry"]
     pipeline.run(Plan(), say=lambda line: None)
-    assert ran() == stages.NAMES[4:]  # what needs it is no longer up to date
+    assert ran()[:4] == ALL[4:8]  # what needs it is no longer up to date
     pipeline.run(Plan(start="04b_challenger_approval"), say=lambda line: None)
-    assert ran() == stages.NAMES[5:]
+    assert ran()[:3] == ALL[5:8]
 
 
 def test_a_rerun_that_failed_is_not_taken_for_the_finished_run_before_it(notebooks, ran):
@@ -119,14 +76,14 @@ def test_a_rerun_that_failed_is_not_taken_for_the_finished_run_before_it(noteboo
     (settings.notebooks() / "03_model_registry.ipynb").write_text(original)
     ran()
     pipeline.run(Plan(), say=lambda line: None)
-    assert ran() == stages.NAMES[3:]
+    assert ran()[:5] == ALL[3:8]
 
 
 def test_a_failed_stage_has_its_page_and_the_index_is_written(notebooks):
     notebooks("03_model_registry", "raise KeyError('lost')")
     with pytest.raises(StageError):
         pipeline.run(Plan(), say=lambda line: None)
-    folder = settings.reports() / "seed42-full"
+    folder = settings.reports() / RUN
     assert "KeyError" in (folder / "03_model_registry.html").read_text()
     assert "03_model_registry.html" in (folder / "index.html").read_text()
 
@@ -154,7 +111,7 @@ def test_who_calls_later_does_not_give_the_approval_again(notebooks, ran):
 
 
 def test_a_second_pipeline_is_kept_out_of_the_same_home(notebooks):
-    with stages.hold_home(), pytest.raises(UsageError, match="another run_all.py is running"):
+    with state.hold_home(), pytest.raises(UsageError, match="another run_all.py is running"):
         pipeline.run(Plan(), say=lambda line: None)
 
 
@@ -166,25 +123,29 @@ def test_a_home_holds_one_world_and_fresh_replaces_it(notebooks, ran):
         pipeline.run(Plan(seed=7), say=lambda line: None)
     ran()
     assert pipeline.run(Plan(seed=7, fresh=True), say=lambda line: None) == pipeline.DONE
-    assert sorted(ran()) == stages.NAMES
+    assert sorted(ran()) == sorted(ALL)
     assert (settings.raw() / "delivered.csv").read_text() == "kept"
+
+
+def resolve(plan):
+    return stages.resolve_parameters(plan, stages.unfold(plan, state.NEW))
 
 
 def test_neither_the_trainer_nor_nobody_may_approve(monkeypatch):
     monkeypatch.setenv("CHURN_USER", "ada")
     with pytest.raises(UsageError, match="a trainer may not approve"):
-        stages.resolve_parameters(Plan(approver="ada"))
+        resolve(Plan(approver="ada"))
     with pytest.raises(UsageError, match="a trainer may not approve"):
-        stages.resolve_parameters(Plan(overrides={"APPROVER": "ada"}))
+        resolve(Plan(overrides={"APPROVER": "ada"}))
     with pytest.raises(UsageError, match="an approval needs a name"):
-        stages.resolve_parameters(Plan(approver=" "))
+        resolve(Plan(approver=" "))
 
 
-def test_batch_is_left_out_while_nothing_was_promoted(notebooks, ran, monkeypatch):
-    monkeypatch.setattr(pipeline.deployments, "champion_at", lambda date: None)
+def test_what_needs_a_champion_is_left_out_while_nothing_was_promoted(notebooks, ran, monkeypatch):
+    monkeypatch.setattr(execution.deployments, "champion_at", lambda date: None)
     lines = []
     assert pipeline.run(Plan(), say=lines.append) == pipeline.DONE
-    assert stages.BATCH not in ran() and any("left out" in line for line in lines)
+    assert set(ran()) == set(ALL[:6]) and sum("left out" in line for line in lines) == 4
     assert pipeline.run(Plan(), say=lines.append) == pipeline.DONE
     assert ran() == [] and "is finished" in lines[-1]
 
@@ -199,7 +160,7 @@ def test_a_killed_run_goes_on_where_it_stopped(notebooks, ran, home):
     notebooks("02_hyperparameter_optimisation", "import time; time.sleep(60)")
     process = subprocess.Popen([sys.executable, str(RUN_ALL)], env=os.environ.copy(), stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while "01_feature_engineering" not in stages.read_state()["stages"] and time.monotonic() < deadline:
+    while "01_feature_engineering" not in state.read_state()["stages"] and time.monotonic() < deadline:
         time.sleep(0.1)
     kernels = [child for child in psutil.Process(process.pid).children(recursive=True)]
     process.kill()
@@ -225,6 +186,10 @@ def command(*arguments):
         (["-p", "N_TRIALS"], "-p takes NAME=VALUE, not 'N_TRIALS'"),
         (["-p", "N_TRIALS=["], "parameter N_TRIALS takes int"),
         (["-p", "SEED=7"], "use --seed"),
+        (["-p", "AS_OF=2025-03-01"], "use --months"),
+        (["--scenario", "flood"], "invalid choice: 'flood'"),
+        (["--months", "1"], "--months is 1; valid are whole numbers from 2"),
+        (["--seed", "-1"], "--seed is -1"),
         (["--only", "17"], "there is no stage '17'; the stages are 00_overview"),
         (["--profile", "huge"], "invalid choice: 'huge'"),
         (["--approve-as", "Ada", "--manual-approval"], "not allowed with argument"),
@@ -241,19 +206,20 @@ def test_a_failing_notebook_exits_with_1_and_names_what_was_kept(notebooks):
     result = command("--only", "00")
     assert result.returncode == pipeline.FAILED
     assert "stage 00_overview failed: ValueError: no data today" in result.stderr
-    assert str(settings.reports() / "seed42-full" / "notebooks" / "00_overview.ipynb") in result.stderr
+    assert str(settings.reports() / RUN / "notebooks" / "00_overview.ipynb") in result.stderr
 
 
 def test_list_draws_every_stage_and_runs_none(home):
     result = command("--list")
     assert result.returncode == 0
-    assert all(f"● {name}" in result.stdout for name in stages.NAMES)
+    assert all(f"● {name}" in result.stdout for name in ALL)
+    assert "SCENARIO = 'price_rise'" in result.stdout and "A retraining adds stages" in result.stdout
     assert "N_TRIALS = 32" in result.stdout and "[to do]" in result.stdout
     assert not settings.lakehouse().exists()
 
 
 def test_parameters_are_printed_in_the_report(notebooks):
     pipeline.run(Plan(), say=lambda line: None)
-    page = (settings.reports() / "seed42-full" / "00_overview.html").read_text()
+    page = (settings.reports() / RUN / "00_overview.html").read_text()
     assert "SEED: <code>42</code>" in page
     assert reporting.read_heading(settings.notebooks() / "00_overview.ipynb") == ("00 – Try it", "Does it run?")

@@ -10,14 +10,16 @@ import nbformat
 import pandas as pd
 import pytest
 
-from churn_utils import deployments, lakehouse, registry, settings, stages
+from churn_utils import deployments, lakehouse, production, registry, review, settings, stages, state
+from churn_utils.world import World
 
-RUN = "seed42-fast"
+RUN = "price_rise-seed42-fast"
+FEBRUARY, MAY, JULY = (settings.month_start(month) for month in (1, 4, 6))
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """A home in which the fast profile ran until it waited for an approval, with what each call printed."""
+    """A home in which the fast profile ran, first until it waited for an approval, with what each call printed."""
     folder = tmp_path_factory.mktemp("world")
     patch = pytest.MonkeyPatch()
     patch.setenv("CHURN_HOME", str(folder / "home"))
@@ -31,7 +33,7 @@ def world(tmp_path_factory):
 
 def run_all(*arguments):
     command = [sys.executable, str(settings.PROJECT / "run_all.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ.copy(), timeout=280)
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ.copy(), timeout=500)
 
 
 def test_it_waits_for_an_approval_and_says_how_to_go_on(world):
@@ -43,15 +45,33 @@ def test_it_waits_for_an_approval_and_says_how_to_go_on(world):
 
 def test_the_approval_is_recorded_under_the_name_given(world):
     assert world["approved"].returncode == 0, world["approved"].stderr
-    version = deployments.champion_at(pd.Timestamp("2025-02-01"))
+    version = deployments.champion_at(FEBRUARY)
     assert json.loads(registry.read_version(version)["tags"]["approval"])["approver"] == "Ada Lovelace"
-    assert deployments.read_deployments()["approved_by"].tolist() == ["Ada Lovelace"]
+    assert deployments.read_deployments()["approved_by"].tolist() == ["Ada Lovelace"] * 2
 
 
-def test_every_customer_is_scored_once(world):
+def test_the_price_rise_is_noticed_answered_and_recovered_from(world):
+    decisions = production.read_decisions().set_index("as_of_date")["decision"]
+    assert decisions.tolist() == ["ok", "alert", "retrain", "ok", "ok"] and decisions.index[-1] == JULY
+    assert (deployments.champion_at(FEBRUARY), deployments.champion_at(MAY)) == (1, 2)
+    measured = review.measure_recovery(review.compare_with_best(JULY, World("price_rise", 42)))
+    assert measured.loc["new champion", "lower"] > measured.loc["old champion", "upper"]
+    assert measured.loc["recovered", "value"] > 0.8
+    page = (settings.reports() / RUN / "index.html").read_text()
+    assert f"<b>{measured.loc['recovered', 'value']:.0%}</b>" in page
+
+
+def test_the_retraining_learned_from_the_changed_month_alone(world):
+    champion = production.load_champion(deployments.champion_at(MAY))
+    assert champion.training_rows["event_date"].unique().tolist() == [settings.month_start(3)]
+    assert set(champion.training_rows["split"]) == {"train"}
+
+
+def test_every_customer_of_every_month_is_scored_once_and_in_the_shadow_since_the_promotion(world):
     predictions = lakehouse.read("predictions")
-    assert len(predictions) == predictions["customer_id"].nunique() == 7043
-    assert set(predictions["role"]) == {"backfill"}
+    counts = predictions.groupby(["role", "snapshot_date"]).size()
+    assert counts["champion"].to_dict() == {settings.month_start(month): 7043 for month in range(1, 7)}
+    assert counts["shadow"].to_dict() == {settings.month_start(month): 7043 for month in range(4, 7)}
 
 
 def test_a_second_run_is_finished_and_changes_no_table(world):
@@ -61,20 +81,20 @@ def test_a_second_run_is_finished_and_changes_no_table(world):
     pd.testing.assert_frame_equal(lakehouse.describe_tables(), before)
 
 
-def test_writing_everything_again_changes_no_data_table(world):
-    before = lakehouse.describe_tables().set_index("table")["version"]
-    result = run_all("--profile", "fast", "--only", "01")
-    assert result.returncode == 0, result.stderr
-    pd.testing.assert_series_equal(lakehouse.describe_tables().set_index("table")["version"], before)
-
-
 def test_another_world_in_the_same_home_is_refused(world):
     result = run_all("--profile", "fast", "--seed", "7")
     assert result.returncode == 2 and "--home DIR" in result.stderr
 
 
+def executed():
+    """Names of the run's notebooks, those of the retraining included."""
+    names = [stage.name for stage in stages.unfold(stages.Plan(profile="fast"), state.read_state())]
+    assert "05_batch_inference_2025-05" in names
+    return [name for name in names if not name.startswith("production")]
+
+
 def test_executed_notebooks_are_kept_with_their_parameters(world):
-    for name in stages.NAMES:
+    for name in executed():
         notebook = nbformat.read(settings.reports() / RUN / "notebooks" / f"{name}.ipynb", as_version=4)
         assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
     search = nbformat.read(
@@ -86,10 +106,10 @@ def test_executed_notebooks_are_kept_with_their_parameters(world):
 def test_the_pages_are_small_offline_and_without_code(world):
     folder = settings.reports() / RUN
     pages = sorted(folder.glob("*.html"))
-    assert [page.stem for page in pages] == [*stages.NAMES, "index"]
+    assert [page.stem for page in pages] == sorted([*executed(), "index"])
     for page in pages:
         text = page.read_text()
-        assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", text), page
+        assert not re.search(r"""src=["'](?:https?:)?//|<link""", text), page
         assert "import pandas" not in text and "Plotly.newPlot" in text
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.suffix in (".html", ".js"))
     assert size <= 12_000_000
@@ -97,9 +117,35 @@ def test_the_pages_are_small_offline_and_without_code(world):
 
 def test_the_index_shows_the_numbers_of_the_run(world):
     text = (settings.reports() / RUN / "index.html").read_text()
-    version = deployments.champion_at(pd.Timestamp("2025-02-01"))
-    evidence, _ = registry.read_evidence(version)
+    evidence, _ = registry.read_evidence(deployments.champion_at(FEBRUARY))
     auc = next(check["value"] for check in evidence["checks"] if check["check"] == "auc_floor")
     assert f"<td>{auc:.4g}</td>" in text
-    assert all(f'href="{name}.html"' in text for name in stages.NAMES)
-    assert (settings.reports() / RUN / "retention_list.csv").exists()
+    assert all(f'href="{name}.html"' in text for name in executed())
+    assert all(f'href="retention_list_{month}.csv"' in text for month in ("2025-02", "2025-05"))
+
+
+def test_evidentlys_pages_are_linked_and_share_their_script(world):
+    folder = settings.reports() / RUN
+    for name, window in (("07_model_monitoring_2025-05", "2025-04"), ("07_model_monitoring", "2025-06")):
+        assert f'href="evidently/{window}.html"' in (folder / f"{name}.html").read_text()
+        assert '<script src="evidently.js">' in (folder / "evidently" / f"{window}.html").read_text()
+
+
+def test_going_back_takes_the_months_after_it_back_too(world):
+    """Near the end: it plays the world again, and comes to the same decisions."""
+    before = production.read_decisions().drop(columns="evidence")
+    result = run_all("--profile", "fast", "--from", "04b", "--months", "4", "--approve-as", "Grace Hopper")
+    assert result.returncode == 0, result.stderr
+    after = production.read_decisions().drop(columns="evidence")
+    pd.testing.assert_frame_equal(after, before.head(3))
+    table = deployments.read_deployments()
+    assert table["approved_by"].tolist() == ["Grace Hopper"] * 2
+    assert table["version"].tolist() == [1, 3] and registry.version_with_alias(registry.CHAMPION) == 3
+    assert lakehouse.read("predictions")["snapshot_date"].max() == MAY
+
+
+def test_writing_everything_again_changes_no_data_table(world):
+    before = lakehouse.describe_tables().set_index("table")["version"]
+    result = run_all("--profile", "fast", "--only", "01", "--months", "4")
+    assert result.returncode == 0, result.stderr
+    pd.testing.assert_series_equal(lakehouse.describe_tables().set_index("table")["version"], before)

@@ -13,8 +13,9 @@ from churn_utils import settings, stages
 PACKAGE = settings.PROJECT / "churn_utils"
 ORDER = [
     "settings", "source", "contract", "lakehouse", "features", "feature_store", "evaluation", "training", "simulator",
-    "tracking", "registry", "deployments", "scoring", "checks", "validation", "batch", "serving", "monitoring", "drift",
-    "charts", "reporting", "warm_up", "kernels", "stages", "pipeline",
+    "world", "tracking", "registry", "deployments", "scoring", "checks", "validation", "batch", "serving", "monitoring",
+    "drift", "production", "review", "charts", "production_charts", "evidently_page", "reporting", "warm_up", "kernels",
+    "stages", "state", "execution", "pipeline",
 ]  # fmt: skip
 NOTEBOOKS = sorted((settings.PROJECT / "notebooks").glob("*.ipynb"))
 
@@ -126,7 +127,7 @@ def test_only_small_checked_outputs_are_committed(notebook):
 
 def test_the_readme_maps_every_notebook():
     text = (settings.PROJECT / "README.md").read_text()
-    assert [name for name in stages.NAMES if f"notebooks/{name}.ipynb" not in text] == []
+    assert [name for name in stages.NOTEBOOKS if f"notebooks/{name}.ipynb" not in text] == []
     assert len(text.splitlines()) <= 150
 
 

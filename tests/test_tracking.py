@@ -2,7 +2,7 @@ import plotly.graph_objects as go
 import pytest
 import worlds
 
-from churn_utils import feature_store, features, registry, scoring, settings, training
+from churn_utils import feature_store, features, registry, scoring, settings, tracking, training
 
 
 @pytest.mark.parametrize("family", training.DEFAULTS)
@@ -37,3 +37,10 @@ def test_the_stored_model_is_no_pickle(registered_home):
     assert info.flavors["sklearn"]["serialization_format"] == "skops"
     assert info.metadata["threshold"] == 0.25
     assert info.saved_input_example_info is not None
+
+
+@pytest.mark.parametrize("family", list(training.DEFAULTS))
+def test_hyperparameters_come_back_from_a_run_as_the_search_knows_them(family):
+    params = {"family": family, **training.DEFAULTS[family]}
+    logged = {name: str(value) for name, value in params.items()} | {"seed": "1", "as_of": "2025-02-01"}
+    assert tracking.read_hyperparameters(logged) == params

@@ -136,6 +136,15 @@ def test_the_search_starts_with_each_familys_default(searches):
     ]
 
 
+def test_a_warm_start_is_tried_first_and_once(home, train):
+    known = {"family": "logistic_regression", "C": 3.0, "n_knots": 3}
+    study = training.run_study(train, 4, 7, "warm", report=lambda line: None, warm_start=known)
+    assert study.trials[0].params == known
+    default = {"family": "lightgbm", **training.DEFAULTS["lightgbm"]}
+    study = training.run_study(train, 3, 7, "warm default", report=lambda line: None, warm_start=default)
+    assert [trial.params for trial in study.trials].count(default) == 1 and len(study.trials) == 3
+
+
 def test_every_new_best_is_reported(searches):
     before, lines = searches["before"], searches["lines"]
     assert len(lines) == before["best_so_far"].nunique() >= 1

@@ -29,7 +29,12 @@ def fit_model(training_set: pd.DataFrame, params: dict = PARAMS, rows: int | Non
 
 
 def register_model(
-    training_set: pd.DataFrame, model, description: str = DESCRIPTION, figures: dict | None = None
+    training_set: pd.DataFrame,
+    model,
+    description: str = DESCRIPTION,
+    figures: dict | None = None,
+    as_of: pd.Timestamp = AS_OF,
+    since: pd.Timestamp | None = None,
 ) -> int:
     """Log and register a model as if notebooks 02 and 03 had; return its version."""
     train = feature_store.training_rows(training_set, "train").head(600)
@@ -45,9 +50,10 @@ def register_model(
         metrics,
         importance,
         figures or {},
-        AS_OF,
+        as_of,
         0,
         ECONOMICS,
+        since,
     )
     return registry.register_version(run_id, description, {})
 
