@@ -11,6 +11,7 @@ import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -70,13 +71,23 @@ def call_in_warm_process(function: str, *arguments, report: Callable[[str], None
 
 def _call(function: str, arguments: tuple, environment: dict[str, str], sender) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.clear()  # what this process started with may be gone by now
     os.environ.update(environment)
     module, name = function.split(":")
     try:
         call = getattr(importlib.import_module(module), name)
         sender.send(("done", call(*arguments, report=lambda line: sender.send(("line", line)))))
     except Exception as error:  # noqa: BLE001 - it is raised again where the call came from
-        sender.send(("raised", error))
+        sender.send(("raised", _make_sendable(error)))
+
+
+def _make_sendable(error: Exception) -> Exception:
+    """The error itself, or its name and text where it would not survive the way (delta-rs's errors do not)."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 - what cannot be sent is told in words
+        return ChurnError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _end_with_parent() -> None:

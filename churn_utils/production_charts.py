@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from churn_utils.charts import BLUE, GREEN, GREY, INK, ORANGE, RED, new_figure
+from churn_utils.monitoring import SCORE
 
 MODELS = {"best": ("best possible", GREY), "shadow": ("old champion, in the shadow", ORANGE),
           "champion": ("champion in effect", BLUE)}  # fmt: skip
@@ -113,7 +114,7 @@ def plot_shift(shifts: pd.DataFrame, title: str) -> go.Figure:
     rows = shifts.sort_values("use")
     table = rows.drop(columns="use").round(3)
     figure = new_figure(title, height=150 + 24 * len(table))
-    labels = ["its own score" if use == 1 else f"{name} ({use:.0%})" for name, use in rows["use"].items()]
+    labels = ["its own score" if name == SCORE else f"{name} ({use:.0%})" for name, use in rows["use"].items()]
     texts = table.map(lambda psi: "" if not psi >= 0.005 else f"{psi:.2f}")  # zeros and what was not measured
     figure.add_heatmap(
         z=table.to_numpy(), x=[f"{column:%b %Y}" for column in table], y=labels, zmin=0, zmax=0.3,

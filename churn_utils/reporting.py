@@ -67,14 +67,10 @@ class Summary:
 
 def style_table(table: pd.DataFrame):
     """Show a table of words: no index, everything to the left, months instead of dates, numbers with one decimal."""
-    months = {name: "{:%Y-%m}" for name in table.select_dtypes("datetime")}
+    formats = {name: "{:%Y-%m}" for name in table.select_dtypes("datetime")}
+    formats |= {name: "{:.1f}" for name in table.select_dtypes("float")}
     left = [{"selector": "th, td", "props": "text-align: left"}]
-    return (
-        table.style.hide(axis="index")
-        .set_table_styles(left)
-        .format(months, na_rep="")
-        .format("{:.1f}", subset=list(table.select_dtypes("float")))
-    )
+    return table.style.hide(axis="index").set_table_styles(left).format(formats, na_rep="", escape="html")
 
 
 def format_number(value) -> str:
@@ -246,7 +242,7 @@ def write_index(folder: Path, notebooks: list[Path], facts: dict) -> Path:
     values = {key: value for key, value, _ in found}
     tiles = "".join(
         f'<div class="tile"><b>{html.escape(format_number(values[key]))}</b><span>{_fill(caption, values)}'
-        + (f", {values[key + '_interval']}" if f"{key}_interval" in values else "")
+        + (f", {html.escape(str(values[key + '_interval']))}" if f"{key}_interval" in values else "")
         + "</span></div>"
         for key, caption in TILES.items()
         if key in values

@@ -8,10 +8,14 @@ import numpy as np
 import pandas as pd
 
 from churn_utils import deployments, drift, evaluation, lakehouse, production, scoring, settings, simulator
-from churn_utils.settings import Economics, month_of
+from churn_utils.settings import ChurnError, Economics, month_of
 from churn_utils.world import World
 
 MODELS = ["champion", "shadow", "best"]
+
+
+class ReviewError(ChurnError):
+    """Months that nothing can be said about yet."""
 
 
 def compare_with_best(as_of: pd.Timestamp, world: World) -> pd.DataFrame:
@@ -25,7 +29,12 @@ def compare_with_best(as_of: pd.Timestamp, world: World) -> pd.DataFrame:
         One row per customer and month: ``customer_id, snapshot_date``, and in USD ``champion``, ``shadow`` (the
         champion before, missing while there is none) and ``best`` (offers decided by the world's own probabilities).
         A month that was not scored in time has 0 for the champion: nobody got an offer.
+
+    Raises:
+        ReviewError: no month of production had been labelled by then.
     """
+    if month_of(as_of) < 2:
+        raise ReviewError(f"no month of production had been labelled by {as_of:%Y-%m-%d}; play at least one month.")
     economics = scoring.read_economics(deployments.champion_at(as_of))
     dates = [settings.month_start(month) for month in range(1, month_of(as_of))]
     parts = [_compare_month(date, as_of, world, economics) for date in dates]
@@ -137,8 +146,9 @@ def table_shifts(decisions: pd.DataFrame) -> pd.DataFrame:
         decisions: rows of ``decisions``.
 
     Returns:
-        Index feature, one column per ``as_of_date``, and ``use``: share of what the champion of the last month uses
-        (1 for its own score). Missing where a month's delivery was broken.
+        Index feature, one column per ``as_of_date`` (missing where that month's champion did not use the feature, and
+        where the delivery was broken), and ``use``: its share of what the last champion that used it uses (1 for the
+        champion's own score).
     """
     shifts = {row.as_of_date: json.loads(row.evidence)["shifts"] for row in decisions.itertuples()}
     table = pd.DataFrame({date: {name: of["psi"] for name, of in found.items()} for date, found in shifts.items()})
@@ -186,7 +196,7 @@ def try_scenario(
     for month in (start_month, start_month + 1):
         broken = scenario == "data_bug" and month == start_month
         current, quarantined = simulator.known_rows(month, seed, scenario, start_month, broken=broken)
-        past = [simulator.known_rows(known, seed, scenario, start_month)[0] for known in range(1, month)]
+        past = [simulator.known_rows(known, seed, scenario, start_month)[0] for known in range(month)]
         delivery = {"delivered": len(current) + quarantined, "quarantined": quarantined}
         row = drift.decide(settings.month_start(month), delivery, current, pd.concat(past), champion, decisions)
         decisions = row if decisions is None else pd.concat([decisions, row], ignore_index=True)

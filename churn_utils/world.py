@@ -24,6 +24,10 @@ class World:
     start_month: int = simulator.START_MONTH
     slots: int = simulator.SLOTS
 
+    def __post_init__(self) -> None:
+        """Refuse a world that cannot be simulated; nothing is simulated yet."""
+        simulator.iterate_month(0, self.seed, self.scenario, self.start_month, self.slots)
+
     @property
     def description(self) -> str:
         """What the scenario changes."""
@@ -48,7 +52,9 @@ def hold_world(world: World) -> World:
     wanted = asdict(world)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(wanted))
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(wanted))
+        partial.replace(path)  # a killed run leaves no half of it
     held = json.loads(path.read_text())
     if held != wanted:
         raise WorldError(

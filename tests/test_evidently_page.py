@@ -8,6 +8,8 @@ from sklearn.metrics import recall_score, roc_auc_score
 
 from churn_utils import drift, evidently_page, feature_store, features, scoring, settings
 
+# evidently's own imports
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:evidently", "ignore::DeprecationWarning:litestar")
 THRESHOLD = 0.25
 MOVED = ["monthly_charges", "payment_method"]
 

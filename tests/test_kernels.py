@@ -146,13 +146,11 @@ def test_a_result_that_cannot_be_sent_is_an_error(call):
         call("return_what_cannot_be_sent")
 
 
-@pytest.mark.xfail(strict=True, reason="bug: an error that cannot be pickled, such as delta-rs's, is lost on its way")
 def test_an_error_that_cannot_be_sent_is_told(call):
     with pytest.raises(Exception, match="TableNotFoundError"):
         call("open_nothing")
 
 
-@pytest.mark.xfail(strict=True, reason="bug: the warm process's own variables outlive their removal")
 def test_a_variable_that_is_gone_by_now_is_gone_there(call, monkeypatch):
     monkeypatch.delenv("PATH")
     assert not call("knows", "PATH")

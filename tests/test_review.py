@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import worlds
 
-from churn_utils import drift, feature_store, lakehouse, review, scoring, settings, simulator, training
+from churn_utils import drift, feature_store, lakehouse, review, scoring, settings, simulator
 from churn_utils.settings import Economics, month_start
 from churn_utils.simulator import SimulatorError
 from churn_utils.world import World
@@ -307,7 +307,7 @@ def champion(first_month):
     ],
 )
 def test_another_world_calls_for_what_its_change_needs(scenario, start, called_for, champion, home):
-    tried = training.one_thread(review.try_scenario)(scenario, 5, champion, start)  # as play_months decides
+    tried = review.try_scenario(scenario, 5, champion, start)
     assert list(tried.columns) == drift.COLUMNS and tried["decision"].tolist() == called_for
     assert tried["as_of_date"].tolist() == [month_start(start), month_start(start + 1)]
     assert not (home / "lakehouse").exists()  # nothing is written
@@ -316,3 +316,8 @@ def test_another_world_calls_for_what_its_change_needs(scenario, start, called_f
 def test_a_world_that_there_is_not_cannot_be_tried(champion):
     with pytest.raises(SimulatorError, match="'price_fall'"):
         review.try_scenario("price_fall", 5, champion)
+
+
+def test_before_the_first_labels_there_is_nothing_to_compare():
+    with pytest.raises(review.ReviewError, match="labelled by 2025-02-01; play at least one month"):
+        review.compare_with_best(settings.month_start(1), World(slots=60))

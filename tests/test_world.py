@@ -50,6 +50,12 @@ def test_a_home_notes_its_world_and_takes_it_again(home):
     assert world.hold_world(World("data_bug", 3, 2, 40)) == BUG
 
 
+def test_a_world_that_there_is_not_is_not_noted(home):
+    with pytest.raises(SimulatorError, match="'price_fall'"):
+        world.hold_world(World("price_fall"))
+    assert world.hold_world(World("price_rise")) == World("price_rise")
+
+
 @pytest.mark.parametrize("change", [{"scenario": "none"}, {"seed": 4}, {"start_month": 3}, {"slots": 41}])
 def test_another_world_is_refused_and_the_first_one_stays(change, home):
     world.hold_world(BUG)
