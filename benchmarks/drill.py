@@ -308,11 +308,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description="Drill the drift detection: play production years of every scenario, and of two worlds that no "
         "scenario names, with many seeds, and score every decision. Prints what was not right and two tables, and "
         "saves the tables in benchmarks/results.md. Runs in two processes.",
-        epilog=f"The limits of drift.Limits were looked at on seeds {TUNING}; report on others.",
+        epilog="USD are per customer and month. All seeds share month 0, IBM's extract.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--seeds", type=whole_number_from(1), default=20, metavar="N", help="number of seeds")
-    first = "first seed; its month 0 is that of all others"
+    first = f"first seed; {TUNING} are those that the limits were looked at on"
     parser.add_argument("--first-seed", type=whole_number_from(0), default=100, metavar="N", help=first)
     months = f"as-of months of a year, {FEWEST_MONTHS} or more: the world changes in month {START_MONTH}"
     parser.add_argument("--months", type=whole_number_from(FEWEST_MONTHS), default=12, metavar="N", help=months)

@@ -88,7 +88,7 @@ def decide(
         as_of: the month; its snapshot has been taken in and checked.
         delivery: ``delivered`` and ``quarantined`` rows of that snapshot, as ``publish_snapshot`` counts them.
         current: its accepted rows with all model inputs; may be empty. Rows, here and in ``labelled``, may carry the
-            champion's probability as ``champion_score``, which saves computing it.
+            champion's probability as ``champion_score``, which saves computing it and checking the inputs.
         labelled: labelled rows known at ``as_of``: ``customer_id, event_date, churned, split`` and the model inputs.
             Only ``train`` rows are used; what the gate reads stays unseen.
         champion: the one in effect.

@@ -388,7 +388,7 @@ def test_labels_are_recorded_with_the_split_of_the_slot(home, year):
     month, label_date = settings.month_start(1), settings.month_start(2)
     labels = simulator.labels_of(year[1])
     feature_store.publish_snapshot(simulator.deliver_month(year[1]), month, month)
-    assert feature_store.record_labels(labels, month, label_date, labels["slot_id"]) == 7043
+    assert feature_store.record_labels(labels, month, label_date, labels["slot_id"])["labels_written"] == 7043
     stored = lakehouse.read("churn_labels").set_index("customer_id").loc[labels["customer_id"]]
     assert stored["split"].tolist() == feature_store.split_of(year[0]["customer_id"]).tolist()
     assert stored["churned"].tolist() == year[1]["churned"].tolist()
