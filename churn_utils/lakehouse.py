@@ -21,6 +21,7 @@ KEYS = {
     "churn_labels": ["customer_id", "snapshot_date"],
     "deployments": ["effective_from", "version"],
     "predictions": ["customer_id", "snapshot_date", "model_version", "role"],
+    "inference_log": ["prediction_id"],
 }
 CHANGE_DATA_FEED = {"customer_features"}
 
@@ -85,6 +86,18 @@ def merge(table: str, frame: pd.DataFrame) -> int:
         .execute()
     )
     return counts["num_target_rows_inserted"] + counts["num_target_rows_updated"]
+
+
+def append(table: str, rows: pa.Table) -> None:
+    """Add rows whose keys are new by construction, without the look at the whole table that ``merge`` takes.
+
+    Raises:
+        LakehouseError: columns that differ from the table's.
+    """
+    path = path_of(table)
+    if exists(table):
+        rows = _fit_to_table(table, rows, DeltaTable(str(path)))
+    write_deltalake(str(path), rows, mode="append")
 
 
 def _check_rows(table: str, frame: pd.DataFrame) -> None:
@@ -185,6 +198,12 @@ def read(
 def version_of(table: str) -> int:
     """Latest version of a table."""
     return DeltaTable(str(path_of(table))).version()
+
+
+def read_change_marker(table: str) -> int:
+    """What changes with every version of a table, at the price of a look at its log's folder; 0 before the first."""
+    folder = path_of(table) / "_delta_log"
+    return folder.stat().st_mtime_ns if folder.exists() else 0
 
 
 def describe_tables() -> pd.DataFrame:
