@@ -86,12 +86,15 @@ def roll_back(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
         raise PromotionError("a rollback needs the name of whoever decides it, and a reason.")
     table = read_deployments()
     in_effect = table["effective_to"].isna()
-    ended = table[~in_effect & ~table["version"].isin(table.loc[in_effect, "version"])]
-    if ended.empty:
-        raise PromotionError("no other version was ever in effect; there is nothing to roll back to.")
-    version = int(ended.sort_values(["effective_to", "effective_from"], kind="stable")["version"].iloc[-1])
+    now = table[in_effect]
+    before = table[~in_effect & ~table["version"].isin(now["version"])]
+    start = now["effective_from"].max()
+    before = before[(before["effective_from"] <= start) & (before["effective_to"] <= start)]
+    if before.empty:
+        raise PromotionError("no other version was in effect before; there is nothing to roll back to.")
+    version = int(before.sort_values(["effective_to", "effective_from", "version"])["version"].iloc[-1])
     approval = check_deployed(version)
-    _record(version, as_of, table[in_effect], {**approval, "approver": by, "reason": reason}, "rolled back")
+    _record(version, as_of, now, {**approval, "approver": by, "reason": reason}, "rolled back")
     registry.set_champion(version)
     return read_deployments()
 
@@ -142,7 +145,7 @@ def check_approval(info: dict, as_of: pd.Timestamp, scopes: tuple[str, ...] = (r
         raise PromotionError(f"version {version} has not passed the gate (gate: {tags.get('gate', 'never run')}).")
     if "approval" not in tags:
         raise PromotionError(f"version {version} has no approval; run notebook 04b.")
-    approval = json.loads(tags["approval"])
+    approval = _parse_approval(version, tags["approval"])
     evidence, digest = registry.read_evidence(version)
     if evidence["verdict"] != "pass" or digest != approval["evidence_sha256"]:
         raise PromotionError(
@@ -155,4 +158,16 @@ def check_approval(info: dict, as_of: pd.Timestamp, scopes: tuple[str, ...] = (r
         raise PromotionError(f"version {version} is approved for {approval['scope']!r}, not for {scopes[0]!r}.")
     if as_of > pd.Timestamp(approval["expires"]):
         raise PromotionError(f"the approval of version {version} expired on {approval['expires']}.")
+    return approval
+
+
+def _parse_approval(version: int, text: str) -> dict:
+    needed = {"approver", "reason", "scope", "evidence_sha256", "expires"}
+    try:
+        approval = json.loads(text)
+        missing = needed - set(approval)
+    except (ValueError, TypeError):
+        approval, missing = {}, needed
+    if missing:
+        raise PromotionError(f"the approval of version {version} lacks {', '.join(sorted(missing))}; approve it anew.")
     return approval

@@ -115,9 +115,7 @@ def _register(model, family: str, training_set: pd.DataFrame, as_of: pd.Timestam
     study = optuna.create_study(study_name="rehearsal")
     choice = optuna.distributions.CategoricalDistribution(list(training.DEFAULTS))
     loss = float(metrics.loc["log_loss", "value"])
-    study.add_trial(
-        optuna.trial.create_trial(params={"family": family}, distributions={"family": choice}, value=loss)
-    )
+    study.add_trial(optuna.trial.create_trial(params={"family": family}, distributions={"family": choice}, value=loss))
     importance = pd.DataFrame({"feature": KNOWN_TO_PREDECESSOR, "importance": 0.0, "spread": 0.0})
     run_id = tracking.log_training(study, model, training_set, feature_store.current_versions(), metrics, importance,
                                    {}, as_of, settings.SEED, economics)  # fmt: skip

@@ -132,3 +132,13 @@ def test_fractions_of_whole_numbers_are_refused_never_cut_off(inputs, name, valu
 def test_what_is_no_finite_number_is_refused_by_name(inputs, name, value):
     with pytest.raises(FeatureError, match=name):
         features.select_model_inputs(inputs.assign(**{name: value}))
+
+
+def test_one_customer_given_whole_has_the_features_of_the_table_to_the_last_bit(extract):
+    customers = contract.check_rows(extract)[0]
+    stamped = customers.assign(snapshot_date=pd.Timestamp("2025-01-01"), written_at=pd.Timestamp("2025-01-01"))
+    table = features.select_model_inputs(features.add_on_demand(features.build_features(stamped)))
+    expected = list(zip(*(table[name].tolist() for name in table), strict=True))
+    given = customers.astype(object).where(customers.notna(), None).to_dict("records")
+    alone = [features.complete_inputs(features.features_of_customer(customer)) for customer in given]
+    assert alone == expected and len(alone) == 7043

@@ -48,7 +48,12 @@ def test_values_come_back_as_they_were(log):
     log.append(entries(2))
     log.close()
     first, second = lakehouse.read("inference_log").to_dict("records")
-    assert (first["churn_probability"], first["decision"], first["tenure"], first["contract"]) == (0.3, "offer", 1, "text")
+    assert (first["churn_probability"], first["decision"], first["tenure"], first["contract"]) == (
+        0.3,
+        "offer",
+        1,
+        "text",
+    )
     assert str(first["features_as_of"])[:10] == "2025-01-01" and str(second["features_as_of"]) == "NaT"
     assert first["answered_at"].tzinfo is not None
 
