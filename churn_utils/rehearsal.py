@@ -1,4 +1,4 @@
-"""A copy of a home in which trials and promotions can be practised without a trace in the registry.
+"""A copy of a home in which trials and promotions can be practised without a trace in its registry.
 
 A trial needs two versions of which the second passed its gate against the first. The usual home has one champion and
 no such challenger, so the copy gets a *predecessor*: a model that only knows how a customer pays. It passes the floors
@@ -8,7 +8,6 @@ of the gate, becomes champion, and the home's own champion becomes the challenge
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
@@ -32,7 +31,6 @@ from churn_utils import (
 )
 from churn_utils.settings import ChurnError
 
-COPIED = ("customer_features", "churn_labels")
 KNOWN_TO_PREDECESSOR = ["payment_method"]
 
 
@@ -50,28 +48,32 @@ class Rehearsal:
 
 
 def build_rehearsal(folder: Path, as_of: pd.Timestamp, version: int | None = None) -> Rehearsal:
-    """Copy the tables and the champion of this home into an empty folder and prepare a trial there.
+    """Copy what was known to the champion of this home into an empty folder and prepare a trial there.
 
+    The newest month there is the newest that is labelled, so that the verdict of a trial need not be waited for.
     ``CHURN_HOME`` names the copy afterwards, for this process and those that it starts.
 
     Args:
         folder: where the copy is made.
         as_of: simulated today.
-        version: of this home, to be the challenger; the version in effect when not given.
+        version: of this home, to be the challenger; the champion at ``as_of`` when not given.
 
     Raises:
         RehearsalError: no version is in effect, or a gate of the copy says no.
     """
-    version = deployments.version_in_effect() if version is None else version
+    version = deployments.champion_at(as_of) if version is None else version
     if version is None:
-        raise RehearsalError("no version is in effect in this home; run notebooks 02 to 04b first.")
+        raise RehearsalError(f"no champion is in effect on {as_of:%Y-%m-%d}; run notebooks 02 to 04b first.")
     model, economics = scoring.load_model(version), scoring.read_economics(version)
     family = registry.read_version(version)["params"]["family"]
     training_set = feature_store.build_training_set(as_of)
-    for table in COPIED:
-        shutil.copytree(lakehouse.path_of(table), folder / "lakehouse" / table)
+    labels, stored = lakehouse.read("churn_labels"), lakehouse.read("customer_features")
+    labels = labels[labels["label_date"] <= as_of]
+    stored = stored[(stored["written_at"] <= as_of) & (stored["snapshot_date"] <= labels["snapshot_date"].max())]
     _copy_registry_emptied(folder)
     os.environ["CHURN_HOME"] = str(folder)
+    lakehouse.merge("churn_labels", labels)
+    lakehouse.merge("customer_features", stored)
     predecessor = _register(fit_predecessor(training_set), "lightgbm", training_set, as_of, economics)
     _pass_gate(predecessor, as_of, registry.CHAMPION)
     deployments.promote(predecessor, as_of)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
+import signal
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -86,7 +89,7 @@ def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
     limits = _document(401, 413, 422, 429, 503)
 
     @app.post("/v1/predictions", response_model=models.PredictionResponse, tags=["predictions"],
-              responses={**limits, **_document(404)})  # fmt: skip
+              responses={**limits, **_document(404)}, summary="Answer for customers by id")  # fmt: skip
     async def predict(request: Request, asked: models.PredictionRequest) -> Response:
         """Answer for customers by id, from their online features (`features_as_of`)."""
         answers, unknown = await engine.predict(asked.customer_ids, request.state.request_id)
@@ -95,14 +98,15 @@ def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
             return problem(request.scope, 404, "None of the customers has features.", errors)
         return _json({"predictions": answers, "unknown_customers": unknown})
 
-    @app.post("/v1/scores", response_model=models.ScoreResponse, tags=["predictions"], responses=limits)
+    @app.post("/v1/scores", response_model=models.ScoreResponse, tags=["predictions"], responses=limits,
+              summary="Answer for customers given whole")  # fmt: skip
     async def score(request: Request, asked: models.ScoreRequest) -> Response:
         """Answer for customers given whole; nothing is looked up."""
         customers = [dict(customer) for customer in asked.customers]
         return _json({"predictions": engine.score(customers, request.state.request_id)})
 
     @app.get("/v1/predictions/{prediction_id}", response_model=models.Receipt, tags=["predictions"],
-             responses=_document(401, 404, 422, 429, 503))  # fmt: skip
+             responses=_document(401, 404, 422, 429, 503), summary="Read an answer's receipt")  # fmt: skip
     async def read_receipt(request: Request, prediction_id: PredictionId) -> Response:
         """Read an answer's receipt: what was known, what answered, and the probability computed anew."""
         found = await asyncio.to_thread(engine.find_receipt, prediction_id)
@@ -112,7 +116,8 @@ def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
 
 
 def _add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> None:
-    @app.get("/v1/model", response_model=models.ModelInfo, tags=["state"], responses=_document(401, 429, 503))
+    @app.get("/v1/model", response_model=models.ModelInfo, tags=["state"], responses=_document(401, 429, 503),
+             summary="Tell which version answers")  # fmt: skip
     async def model(request: Request) -> Response:
         """Tell which version answers, on whose approval, and which trial runs."""
         lineup = engine.lineup
@@ -128,12 +133,13 @@ def _add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> 
             "refused_version": engine.refused, "features_published": engine.newest,
         })  # fmt: skip
 
-    @app.get("/healthz", response_model=models.Health, tags=["state"])
+    @app.get("/healthz", response_model=models.Health, tags=["state"], summary="Tell that the process lives")
     async def health() -> Response:
         """Tell that the process lives."""
         return _json({"status": "alive", "detail": ""})
 
-    @app.get("/readyz", response_model=models.Health, tags=["state"], responses=_document(503))
+    @app.get("/readyz", response_model=models.Health, tags=["state"], responses=_document(503),
+             summary="Tell whether requests can be answered")  # fmt: skip
     async def ready(request: Request) -> Response:
         """Tell whether requests can be answered; a version that was refused is named while another answers."""
         if engine.lineup is None:
@@ -196,6 +202,11 @@ def main(arguments: list[str] | None = None) -> int:
     )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s: this machine)")
     parser.add_argument("--port", type=int, default=8000, help="port to listen on (default %(default)s)")
+    parser.add_argument(
+        "--until-stdin-closes",
+        action="store_true",
+        help="end when standard input does, so that no server outlives the program that started it",
+    )
     options = parser.parse_args(arguments)
     import uvicorn
 
@@ -205,11 +216,18 @@ def main(arguments: list[str] | None = None) -> int:
     except ChurnError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if options.until_stdin_closes:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     uvicorn.run(
         create_app(settings), host=options.host, port=options.port, access_log=False, server_header=False,
         limit_concurrency=settings.max_connections, timeout_graceful_shutdown=10, log_config=None,
     )  # fmt: skip
     return 0
+
+
+def _end_with_stdin() -> None:
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ class Engine:
     def refresh(self) -> None:
         """Publish new features, judge the trial when labels arrived, and take up promotions, rollbacks and trials."""
         marker = _read_marker()
-        if marker is not None and marker == self._seen:
+        if marker is not None and (marker, self._store.read_published().newest) == self._seen:
             return
         if self.settings.publish and lakehouse.exists(online_store.TABLE):
             done = online_store.publish_changes(self._store)
@@ -206,7 +206,8 @@ class Engine:
         if champion is not None and self.today:
             self._take_up(champion)
         # what was written a moment ago may be followed by more within the same tick of the file system's clock
-        self._seen = marker if marker is None or time.time_ns() - max(marker) > SETTLED_NS else None
+        settled = marker is not None and time.time_ns() - max(marker) > SETTLED_NS
+        self._seen = (marker, self.newest) if settled else None
 
     def _take_up(self, champion: int) -> None:
         """Put the champion and the trial's challenger in place, each only if it may answer."""

@@ -15,7 +15,7 @@ ORDER = [
     "settings", "source", "contract", "lakehouse", "features", "feature_store", "evaluation", "training", "simulator",
     "tracking", "registry", "deployments", "scoring", "checks", "validation", "batch", "online_store", "fast_scoring",
     "inference_log", "trials", "serving_settings", "serving_metrics", "serving_models", "serving_engine",
-    "serving_http", "serving", "rehearsal", "monitoring", "drift",
+    "serving_http", "serving", "serving_client", "rehearsal", "monitoring", "drift",
     "charts", "serving_charts", "reporting", "warm_up", "kernels", "stages", "pipeline",
 ]  # fmt: skip
 NOTEBOOKS = sorted((settings.PROJECT / "notebooks").glob("*.ipynb"))
