@@ -41,6 +41,7 @@ SCHEMA = pa.schema(
         for name in features.MODEL_INPUTS
     ]
 )
+WRITES_TO_COMPACT = 100  # each write is a small file; so many are put together into one
 ROWS_AT_ONCE = 2_000  # converted in one go; more would keep the interpreter from answering for too long
 _DATES = [SCHEMA.get_field_index(name) for name in ("as_of_date", "features_as_of")]
 log = logging.getLogger(__name__)
@@ -49,10 +50,10 @@ log = logging.getLogger(__name__)
 class InferenceLog:
     """A bounded queue of answers and the thread that writes them; entries are tuples in ``SCHEMA`` order."""
 
-    def __init__(self, capacity: int = 100_000, interval_s: float = 1.0) -> None:
+    def __init__(self, capacity: int = 100_000, interval_s: float = 2.0) -> None:
         """Keep at most ``capacity`` answers in memory, written every ``interval_s`` seconds or at half of it."""
         self.capacity, self.interval_s = capacity, interval_s
-        self.written = self.failures = 0
+        self.written = self.failures = self._writes = 0
         self._waiting: list[tuple] = []
         self._writing: list[tuple] = []
         self._lock, self._wake, self._ending = threading.Lock(), threading.Event(), False
@@ -121,6 +122,7 @@ class InferenceLog:
             return True
         try:
             lakehouse.append(TABLE, _to_arrow(self._writing))
+            self._writes += 1
         except Exception:  # a full disk must end neither the thread nor the answers that wait
             self.failures += 1
             log.exception("could not write %d answer(s) to %s; will try again", len(self._writing), TABLE)
@@ -128,7 +130,15 @@ class InferenceLog:
         with self._lock:
             self.written += len(self._writing)
             self._writing = []
+        if self._writes % WRITES_TO_COMPACT == 0:
+            self._compact()
         return True
+
+    def _compact(self) -> None:
+        try:
+            DeltaTable(str(lakehouse.path_of(TABLE))).optimize.compact()
+        except Exception:  # another API may compact at the same time; the small files do until the next time
+            log.exception("could not compact %s; will try again", TABLE)
 
 
 def _to_arrow(entries: Sequence[tuple]) -> pa.Table:

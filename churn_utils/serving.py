@@ -12,14 +12,16 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from fastapi import FastAPI, Path, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ValidationError
 
 from churn_utils import serving_models as models
 from churn_utils.serving_engine import Engine, NotReadyError
@@ -29,6 +31,8 @@ from churn_utils.serving_settings import ServingSettings, describe_settings, rea
 from churn_utils.settings import ChurnError
 
 VERSION = "1.0.0"
+SWITCH_SECONDS = 0.0005  # how long an answer waits for the thread that writes the log; Python's own 5 ms show in p99
+Parsed = TypeVar("Parsed", bound=BaseModel)
 ABOUT = """Answers how likely a customer is to leave, and whether a retention offer pays.
 
 `POST /v1/predictions` takes customer ids and looks their features up; `POST /v1/scores` takes customers given whole.
@@ -49,6 +53,25 @@ PredictionId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a
 def _document(*statuses: int) -> dict[int | str, dict[str, Any]]:
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": ERRORS[status], "content": content} for status in statuses}
+
+
+def _document_body(model: type[BaseModel]) -> dict[str, Any]:
+    reference = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
+
+
+def _parse(request: Request, model: type[Parsed]) -> Parsed:
+    """Parse and validate a body in one step; as a parameter of the route it would cost three times as much.
+
+    Raises:
+        RequestValidationError: the body is no JSON, or not as documented.
+    """
+    try:
+        return model.model_validate_json(request.scope["state"]["body"])
+    except ValidationError as error:
+        raise RequestValidationError(
+            [{**e, "loc": ("body", *e["loc"])} for e in error.errors(include_url=False, include_input=False)]
+        ) from error
 
 
 def create_app(settings: ServingSettings | None = None) -> FastAPI:
@@ -89,9 +112,11 @@ def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
     limits = _document(401, 413, 422, 429, 503)
 
     @app.post("/v1/predictions", response_model=models.PredictionResponse, tags=["predictions"],
-              responses={**limits, **_document(404)}, summary="Answer for customers by id")  # fmt: skip
-    async def predict(request: Request, asked: models.PredictionRequest) -> Response:
+              responses={**limits, **_document(404)}, summary="Answer for customers by id",
+              openapi_extra=_document_body(models.PredictionRequest))  # fmt: skip
+    async def predict(request: Request) -> Response:
         """Answer for customers by id, from their online features (`features_as_of`)."""
+        asked = _parse(request, models.PredictionRequest)
         answers, unknown = await engine.predict(asked.customer_ids, request.state.request_id)
         if not answers:
             errors = [{"field": "customer_ids", "message": f"{name} has no features"} for name in unknown[:20]]
@@ -99,9 +124,11 @@ def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
         return _json({"predictions": answers, "unknown_customers": unknown})
 
     @app.post("/v1/scores", response_model=models.ScoreResponse, tags=["predictions"], responses=limits,
-              summary="Answer for customers given whole")  # fmt: skip
-    async def score(request: Request, asked: models.ScoreRequest) -> Response:
+              summary="Answer for customers given whole",
+              openapi_extra=_document_body(models.ScoreRequest))  # fmt: skip
+    async def score(request: Request) -> Response:
         """Answer for customers given whole; nothing is looked up."""
+        asked = _parse(request, models.ScoreRequest)
         customers = [dict(customer) for customer in asked.customers]
         return _json({"predictions": engine.score(customers, request.state.request_id)})
 
@@ -179,8 +206,9 @@ def _add_documents(app: FastAPI, settings: ServingSettings) -> None:
         schemas = document["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):  # the framework's error form, which we do not use
             schemas.pop(name, None)
-        problem_schema = models.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas.update({**problem_schema.pop("$defs"), "Problem": problem_schema})
+        for model in (models.Problem, models.PredictionRequest, models.ScoreRequest):
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update({**schema.pop("$defs", {}), model.__name__: schema})
         if settings.keys:
             key = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
             document["components"]["securitySchemes"] = {"key": key}
@@ -216,6 +244,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ChurnError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    sys.setswitchinterval(SWITCH_SECONDS)
     if options.until_stdin_closes:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     uvicorn.run(

@@ -9,6 +9,7 @@ before goes on.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 import time
@@ -227,6 +228,9 @@ class Engine:
             trial = challenger = None
         after = Lineup(served, approved_by, challenger, trial)
         if after != before:
+            if before is None:  # what was imported and loaded stays for good: the collector need not look at it again
+                gc.collect()
+                gc.freeze()
             self.lineup = after
             self.metrics.changes.inc()
             self._show_lineup(after)

@@ -84,9 +84,8 @@ class Guard:
         """Read the body up to its limit; return the refusal of a larger one, and how the routes are to read it."""
         most = self._settings.max_body_bytes
         announced = headers.get(b"content-length", b"0")
-        too_large = problem(scope, 413, f"The body is larger than {most} bytes.")
         if not announced.isdigit() or int(announced) > most:
-            return too_large, receive
+            return problem(scope, 413, f"The body is larger than {most} bytes."), receive
         message = await receive()
         parts, size = [message], len(message.get("body", b""))
         while message.get("more_body") and size <= most:
@@ -94,7 +93,8 @@ class Guard:
             parts.append(message)
             size += len(message.get("body", b""))
         if size > most:
-            return too_large, receive
+            return problem(scope, 413, f"The body is larger than {most} bytes."), receive
+        scope["state"]["body"] = b"".join(part.get("body", b"") for part in parts)  # so that routes need not ask again
         waiting = iter(parts)
 
         async def replay() -> dict:

@@ -32,7 +32,7 @@ class ServingSettings:
     poll_seconds: float = _setting(1.0, "how often promotions, trials and new features are looked for")
     publish: bool = _setting(True, "publish changed features into the online store whenever they are looked for")
     log_capacity: int = _setting(100_000, "answers that may wait to be logged; beyond, requests are refused with 503")
-    log_seconds: float = _setting(1.0, "how often the inference log is written")
+    log_seconds: float = _setting(2.0, "how often the inference log is written")
     access_log: bool = _setting(True, "write a JSON line per request to standard output")
 
     def __post_init__(self) -> None:

@@ -28,7 +28,7 @@ def log(home):
     opened.close()
 
 
-def wait_until(holds, seconds=5):
+def wait_until(holds, seconds=40):
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "did not happen in time"
@@ -104,3 +104,21 @@ def test_what_is_lost_at_the_end_is_counted(home, monkeypatch, caplog):
 def test_large_batches_are_converted_in_parts(home):
     table = inference_log._to_arrow(entries(inference_log.ROWS_AT_ONCE + 1))
     assert table.num_rows == inference_log.ROWS_AT_ONCE + 1 and table.column(0).num_chunks == 2
+
+
+def test_small_files_are_put_together(home, monkeypatch):
+    monkeypatch.setattr(inference_log, "WRITES_TO_COMPACT", 5)
+    log = InferenceLog(interval_s=60)
+    for start in range(5):
+        log.append(entries(3, 3 * start))
+        log._write()
+    assert lakehouse.describe_tables().set_index("table").loc["inference_log", "files"] == 1
+    assert lakehouse.read("inference_log")["prediction_id"].tolist() == [f"id-{i:06}" for i in range(15)]
+
+
+def test_a_compaction_that_fails_costs_no_answer(home, monkeypatch, caplog):
+    monkeypatch.setattr(inference_log, "WRITES_TO_COMPACT", 1)
+    monkeypatch.setattr(inference_log, "DeltaTable", lambda path: 1 / 0)
+    log = InferenceLog(interval_s=60)
+    log.append(entries(3))
+    assert log._write() and log.written == 3 and "could not compact" in caplog.text
