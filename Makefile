@@ -46,7 +46,7 @@ lock: .venv/installed  ## resolve requirements.lock and locks/ anew
 	    --python-version 3.11 --output-file locks/peers.lock locks/peers.in
 
 clean:  ## delete tables, models, state and reports; data/raw and .venv stay
-	rm -rf data/lakehouse data/mlflow data/optuna data/pipeline
+	rm -rf data/lakehouse data/mlflow data/online data/optuna data/pipeline
 	find reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
 
 # Byte-compiled while installing: the first run is 8 s faster for it.

@@ -24,12 +24,13 @@ AS_OF = settings.month_start(1)
 
 def measure_promotions(api: Api, versions: list[int], customer_ids: list[str]) -> dict:
     """Promote the two versions in turn under load, each taken up before the next."""
-    running = api.start_traffic(customer_ids, seconds=PROMOTIONS * 1.5, callers=2)
-    seconds = []
+    running, seconds = api.start_traffic(customer_ids, seconds=PROMOTIONS * 1.5, callers=2), []
     for number in range(PROMOTIONS):
         deployments.promote(versions[number % 2], AS_OF)
         seconds.append(api.wait_for_version(versions[number % 2]))
         print(f"promotion {number + 1} taken up after {seconds[-1]:.2f} s", end="\r", flush=True)
+    if running.done():
+        sys.exit("the promotions outlasted the traffic; run it again on a machine that is less busy")
     traffic = running.result()
     strangers = set(traffic["model_version"].dropna()) - set(versions)
     return {

@@ -119,18 +119,20 @@ def run_wrk(server: Server, connections: int, seconds: int = SECONDS) -> dict:
     """Ask a server for some seconds: requests a second, latencies in ms, failed requests."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", server.script, server.url]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = dict(re.findall(r"^\s+(50|99)%\s+([\d.]+(?:us|ms|s))$", text, re.M))
+    found = dict(re.findall(r"^\s+(50|99)%\s+([\d.]+(?:us|ms|s|m))\s*$", text, re.M))
     failed = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     return {
         "server": server.name, "connections": connections,
         "rate": float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1]),
-        "p50": _in_ms(found["50"]), "p99": _in_ms(found["99"]), "failed": int(failed[1]) if failed else 0,
+        "p50": _in_ms(found.get("50")), "p99": _in_ms(found.get("99")), "failed": int(failed[1]) if failed else 0,
     }  # fmt: skip
 
 
-def _in_ms(text: str) -> float:
-    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s)", text).groups()
-    return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit]
+def _in_ms(text: str | None) -> float:
+    if text is None:  # a server so slow that wrk saw too few answers for a percentile
+        return float("nan")
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s|m)", text).groups()
+    return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}[unit]
 
 
 def measure(servers: list[Server]) -> pd.DataFrame:
