@@ -5,16 +5,19 @@ A plain ASGI middleware: the framework's own base class for them costs as much a
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import hmac
+import logging
 import re
 import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from datetime import UTC, datetime
 from http import HTTPStatus
 
 import orjson
-import structlog
 import uuid_utils
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -29,6 +32,7 @@ PROTECTED = "/v1/"
 MOST_CALLERS = 10_000  # remembered for the rate limit
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _HEADER = b"x-request-id"
+log = logging.getLogger(__name__)
 
 
 class Guard:
@@ -37,8 +41,9 @@ class Guard:
     def __init__(self, app: Callable, settings: ServingSettings, metrics: ServingMetrics) -> None:
         """Stand before ``app``."""
         self._app, self._settings, self._metrics = app, settings, metrics
-        self._keys, self._limiter = settings.keys, RateLimiter(settings.rate_limit)
-        self._write_line = _open_access_log() if settings.access_log else None
+        self._keys = [hashlib.sha256(key).digest() for key in settings.keys]
+        self._limiter = RateLimiter(settings.rate_limit)
+        self._write_line = _write_access_line if settings.access_log else None
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
         """Handle one request."""
@@ -49,7 +54,7 @@ class Guard:
         headers = dict(scope["headers"])
         given = headers.get(_HEADER, b"")
         request_id = given if REQUEST_ID.fullmatch(given) else str(uuid_utils.uuid7()).encode()
-        scope["state"]["request_id"] = request_id.decode()
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
 
         async def send_on(message: dict) -> None:
             nonlocal status
@@ -70,11 +75,12 @@ class Guard:
         """Answer for a request without a valid key or beyond the rate limit."""
         if not scope["path"].startswith(PROTECTED):
             return None
-        key = headers.get(b"x-api-key", b"")
-        # every key is compared, and each in constant time: neither length nor beginning of a valid one can be timed
-        if self._keys and not sum(hmac.compare_digest(key, valid) for valid in self._keys):
-            return problem(scope, 401, "The header X-API-Key must hold a valid key.")
-        caller = key or (scope.get("client") or ("",))[0].encode()
+        caller = (scope.get("client") or ("",))[0].encode()
+        if self._keys:
+            caller = hashlib.sha256(headers.get(b"x-api-key", b"")).digest()
+            # hashes of one length, every one compared, in constant time: nothing of a valid key can be timed
+            if not sum(hmac.compare_digest(caller, valid) for valid in self._keys):
+                return problem(scope, 401, "The header X-API-Key must hold a valid key.")
         wait = self._limiter.ask(caller)
         if wait:
             return problem(scope, 429, "Too many requests; see Retry-After.", retry_after=max(1, round(wait)))
@@ -109,10 +115,11 @@ class Guard:
         method = scope["method"] if scope["method"] in ("GET", "POST") else "other"
         self._metrics.seconds_of(route, method, status).observe(seconds)
         if self._write_line is not None:
-            self._write_line(
-                "request", request_id=scope["state"]["request_id"], method=scope["method"], path=scope["path"][:200],
-                status=status, milliseconds=round(1000 * seconds, 3), client=(scope.get("client") or ("",))[0],
-            )  # fmt: skip
+            self._write_line({
+                "time": datetime.now(UTC), "request_id": scope["state"]["request_id"], "method": scope["method"],
+                "path": scope["path"][:200], "status": status, "milliseconds": round(1000 * seconds, 3),
+                "client": (scope.get("client") or ("",))[0],
+            })  # fmt: skip
 
 
 class RateLimiter:
@@ -137,13 +144,19 @@ class RateLimiter:
         return wait
 
 
-def _open_access_log() -> Callable:
-    return structlog.wrap_logger(
-        structlog.BytesLogger(sys.stdout.buffer),
-        processors=[structlog.processors.TimeStamper(fmt="iso"), structlog.processors.JSONRenderer(orjson.dumps)],
-        wrapper_class=structlog.BoundLogger,
-        cache_logger_on_first_use=True,
-    ).info
+def _write_access_line(facts: dict) -> None:
+    """Write one JSON line; the stream's buffer is emptied by ``flush_access_log``, not after each line."""
+    sys.stdout.buffer.write(orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE))
+
+
+async def flush_access_log(every_seconds: float = 0.5) -> None:
+    """Empty the access log's buffer again and again, and once more when cancelled."""
+    try:
+        while True:
+            await asyncio.sleep(every_seconds)
+            sys.stdout.buffer.flush()
+    finally:
+        sys.stdout.buffer.flush()
 
 
 def problem(
@@ -180,7 +193,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(ChurnError)
     async def _unavailable(request: Request, error: ChurnError) -> Response:
-        structlog.get_logger().error("unavailable", request_id=request.state.request_id, error=str(error))
+        log.error("request %s: %s", request.state.request_id, error)
         return problem(request.scope, 503, "Something that the answer needs is away; try again.", retry_after=1)
 
     @app.exception_handler(Exception)

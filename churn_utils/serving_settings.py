@@ -23,7 +23,7 @@ class ServingSettings:
     """How the API protects itself and what it works on; field ``rate_limit`` is the variable ``CHURN_RATE_LIMIT``."""
 
     online_store: str = _setting("", "redis://host:port/db; empty: SQLite in the home")
-    api_keys: str = _setting("", "comma-separated keys that X-API-Key must hold one of; empty: no key is asked for")
+    api_keys: str = _setting("", "comma-separated keys, one of which X-API-Key must hold for /v1; empty: none")
     rate_limit: float = _setting(0.0, "requests a second that one caller may send; 0: no limit")
     cors_origins: str = _setting("", "comma-separated origins that browsers may call from; empty: none")
     max_body_bytes: int = _setting(1_000_000, "larger bodies are refused with 413")
