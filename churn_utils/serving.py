@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Annotated, Any, TypeVar
@@ -75,6 +75,17 @@ def _parse(request: Request, model: type[Parsed]) -> Parsed:
         ) from error
 
 
+class _Plain:
+    """A route's function as an ASGI application, without the framework's handling of parameters and exit stacks."""
+
+    def __init__(self, route: Callable[[Request], Awaitable[Response]]) -> None:
+        self._route = route
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        response = await self._route(Request(scope, receive))
+        await response(scope, receive, send)
+
+
 def create_app(settings: ServingSettings | None = None) -> FastAPI:
     """Build the application; nothing is opened before it starts.
 
@@ -120,7 +131,7 @@ def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
     async def predict(request: Request) -> Response:
         """Answer for customers by id, from their online features (`features_as_of`)."""
         asked = _parse(request, models.PredictionRequest)
-        answers, unknown = await engine.predict(asked.customer_ids, request.state.request_id)
+        answers, unknown = await engine.predict(asked.customer_ids, request.scope["state"]["request_id"])
         if not answers:
             errors = [{"field": "customer_ids", "message": f"{name} has no features"} for name in unknown[:20]]
             return problem(request.scope, 404, "None of the customers has features.", errors)
@@ -133,11 +144,11 @@ def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
         """Answer for customers given whole; nothing is looked up."""
         asked = _parse(request, models.ScoreRequest)
         customers = [dict(customer) for customer in asked.customers]
-        return _json({"predictions": engine.score(customers, request.state.request_id)})
+        return _json({"predictions": engine.score(customers, request.scope["state"]["request_id"])})
 
     for path, route in (("/v1/predictions", predict), ("/v1/scores", score)):
-        # FastAPI's routes document these two; plain ones, found first, answer: it saves 20 µs of dependency handling
-        app.router.routes.insert(0, Route(path, route, methods=["POST"]))
+        # FastAPI's routes document these two; plain ones, found first, answer: it saves a quarter of a request's cost
+        app.router.routes.insert(0, Route(path, _Plain(route), methods=["POST"]))
 
     @app.get("/v1/predictions/{prediction_id}", response_model=models.Receipt, tags=["predictions"],
              responses=_document(401, 404, 422, 429, 503), summary="Read an answer's receipt")  # fmt: skip
