@@ -23,8 +23,8 @@ def plot_latencies(traffic: pd.DataFrame, title: str) -> go.Figure:
             x=value, line={"color": ORANGE, "dash": "dot"}, annotation_text=f"{name}: {value:.1f} ms",
             annotation_position="right",
         )  # fmt: skip
-    figure.update_xaxes(type="log")
-    figure.update_yaxes(tickformat=".0%")
+    figure.update_xaxes(range=[0, 1.3 * float(np.quantile(times, 0.99))])
+    figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
     return figure.update_layout(showlegend=False)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -39,7 +40,8 @@ class Trial:
     champion: int
     mode: str
     share: float
-    started: str
+    started: str  # simulated date
+    started_at: str  # time of day in UTC: what was answered before is not of this trial
     status: str = RUNNING
     reason: str = ""
 
@@ -72,7 +74,7 @@ def start_trial(version: int, as_of: pd.Timestamp, share: float = 0.1, mode: str
         raise TrialError(f"share is {share}; it must be above 0 and at most 0.5, so that most stay with the champion.")
     if mode == SPLIT:
         check_may_answer(version, as_of)
-    trial = Trial(version, champion, mode, share, f"{as_of:%Y-%m-%d}")
+    trial = Trial(version, champion, mode, share, f"{as_of:%Y-%m-%d}", datetime.now(UTC).isoformat())
     registry.set_tags(version, {"trial": json.dumps(asdict(trial))})
     registry.set_challenger(version)
     return trial
@@ -128,12 +130,12 @@ def read_labelled_answers(trial: Trial, as_of: pd.Timestamp) -> pd.DataFrame:
     """
     if not lakehouse.exists("inference_log") or not lakehouse.exists("churn_labels"):
         return pd.DataFrame(columns=["customer_id", "features_as_of", "arm", "decision", "churned"])
-    columns = ["customer_id", "features_as_of", "answered_at", "as_of_date", "model_version", "arm", "decision"]
+    columns = ["customer_id", "features_as_of", "answered_at", "model_version", "arm", "decision"]
     answers = lakehouse.read("inference_log", columns=columns)
     version_of_arm = {"champion": trial.champion, "challenger": trial.version}
     ours = (answers["arm"].map(version_of_arm) == answers["model_version"]) & answers["features_as_of"].notna()
-    answers = answers[ours & (answers["as_of_date"] >= pd.Timestamp(trial.started))]
-    # at the beginning the champion also answered those who would be the challenger's
+    answers = answers[ours & (answers["answered_at"] >= pd.Timestamp(trial.started_at))]
+    # until the API took the trial up, the champion also answered those who are the challenger's
     answers = answers[(answers["arm"] == "challenger") == answers["customer_id"].map(trial.picks).astype(bool)]
     answers = answers.sort_values("answered_at").drop_duplicates(["customer_id", "features_as_of"])
     labels = lakehouse.read("churn_labels")

@@ -11,15 +11,15 @@ IDS = [f"{i:04}-AAAAA" for i in range(20_000)]
 
 
 def test_a_customer_always_gets_the_same_arm_and_the_share_is_kept():
-    trial = Trial(2, 1, trials.SPLIT, 0.1, "2025-02-01")
+    trial = Trial(2, 1, trials.SPLIT, 0.1, "2025-02-01", "")
     picked = [trial.picks(name) for name in IDS]
     assert picked == [trial.picks(name) for name in IDS]
     assert np.mean(picked) == pytest.approx(0.1, abs=0.01)
 
 
 def test_a_larger_share_keeps_who_is_in_and_another_trial_mixes_anew():
-    small, large = (Trial(2, 1, trials.SPLIT, share, "2025-02-01") for share in (0.1, 0.3))
-    other = Trial(3, 1, trials.SPLIT, 0.1, "2025-02-01")
+    small, large = (Trial(2, 1, trials.SPLIT, share, "2025-02-01", "") for share in (0.1, 0.3))
+    other = Trial(3, 1, trials.SPLIT, 0.1, "2025-02-01", "")
     inside = {name for name in IDS if small.picks(name)}
     assert inside < {name for name in IDS if large.picks(name)}
     assert len(inside & {name for name in IDS if other.picks(name)}) / len(inside) == pytest.approx(0.1, abs=0.03)
@@ -86,7 +86,7 @@ def write_answers(serving_home):
             right = generator.random() < (challenger_right if arm == "challenger" else champion_right)
             decision = "offer" if label.churned == right else "no_offer"
             facts = dict(
-                prediction_id=f"{at:06}", answered_at=pd.Timestamp("2026-01-01", tz="UTC"), as_of_date="2025-02-01",
+                prediction_id=f"{at:06}", answered_at=pd.Timestamp.now("UTC"), as_of_date="2025-02-01",
                 request_id="r", route="predictions", customer_id=label.customer_id, features_as_of="2025-01-01",
                 model_version=trial.version if arm == "challenger" else trial.champion, arm=arm,
                 scores=(0.5, 0.25, decision, 0.0),
@@ -145,7 +145,8 @@ def test_labels_that_have_not_arrived_do_not_count(write_answers):
 
 
 @pytest.mark.parametrize("changes", [
-    {"arm": "shadow"}, {"model_version": 99}, {"features_as_of": None}, {"as_of_date": "2025-01-01"},
+    {"arm": "shadow"}, {"model_version": 99}, {"features_as_of": None},
+    {"answered_at": pd.Timestamp("2024-01-01", tz="UTC")},
 ])  # fmt: skip
 def test_answers_that_are_not_of_this_trial_do_not_count(write_answers, changes):
     trial = write_answers(champion_right=0.9, challenger_right=0.1, **changes)

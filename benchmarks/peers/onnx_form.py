@@ -1,6 +1,7 @@
 """Convert a calibrated model's estimator to ONNX and hold it against the model; prints one line of JSON."""
 
 import json
+import re
 import sys
 import time
 
@@ -11,6 +12,7 @@ import onnxruntime
 from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
 from skl2onnx import to_onnx, update_registered_converter
 from skl2onnx.common.data_types import FloatTensorType
+from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
 
 update_registered_converter(
@@ -40,7 +42,12 @@ def main() -> None:
     calibrated = model.calibrated_classifiers_[0]
     pipeline, sigmoid = calibrated.estimator.estimator, calibrated.calibrators[0]
     encoded = pipeline[0].transform(inputs).to_numpy(dtype=np.float32)
-    session, feed = convert(pipeline, encoded)
+    try:
+        session, feed = convert(pipeline, encoded)
+    except (MissingConverter, MissingShapeCalculator) as error:
+        missing = re.findall(r"\w+(?='>)", str(error))[:1] or [type(error).__name__]
+        print(json.dumps({"microseconds": "–", "difference": f"no converter for {missing[0]}"}))
+        return
     probability = session.run(None, feed(encoded))[1][:, 1].astype(float)
     on_log_odds = hasattr(pipeline[-1], "decision_function")
     score = np.log(probability / (1 - probability)) if on_log_odds else probability
