@@ -4,7 +4,7 @@ BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test lab mlflow bench drill lock clean help
+.PHONY: run test lab serve mlflow bench drill lock clean help
 
 help:  ## say what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -21,22 +21,32 @@ test: .venv/installed  ## lint, unit and end-to-end tests, then every notebook u
 lab: .venv/installed  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --ip 127.0.0.1 --notebook-dir notebooks
 
+serve: .venv/installed  ## start the API of the default home on http://127.0.0.1:8000; ARGS="--help" shows its settings
+	$(BIN)/python -m churn_utils.serving $(ARGS)
+
 mlflow: .venv/installed  ## open the MLflow UI of the default home on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri "sqlite:///$(CURDIR)/data/mlflow/mlflow.db"
 
-bench: .venv/installed  ## measure the model's quality and the pipeline's time; writes benchmarks/results.md
+bench: .venv/installed .venv-peers/installed  ## measure quality, the pipeline's time and serving; writes benchmarks/results.md
 	$(BIN)/python benchmarks/model_quality.py
 	$(BIN)/python benchmarks/pipeline_time.py
+	$(BIN)/python benchmarks/fast_path.py
+	$(BIN)/python benchmarks/serving_throughput.py
+	$(BIN)/python benchmarks/serving_endurance.py
 
 drill: .venv/installed  ## play 20 production years of every scenario and score the drift decisions; ARGS="--help" shows its options
 	$(BIN)/python benchmarks/drill.py $(ARGS)
 
-lock: .venv/installed  ## resolve requirements.lock anew from pyproject.toml
+lock: .venv/installed  ## resolve requirements.lock and locks/ anew
 	PATH="$$PATH:$(BIN)" uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade \
 	    --extra dev --group data --output-file requirements.lock pyproject.toml
+	PATH="$$PATH:$(BIN)" uv pip compile --universal --generate-hashes \
+	    --python-version 3.11 --constraint requirements.lock --output-file locks/serving.lock locks/serving.in
+	PATH="$$PATH:$(BIN)" uv pip compile --universal --generate-hashes \
+	    --python-version 3.11 --output-file locks/peers.lock locks/peers.in
 
 clean:  ## delete tables, models, state and reports; data/raw and .venv stay
-	rm -rf data/lakehouse data/mlflow data/optuna data/pipeline data/world.json
+	rm -rf data/lakehouse data/mlflow data/online data/optuna data/pipeline data/world.json
 	find reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
 
 # Byte-compiled while installing: the first run is 8 s faster for it.
@@ -46,4 +56,10 @@ clean:  ## delete tables, models, state and reports; data/raw and .venv stay
 	command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	PATH="$$PATH:$(BIN)" VIRTUAL_ENV="$(CURDIR)/.venv" uv pip install --quiet --compile-bytecode --no-deps --require-hashes -r requirements.lock
 	PATH="$$PATH:$(BIN)" VIRTUAL_ENV="$(CURDIR)/.venv" uv pip install --quiet --no-deps --editable .
+	touch $@
+
+# What others serve the same model with, for the benchmarks alone (they also need wrk: apt-get install wrk).
+.venv-peers/installed: locks/peers.lock
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	PATH="$$PATH:$(BIN)" VIRTUAL_ENV="$(CURDIR)/.venv-peers" uv pip install --quiet --no-deps --require-hashes -r locks/peers.lock
 	touch $@

@@ -48,6 +48,13 @@ def predecessor_at(date: pd.Timestamp) -> int | None:
     return None if before.empty else int(before["version"].iloc[-1])
 
 
+def version_in_effect() -> int | None:
+    """Version whose deployment has not ended, or None: what answers now, whatever the date is."""
+    table = read_deployments()
+    found = table.loc[table["effective_to"].isna(), "version"]
+    return None if found.empty else int(found.iloc[-1])
+
+
 def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     """Make an approved version the champion from ``as_of`` on; clear the challenger alias.
 
@@ -59,7 +66,7 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
             evidence than stands there now, for another scope, or it has expired; or a later promotion stands.
     """
     info = registry.read_version(version)
-    approval = _check_approval(info, as_of)
+    approval = check_approval(info, as_of)
     table = read_deployments()
     later = table[table["effective_from"] > as_of]
     if len(later):
@@ -70,19 +77,65 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     in_effect = table["effective_to"].isna()
     same = in_effect & (table["version"] == version) & (table["evidence_sha256"] == approval["evidence_sha256"])
     if not same.any():  # else it is the champion already, on this very evidence
-        _record_promotion(version, as_of, table[in_effect], approval)
+        _record(version, as_of, table[in_effect], approval, "promoted")
     registry.set_champion(version)
     return read_deployments()
 
 
-def _record_promotion(version: int, as_of: pd.Timestamp, in_effect: pd.DataFrame, approval: dict) -> None:
+def roll_back(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
+    """Give the champion's place back to the version that had it before; its own approval need not run any more.
+
+    Args:
+        as_of: simulated date from which the earlier version answers again.
+        by: name of the person who takes responsibility.
+        reason: why.
+
+    Returns:
+        The deployments table after it.
+
+    Raises:
+        PromotionError: no name or reason, nothing to go back to, or the earlier version's evidence was changed.
+    """
+    if not by.strip() or not reason.strip():
+        raise PromotionError("a rollback needs the name of whoever decides it, and a reason.")
+    table = read_deployments()
+    in_effect = table["effective_to"].isna()
+    now = table[in_effect]
+    before = table[~in_effect & ~table["version"].isin(now["version"])]
+    start = now["effective_from"].max()
+    before = before[(before["effective_from"] <= start) & (before["effective_to"] <= start)]
+    if before.empty:
+        raise PromotionError("no other version was in effect before; there is nothing to roll back to.")
+    version = int(before.sort_values(["effective_to", "effective_from", "version"])["version"].iloc[-1])
+    approval = check_deployed(version)
+    _record(version, as_of, now, {**approval, "approver": by, "reason": reason}, "rolled back")
+    registry.set_champion(version)
+    return read_deployments()
+
+
+def check_deployed(version: int) -> dict:
+    """Check that a version was promoted under a valid approval, on the evidence that stands there now; return it.
+
+    The approval must have been in force when the version took over; that it ran out since does not stop the version.
+
+    Raises:
+        PromotionError: it never took effect, or the approval does not hold.
+    """
+    table = read_deployments()
+    starts = table.loc[table["version"] == version, "effective_from"]
+    if starts.empty:
+        raise PromotionError(f"version {version} was never promoted.")
+    return check_approval(registry.read_version(version), starts.min())
+
+
+def _record(version: int, as_of: pd.Timestamp, in_effect: pd.DataFrame, approval: dict, action: str) -> None:
     if len(in_effect):
         lakehouse.merge("deployments", in_effect.assign(effective_to=as_of))
     new = {
         "effective_from": as_of,
         "version": version,
         "effective_to": pd.NaT,
-        "action": "promoted",
+        "action": action,
         "approved_by": approval["approver"],
         "evidence_sha256": approval["evidence_sha256"],
         "reason": approval["reason"],
@@ -92,21 +145,30 @@ def _record_promotion(version: int, as_of: pd.Timestamp, in_effect: pd.DataFrame
 
 def realign_champion() -> None:
     """Point the champion alias where ``deployments`` says, after that table was taken back in time."""
-    table = read_deployments()
-    in_effect = table.loc[table["effective_to"].isna(), "version"]
-    if len(in_effect):
-        registry.set_champion(int(in_effect.iloc[-1]))
+    version = version_in_effect()
+    if version is not None:
+        registry.set_champion(version)
     else:
         registry.clear_alias(registry.CHAMPION)
 
 
-def _check_approval(info: dict, as_of: pd.Timestamp) -> dict:
+def check_approval(info: dict, as_of: pd.Timestamp, scopes: tuple[str, ...] = (registry.CHAMPION,)) -> dict:
+    """Check that a version passed its gate and holds an approval of one of ``scopes`` on a date; return it.
+
+    Args:
+        info: as ``registry.read_version`` returns it.
+        as_of: simulated date on which the approval must not have expired.
+        scopes: what it may be approved for.
+
+    Raises:
+        PromotionError: as ``promote``.
+    """
     version, tags = info["version"], info["tags"]
     if tags.get("gate") != "pass":
         raise PromotionError(f"version {version} has not passed the gate (gate: {tags.get('gate', 'never run')}).")
     if "approval" not in tags:
         raise PromotionError(f"version {version} has no approval; run notebook 04b.")
-    approval = json.loads(tags["approval"])
+    approval = _parse_approval(version, tags["approval"])
     evidence, digest = registry.read_evidence(version)
     if evidence["verdict"] != "pass" or digest != approval["evidence_sha256"]:
         raise PromotionError(
@@ -115,8 +177,20 @@ def _check_approval(info: dict, as_of: pd.Timestamp) -> dict:
         )
     if approval["approver"] == info["trained_by"]:
         raise PromotionError(f"version {version} was approved by its trainer, {info['trained_by']}.")
-    if approval["scope"] != registry.CHAMPION:
-        raise PromotionError(f"version {version} is approved for {approval['scope']!r}, not for {registry.CHAMPION!r}.")
+    if approval["scope"] not in scopes:
+        raise PromotionError(f"version {version} is approved for {approval['scope']!r}, not for {scopes[0]!r}.")
     if as_of > pd.Timestamp(approval["expires"]):
         raise PromotionError(f"the approval of version {version} expired on {approval['expires']}.")
+    return approval
+
+
+def _parse_approval(version: int, text: str) -> dict:
+    needed = {"approver", "reason", "scope", "evidence_sha256", "expires"}
+    try:
+        approval = json.loads(text)
+        missing = needed - set(approval)
+    except (ValueError, TypeError):
+        approval, missing = {}, needed
+    if missing:
+        raise PromotionError(f"the approval of version {version} lacks {', '.join(sorted(missing))}; approve it anew.")
     return approval

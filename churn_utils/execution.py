@@ -19,6 +19,7 @@ from churn_utils.stages import (
     MONITORING,
     PRODUCTION,
     REGISTRY,
+    SERVING,
     Plan,
     Stage,
     StageError,
@@ -180,7 +181,7 @@ class Execution:
                 continue
             version = reporting.read_summary(executed).get("registered_version")
             if version is not None:
-                return registry.nominate(version)
+                return registry.set_challenger(version)
 
     def _remove_pages(self, stage: Stage) -> None:
         """A retraining may come in another month the next time; its pages must not outlive it."""
@@ -204,7 +205,7 @@ class Execution:
 
     def _leave_out(self, stage: Stage) -> bool:
         """Leave out what needs a champion while no challenger has ever passed; a refusal is a result, not a failure."""
-        if stage.name not in (BATCH, PRODUCTION, MONITORING, DRIFT) or deployments.champion_at(self.plan.end):
+        if stage.name not in (BATCH, SERVING, PRODUCTION, MONITORING, DRIFT) or deployments.champion_at(self.plan.end):
             return False
         self.say(f"{stage.name} is left out: no model has been promoted yet, the challenger was refused.")
         self._remember(stage.name, {"seconds": 0.0, "page": False})

@@ -23,6 +23,7 @@ KEYS = {
     "predictions": ["customer_id", "snapshot_date", "model_version", "role"],
     "monitoring_metrics": ["as_of_date", "window", "model_version", "slice", "metric"],
     "decisions": ["as_of_date"],
+    "inference_log": ["prediction_id"],
 }
 CHANGE_DATA_FEED = {"customer_features"}
 
@@ -87,6 +88,18 @@ def merge(table: str, frame: pd.DataFrame) -> int:
         .execute()
     )
     return counts["num_target_rows_inserted"] + counts["num_target_rows_updated"]
+
+
+def append(table: str, rows: pa.Table) -> None:
+    """Add rows whose keys are new by construction, without the look at the whole table that ``merge`` takes.
+
+    Raises:
+        LakehouseError: columns that differ from the table's.
+    """
+    path = path_of(table)
+    if exists(table):
+        rows = _fit_to_table(table, rows, DeltaTable(str(path)))
+    write_deltalake(str(path), rows, mode="append")
 
 
 def _check_rows(table: str, frame: pd.DataFrame) -> None:
@@ -198,6 +211,10 @@ def rewind(table: str, version: int | None) -> None:
         delta.delete()
     elif version != delta.version():
         delta.restore(version)
+def read_change_marker(table: str) -> int:
+    """What changes with every version of a table, at the price of a look at its log's folder; 0 before the first."""
+    folder = path_of(table) / "_delta_log"
+    return folder.stat().st_mtime_ns if folder.exists() else 0
 
 
 def describe_tables() -> pd.DataFrame:

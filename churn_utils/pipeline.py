@@ -17,7 +17,7 @@ DONE, FAILED, WRONG_USAGE, WAITING = 0, 1, 2, 3
 
 def clear_home(reports: Path) -> None:
     """Delete what runs made in this home and this run's reports; delivered files in ``raw`` stay."""
-    for name in ("lakehouse", "mlflow", "optuna"):
+    for name in ("lakehouse", "mlflow", "online", "optuna"):
         shutil.rmtree(settings.home() / name, ignore_errors=True)
     for name in ("pipeline/state.json", "world.json"):
         (settings.home() / name).unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from churn_utils import settings
 from churn_utils.settings import MODEL_NAME, ChurnError
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+TRIAL = "trial"  # scope of an approval to answer a share of the customers
 
 
 class RegistryError(ChurnError):
@@ -46,7 +47,7 @@ def register_version(run_id: str, description: str, tags: dict[str, str]) -> int
         source = f"models:/{run.outputs.model_outputs[0].model_id}"
         version = int(client.create_model_version(MODEL_NAME, source, run_id, tags=tags).version)
     client.update_model_version(MODEL_NAME, str(version), description)
-    nominate(version)
+    set_challenger(version)
     return version
 
 
@@ -209,7 +210,7 @@ def set_champion(version: int) -> None:
     clear_challenger(version)
 
 
-def nominate(version: int) -> None:
+def set_challenger(version: int) -> None:
     """Make a version the challenger: the one that the gate judges and an approval is asked for."""
     _client().set_registered_model_alias(MODEL_NAME, CHALLENGER, str(version))
 
@@ -230,3 +231,24 @@ def read_signature(version: int) -> list[str]:
     """Names of the inputs in the version's signature, in order."""
     mlflow = settings.connect_mlflow()
     return mlflow.models.get_model_info(f"models:/{MODEL_NAME}/{version}").signature.inputs.input_names()
+
+
+def read_example(version: int) -> pd.DataFrame:
+    """Input example that was logged with the version's model.
+
+    Raises:
+        RegistryError: none was logged.
+    """
+    mlflow = settings.connect_mlflow()
+    uri = f"models:/{MODEL_NAME}/{version}"
+    info = mlflow.models.get_model_info(uri)
+    if not info.saved_input_example_info:
+        raise RegistryError(f"version {version} has no input example; log its model with one.")
+    return mlflow.models.Model.load(uri).load_input_example(uri)
+
+
+def read_change_marker() -> tuple[int, ...] | None:
+    """What changes whenever the registry does, at the price of a look at its files; None where that cannot be had."""
+    database = settings.mlflow_folder() / "mlflow.db"
+    files = [database, database.with_name(f"{database.name}-wal")]
+    return tuple(path.stat().st_mtime_ns for path in files if path.exists()) or None

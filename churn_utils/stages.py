@@ -17,7 +17,7 @@ SCENARIOS = ("none", "price_rise", "competitor", "mix_shift", "data_bug")
 RETRAINING = {"N_TRIALS": 6}  # the champion's settings and every family's default are tried first
 SEARCH, REGISTRY = "02_hyperparameter_optimisation", "03_model_registry"
 GATE, APPROVAL, BATCH = "04a_challenger_validation", "04b_challenger_approval", "05_batch_inference"
-MONITORING, DRIFT = "07_model_monitoring", "08_drift_detection"
+SERVING, MONITORING, DRIFT = "06_real_time_serving", "07_model_monitoring", "08_drift_detection"
 MOST_MONTHS = 120
 PRODUCTION = "production"  # months played by the package, no notebook
 # What follows from the place in simulated time or from the home's world, and is therefore no -p parameter.
@@ -66,6 +66,7 @@ FIRST_ROUND = (
     Stage(GATE, (REGISTRY,)),
     Stage(APPROVAL, (GATE,)),
     Stage(BATCH, (APPROVAL,)),
+    Stage(SERVING, (BATCH,)),
 )
 NOTEBOOKS = [stage.name for stage in FIRST_ROUND] + [MONITORING, DRIFT]
 

@@ -14,6 +14,7 @@ from churn_utils.checks import CHECKS, FAIL, NOT_EVALUATED, PASS, Candidate
 from churn_utils.settings import ChurnError
 
 APPROVAL_DAYS = 31
+SCOPES = (registry.CHAMPION, registry.TRIAL)  # answer everybody, or a share of customers
 AUTOMATIC = "policy:all-checks-passed"  # the named policy of unattended runs; never a person
 
 
@@ -99,12 +100,14 @@ def approve(version: int, approver: str, reason: str, as_of: pd.Timestamp, scope
         standing one, if the version is champion on the same evidence already.
 
     Raises:
-        ApprovalError: no name or reason, the gate was not passed, the evidence was changed since, or the approver
-            is the trainer.
+        ApprovalError: no name or reason, no such scope, the gate was not passed, the evidence was changed since, or
+            the approver is the trainer.
     """
     approver, reason = approver.strip(), reason.strip()
     if not approver or not reason:
         raise ApprovalError("an approval needs the approver's name and a reason.")
+    if scope not in SCOPES:
+        raise ApprovalError(f"there is no scope {scope!r}; an approval is for {' or '.join(SCOPES)}.")
     info = registry.read_version(version)
     evidence, digest = registry.read_evidence(version)
     if approver == info["trained_by"]:

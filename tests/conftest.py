@@ -1,11 +1,17 @@
 """Homes for tests: an empty one for each test, and one with a registered model that a module shares."""
 
+import dataclasses
+import os
+import shutil
+import subprocess
+import time
+
 import nbformat
 import pytest
 import tiny
 import worlds
 
-from churn_utils import contract, execution, feature_store, settings, source, stages
+from churn_utils import contract, execution, feature_store, rehearsal, settings, source, stages
 
 
 @pytest.fixture
@@ -96,3 +102,43 @@ def ran(tmp_path):
         return names
 
     return read
+
+
+@pytest.fixture(scope="session")
+def serving_world(shared_world, tmp_path_factory):
+    """A home with a champion (a poor predecessor) and a challenger that passed its gate; copy before using it."""
+    path, contents = shared_world
+    with worlds.at_home(path):
+        return rehearsal.build_rehearsal(tmp_path_factory.mktemp("serving"), worlds.AS_OF, contents["version"])
+
+
+@pytest.fixture(scope="module")
+def shared_serving_home(serving_world, tmp_path_factory):
+    """A copy of that home for one module."""
+    with worlds.at_home(shutil.copytree(serving_world.home, tmp_path_factory.mktemp("module") / "home")) as path:
+        yield dataclasses.replace(serving_world, home=path)
+
+
+@pytest.fixture
+def serving_home(serving_world, tmp_path):
+    """A copy of that home for one test."""
+    with worlds.at_home(shutil.copytree(serving_world.home, tmp_path / "home")) as path:
+        yield dataclasses.replace(serving_world, home=path)
+
+
+@pytest.fixture(scope="session")
+def redis_address(tmp_path_factory):
+    """A Redis server of our own, reached through a socket file; without persistence, ended after the tests."""
+    program = shutil.which("redis-server")
+    if program is None and os.environ.get("CI") != "true":
+        pytest.skip("redis-server is not installed (apt-get install redis-server)")
+    path = tmp_path_factory.mktemp("redis") / "socket"
+    command = [program, "--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=path.parent)
+    for _ in range(100):
+        if path.exists():
+            break
+        time.sleep(0.05)
+    yield f"unix://{path}"
+    server.terminate()
+    server.wait(10)

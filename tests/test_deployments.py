@@ -148,3 +148,45 @@ def test_the_champion_alias_follows_a_table_that_was_taken_back(approved):
     lakehouse.rewind("deployments", None)
     deployments.realign_champion()
     assert registry.version_with_alias(registry.CHAMPION) is None and deployments.champion_at(worlds.AS_OF) is None
+
+
+@pytest.mark.parametrize("text", ["{}", "yes", "[]", "null", '{"approver": "Ada"}'])
+def test_an_approval_that_is_no_approval_is_void(approved, text):
+    registry.set_tags(approved, {"approval": text})
+    with pytest.raises(PromotionError, match="lacks .*evidence_sha256"):
+        deployments.promote(approved, worlds.AS_OF)
+
+
+def test_a_rollback_brings_the_earlier_version_back_and_says_who_and_why(approved, approve_another):
+    second = approve_another()
+    deployments.promote(approved, settings.month_start(2))
+    deployments.promote(second, settings.month_start(2))
+    table = deployments.roll_back(settings.month_start(5), "Grace Hopper", "complaints")  # approvals have run out
+    last = table[table["effective_to"].isna()].iloc[0]
+    assert (last["version"], last["action"], last["approved_by"]) == (approved, "rolled back", "Grace Hopper")
+    assert deployments.version_in_effect() == registry.version_with_alias(registry.CHAMPION) == approved
+    assert deployments.champion_at(settings.month_start(4)) == second
+    assert deployments.check_deployed(approved)["approver"] == "Ada Lovelace"
+
+
+def test_a_rollback_to_tampered_evidence_or_without_a_name_is_refused(approved, approve_another):
+    second = approve_another()
+    deployments.promote(approved, settings.month_start(2))
+    deployments.promote(second, settings.month_start(2))
+    with pytest.raises(PromotionError, match="needs the name"):
+        deployments.roll_back(worlds.AS_OF, " ", "why")
+    evidence, _ = registry.read_evidence(approved)
+    registry.write_evidence(approved, {**evidence, "seed": 99})
+    with pytest.raises(PromotionError, match="is not what Ada Lovelace approved"):
+        deployments.roll_back(settings.month_start(5), "Grace Hopper", "complaints")
+
+
+def test_a_version_that_never_took_effect_is_not_deployed(approved):
+    with pytest.raises(PromotionError, match="was never promoted"):
+        deployments.check_deployed(approved)
+
+
+def test_nothing_to_roll_back_to_is_said(home):
+    assert deployments.version_in_effect() is None
+    with pytest.raises(PromotionError, match="nothing to roll back to"):
+        deployments.roll_back(worlds.AS_OF, "Grace Hopper", "complaints")

@@ -144,3 +144,13 @@ def test_indicators_are_one_column_a_category_and_of_two_only_the_second(inputs)
     assert indicators.shape == (50, len(names))
     for column, (name, value) in zip(indicators.T, names, strict=True):
         assert column.tolist() == (inputs[name] == value).astype(float).tolist()
+
+
+def test_one_customer_given_whole_has_the_features_of_the_table_to_the_last_bit(extract):
+    customers = contract.check_rows(extract)[0]
+    stamped = customers.assign(snapshot_date=pd.Timestamp("2025-01-01"), written_at=pd.Timestamp("2025-01-01"))
+    table = features.select_model_inputs(features.add_on_demand(features.build_features(stamped)))
+    expected = list(zip(*(table[name].tolist() for name in table), strict=True))
+    given = customers.astype(object).where(customers.notna(), None).to_dict("records")
+    alone = [features.complete_inputs(features.features_of_customer(customer)) for customer in given]
+    assert alone == expected and len(alone) == 7043

@@ -1,3 +1,5 @@
+import time
+
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -248,3 +250,22 @@ def test_taking_a_table_back_to_where_it_stands_changes_nothing(home):
     lakehouse.merge("customers", snapshot({"a": 10.0}))
     lakehouse.rewind("customers", 0)
     assert lakehouse.version_of("customers") == 0
+
+
+def test_appended_rows_are_added_and_wrong_columns_refused(home):
+    rows = pa.table({"prediction_id": ["a"], "arm": ["champion"]})
+    for _ in range(2):
+        lakehouse.append("inference_log", rows)
+    assert lakehouse.read("inference_log")["prediction_id"].tolist() == ["a", "a"]
+    with pytest.raises(LakehouseError, match=r"missing \['arm'\]"):
+        lakehouse.append("inference_log", rows.drop_columns("arm"))
+
+
+def test_the_change_marker_moves_with_every_version(home):
+    assert lakehouse.read_change_marker("inference_log") == 0
+    seen = set()
+    for _ in range(3):
+        lakehouse.append("inference_log", pa.table({"prediction_id": ["a"]}))
+        seen.add(lakehouse.read_change_marker("inference_log"))
+        time.sleep(0.01)
+    assert len(seen) == 3

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 import worlds
 
@@ -47,3 +49,17 @@ def test_a_run_without_a_model_cannot_be_registered(home):
         pass
     with pytest.raises(registry.RegistryError, match="logged no model"):
         registry.register_version(run.info.run_id, "", {})
+
+
+def test_the_change_marker_moves_with_the_registry(registered_home, home):
+    assert registry.read_change_marker() is None
+
+
+def test_the_challenger_alias_is_moved(registered_home):
+    registry.set_challenger(registered_home["version"])
+    assert registry.version_with_alias(registry.CHALLENGER) == registered_home["version"]
+    before = registry.read_change_marker()
+    time.sleep(0.02)
+    registry.clear_challenger(registered_home["version"])
+    assert registry.read_change_marker() != before
+    registry.set_challenger(registered_home["version"])

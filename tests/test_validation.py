@@ -72,3 +72,9 @@ def test_a_refusal_ends_the_candidacy(registered_home):
     validation.refuse(version)
     assert registry.version_with_alias(registry.CHALLENGER) is None
     assert registry.read_version(version)["tags"]["status"] == "refused"
+
+
+def test_an_approval_has_a_scope_that_exists(registered_home):
+    validation.run_gate(registered_home["version"], worlds.AS_OF, draws=200)
+    with pytest.raises(validation.ApprovalError, match="no scope 'everything'; .* champion or trial"):
+        validation.approve(registered_home["version"], "Ada", "good", worlds.AS_OF, "everything")

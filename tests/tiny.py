@@ -4,8 +4,8 @@ import nbformat
 
 RUN = "price_rise-seed42-full"
 ALL = ["00_overview", "01_feature_engineering", "02_hyperparameter_optimisation", "03_model_registry",
-       "04a_challenger_validation", "04b_challenger_approval", "05_batch_inference", "production",
-       "07_model_monitoring", "08_drift_detection"]  # fmt: skip
+       "04a_challenger_validation", "04b_challenger_approval", "05_batch_inference",
+       "06_real_time_serving", "production", "07_model_monitoring", "08_drift_detection"]  # fmt: skip
 MAY = {"as_of": "2025-05-01", "since": "2025-04-01"}
 RETRAINED = [
     "07_model_monitoring_2025-05",

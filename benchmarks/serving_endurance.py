@@ -1,0 +1,163 @@
+"""100 promotions under load, then 60 s at twice the load that the API sustains: failures, memory, the log's account."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import psutil
+from results import save_table
+from serving_throughput import copy_home
+
+from churn_utils import deployments, lakehouse, rehearsal, settings, validation
+from churn_utils.serving_client import Api
+
+PROMOTIONS, OVERLOAD_SECONDS, PROBE_SECONDS, BATCH, CALLERS = 100, 60, 5, 100, 200
+AS_OF = settings.month_start(1)
+
+
+def measure_promotions(api: Api, versions: list[int], customer_ids: list[str]) -> dict:
+    """Promote the two versions in turn under load, each taken up before the next."""
+    running, seconds = api.start_traffic(customer_ids, seconds=PROMOTIONS * 1.5, callers=2), []
+    for number in range(PROMOTIONS):
+        deployments.promote(versions[number % 2], AS_OF)
+        seconds.append(api.wait_for_version(versions[number % 2]))
+        print(f"promotion {number + 1} taken up after {seconds[-1]:.2f} s", end="\r", flush=True)
+    if running.done():
+        sys.exit("the promotions outlasted the traffic; run it again on a machine that is less busy")
+    traffic = running.result()
+    strangers = set(traffic["model_version"].dropna()) - set(versions)
+    return {
+        "requests": len(traffic),
+        "failed requests": int((traffic["status"] != 200).sum()),
+        "answers from other versions": len(strangers),
+        "taken up after, s (median / worst)": f"{pd.Series(seconds).median():.2f} / {max(seconds):.2f}",
+    }
+
+
+@dataclass
+class Tally:
+    """What happened to the requests of an open-loop load."""
+
+    asked: int = 0
+    answered: int = 0
+    refused: int = 0
+    lost: int = 0
+    unsent: int = 0
+    predictions: int = 0
+    milliseconds: list[float] = field(default_factory=list)
+
+
+async def send_load(port: int, ids: list[str], rate: float, seconds: float, memory: list[int], pid: int) -> Tally:
+    """Send requests at a fixed rate, whether answers come or not; a request that finds no free caller is counted."""
+    tally, free = Tally(), asyncio.Queue()
+    for _ in range(CALLERS):
+        free.put_nowait(None)
+    body = json.dumps({"customer_ids": ids}).encode()
+    lines = [
+        "POST /v1/predictions HTTP/1.1",
+        "Host: x",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    head = "\r\n".join([*lines, "", ""])
+    start, tasks = time.perf_counter(), set()
+    process, seen = psutil.Process(pid), 0.0
+    while (now := time.perf_counter() - start) < seconds:
+        while tally.asked < now * rate:
+            tally.asked += 1
+            if free.empty():
+                tally.unsent += 1
+                continue
+            task = asyncio.create_task(_ask(port, head.encode() + body, free.get_nowait(), free, tally))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        if now > seen + 1:
+            memory.append(process.memory_info().rss)
+            seen = now
+        await asyncio.sleep(0.002)
+    await asyncio.gather(*tasks)
+    return tally
+
+
+async def _ask(port: int, message: bytes, connection, free: asyncio.Queue, tally: Tally) -> None:
+    sent = time.perf_counter()
+    try:
+        reader, writer = connection or await asyncio.open_connection("127.0.0.1", port)
+        writer.write(message)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        body = await reader.readexactly(length)
+    except (OSError, asyncio.IncompleteReadError):
+        tally.lost += 1
+        free.put_nowait(None)
+        return
+    free.put_nowait((reader, writer))
+    tally.milliseconds.append(1000 * (time.perf_counter() - sent))
+    if head.startswith(b"HTTP/1.1 200"):
+        tally.answered += 1
+        tally.predictions += body.count(b'"prediction_id"')
+    else:
+        tally.refused += 1
+
+
+def measure_overload(api: Api, ids: list[str]) -> dict:
+    """Find the rate that can be sustained, then offer twice as much for a minute."""
+    memory: list[int] = []
+    logged_before = len(lakehouse.read("inference_log", columns=["prediction_id"]))
+    probe = asyncio.run(send_load(api.port, ids, 1e6, PROBE_SECONDS, memory, api.pid))
+    sustained = probe.answered / PROBE_SECONDS
+    memory.clear()
+    tally = asyncio.run(send_load(api.port, ids, 2 * sustained, OVERLOAD_SECONDS, memory, api.pid))
+    api.wait_for_log()
+    logged = len(lakehouse.read("inference_log", columns=["prediction_id"])) - logged_before
+    given = probe.predictions + tally.predictions
+    mb = (pd.Series(memory) / 2**20).round().astype(int)
+    return {
+        f"sustained, requests/s of {BATCH} customers": round(sustained),
+        "offered, requests/s": round(2 * sustained),
+        "answered": tally.answered,
+        "refused with 503": tally.refused,
+        "without an answer": tally.lost,
+        f"not sent, all {CALLERS} callers waiting": tally.unsent,
+        "p99, ms": round(pd.Series(tally.milliseconds).quantile(0.99)),
+        "memory at start / after 30 s / at the end, MB": " / ".join(str(mb.iloc[at]) for at in (0, len(mb) // 2, -1)),
+        "answers given / logged": f"{given:,} / {logged:,}",
+    }
+
+
+def report(title: str, findings: dict) -> None:
+    """Save what was found as a table of two columns."""
+    frame = pd.DataFrame({"what": findings.keys(), "measured": findings.values()})
+    save_table(title, frame, Path(__file__).name)
+
+
+def main() -> None:
+    """Rehearse promotions in a copy of a home, then overload another API over the same copy."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as text:
+        folder = Path(text)
+        copy_home(folder)
+        copy = rehearsal.build_rehearsal(folder / "rehearsal", AS_OF)
+        validation.approve(copy.challenger, validation.AUTOMATIC, "to be promoted again and again", AS_OF)
+        ids = lakehouse.read("customer_features", columns=["customer_id"])["customer_id"].tolist()
+        with Api(CHURN_TODAY="2025-02-01", CHURN_POLL_SECONDS="0.2") as api:
+            promotions = measure_promotions(api, [copy.challenger, copy.predecessor], ids)
+            api.wait_for_log()
+        before = len(lakehouse.read("inference_log", columns=["prediction_id"]))
+        if before != promotions["requests"] - promotions["failed requests"]:
+            sys.exit(f"{promotions['requests']} requests, {before} answers logged")
+        report(f"{PROMOTIONS} promotions under load", promotions)
+        deployments.promote(copy.challenger, AS_OF)
+        with Api(CHURN_TODAY="2025-02-01") as api:
+            overload = measure_overload(api, ids[:BATCH])
+        report(f"{OVERLOAD_SECONDS} s at twice the sustainable load", overload)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+"""The part of the API that answers: versions in place, online features, inference log; and their renewal.
+
+Which version answers follows from the ``deployments`` table and the challenger's trial, never from a setting. A renewal
+runs beside the answers: it loads, compiles, compares and warms a version up, and puts the new lineup in place with one
+assignment, so that each request sees the old one or the new one whole. What may not answer is refused, and who answered
+before goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import pandas as pd
+import uuid_utils
+
+from churn_utils import deployments, fast_scoring, features, lakehouse, online_store, registry, scoring, trials
+from churn_utils.feature_store import MAX_AGE_DAYS
+from churn_utils.inference_log import InferenceLog, build_entry
+from churn_utils.serving_metrics import ServingMetrics
+from churn_utils.serving_settings import ServingSettings
+from churn_utils.settings import ChurnError
+
+MOST_VERSIONS = 8  # kept ready, so that rollbacks and receipts need not load them again
+WATCHED = ("customer_features", "deployments", "churn_labels")
+SETTLED_NS = 1_000_000_000
+CHAMPION, CHALLENGER, SHADOW = "champion", "challenger", "shadow"
+log = logging.getLogger(__name__)
+
+
+class NotReadyError(ChurnError):
+    """Nothing answers yet, or the inference log has no room: 503, try again."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """A version that is loaded, compiled, compared with its model and ready to answer."""
+
+    version: int
+    score: fast_scoring.Scorer
+    threshold: float
+    offer_cost_usd: float
+    churner_value_usd: float
+    trained_as_of: str
+    family: str
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """Who answers, and on whose word: replaced as a whole, never changed."""
+
+    champion: Served
+    approved_by: str
+    challenger: Served | None = None
+    trial: trials.Trial | None = None
+
+
+class Engine:
+    """Answers requests with the lineup in place and renews it."""
+
+    def __init__(self, settings: ServingSettings, metrics: ServingMetrics) -> None:
+        """Prepare everything that needs no table yet; ``start`` does the rest."""
+        self.settings, self.metrics = settings, metrics
+        self.lineup: Lineup | None = None
+        self.refused: int | None = None
+        self.newest = ""
+        self.log = InferenceLog(settings.log_capacity, settings.log_seconds)
+        self._store: online_store.SqliteStore | online_store.RedisStore | None = None
+        self._versions: dict[int, Served] = {}
+        self._loading, self._seen, self._ages = threading.Lock(), None, ("", {})
+        self._task: asyncio.Task | None = None
+        metrics.log_waiting.set_function(lambda: len(self.log))
+        metrics.log_written.set_function(lambda: self.log.written)
+        metrics.log_failures.set_function(lambda: self.log.failures)
+        metrics.feature_age.set_function(lambda: self._age_of(self.newest) if self.newest else float("nan"))
+
+    async def start(self) -> None:
+        """Open the store, start log and renewal; the first lineup is loaded beside, so ``/healthz`` answers at once."""
+        self._store = await asyncio.to_thread(online_store.open_store, self.settings.online_store)
+        self.log.start()
+        self._task = asyncio.create_task(self._keep_fresh())
+
+    async def stop(self) -> None:
+        """End the renewal, write what waits to be logged, close the store."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.to_thread(self.log.close)
+        await self._store.close()
+
+    @property
+    def today(self) -> str:
+        """Simulated today: the setting, else the day of the newest features."""
+        return self.settings.today or self.newest
+
+    # --- answering ---------------------------------------------------------------------------------------------------
+
+    async def predict(self, customer_ids: Sequence[str], request_id: str) -> tuple[list[dict], list[str]]:
+        """Answer for customers from their online features: the answers, and who has none."""
+        lineup = self._check_ready(len(customer_ids))
+        rows = await self._store.look_up(customer_ids)
+        known = [(customer_id, row.snapshot_date, features.complete_inputs(row.stored))
+                 for customer_id, row in zip(customer_ids, rows, strict=True) if row is not None]  # fmt: skip
+        unknown = [customer_id for customer_id, row in zip(customer_ids, rows, strict=True) if row is None]
+        if unknown:
+            self.metrics.unknown.inc(len(unknown))
+        return self._answer(lineup, known, "predictions", request_id), unknown
+
+    def score(self, customers: Sequence[dict], request_id: str) -> list[dict]:
+        """Answer for customers given whole."""
+        lineup = self._check_ready(len(customers))
+        known = [(customer["customer_id"], None, features.complete_inputs(features.features_of_customer(customer)))
+                 for customer in customers]  # fmt: skip
+        return self._answer(lineup, known, "scores", request_id)
+
+    def _check_ready(self, count: int) -> Lineup:
+        if self.lineup is None:
+            raise NotReadyError("No model is in place yet.")
+        if not self.log.has_room(2 * count):  # each answer may have a shadow
+            raise NotReadyError("The inference log cannot keep up; no answer is given that would not be recorded.")
+        return self.lineup
+
+    def _answer(self, lineup: Lineup, known: list[tuple], route: str, request_id: str) -> list[dict]:
+        now, answers, entries = datetime.now(UTC), [], []
+        trial = lineup.trial
+        for customer_id, as_of, inputs in known:
+            served, arm = lineup.champion, CHAMPION
+            if trial is not None:
+                if trial.mode == trials.SHADOW:
+                    self._record(entries, lineup.challenger, SHADOW, customer_id, as_of, inputs, route, request_id, now)
+                elif trial.picks(customer_id):
+                    served, arm = lineup.challenger, CHALLENGER
+            entry = self._record(entries, served, arm, customer_id, as_of, inputs, route, request_id, now)
+            stale = as_of is not None and self._age_of(as_of) > MAX_AGE_DAYS
+            if stale:
+                self.metrics.stale.inc()
+            answers.append({
+                "prediction_id": entry[0], "customer_id": customer_id, "churn_probability": entry[9],
+                "decision": entry[11], "threshold": entry[10], "expected_value_usd": entry[12],
+                "model_version": served.version, "arm": arm, "features_as_of": as_of, "features_stale": stale,
+            })  # fmt: skip
+        self.log.append(entries)
+        return answers
+
+    def _record(
+        self, entries: list, served: Served, arm: str, customer_id: str, as_of: str | None, inputs: tuple,
+        route: str, request_id: str, now: datetime,
+    ) -> tuple:  # fmt: skip
+        probability = served.score(inputs)
+        decision = scoring.OFFER if probability >= served.threshold else scoring.NO_OFFER
+        value = served.churner_value_usd * probability - served.offer_cost_usd
+        entry = build_entry(
+            str(uuid_utils.uuid7()), now, self.today, request_id, route, customer_id, as_of, served.version, arm,
+            (probability, served.threshold, decision, value), inputs,
+        )  # fmt: skip
+        entries.append(entry)
+        self.metrics.predictions_of(served.version, arm).inc()
+        return entry
+
+    def _age_of(self, snapshot_date: str) -> int:
+        """Days from a snapshot to today, remembered until today changes."""
+        today, ages = self._ages
+        if today != self.today:
+            today, ages = self._ages = (self.today, {})
+        if snapshot_date not in ages:
+            ages[snapshot_date] = (date.fromisoformat(today) - date.fromisoformat(snapshot_date)).days
+        return ages[snapshot_date]
+
+    def find_receipt(self, prediction_id: str) -> dict | None:
+        """What is on record of an answer that was shown, with its probability computed anew; None if there is none."""
+        entry = self.log.find(prediction_id)
+        if entry is None or entry["arm"] == SHADOW:
+            return None
+        inputs = {name: entry.pop(name) for name in features.MODEL_INPUTS}
+        try:
+            again = self._load(entry["model_version"]).score(tuple(inputs.values()))
+        except ChurnError:  # the version is no longer there: the receipt says so and shows the rest
+            again = None
+        return {**entry, "features": inputs, "reproduced_probability": again}
+
+    # --- renewal -----------------------------------------------------------------------------------------------------
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self.refresh)
+            except Exception:  # a registry that is away must not end the renewal, nor the answers
+                self.metrics.refresh_failures.inc()
+                log.exception("looking for new versions and features failed; will try again")
+            await asyncio.sleep(self.settings.poll_seconds)
+
+    def refresh(self) -> None:
+        """Publish new features, judge the trial when labels arrived, and take up promotions, rollbacks and trials."""
+        marker = _read_marker()
+        if marker is not None and (marker, self._store.read_published().newest) == self._seen:
+            return
+        if self.settings.publish and lakehouse.exists(online_store.TABLE):
+            done = online_store.publish_changes(self._store)
+            self.metrics.published.inc(done.rows)
+        self.newest = self._store.read_published().newest
+        champion = deployments.version_in_effect()
+        if champion is not None and self.today:
+            self._take_up(champion)
+        # what was written a moment ago may be followed by more within the same tick of the file system's clock
+        settled = marker is not None and time.time_ns() - max(marker) > SETTLED_NS
+        self._seen = (marker, self.newest) if settled else None
+
+    def _take_up(self, champion: int) -> None:
+        """Put the champion and the trial's challenger in place, each only if it may answer."""
+        before = self.lineup
+        try:
+            approved_by = deployments.check_deployed(champion)["approver"]  # each time: evidence may have been changed
+            served, self.refused = self._load(champion), None
+        except ChurnError as error:
+            self._refuse(champion, error)
+            return
+        trial = challenger = None
+        try:
+            trial = self._read_trial()
+            challenger = None if trial is None else self._load(trial.version)
+        except ChurnError as error:
+            self._refuse(trial.version if trial else None, error)
+            trial = challenger = None
+        after = Lineup(served, approved_by, challenger, trial)
+        if after != before:
+            if before is None:  # what was imported and loaded stays for good: the collector need not look at it again
+                gc.collect()
+                gc.freeze()
+            self.lineup = after
+            self.metrics.changes.inc()
+            self._show_lineup(after)
+
+    def _read_trial(self) -> trials.Trial | None:
+        trial, today = trials.read_trial(), pd.Timestamp(self.today)
+        if trial is None or trial.mode == trials.SHADOW:
+            return trial
+        if trials.stop_if_worse(trial, today)["verdict"] == trials.WORSE:
+            log.warning("the trial of version %d was stopped: clearly worse than the champion", trial.version)
+            return None
+        try:
+            trials.check_may_answer(trial.version, today)
+        except ChurnError as error:
+            self._refuse(trial.version, error)
+            return None
+        return trial
+
+    def _load(self, version: int) -> Served:
+        """Load, compile and compare a version, or take it from those that are ready."""
+        with self._loading:
+            if version not in self._versions:
+                info, economics = registry.read_version(version), scoring.read_economics(version)
+                score = fast_scoring.load_compiled(version)
+                while len(self._versions) >= MOST_VERSIONS:
+                    self._versions.pop(next(iter(self._versions)))
+                self._versions[version] = Served(
+                    version, score, economics.threshold, economics.offer_cost_usd, economics.churner_value_usd,
+                    info["params"].get("as_of", ""), info["params"].get("family", ""),
+                )  # fmt: skip
+            return self._versions[version]
+
+    def _refuse(self, version: int | None, error: ChurnError) -> None:
+        self.refused = version
+        self.metrics.refusals.inc()
+        log.error("version %s may not answer: %s", version, error)
+
+    def _show_lineup(self, lineup: Lineup) -> None:
+        self.metrics.serving.clear()
+        self.metrics.serving.labels(lineup.champion.version, CHAMPION).set(1)
+        if lineup.trial is not None:
+            arm = SHADOW if lineup.trial.mode == trials.SHADOW else CHALLENGER
+            self.metrics.serving.labels(lineup.challenger.version, arm).set(1)
+        log.info("now answering: version %d, trial %s", lineup.champion.version, lineup.trial)
+
+
+def _read_marker() -> tuple[int, ...] | None:
+    """What changes whenever a table or the registry does; None where the registry cannot be watched so."""
+    registered = registry.read_change_marker()
+    if registered is None:
+        return None
+    return (*registered, *(lakehouse.read_change_marker(name) for name in WATCHED))

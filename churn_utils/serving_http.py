@@ -1,0 +1,206 @@
+"""What stands before the API's routes: keys, limits, request ids, metrics, access log; and how errors are worded.
+
+A plain ASGI middleware: the framework's own base class for them costs as much as a prediction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import re
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+import orjson
+import uuid_utils
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from churn_utils.serving_engine import NotReadyError
+from churn_utils.serving_metrics import ServingMetrics
+from churn_utils.serving_settings import ServingSettings
+from churn_utils.settings import ChurnError
+
+PROTECTED = "/v1/"
+MOST_CALLERS = 10_000  # remembered for the rate limit
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_HEADER = b"x-request-id"
+log = logging.getLogger(__name__)
+
+
+class Guard:
+    """Lets a request through to the routes, or answers it; counts and logs it in any case."""
+
+    def __init__(self, app: Callable, settings: ServingSettings, metrics: ServingMetrics) -> None:
+        """Stand before ``app``."""
+        self._app, self._settings, self._metrics = app, settings, metrics
+        self._keys = [hashlib.sha256(key).digest() for key in settings.keys]
+        self._limiter = RateLimiter(settings.rate_limit)
+        self._write_line = _write_access_line if settings.access_log else None
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+        headers = dict(scope["headers"])
+        given = headers.get(_HEADER, b"")
+        request_id = given if REQUEST_ID.fullmatch(given) else str(uuid_utils.uuid7()).encode()
+        scope.setdefault("state", {})["request_id"] = request_id.decode()
+
+        async def send_on(message: dict) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"].append((_HEADER, request_id))
+            await send(message)
+
+        try:
+            refusal = self._refuse(scope, headers)
+            if refusal is None:
+                refusal, receive = await self._read_body(scope, headers, receive)
+            await (refusal or self._app)(scope, receive, send_on)
+        finally:
+            self._note(scope, status, time.perf_counter() - started)
+
+    def _refuse(self, scope: dict, headers: dict[bytes, bytes]) -> Response | None:
+        """Answer for a request without a valid key or beyond the rate limit."""
+        if not scope["path"].startswith(PROTECTED):
+            return None
+        caller = (scope.get("client") or ("",))[0].encode()
+        if self._keys:
+            caller = hashlib.sha256(headers.get(b"x-api-key", b"")).digest()
+            # hashes of one length, every one compared, in constant time: nothing of a valid key can be timed
+            if not sum(hmac.compare_digest(caller, valid) for valid in self._keys):
+                return problem(scope, 401, "The header X-API-Key must hold a valid key.")
+        wait = self._limiter.ask(caller)
+        if wait:
+            return problem(scope, 429, "Too many requests; see Retry-After.", retry_after=max(1, round(wait)))
+        return None
+
+    async def _read_body(self, scope: dict, headers: dict, receive: Callable) -> tuple[Response | None, Callable]:
+        """Read the body up to its limit; return the refusal of a larger one, and how the routes are to read it."""
+        most = self._settings.max_body_bytes
+        announced = headers.get(b"content-length", b"0")
+        if not announced.isdigit() or int(announced) > most:
+            return problem(scope, 413, f"The body is larger than {most} bytes."), receive
+        message = await receive()
+        parts, size = [message], len(message.get("body", b""))
+        while message.get("more_body") and size <= most:
+            message = await receive()
+            parts.append(message)
+            size += len(message.get("body", b""))
+        if size > most:
+            return problem(scope, 413, f"The body is larger than {most} bytes."), receive
+        scope["state"]["body"] = b"".join(part.get("body", b"") for part in parts)  # so that routes need not ask again
+        waiting = iter(parts)
+
+        async def replay() -> dict:
+            part = next(waiting, None)
+            return part if part is not None else await receive()
+
+        return None, replay
+
+    def _note(self, scope: dict, status: int, seconds: float) -> None:
+        """Count the request and write its line; the route's pattern, so that ids do not multiply the series."""
+        route = getattr(scope.get("route"), "path", "other")
+        method = scope["method"] if scope["method"] in ("GET", "POST") else "other"
+        self._metrics.seconds_of(route, method, status).observe(seconds)
+        if self._write_line is not None:
+            self._write_line({
+                "time": datetime.now(UTC), "request_id": scope["state"]["request_id"], "method": scope["method"],
+                "path": scope["path"][:200], "status": status, "milliseconds": round(1000 * seconds, 3),
+                "client": (scope.get("client") or ("",))[0],
+            })  # fmt: skip
+
+
+class RateLimiter:
+    """A token bucket per caller: ``rate`` requests a second on average, twice that at once."""
+
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Allow ``rate`` requests a second; 0 allows any number."""
+        self._rate, self._clock = rate, clock
+        self._buckets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+
+    def ask(self, caller: bytes) -> float:
+        """Take one token of a caller: 0 if there was one, else the seconds until there is."""
+        if not self._rate:
+            return 0.0
+        now, most = self._clock(), max(1.0, 2 * self._rate)
+        tokens, last = self._buckets.pop(caller, (most, now))
+        tokens = min(most, tokens + (now - last) * self._rate)
+        wait = 0.0 if tokens >= 1 else (1 - tokens) / self._rate
+        self._buckets[caller] = (tokens - (wait == 0.0), now)
+        if len(self._buckets) > MOST_CALLERS:
+            self._buckets.popitem(last=False)  # longest unheard of: its bucket is full again
+        return wait
+
+
+def _write_access_line(facts: dict) -> None:
+    """Write one JSON line; the stream's buffer is emptied by ``flush_access_log``, not after each line."""
+    sys.stdout.buffer.write(orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE))
+
+
+async def flush_access_log(every_seconds: float = 0.5) -> None:
+    """Empty the access log's buffer again and again, and once more when cancelled."""
+    try:
+        while True:
+            await asyncio.sleep(every_seconds)
+            sys.stdout.buffer.flush()
+    finally:
+        sys.stdout.buffer.flush()
+
+
+def problem(
+    scope: dict, status: int, detail: str, errors: list[dict] | None = None, retry_after: int | None = None,
+    headers: dict | None = None,
+) -> Response:  # fmt: skip
+    """Word an error as the ``Problem`` document (RFC 9457); it holds no path and no trace."""
+    content = {
+        "title": HTTPStatus(status).phrase, "status": status, "detail": detail,
+        "request_id": scope["state"].get("request_id", ""), "errors": errors or [],
+    }  # fmt: skip
+    extra = {**(headers or {}), **({"Retry-After": str(retry_after)} if retry_after else {})}
+    return Response(orjson.dumps(content), status, extra, media_type="application/problem+json")
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Give every error the one form; whatever was not foreseen is a 500 without detail, and the log has the trace."""
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+        errors = [{"field": _name_field(e), "message": e["msg"].removeprefix("Value error, ")}
+                  for e in error.errors()[:20]]  # fmt: skip
+        return problem(request.scope, 422, f"{len(error.errors())} field(s) are not as documented.", errors)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:  # the framework's word for a body that is no text
+            return problem(request.scope, 422, "The body is not JSON.", [{"field": "body", "message": "is not JSON"}])
+        return problem(request.scope, error.status_code, str(error.detail), headers=error.headers)
+
+    @app.exception_handler(NotReadyError)
+    async def _not_ready(request: Request, error: NotReadyError) -> Response:
+        return problem(request.scope, 503, str(error), retry_after=1)
+
+    @app.exception_handler(ChurnError)
+    async def _unavailable(request: Request, error: ChurnError) -> Response:
+        log.error("request %s: %s", request.state.request_id, error)
+        return problem(request.scope, 503, "Something that the answer needs is away; try again.", retry_after=1)
+
+    @app.exception_handler(Exception)
+    async def _failed(request: Request, error: Exception) -> Response:
+        return problem(request.scope, 500, "The request could not be handled; the log knows it by its id.")
+
+
+def _name_field(error: dict) -> str:
+    """Path of the field below the body, or the body itself where it is no JSON."""
+    return "body" if error["type"] == "json_invalid" else ".".join(map(str, error["loc"][1:])) or "body"

@@ -1,0 +1,40 @@
+import os
+
+import pytest
+import worlds
+
+from churn_utils import deployments, features, lakehouse, registry, rehearsal, scoring, settings
+from churn_utils.rehearsal import RehearsalError
+
+
+def test_the_copy_has_a_champion_and_a_challenger_that_beat_it(serving_home):
+    assert deployments.version_in_effect() == serving_home.predecessor
+    assert registry.version_with_alias(registry.CHALLENGER) == serving_home.challenger
+    checks = {check["check"]: check for check in registry.read_evidence(serving_home.challenger)[0]["checks"]}
+    assert checks["champion"]["verdict"] == "pass" and checks["champion"]["lower"] > 0
+
+
+def test_the_challenger_is_the_homes_own_model(serving_home, registered_home):
+    rows = features.add_on_demand(lakehouse.read("customer_features"))
+    own = scoring.predict_probability(registered_home["model"], rows)
+    assert (scoring.score_rows(serving_home.challenger, rows)["churn_probability"] == own).all()
+
+
+def test_the_predecessor_knows_nothing_but_how_customers_pay(serving_home):
+    rows = features.add_on_demand(lakehouse.read("customer_features"))
+    found = scoring.score_rows(serving_home.predecessor, rows)["churn_probability"]
+    assert found.groupby(rows["payment_method"]).nunique().max() == 1 and found.nunique() > 1
+
+
+def test_the_home_that_was_copied_is_left_alone(registered_home, tmp_path):
+    before = registry.list_versions()
+    original = os.environ["CHURN_HOME"]
+    rehearsal.build_rehearsal(tmp_path / "copy", worlds.AS_OF, registered_home["version"])
+    assert settings.home() == tmp_path / "copy" and len(registry.list_versions()) == 2
+    os.environ["CHURN_HOME"] = original
+    assert registry.list_versions().equals(before)
+
+
+def test_without_a_champion_there_is_nothing_to_rehearse(home, tmp_path):
+    with pytest.raises(RehearsalError, match="no champion is in effect on 2025-02-01"):
+        rehearsal.build_rehearsal(tmp_path / "copy", worlds.AS_OF)

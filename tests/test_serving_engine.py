@@ -1,0 +1,248 @@
+import asyncio
+import time
+
+import pandas as pd
+import pytest
+import worlds
+
+from churn_utils import (
+    deployments,
+    fast_scoring,
+    feature_store,
+    features,
+    inference_log,
+    lakehouse,
+    online_store,
+    registry,
+    scoring,
+    serving_engine,
+    settings,
+    trials,
+    validation,
+)
+from churn_utils.serving_engine import Engine, NotReadyError
+from churn_utils.serving_metrics import ServingMetrics
+from churn_utils.serving_settings import ServingSettings
+
+ID = "7590-VHVEG"
+
+
+def open_engine(**changes):
+    """An engine that is renewed when the test says so and not by itself."""
+    engine = Engine(ServingSettings(today="2025-02-01", **changes), ServingMetrics())
+    engine._store = online_store.open_store()
+    return engine
+
+
+@pytest.fixture
+def engine(serving_home):
+    engine = open_engine()
+    engine.refresh()
+    return engine
+
+
+def ask(engine, *customer_ids):
+    return asyncio.run(engine.predict(customer_ids, "request"))
+
+
+def count(metric, **labels):
+    return metric.labels(**labels)._value.get() if labels else metric._value.get()
+
+
+def promote_challenger(home):
+    validation.approve(home.challenger, "Ada", "good", worlds.AS_OF)
+    deployments.promote(home.challenger, worlds.AS_OF)
+
+
+def test_all_customers_get_the_probability_that_batch_scoring_gives_them(engine, serving_home):
+    rows = lakehouse.read("customer_features", snapshot_date=worlds.SNAPSHOT)
+    promote_challenger(serving_home)
+    engine.refresh()
+    answers, unknown = ask(engine, *rows["customer_id"])
+    expected = scoring.score_rows(serving_home.challenger, features.add_on_demand(rows))
+    found = pd.DataFrame(answers)
+    assert unknown == [] and found["customer_id"].tolist() == rows["customer_id"].tolist()
+    assert (found["churn_probability"] - expected["churn_probability"]).abs().max() <= 1e-6
+    assert found["decision"].tolist() == expected["decision"].tolist()
+    assert (found["expected_value_usd"] - expected["expected_value_usd"]).abs().max() <= 1e-3
+
+
+def test_customers_given_whole_get_the_same_answer_as_by_id(engine, extract):
+    from churn_utils import contract
+
+    customers = contract.check_rows(extract.head(300))[0].drop(columns="churn")
+    given = customers.astype(object).where(customers.notna(), None).to_dict("records")
+    by_id, _ = ask(engine, *customers["customer_id"])
+    whole = engine.score(given, "request")
+    assert [a["churn_probability"] for a in whole] == [a["churn_probability"] for a in by_id]
+    assert {a["features_as_of"] for a in whole} == {None} and by_id[0]["features_as_of"] == "2025-01-01"
+
+
+def test_a_promotion_is_taken_up_and_a_rollback_too(engine, serving_home):
+    assert ask(engine, ID)[0][0]["model_version"] == serving_home.predecessor
+    promote_challenger(serving_home)
+    assert ask(engine, ID)[0][0]["model_version"] == serving_home.predecessor  # nothing changes by itself
+    engine.refresh()
+    assert ask(engine, ID)[0][0]["model_version"] == serving_home.challenger
+    deployments.roll_back(worlds.AS_OF, "Grace Hopper", "complaints")
+    engine.refresh()
+    assert ask(engine, ID)[0][0]["model_version"] == serving_home.predecessor
+    assert count(engine.metrics.changes) == 3
+
+
+def test_an_alias_alone_promotes_nobody(engine, serving_home):
+    registry.set_champion(serving_home.challenger)
+    engine.refresh()
+    assert engine.lineup.champion.version == serving_home.predecessor
+
+
+def put_in_place_without_approval(version):
+    """What somebody with write access to the table could do."""
+    table = deployments.read_deployments()
+    lakehouse.merge("deployments", table.assign(effective_to=worlds.AS_OF))
+    lakehouse.merge("deployments", table.assign(version=version))
+
+
+def test_a_version_without_valid_approval_is_refused_and_the_old_one_goes_on(engine, serving_home, caplog):
+    put_in_place_without_approval(serving_home.challenger)  # approved for a trial only
+    engine.refresh()
+    assert engine.lineup.champion.version == serving_home.predecessor
+    assert engine.refused == serving_home.challenger and count(engine.metrics.refusals) == 1
+    assert "approved for 'trial'" in caplog.text
+
+
+def test_with_no_version_that_may_answer_nothing_answers(serving_home):
+    put_in_place_without_approval(serving_home.challenger)
+    engine = open_engine()
+    engine.refresh()
+    with pytest.raises(NotReadyError, match="No model"):
+        ask(engine, ID)
+
+
+def test_evidence_that_is_changed_later_voids_a_version_at_the_next_look(serving_home, monkeypatch):
+    monkeypatch.setattr(registry, "hash_evidence", lambda text: "another")
+    engine = open_engine()
+    engine.refresh()
+    assert engine.lineup is None and engine.refused == serving_home.predecessor
+
+
+def test_a_compiled_form_that_differs_never_answers(serving_home, monkeypatch):
+    real = fast_scoring.compile_model
+    monkeypatch.setattr(fast_scoring, "compile_model", lambda model: lambda row: real(model)(row) + 1e-5)
+    engine = open_engine()
+    engine.refresh()
+    assert engine.lineup is None and engine.refused == serving_home.predecessor
+
+
+def test_a_split_asks_each_arm_for_its_customers_and_says_so(engine, serving_home, extract):
+    trial = trials.start_trial(serving_home.challenger, worlds.AS_OF, 0.3)
+    engine.refresh()
+    ids = extract["customer_id"].head(900).tolist()
+    answers, _ = ask(engine, *ids)
+    expected = ["challenger" if trial.picks(name) else "champion" for name in ids]
+    assert [answer["arm"] for answer in answers] == expected
+    assert {a["arm"]: a["model_version"] for a in answers} == {
+        "champion": serving_home.predecessor, "challenger": serving_home.challenger,
+    }  # fmt: skip
+    shares = count(engine.metrics.predictions, model_version=serving_home.challenger, arm="challenger")
+    assert shares == expected.count("challenger")
+
+
+def test_in_the_shadow_the_challenger_is_recorded_and_never_shown(engine, serving_home):
+    registry.set_tags(serving_home.challenger, {"gate": "fail"})  # the shadow asks for no gate
+    trials.start_trial(serving_home.challenger, worlds.AS_OF, mode=trials.SHADOW)
+    engine.refresh()
+    answers, _ = ask(engine, ID)
+    assert [(a["arm"], a["model_version"]) for a in answers] == [("champion", serving_home.predecessor)]
+    recorded = {entry[8]: entry for entry in engine.log._waiting}
+    assert set(recorded) == {"champion", "shadow"} and recorded["shadow"][7] == serving_home.challenger
+    assert engine.find_receipt(recorded["shadow"][0]) is None
+    assert engine.find_receipt(recorded["champion"][0]) is not None
+
+
+def test_an_arm_whose_gate_is_withdrawn_answers_no_more(engine, serving_home):
+    trials.start_trial(serving_home.challenger, worlds.AS_OF, 0.5)
+    engine.refresh()
+    assert engine.lineup.trial is not None
+    registry.set_tags(serving_home.challenger, {"gate": "fail"})
+    engine.refresh()
+    assert engine.lineup.trial is None and engine.refused == serving_home.challenger
+
+
+def test_an_arm_that_the_labels_show_to_be_worse_is_stopped(engine, serving_home, monkeypatch):
+    trial = trials.start_trial(serving_home.challenger, worlds.AS_OF, 0.5)
+    verdict = {"verdict": trials.WORSE, "difference_usd": -90.0, "lower": -150.0, "upper": -30.0}
+    monkeypatch.setattr(trials, "judge_trial", lambda *_: verdict)
+    engine.refresh()
+    assert engine.lineup.trial is None and engine.lineup.champion.version == serving_home.predecessor
+    assert trials.read_trial_of(trial.version).status == trials.STOPPED
+
+
+def test_new_features_are_published_and_go_back_with_the_table(engine, extract):
+    february = settings.month_start(1)
+    feature_store.publish_snapshot(extract.head(10).assign(contract="Two year"), february, february)
+    engine.refresh()
+    assert ask(engine, ID)[0][0]["features_as_of"] == "2025-02-01" and engine.newest == "2025-02-01"
+    from deltalake import DeltaTable
+
+    DeltaTable(str(lakehouse.path_of("customer_features"))).restore(0)
+    engine.refresh()
+    assert ask(engine, ID)[0][0]["features_as_of"] == "2025-01-01"
+
+
+@pytest.mark.parametrize(("limit_days", "stale"), [(31, False), (30, True)])
+def test_stale_features_are_said_to_be_stale(engine, monkeypatch, limit_days, stale):
+    monkeypatch.setattr(serving_engine, "MAX_AGE_DAYS", limit_days)  # January's features are 31 days old
+    assert ask(engine, ID)[0][0]["features_stale"] == stale and count(engine.metrics.stale) == stale
+
+
+def test_a_receipt_reproduces_the_probability_of_a_version_that_answers_no_more(engine, serving_home):
+    first = ask(engine, ID)[0][0]
+    promote_challenger(serving_home)
+    engine.refresh()
+    engine._versions.clear()
+    receipt = engine.find_receipt(first["prediction_id"])
+    assert receipt["reproduced_probability"] == receipt["churn_probability"] == first["churn_probability"]
+    assert receipt["model_version"] == serving_home.predecessor
+    inputs = pd.DataFrame([receipt["features"]])
+    model = registry.load_model(serving_home.predecessor)
+    assert scoring.predict_probability(model, inputs)[0] == pytest.approx(first["churn_probability"], abs=1e-6)
+
+
+def test_a_full_log_refuses_answers_instead_of_losing_them(serving_home):
+    engine = open_engine(log_capacity=3)
+    engine.refresh()
+    ask(engine, ID)
+    with pytest.raises(NotReadyError, match="would not be recorded"):
+        ask(engine, ID, ID)
+    assert len(engine.log) == 1
+
+
+def test_nothing_is_read_again_while_nothing_changed(engine, monkeypatch):
+    time.sleep(1.1)  # what was written a moment ago is looked at once more
+    engine.refresh()
+    calls = []
+    monkeypatch.setattr(serving_engine.deployments, "version_in_effect", lambda: calls.append(1))
+    engine.refresh()
+    assert calls == []
+    registry.set_tags(engine.lineup.champion.version, {"note": "changed"})
+    engine.refresh()
+    assert calls == [1]
+
+
+def test_a_renewal_that_fails_is_counted_and_tried_again(serving_home, monkeypatch):
+    async def play():
+        engine = Engine(ServingSettings(today="2025-02-01", poll_seconds=0.02), ServingMetrics())
+        real = deployments.version_in_effect
+        monkeypatch.setattr(deployments, "version_in_effect", lambda: 1 / 0)
+        await engine.start()
+        while not count(engine.metrics.refresh_failures):
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr(deployments, "version_in_effect", real)
+        while engine.lineup is None:
+            await asyncio.sleep(0.01)
+        await engine.predict([ID], "request")
+        await engine.stop()
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+    assert len(lakehouse.read(inference_log.TABLE)) == 1  # flushed at the end

@@ -1,0 +1,167 @@
+import numpy as np
+import pandas as pd
+import pytest
+import worlds
+
+from churn_utils import deployments, inference_log, lakehouse, registry, settings, trials, validation
+from churn_utils.deployments import PromotionError
+from churn_utils.trials import Trial, TrialError
+
+IDS = [f"{i:04}-AAAAA" for i in range(20_000)]
+
+
+def test_a_customer_always_gets_the_same_arm_and_the_share_is_kept():
+    trial = Trial(2, 1, trials.SPLIT, 0.1, "2025-02-01", "")
+    picked = [trial.picks(name) for name in IDS]
+    assert picked == [trial.picks(name) for name in IDS]
+    assert np.mean(picked) == pytest.approx(0.1, abs=0.01)
+
+
+def test_a_larger_share_keeps_who_is_in_and_another_trial_mixes_anew():
+    small, large = (Trial(2, 1, trials.SPLIT, share, "2025-02-01", "") for share in (0.1, 0.3))
+    other = Trial(3, 1, trials.SPLIT, 0.1, "2025-02-01", "")
+    inside = {name for name in IDS if small.picks(name)}
+    assert inside < {name for name in IDS if large.picks(name)}
+    assert len(inside & {name for name in IDS if other.picks(name)}) / len(inside) == pytest.approx(0.1, abs=0.03)
+
+
+def test_a_trial_is_found_in_the_registry_until_it_is_stopped(serving_home):
+    started = trials.start_trial(serving_home.challenger, worlds.AS_OF, 0.2)
+    assert trials.read_trial() == started
+    trials.stop_trial(serving_home.challenger, "enough")
+    assert trials.read_trial() is None
+    assert trials.read_trial_of(serving_home.challenger).reason == "enough"
+    assert registry.version_with_alias(registry.CHALLENGER) is None
+
+
+def test_a_trial_against_a_champion_of_the_past_is_none(serving_home):
+    trials.start_trial(serving_home.challenger, worlds.AS_OF)
+    validation.approve(serving_home.challenger, "Ada", "good", worlds.AS_OF)
+    deployments.promote(serving_home.challenger, worlds.AS_OF)
+    registry.set_challenger(serving_home.challenger)
+    assert trials.read_trial() is None
+
+
+def test_a_split_needs_gate_and_approval_and_the_shadow_neither(serving_home):
+    approval = registry.read_version(serving_home.challenger)["tags"]["approval"]
+    for tags, message in (({"gate": "fail"}, "has not passed the gate"), ({"approval": "{}"}, "lacks approver")):
+        registry.set_tags(serving_home.challenger, tags)
+        with pytest.raises(PromotionError, match=message):
+            trials.start_trial(serving_home.challenger, worlds.AS_OF)
+        registry.set_tags(serving_home.challenger, {"gate": "pass", "approval": approval})
+    with pytest.raises(PromotionError, match="expired"):
+        trials.start_trial(serving_home.challenger, settings.month_start(9))
+    registry.set_tags(serving_home.challenger, {"gate": "fail"})
+    assert trials.start_trial(serving_home.challenger, worlds.AS_OF, mode=trials.SHADOW).mode == "shadow"
+
+
+def test_an_approval_for_a_trial_does_not_promote(serving_home):
+    with pytest.raises(PromotionError, match="approved for 'trial'"):
+        deployments.promote(serving_home.challenger, worlds.AS_OF)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"share": 0}, "share is 0"), ({"share": 0.6}, "at most 0.5"), ({"mode": "both"}, "no mode 'both'"),
+])  # fmt: skip
+def test_wrong_trials_are_refused(serving_home, changes, message):
+    with pytest.raises(TrialError, match=message):
+        trials.start_trial(serving_home.challenger, worlds.AS_OF, **changes)
+    with pytest.raises(TrialError, match="no other champion"):
+        trials.start_trial(serving_home.predecessor, worlds.AS_OF)
+    with pytest.raises(TrialError, match="no trial to stop"):
+        trials.stop_trial(serving_home.predecessor, "why")
+
+
+@pytest.fixture
+def write_answers(serving_home):
+    """Run a trial in which each arm decides rightly in some share of the cases; labels are those of the table."""
+    trial = trials.start_trial(serving_home.challenger, worlds.AS_OF, 0.5)
+
+    def write(champion_right, challenger_right, customers=4000, **changes):
+        labels = lakehouse.read("churn_labels").head(customers)
+        generator = np.random.default_rng(0)
+        rows = []
+        for at, label in enumerate(labels.itertuples()):
+            arm = "challenger" if trial.picks(label.customer_id) else "champion"
+            right = generator.random() < (challenger_right if arm == "challenger" else champion_right)
+            decision = "offer" if label.churned == right else "no_offer"
+            facts = dict(
+                prediction_id=f"{at:06}", answered_at=pd.Timestamp.now("UTC"), as_of_date="2025-02-01",
+                request_id="r", route="predictions", customer_id=label.customer_id, features_as_of="2025-01-01",
+                model_version=trial.version if arm == "challenger" else trial.champion, arm=arm,
+                scores=(0.5, 0.25, decision, 0.0),
+            ) | changes  # fmt: skip
+            rows.append(inference_log.build_entry(**facts, inputs=(None,) * 21))
+        lakehouse.append("inference_log", inference_log._to_arrow(rows))
+        return trial
+
+    return write
+
+
+def test_a_clearly_worse_arm_is_stopped_and_the_reason_says_by_how_much(write_answers):
+    trial = write_answers(champion_right=0.9, challenger_right=0.6)
+    verdict = trials.stop_if_worse(trial, worlds.AS_OF)
+    assert verdict["verdict"] == trials.WORSE and verdict["upper"] < 0
+    stopped = trials.read_trial_of(trial.version)
+    assert stopped.status == trials.STOPPED and "USD a customer less than version" in stopped.reason
+    assert registry.version_with_alias(registry.CHALLENGER) is None
+
+
+def test_a_better_arm_and_an_equal_one_go_on(write_answers):
+    trial = write_answers(champion_right=0.6, challenger_right=0.9)
+    assert trials.stop_if_worse(trial, worlds.AS_OF)["verdict"] == trials.BETTER
+    assert trials.read_trial() == trial
+
+
+def test_equal_arms_are_not_told_apart(write_answers):
+    trial = write_answers(champion_right=0.7, challenger_right=0.7)
+    verdict = trials.judge_trial(trial, worlds.AS_OF)
+    assert verdict["verdict"] == trials.UNDECIDED and verdict["lower"] < 0 < verdict["upper"]
+
+
+def test_the_interval_holds_the_difference_as_often_as_it_says(write_answers):
+    trial = write_answers(champion_right=0.7, challenger_right=0.7, customers=2500)
+    rows = trials.read_labelled_answers(trial, worlds.AS_OF)
+    generator, wrong = np.random.default_rng(1), 0
+    for _ in range(200):  # arms drawn by lot: the true difference is 0
+        mixed = rows.assign(arm=generator.permutation(rows["arm"]))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trials, "read_labelled_answers", lambda *_, mixed=mixed: mixed)
+            patch.setattr(trials.scoring, "read_economics", lambda _: settings.Economics())
+            wrong += trials.judge_trial(trial, worlds.AS_OF)["verdict"] != trials.UNDECIDED
+    assert 2 <= wrong <= 20  # 5 % of 200 is 10
+
+
+def test_too_few_customers_give_no_verdict(write_answers):
+    trial = write_answers(champion_right=1.0, challenger_right=0.0, customers=900)
+    assert trials.judge_trial(trial, worlds.AS_OF)["verdict"] == trials.TOO_FEW
+    assert trials.stop_if_worse(trial, worlds.AS_OF)["verdict"] == trials.TOO_FEW
+    assert trials.judge_trial(trial, worlds.AS_OF, minimum=100)["verdict"] == trials.WORSE
+
+
+def test_labels_that_have_not_arrived_do_not_count(write_answers):
+    trial = write_answers(champion_right=0.9, challenger_right=0.1)
+    assert trials.judge_trial(trial, worlds.SNAPSHOT)["verdict"] == trials.TOO_FEW
+
+
+@pytest.mark.parametrize("changes", [
+    {"arm": "shadow"}, {"model_version": 99}, {"features_as_of": None},
+    {"answered_at": pd.Timestamp("2024-01-01", tz="UTC")},
+])  # fmt: skip
+def test_answers_that_are_not_of_this_trial_do_not_count(write_answers, changes):
+    trial = write_answers(champion_right=0.9, challenger_right=0.1, **changes)
+    assert trials.read_labelled_answers(trial, worlds.AS_OF).empty
+
+
+def test_customers_answered_by_the_other_arm_do_not_count_and_each_counts_once(write_answers):
+    trial = write_answers(0.9, 0.1, customers=100)
+    once = trials.read_labelled_answers(trial, worlds.AS_OF)
+    write_answers(0.9, 0.1, customers=100)  # asked again
+    write_answers(0.9, 0.1, customers=100, arm="champion", model_version=trial.champion)  # before the split began
+    again = trials.read_labelled_answers(trial, worlds.AS_OF)
+    assert len(once) == len(again) == 100 and again["arm"].value_counts().equals(once["arm"].value_counts())
+
+
+def test_without_any_answer_there_is_no_verdict(serving_home):
+    trial = trials.start_trial(serving_home.challenger, worlds.AS_OF)
+    assert trials.judge_trial(trial, worlds.AS_OF)["verdict"] == trials.TOO_FEW
