@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     approval.add_argument(
         "--approve-as",
         metavar="NAME",
-        help="approve a challenger that passed under this name; not the trainer's",
+        help="approve every challenger of this call that passes under this name; not the trainer's",
     )
     approval.add_argument("--manual-approval", action="store_true", help="stop with exit code 3 before the approval")
     add("--home", type=Path, metavar="DIR", help="tables, models and state (default: data, or CHURN_HOME)")
@@ -109,14 +109,15 @@ def draw_stages(plan: stages.Plan) -> None:
     """Print the stages known so far, what each needs, its parameters, and whether it is finished."""
     held = state.read_state()
     timeline = stages.unfold(plan, held)
-    parameters = stages.resolve_parameters(plan, timeline)
-    fingerprints = state.fingerprint_stages(plan, timeline, parameters, held)
+    notebooks = stages.read_notebooks()
+    parameters = stages.resolve_parameters(plan, timeline, notebooks)
+    fingerprints = state.fingerprint_stages(plan, timeline, parameters, held, notebooks)
     finished = {name: e for name, e in held["stages"].items() if e["fingerprint"] == fingerprints.get(name)}
     for position, stage in enumerate(timeline):
         mark = f"finished in {finished[stage.name]['seconds']} s" if stage.name in finished else "to do"
         needs = f"  after {', '.join(stage.needs)}" if stage.needs else ""
         print(f"{'│' if position else ' '}\n● {stage.name}{needs}  [{mark}]")
-        helps = stages.read_parameters(stage.kind)
+        helps = notebooks[stage.kind].parameters
         for name, value in parameters[stage.name].items():
             print(f"│     {name} = {value!r}  {helps[name]['help']}")
     print("\nA retraining adds stages of its own, named after its month, when production asks for one.")
@@ -157,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
             manual_approval=options.manual_approval,
             fresh=options.fresh,
         )
-        timeline = stages.unfold(plan, state.read_state())
+        timeline = stages.unfold(plan, state.NEW if plan.fresh else state.read_state())
         plan.only = tuple(stages.find_stage(name, timeline) for name in options.only)
         plan.start = stages.find_stage(options.start, timeline) if options.start else None
         if options.list:

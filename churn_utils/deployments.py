@@ -68,6 +68,11 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     info = registry.read_version(version)
     approval = check_approval(info, as_of)
     table = read_deployments()
+    known = (table["version"] == version) & (table["evidence_sha256"] == approval["evidence_sha256"])
+    if (known & (table["effective_from"] == as_of)).any():  # on record already, whatever came after it
+        realign_champion()
+        registry.clear_challenger(version)
+        return table
     later = table[table["effective_from"] > as_of]
     if len(later):
         raise PromotionError(
@@ -75,8 +80,7 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
             f"version {version} cannot take effect before that, on {as_of:%Y-%m-%d}."
         )
     in_effect = table["effective_to"].isna()
-    same = in_effect & (table["version"] == version) & (table["evidence_sha256"] == approval["evidence_sha256"])
-    if not same.any():  # else it is the champion already, on this very evidence
+    if not (in_effect & known).any():  # else it is the champion already, on this very evidence
         _record(version, as_of, table[in_effect], approval, "promoted")
     registry.set_champion(version)
     return read_deployments()

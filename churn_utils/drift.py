@@ -105,7 +105,7 @@ def decide(
     economics, limits = economics or Economics(), limits or Limits()
     _check(as_of, delivery, labelled)
     news = labelled[(labelled["split"] == "train") & (labelled["event_date"] > champion.trained_to)]
-    if _is_broken(delivery, limits):
+    if is_broken(delivery, limits):
         current = current.iloc[:0]  # what is left of a broken delivery says nothing about the customers
     evidence = {
         "champion_version": champion.version,
@@ -125,8 +125,9 @@ def decide(
     return pd.DataFrame([row], columns=COLUMNS).astype({"labels_from": "datetime64[ns]", "labels_to": "datetime64[ns]"})
 
 
-def _is_broken(delivery: dict[str, int], limits: Limits) -> bool:
-    return delivery["quarantined"] > limits.quarantined_share * delivery["delivered"]
+def is_broken(delivery: dict[str, int], limits: Limits | None = None) -> bool:
+    """Tell whether too many of the ``delivered`` rows were ``quarantined`` for the rest to be trusted."""
+    return delivery["quarantined"] > (limits or Limits()).quarantined_share * delivery["delivered"]
 
 
 def _check(as_of: pd.Timestamp, delivery: dict[str, int], labelled: pd.DataFrame) -> None:
@@ -260,7 +261,7 @@ def best_window(gains: list[dict]) -> dict | None:
 
 def judge(evidence: dict, limits: Limits) -> tuple[str, str, str]:
     """Turn evidence into ``(decision, diagnosis, why)``: data first, then labels, then features."""
-    if _is_broken(evidence, limits):
+    if is_broken(evidence, limits):
         share = evidence["quarantined"] / evidence["delivered"]
         why = f"{evidence['quarantined']} of {evidence['delivered']} delivered rows ({share:.1%}) break the contract"
         return QUARANTINE, DATA_QUALITY, f"{why}; have the delivery corrected before it is scored"
@@ -278,8 +279,7 @@ def _judge_gain(gain: dict, evidence: dict, limits: Limits) -> tuple[str, str, s
     if gain["newest_gain_usd"] <= limits.gain_usd:
         return _judge_shifts(evidence, f"{_describe_gain(gain)}, but no longer in the newest labelled month")
     if evidence["passed"]:
-        names = ", ".join(evidence["passed"])
-        return _judge_shifts(evidence, f"{_describe_gain(gain)}, but {names} moved then and is back by now")
+        return _judge_shifts(evidence, f"{_describe_gain(gain)}, but {', '.join(evidence['passed'])} is back by now")
     intercept_is_enough = gain["prior_gain_usd"] >= limits.prior_share * gain["gain_usd"]
     return RETRAIN, PRIOR if intercept_is_enough else CONCEPT, _describe_gain(gain)
 

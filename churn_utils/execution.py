@@ -10,20 +10,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from churn_utils import deployments, kernels, lakehouse, registry, reporting, settings
+from churn_utils import deployments, kernels, lakehouse, reporting, settings
 from churn_utils.stages import (
     APPROVAL,
     BATCH,
     DRIFT,
     GATE,
     MONITORING,
+    MOST_MONTHS,
     PRODUCTION,
-    REGISTRY,
     SERVING,
     Plan,
     Stage,
     StageError,
     UsageError,
+    read_notebooks,
     resolve_parameters,
     unfold,
 )
@@ -45,7 +46,11 @@ def choose_stages(plan: Plan, state: dict, timeline: list[Stage], fingerprints: 
         and (entry.get("page") is False or _executed_path(reports, name).exists())
     }  # fmt: skip
     if plan.only:
-        chosen = [name for name in names if name in plan.only]
+        chosen = [stage.name for stage in timeline if stage.name in plan.only]
+        if any(stage.kind == PRODUCTION for stage in timeline if stage.name in chosen):
+            raise UsageError(
+                "months cannot be played alone: what they ask for comes after them; use --from production."
+            )
         missing = sorted({n for s in timeline if s.name in chosen for n in s.needs} - finished - set(chosen))
         if missing:
             raise UsageError(
@@ -88,14 +93,15 @@ class Execution:
     watch: Callable[[list[str], int, int], None]
 
     def __post_init__(self) -> None:
-        """Learn the timeline."""
+        """Read the notebooks once: what is edited from here on belongs to the next run."""
+        self.notebooks = read_notebooks()
         self.unfold()
 
     def unfold(self) -> None:
         """Learn the timeline from the state, which knows where months of production ended in a retraining."""
         self.timeline = unfold(self.plan, self.state)
-        self.parameters = resolve_parameters(self.plan, self.timeline)
-        self.fingerprints = fingerprint_stages(self.plan, self.timeline, self.parameters, self.state)
+        self.parameters = resolve_parameters(self.plan, self.timeline, self.notebooks)
+        self.fingerprints = fingerprint_stages(self.plan, self.timeline, self.parameters, self.state, self.notebooks)
 
     def cut(self, names: list[str]) -> tuple[list[str], list[str]]:
         """Stages to run now, up to the next months of production, and those among them that wait for an approval."""
@@ -151,43 +157,45 @@ class Execution:
         """Strike stages, and those that need them, from the state, and take the tables back to before they began.
 
         Simulated time goes back with them: what a later month wrote must not be there when it is played again. Stages
-        that were killed go on instead, and ``--only`` takes the home as it is.
+        that were killed go on instead; ``--only`` takes the home as it is, and what needs the stage becomes stale.
         """
-        struck, before = set(names), {}
-        for stage in self.timeline:
+        struck, before = set(names), dict(self.state["rewind"])
+        for stage in unfold(replace(self.plan, months=MOST_MONTHS), self.state):  # what lies beyond --months as well
             if struck & set(stage.needs):
                 struck.add(stage.name)
             if stage.name not in struck:
                 continue
-            killed = stage.name not in self.state["stages"] and not struck & set(stage.needs)
+            entry = self.state["stages"].get(stage.name)
+            if self.plan.only:
+                if entry:
+                    entry["fingerprint"] = "stale"
+                continue
+            killed = entry is None and stage.name != self.plan.start and not struck & set(stage.needs)
             self.state["stages"].pop(stage.name, None)
-            if not (killed or self.plan.only):
+            if not killed:
                 before = self.state["began"].pop(stage.name, {}) | before
                 self._remove_pages(stage)
+        self._rewind(before)
+        self.unfold()
+
+    def _rewind(self, before: dict[str, int | None]) -> None:
+        """Take tables back; the state knows of it first, so that whoever is killed in the midst goes on with it."""
+        self.state["rewind"] = before
+        write_state(self.state)
         for table, version in before.items():
             lakehouse.rewind(table, version)
         if "deployments" in before:
             deployments.realign_champion()
-        self._nominate(names)
+        self.state["rewind"] = {}
         write_state(self.state)
-        self.unfold()
-
-    def _nominate(self, names: list[str]) -> None:
-        """A gate or an approval that runs again judges the version of its own round, not a later round's."""
-        for name in names:
-            registration = name.replace(GATE, REGISTRY).replace(APPROVAL, REGISTRY)
-            executed = _executed_path(self.reports, registration)
-            if registration == name or registration in names or not executed.exists():
-                continue
-            version = reporting.read_summary(executed).get("registered_version")
-            if version is not None:
-                return registry.set_challenger(version)
 
     def _remove_pages(self, stage: Stage) -> None:
-        """A retraining may come in another month the next time; its pages must not outlive it."""
-        if stage.name != stage.kind:
-            _executed_path(self.reports, stage.name).unlink(missing_ok=True)
-            (self.reports / f"{stage.name}.html").unlink(missing_ok=True)
+        """What is taken back must not pose as the present, and the next retraining may come in another month."""
+        _executed_path(self.reports, stage.name).unlink(missing_ok=True)
+        (self.reports / f"{stage.name}.html").unlink(missing_ok=True)
+        if stage.kind == BATCH:
+            month = dict(stage.parameters).get("SNAPSHOT", "2025-02")[:7]
+            (self.reports / f"retention_list_{month}.csv").unlink(missing_ok=True)
 
     def _begin(self, stage: Stage) -> None:
         """Note what the stage's tables held before it; one that was killed keeps its first note."""
@@ -223,7 +231,11 @@ class Execution:
         try:
             asked = kernels.call_in_warm_process("churn_utils.production:play_run", *world, report=self.say)
         except Exception as error:
-            raise StageError(f"stage {stage.name} failed: {type(error).__name__}: {error}") from error
+            kept = self.reports / f"{stage.name}_failed.txt"
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.write_text("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])]))
+            what = f"{type(error).__name__}: {error}"
+            raise StageError(f"stage {stage.name} failed: {what}\nWhere it was raised is kept: {kept}") from error
         return {"page": False, "retrain": asked}
 
     def _execute_notebook(self, stage: Stage) -> dict:

@@ -15,6 +15,7 @@ import pickle
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,10 +84,12 @@ def _call(function: str, arguments: tuple, environment: dict[str, str], sender) 
 
 def _make_sendable(error: Exception) -> Exception:
     """The error itself, or its name and text where it would not survive the way (delta-rs's errors do not)."""
+    trace = traceback.format_exc()
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # noqa: BLE001 - what cannot be sent is told in words
-        return ChurnError(f"{type(error).__name__}: {error}")
+        error = ChurnError(f"{type(error).__name__}: {error}")
+    error.add_note(trace)
     return error
 
 

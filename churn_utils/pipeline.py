@@ -9,7 +9,7 @@ from pathlib import Path
 
 from churn_utils import settings
 from churn_utils.execution import Execution, choose_stages
-from churn_utils.stages import APPROVAL, GATE, Plan, UsageError, resolve_parameters, unfold
+from churn_utils.stages import APPROVAL, GATE, Plan, UsageError, read_notebooks, resolve_parameters, unfold
 from churn_utils.state import NEW, hold_home, read_state
 
 DONE, FAILED, WRONG_USAGE, WAITING = 0, 1, 2, 3
@@ -42,7 +42,7 @@ def run(
         StageError: a notebook raised (exit code 1); the message names the executed notebook.
     """
     reports = settings.reports() / plan.run
-    resolve_parameters(plan, unfold(plan, NEW))  # what is wrong in the plan is said before anything happens
+    resolve_parameters(plan, unfold(plan, NEW), read_notebooks())  # what is wrong in the plan is said first
     with hold_home():
         state = read_state() if not plan.fresh else deepcopy(NEW)
         if state["world"] not in (None, plan.world):

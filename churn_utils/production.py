@@ -34,13 +34,19 @@ class ProductionError(ChurnError):
     """A month that cannot be played now."""
 
 
-def take_in(as_of: pd.Timestamp, world: World, delivered: dict[int, pd.DataFrame] | None = None) -> pd.Series:
+def take_in(
+    as_of: pd.Timestamp,
+    world: World,
+    delivered: dict[int, pd.DataFrame] | None = None,
+    labels: pd.DataFrame | None = None,
+) -> pd.Series:
     """Take in what arrives at an as-of month: corrections, the labels of the month before, the month's snapshot.
 
     Args:
         as_of: first day of the as-of month.
         world: what the home holds.
         delivered: text rows (``source.read_delivery``) by month; the simulator's when not given.
+        labels: of the month before: ``customer_id, churn`` (Yes or No), ``slot_id``; the simulator's when not given.
 
     Returns:
         What ``publish_snapshot`` counted for the snapshot of ``as_of``.
@@ -52,10 +58,11 @@ def take_in(as_of: pd.Timestamp, world: World, delivered: dict[int, pd.DataFrame
     month = month_of(as_of)
     delivered = world.deliver(month) if delivered is None else delivered
     _check_turn(as_of, month, delivered)
-    corrections = {known: rows for known, rows in delivered.items() if known != month}
-    for known, rows in corrections.items():
-        feature_store.publish_snapshot(rows, settings.month_start(known), written_at=as_of)
-    _record_labels(month - 1, as_of, world)
+    for known in sorted(set(delivered) - {month}):
+        feature_store.publish_snapshot(delivered[known], settings.month_start(known), written_at=as_of)
+        if known < month - 1:  # its labels came before the correction and wait in quarantine
+            _record_labels(known, as_of, simulator.labels_of(world.simulate(known)))
+    _record_labels(month - 1, as_of, simulator.labels_of(world.simulate(month - 1)) if labels is None else labels)
     return feature_store.publish_snapshot(delivered[month], as_of, written_at=as_of)
 
 
@@ -70,9 +77,7 @@ def _check_turn(as_of: pd.Timestamp, month: int, delivered: dict[int, pd.DataFra
         )
 
 
-def _record_labels(month: int, as_of: pd.Timestamp, world: World) -> None:
-    truth = world.simulate(month)
-    labels = simulator.labels_of(truth)
+def _record_labels(month: int, as_of: pd.Timestamp, labels: pd.DataFrame) -> None:
     feature_store.record_labels(labels, settings.month_start(month), as_of, labels["slot_id"])
 
 
@@ -102,6 +107,8 @@ def load_champion(version: int) -> drift.Champion:
 def decide_month(as_of: pd.Timestamp, delivery: pd.Series) -> pd.DataFrame:
     """Decide what an as-of month calls for and write it to ``decisions``; a decision that stands is returned as it is.
 
+    Only a quarantine is decided again, when the month was delivered anew and keeps the contract.
+
     Also writes to ``monitoring_metrics`` how the month before was answered, now that its labels are here, and how far
     the new snapshot lies from the champion's training data.
 
@@ -117,7 +124,7 @@ def decide_month(as_of: pd.Timestamp, delivery: pd.Series) -> pd.DataFrame:
     """
     history = read_decisions()
     standing = history[history["as_of_date"] == as_of]
-    if len(standing):
+    if len(standing) and not (standing["decision"].iloc[0] == drift.QUARANTINE and not drift.is_broken(delivery)):
         return standing
     version = deployments.champion_at(as_of)
     if version is None:
@@ -147,6 +154,7 @@ def _measure_month(as_of: pd.Timestamp, champion: drift.Champion, current: pd.Da
         shift = monitoring.measure_shift(champion.with_score(current), champion.reference)
         parts.append(monitoring.report_shift(shift, as_of, f"{as_of:%Y-%m}", champion.version, len(current)))
     labels = lakehouse.read("churn_labels", snapshot_date=before)
+    labels = labels[labels["label_date"] <= as_of]
     change = monitoring.measure_label_shift(labels["churned"], champion.training_rows["churned"])
     stamp = {"window": f"{before:%Y-%m}", "model_version": champion.version, "slice": monitoring.ALL}
     parts.append(change.assign(as_of_date=as_of, rows=len(labels), **stamp)[monitoring.COLUMNS])
@@ -234,11 +242,11 @@ def play_months(until: pd.Timestamp, world: World, report: Callable[[str], None]
         WorldError: this home holds another world.
     """
     hold_world(world)
-    scored = _scored_months()
-    first = max(scored) if scored else 1
-    for month in range(first, month_of(until) + 1):
+    scored = _months_scored("champion")
+    first = max(scored, default=settings.month_start(1))
+    for month in range(month_of(first), month_of(until) + 1):
         as_of = settings.month_start(month)
-        if month > 1 and month not in scored:
+        if month > 1 and as_of not in scored:
             decision = decide_month(as_of, take_in(as_of, world))
             report(f"{as_of:%Y-%m}  {decision['decision'].iloc[0]}: {decision['why'].iloc[0]}")
             if decision["decision"].iloc[0] == drift.RETRAIN:
@@ -256,15 +264,16 @@ def play_run(until: str, scenario: str, seed: int, report: Callable[[str], None]
     return {"as_of": f"{asked['as_of_date'].iloc[0]:%Y-%m-%d}", "since": f"{asked['labels_from'].iloc[0]:%Y-%m-%d}"}
 
 
-def _scored_months() -> set[int]:
+def _months_scored(role: str) -> set[pd.Timestamp]:
     if not lakehouse.exists("predictions"):
         return set()
     rows = lakehouse.read("predictions", columns=["snapshot_date", "role"])
-    return {month_of(date) for date in rows.loc[rows["role"] == "champion", "snapshot_date"].unique()}
+    return set(rows.loc[rows["role"] == role, "snapshot_date"])
 
 
 def _backfill(as_of: pd.Timestamp) -> None:
-    """Score the months that were quarantined and have been corrected by now: nobody acts on it, but it is on record."""
-    for month in quarantined_months():
-        if month < as_of and len(lakehouse.read("customer_features", snapshot_date=month, as_of=as_of)):
+    """Score, once, the months that were quarantined and have been corrected since: nobody acts on it any more."""
+    for month in quarantined_months() - _months_scored("backfill"):
+        rows = lakehouse.read("customer_features", snapshot_date=month, as_of=as_of)
+        if month < as_of and (rows["written_at"] > month).any():
             batch.score_snapshot(month, as_of, "backfill")

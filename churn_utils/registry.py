@@ -51,21 +51,21 @@ def register_version(run_id: str, description: str, tags: dict[str, str]) -> int
     return version
 
 
-def latest_run() -> str:
-    """Run id of the newest finished training in this home.
+def latest_run(as_of: pd.Timestamp) -> str:
+    """Run id of the newest finished training as of a simulated date.
 
     Raises:
-        RegistryError: nothing was trained yet.
+        RegistryError: nothing was trained as of that date.
     """
     mlflow = settings.connect_mlflow()
     runs = mlflow.search_runs(
-        filter_string="tags.trained_by != '' and status = 'FINISHED'",
+        filter_string=f"tags.trained_by != '' and status = 'FINISHED' and params.as_of = '{as_of:%Y-%m-%d}'",
         order_by=["start_time DESC"],
         max_results=1,
         output_format="list",
     )
     if not runs:
-        raise RegistryError("nothing was trained in this home yet; run notebook 02 first.")
+        raise RegistryError(f"nothing was trained as of {as_of:%Y-%m-%d} in this home yet; run notebook 02 first.")
     return runs[0].info.run_id
 
 
@@ -141,19 +141,18 @@ def version_with_alias(alias: str) -> int | None:
         raise
 
 
-def version_to_judge() -> int:
-    """The challenger; where a promotion or refusal has ended its candidacy, the newest version, to judge it again.
+def version_to_judge(as_of: pd.Timestamp) -> int:
+    """The challenger; where a promotion or refusal ended its candidacy, the newest version trained as of that date.
 
     Raises:
-        RegistryError: nothing was registered yet.
+        RegistryError: no version that was trained as of that date is registered.
     """
-    version = version_with_alias(CHALLENGER)
-    if version is not None:
-        return version
-    versions = list_versions()["version"]
-    if versions.empty:
-        raise RegistryError("no version is registered in this home yet; run notebook 03 first.")
-    return int(versions.iloc[0])
+    versions = list_versions()
+    versions = versions.loc[versions["as_of"] == f"{as_of:%Y-%m-%d}", "version"].tolist()
+    if not versions:
+        raise RegistryError(f"no version trained as of {as_of:%Y-%m-%d} is registered; run notebooks 02 and 03 first.")
+    challenger = version_with_alias(CHALLENGER)
+    return challenger if challenger in versions else versions[0]
 
 
 def load_model(version: int):

@@ -76,13 +76,14 @@ def value_by_month(values: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def measure_recovery(values: pd.DataFrame, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def measure_recovery(values: pd.DataFrame, since: pd.Timestamp, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Compare old champion, new champion and the best possible on the months that both champions scored.
 
     These months came after the retraining, so none of their labels was learned from.
 
     Args:
         values: as ``compare_with_best`` returns them.
+        since: month of the last promotion; what an earlier pair of champions did is not mixed in.
         draws: bootstrap draws; a customer's months are drawn together.
         seed: of the bootstrap.
 
@@ -91,7 +92,7 @@ def measure_recovery(values: pd.DataFrame, draws: int = 1000, seed: int = 0) -> 
         lost to drift, best less old, that the new champion won back), columns ``value, lower, upper`` (95 %); empty
         while no labelled month was scored by two champions.
     """
-    both = values.dropna(subset=["shadow"])
+    both = values[values["snapshot_date"] >= since].dropna(subset=["shadow"])
     if both.empty:
         return pd.DataFrame(columns=["value", "lower", "upper"], dtype=float)
     sums = both.assign(rows=1.0).groupby("customer_id")[[*MODELS, "rows"]].sum()
@@ -176,7 +177,11 @@ def table_gains(decisions: pd.DataFrame) -> pd.DataFrame:
 
 
 def try_scenario(
-    scenario: str, seed: int, champion: drift.Champion, start_month: int = simulator.START_MONTH
+    scenario: str,
+    seed: int,
+    champion: drift.Champion,
+    economics: Economics | None = None,
+    start_month: int = simulator.START_MONTH,
 ) -> pd.DataFrame:
     """Ask a champion what another world would call for, in its month of change and the one after; nothing is written.
 
@@ -184,6 +189,7 @@ def try_scenario(
         scenario: name in ``simulator.SCENARIOS``.
         seed: of the world.
         champion: the one in effect before the change.
+        economics: of decisions in USD.
         start_month: month in which the world changes.
 
     Returns:
@@ -198,6 +204,7 @@ def try_scenario(
         current, quarantined = simulator.known_rows(month, seed, scenario, start_month, broken=broken)
         past = [simulator.known_rows(known, seed, scenario, start_month)[0] for known in range(month)]
         delivery = {"delivered": len(current) + quarantined, "quarantined": quarantined}
-        row = drift.decide(settings.month_start(month), delivery, current, pd.concat(past), champion, decisions)
+        as_of, past = settings.month_start(month), pd.concat(past)
+        row = drift.decide(as_of, delivery, current, past, champion, decisions, economics)
         decisions = row if decisions is None else pd.concat([decisions, row], ignore_index=True)
     return decisions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 
@@ -130,7 +131,7 @@ def unfold(plan: Plan, state: dict) -> list[Stage]:
         asked = state["stages"].get(production.name, {}).get("retrain")
         if asked is None or pd.Timestamp(asked["as_of"]) > plan.end:
             break
-        timeline += _unfold_retraining(production, asked, final=pd.Timestamp(asked["as_of"]) == plan.end)
+        timeline += _unfold_retraining(production, asked)
         production = Stage(f"{PRODUCTION}_{asked['as_of'][:7]}", (f"{BATCH}_{asked['as_of'][:7]}",))
     return timeline + _look(production, f"{plan.end:%Y-%m-%d}")
 
@@ -141,15 +142,15 @@ def _look(production: Stage, as_of: str, month: str = "") -> list[Stage]:
     return [Stage(name + month, (production.name,), parameters) for name in (MONITORING, DRIFT)]
 
 
-def _unfold_retraining(production: Stage, asked: dict, final: bool) -> list[Stage]:
+def _unfold_retraining(production: Stage, asked: dict) -> list[Stage]:
     """Stages of one retraining: a look at what asked for it, then search to scoring on the months that changed."""
     as_of, month = ("AS_OF", asked["as_of"]), f"_{asked['as_of'][:7]}"
     since = ("SINCE", asked["since"])
-    looks = [] if final else _look(production, asked["as_of"], month)
+    looks = _look(production, asked["as_of"], month)
     return [
         *looks,
         Stage(SEARCH + month, (production.name,), (as_of, since, *RETRAINING.items())),
-        Stage(REGISTRY + month, (SEARCH + month,)),
+        Stage(REGISTRY + month, (SEARCH + month,), (as_of,)),
         Stage(GATE + month, (REGISTRY + month,), (as_of, since)),
         # whoever approves has seen what asked for it; and the looks see the champion before
         Stage(APPROVAL + month, (GATE + month, *(stage.name for stage in looks)), (as_of,)),
@@ -173,31 +174,44 @@ def find_stage(text: str, timeline: list[Stage]) -> str:
     return found[0]
 
 
-def read_parameters(notebook: str) -> dict[str, dict]:
-    """Parameters of a notebook: name to ``{"default": value, "help": text}``; production has none.
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook as it was read: sources of its cells, and parameters (name to ``{"default": …, "help": …}``)."""
+
+    cells: list[str]
+    parameters: dict[str, dict]
+
+
+def read_notebooks() -> dict[str, Notebook]:
+    """Read every notebook; production has neither cells nor parameters.
 
     Raises:
-        StageError: the notebook is missing.
+        StageError: a notebook is missing.
     """
+    return {PRODUCTION: Notebook([], {}), **{name: _read_notebook(name) for name in NOTEBOOKS}}
+
+
+def _read_notebook(name: str) -> Notebook:
     from papermill import inspect_notebook
 
-    if notebook == PRODUCTION:
-        return {}
-    path = settings.notebooks() / f"{notebook}.ipynb"
+    path = settings.notebooks() / f"{name}.ipynb"
     if not path.exists():
         raise StageError(f"notebook {path} is missing.")
-    found = inspect_notebook(str(path))
-    return {name: {"default": yaml.safe_load(entry["default"]), "help": entry["help"]} for name, entry in found.items()}
+    cells = [cell["source"] for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    found = inspect_notebook(str(path)).items()
+    return Notebook(
+        cells, {key: {"default": yaml.safe_load(entry["default"]), "help": entry["help"]} for key, entry in found}
+    )
 
 
-def resolve_parameters(plan: Plan, timeline: list[Stage]) -> dict[str, dict]:
+def resolve_parameters(plan: Plan, timeline: list[Stage], notebooks: dict[str, Notebook]) -> dict[str, dict]:
     """Value of every parameter of every stage under a plan.
 
     Raises:
         UsageError: an override names a parameter that no stage has or that the timeline sets, its value has another
             type, or the approver is nobody or the trainer.
     """
-    known = {name: read_parameters(name) for name in dict.fromkeys([*NOTEBOOKS, *(stage.kind for stage in timeline)])}
+    known = {name: notebook.parameters for name, notebook in notebooks.items()}
     overrides = dict(plan.overrides or {})
     _check_overrides(overrides, known)
     given = {"SEED": plan.seed, "SCENARIO": plan.scenario} | PROFILES[plan.profile]

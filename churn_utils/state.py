@@ -12,9 +12,9 @@ from pathlib import Path
 import pandas as pd
 
 from churn_utils import settings
-from churn_utils.stages import PRODUCTION, Plan, Stage, UsageError
+from churn_utils.stages import PRODUCTION, Notebook, Plan, Stage, UsageError
 
-NEW = {"world": None, "stages": {}, "began": {}}  # of a home in which nothing ran yet
+NEW = {"world": None, "stages": {}, "began": {}, "rewind": {}}  # of a home in which nothing ran yet
 
 
 def _state_path() -> Path:
@@ -24,7 +24,8 @@ def _state_path() -> Path:
 def read_state() -> dict:
     """State of the run in this home, empty for a new one.
 
-    ``world``; the finished ``stages``; and by stage that ``began`` the versions that its tables had before.
+    ``world``; the finished ``stages``; by stage that ``began`` the versions that its tables had before; and a
+    ``rewind`` of tables that was not completed.
     """
     path = _state_path()
     return json.loads(path.read_text()) if path.exists() else deepcopy(NEW)
@@ -58,7 +59,9 @@ def hold_home() -> Iterator[None]:
         yield
 
 
-def fingerprint_stages(plan: Plan, timeline: list[Stage], parameters: dict[str, dict], state: dict) -> dict[str, str]:
+def fingerprint_stages(
+    plan: Plan, timeline: list[Stage], parameters: dict[str, dict], state: dict, notebooks: dict[str, Notebook]
+) -> dict[str, str]:
     """Hash of each stage's notebook, parameters and of the stages before it: what its result depends on.
 
     Who approves is left out: a standing approval is not to be given again because somebody else calls. Months of
@@ -72,8 +75,7 @@ def fingerprint_stages(plan: Plan, timeline: list[Stage], parameters: dict[str, 
             ended = asked is not None and pd.Timestamp(asked["as_of"]) <= plan.end
             content: object = {**plan.world, "months": None if ended else plan.months}
         else:
-            cells = json.loads((settings.notebooks() / f"{stage.kind}.ipynb").read_text(encoding="utf-8"))["cells"]
-            content = [cell["source"] for cell in cells]
+            content = notebooks[stage.kind].cells
         parts = (content, values, [found[name] for name in stage.needs])
         found[stage.name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return found

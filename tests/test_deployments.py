@@ -112,6 +112,48 @@ def test_a_trainers_approval_is_void_however_it_came_there(approved, registered_
         deployments.promote(approved, worlds.AS_OF)
 
 
+@pytest.mark.parametrize("text", ["{}", "yes", "[]", "null", '{"approver": "Ada"}'])
+def test_an_approval_that_is_no_approval_is_void(approved, text):
+    registry.set_tags(approved, {"approval": text})
+    with pytest.raises(PromotionError, match="lacks .*evidence_sha256"):
+        deployments.promote(approved, worlds.AS_OF)
+
+
+def test_a_rollback_to_tampered_evidence_or_without_a_name_is_refused(approved, approve_another):
+    second = approve_another()
+    deployments.promote(approved, settings.month_start(2))
+    deployments.promote(second, settings.month_start(2))
+    with pytest.raises(PromotionError, match="needs the name"):
+        deployments.roll_back(worlds.AS_OF, " ", "why")
+    evidence, _ = registry.read_evidence(approved)
+    registry.write_evidence(approved, {**evidence, "seed": 99})
+    with pytest.raises(PromotionError, match="is not what Ada Lovelace approved"):
+        deployments.roll_back(settings.month_start(5), "Grace Hopper", "complaints")
+
+
+def test_a_rollback_brings_the_earlier_version_back_and_says_who_and_why(approved, approve_another):
+    second = approve_another()
+    deployments.promote(approved, settings.month_start(2))
+    deployments.promote(second, settings.month_start(2))
+    table = deployments.roll_back(settings.month_start(5), "Grace Hopper", "complaints")  # approvals have run out
+    last = table[table["effective_to"].isna()].iloc[0]
+    assert (last["version"], last["action"], last["approved_by"]) == (approved, "rolled back", "Grace Hopper")
+    assert deployments.version_in_effect() == registry.version_with_alias(registry.CHAMPION) == approved
+    assert deployments.champion_at(settings.month_start(4)) == second
+    assert deployments.check_deployed(approved)["approver"] == "Ada Lovelace"
+
+
+def test_a_version_that_never_took_effect_is_not_deployed(approved):
+    with pytest.raises(PromotionError, match="was never promoted"):
+        deployments.check_deployed(approved)
+
+
+def test_nothing_to_roll_back_to_is_said(home):
+    assert deployments.version_in_effect() is None
+    with pytest.raises(PromotionError, match="nothing to roll back to"):
+        deployments.roll_back(worlds.AS_OF, "Grace Hopper", "complaints")
+
+
 def test_two_promotions_of_one_day_are_both_on_record_and_the_later_holds(approved, approve_another):
     july = settings.month_start(6)
     change_approval(approved, expires="2026-01-01")
@@ -132,6 +174,15 @@ def test_a_promotion_cannot_take_effect_before_a_later_one(approved, approve_ano
     pd.testing.assert_frame_equal(deployments.read_deployments(), before)
 
 
+def test_a_promotion_that_is_on_record_is_no_new_one_whatever_came_after_it():
+    table = deployments.read_deployments()
+    first = table.iloc[0]
+    assert table["effective_from"].max() > first["effective_from"]
+    again = deployments.promote(first["version"], first["effective_from"])
+    pd.testing.assert_frame_equal(again, table)
+    assert registry.version_with_alias(registry.CHAMPION) == deployments.version_in_effect()
+
+
 def test_the_predecessor_is_the_champion_that_was_replaced(approved):
     assert deployments.predecessor_at(worlds.SNAPSHOT) is None
     table = deployments.read_deployments()
@@ -148,45 +199,3 @@ def test_the_champion_alias_follows_a_table_that_was_taken_back(approved):
     lakehouse.rewind("deployments", None)
     deployments.realign_champion()
     assert registry.version_with_alias(registry.CHAMPION) is None and deployments.champion_at(worlds.AS_OF) is None
-
-
-@pytest.mark.parametrize("text", ["{}", "yes", "[]", "null", '{"approver": "Ada"}'])
-def test_an_approval_that_is_no_approval_is_void(approved, text):
-    registry.set_tags(approved, {"approval": text})
-    with pytest.raises(PromotionError, match="lacks .*evidence_sha256"):
-        deployments.promote(approved, worlds.AS_OF)
-
-
-def test_a_rollback_brings_the_earlier_version_back_and_says_who_and_why(approved, approve_another):
-    second = approve_another()
-    deployments.promote(approved, settings.month_start(2))
-    deployments.promote(second, settings.month_start(2))
-    table = deployments.roll_back(settings.month_start(5), "Grace Hopper", "complaints")  # approvals have run out
-    last = table[table["effective_to"].isna()].iloc[0]
-    assert (last["version"], last["action"], last["approved_by"]) == (approved, "rolled back", "Grace Hopper")
-    assert deployments.version_in_effect() == registry.version_with_alias(registry.CHAMPION) == approved
-    assert deployments.champion_at(settings.month_start(4)) == second
-    assert deployments.check_deployed(approved)["approver"] == "Ada Lovelace"
-
-
-def test_a_rollback_to_tampered_evidence_or_without_a_name_is_refused(approved, approve_another):
-    second = approve_another()
-    deployments.promote(approved, settings.month_start(2))
-    deployments.promote(second, settings.month_start(2))
-    with pytest.raises(PromotionError, match="needs the name"):
-        deployments.roll_back(worlds.AS_OF, " ", "why")
-    evidence, _ = registry.read_evidence(approved)
-    registry.write_evidence(approved, {**evidence, "seed": 99})
-    with pytest.raises(PromotionError, match="is not what Ada Lovelace approved"):
-        deployments.roll_back(settings.month_start(5), "Grace Hopper", "complaints")
-
-
-def test_a_version_that_never_took_effect_is_not_deployed(approved):
-    with pytest.raises(PromotionError, match="was never promoted"):
-        deployments.check_deployed(approved)
-
-
-def test_nothing_to_roll_back_to_is_said(home):
-    assert deployments.version_in_effect() is None
-    with pytest.raises(PromotionError, match="nothing to roll back to"):
-        deployments.roll_back(worlds.AS_OF, "Grace Hopper", "complaints")

@@ -3,8 +3,8 @@
 import pytest
 from tiny import ALL, MAY, RETRAINED, RUN
 
-from churn_utils import execution, pipeline, settings
-from churn_utils.stages import Plan, StageError
+from churn_utils import execution, pipeline, settings, state
+from churn_utils.stages import Plan, StageError, UsageError
 
 
 def test_a_retraining_runs_its_stages_for_its_month_and_production_goes_on(notebooks, ran, asked):
@@ -65,5 +65,75 @@ def test_production_that_raises_is_a_failed_stage(notebooks, monkeypatch):
         raise settings.ChurnError("no snapshot of 2025-03 was delivered")
 
     monkeypatch.setattr(execution.kernels, "call_in_warm_process", fail)
-    with pytest.raises(StageError, match="production failed: ChurnError: no snapshot of 2025-03"):
+    with pytest.raises(
+        StageError, match="(?s)production failed: ChurnError: no snapshot of 2025-03.*production_failed.txt"
+    ):
         pipeline.run(Plan(), say=lambda line: None)
+
+
+def test_a_shorter_run_takes_the_retraining_beyond_it_back(notebooks, ran, asked):
+    asked += [MAY, None, None, MAY]
+    pipeline.run(Plan(), say=lambda line: None)
+    pipeline.run(Plan(months=3), say=lambda line: None)
+    held = state.read_state()
+    assert not [name for name in [*held["stages"], *held["began"]] if name.endswith("2025-05")]
+    ran()
+    pipeline.run(Plan(), say=lambda line: None)
+    assert sorted(ran()) == sorted([*ALL[8:], *RETRAINED])
+
+
+def test_what_needs_a_stage_that_ran_alone_is_run_again_and_its_retraining_taken_back(notebooks, ran, asked):
+    asked += [MAY, None, None]
+    pipeline.run(Plan(), say=lambda line: None)
+    pipeline.run(Plan(only=("05_batch_inference",)), say=lambda line: None)
+    assert "04b_challenger_approval_2025-05" in state.read_state()["began"]  # still known, so it can be taken back
+    ran()
+    pipeline.run(Plan(), say=lambda line: None)
+    assert sorted(ran()) == sorted(ALL[7:])
+    held = state.read_state()
+    assert not [name for name in [*held["stages"], *held["began"]] if name.endswith("2025-05")]
+
+
+def test_months_cannot_be_played_alone(notebooks):
+    pipeline.run(Plan(), say=lambda line: None)
+    with pytest.raises(UsageError, match="use --from production"):
+        pipeline.run(Plan(only=("production",)), say=lambda line: None)
+
+
+def test_a_rewind_that_was_interrupted_is_completed_by_the_next_run(notebooks, monkeypatch):
+    pipeline.run(Plan(), say=lambda line: None)
+    rewound = []
+    monkeypatch.setattr(execution.lakehouse, "rewind", lambda table, version: rewound.append(table))
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(execution.deployments, "realign_champion", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.run(Plan(start="04b_challenger_approval"), say=lambda line: None)
+    assert "05_batch_inference" not in state.read_state()["stages"] and state.read_state()["rewind"]
+    rewound.clear()
+    monkeypatch.setattr(execution.deployments, "realign_champion", lambda: rewound.append("alias"))
+    assert pipeline.run(Plan(), say=lambda line: None) == pipeline.DONE
+    assert {"deployments", "predictions", "decisions", "alias"} <= set(rewound) and not state.read_state()["rewind"]
+
+
+def test_a_notebook_that_is_edited_while_the_run_goes_on_belongs_to_the_next_one(notebooks, ran):
+    path = settings.notebooks() / "02_hyperparameter_optimisation.ipynb"
+    edit = f"p = {str(path)!r}; t = open(p).read(); open(p, 'w').write(t.replace('# seed', '# seed, edited'))"
+    notebooks("03_model_registry", edit)
+    pipeline.run(Plan(), say=lambda line: None)
+    assert sorted(ran()) == sorted(ALL)
+    pipeline.run(Plan(), say=lambda line: None)
+    assert "02_hyperparameter_optimisation" in ran()
+
+
+def test_pages_of_what_was_taken_back_do_not_pose_as_the_present(notebooks):
+    pipeline.run(Plan(), say=lambda line: None)
+    notebooks("04b_challenger_approval", "raise ValueError('no')")
+    with pytest.raises(StageError):
+        pipeline.run(Plan(), say=lambda line: None)
+    folder = settings.reports() / RUN
+    assert not (folder / "08_drift_detection.html").exists()
+    assert "08_drift_detection.html" not in (folder / "index.html").read_text()

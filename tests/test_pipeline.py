@@ -128,7 +128,7 @@ def test_a_home_holds_one_world_and_fresh_replaces_it(notebooks, ran):
 
 
 def resolve(plan):
-    return stages.resolve_parameters(plan, stages.unfold(plan, state.NEW))
+    return stages.resolve_parameters(plan, stages.unfold(plan, state.NEW), stages.read_notebooks())
 
 
 def test_neither_the_trainer_nor_nobody_may_approve(monkeypatch):

@@ -211,9 +211,43 @@ def test_a_month_with_thirty_percent_bad_rows_is_quarantined_and_corrected_the_m
     assert len(labels) == 7043
     decision = production.decide_month(month_start(3), corrected).iloc[0]
     assert decision["decision"] == drift.OK
-    play(until=3, world=quiet)
+    production._backfill(month_start(3))
+    production.score_month(month_start(3))
     roles = lakehouse.read("predictions").groupby("snapshot_date")["role"].unique().map(list).to_dict()
     assert roles[month_start(2)] == ["backfill"] and roles[month_start(3)] == ["champion"]
+
+
+def test_a_delivery_that_is_corrected_within_its_month_is_decided_and_scored_in_time(fresh):
+    quiet = World("none", seed=5)
+    production.take_in(month_start(1), quiet)
+    play(until=1, world=quiet)
+    rows = quiet.deliver(2)[2]
+    counts = production.take_in(month_start(2), quiet, delivered={2: rows.assign(contract="Three year")})
+    assert production.decide_month(month_start(2), counts)["decision"].item() == drift.QUARANTINE
+    assert production.decide_month(month_start(2), counts)["decision"].item() == drift.QUARANTINE
+    again = production.take_in(month_start(2), quiet, delivered={2: rows})
+    assert production.decide_month(month_start(2), again)["decision"].item() == drift.OK
+    assert len(production.read_decisions()) == 1
+    assert production.score_month(month_start(2)) == 7043
+
+
+def test_labels_that_came_before_a_late_correction_are_recorded_with_it(fresh):
+    quiet = World("none", seed=5)
+    for month in (1, 2, 3):
+        broken = {month: quiet.deliver(month)[month].assign(contract="?")} if month == 1 else None
+        production.take_in(month_start(month), quiet, delivered=broken)
+    assert lakehouse.read("churn_labels", snapshot_date=month_start(1)).empty
+    late = {1: quiet.deliver(1)[1], 4: quiet.deliver(4)[4]}
+    production.take_in(month_start(4), quiet, delivered=late)
+    labels = lakehouse.read("churn_labels", snapshot_date=month_start(1))
+    assert len(labels) == 7043 and labels["label_date"].eq(month_start(4)).all()
+
+
+def test_labels_of_strangers_are_kept_and_the_month_goes_on(fresh):
+    labels = simulator.labels_of(PRICE_RISE.simulate(0))
+    labels.loc[labels.index[0], "customer_id"] = "NOBODY"
+    production.take_in(month_start(1), PRICE_RISE, labels=labels)
+    assert lakehouse.read("quarantine")["customer_id"].tolist() == ["NOBODY"]
 
 
 def test_a_data_bug_is_caught_before_scoring_and_calls_for_no_retraining(fresh):
@@ -227,6 +261,9 @@ def test_a_data_bug_is_caught_before_scoring_and_calls_for_no_retraining(fresh):
     assert sorted(champion["snapshot_date"].unique()) == [month_start(m) for m in (1, 2, 4)]
     backfill = lakehouse.read("predictions").query("role == 'backfill'")
     assert backfill["snapshot_date"].unique().tolist() == [month_start(3)] and len(backfill) == 7043
+    before = lakehouse.version_of("predictions")
+    production._backfill(month_start(5))
+    assert lakehouse.version_of("predictions") == before  # once: history is not written again
     assert production.read_scored(month_start(3), month_start(4)).empty  # it is no performance that anybody saw
 
 

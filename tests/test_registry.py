@@ -37,9 +37,9 @@ def test_unknown_things_are_named(registered_home):
 
 def test_an_empty_home_says_what_to_run_first(home):
     with pytest.raises(registry.RegistryError, match="run notebook 02"):
-        registry.latest_run()
-    with pytest.raises(registry.RegistryError, match="run notebook 03"):
-        registry.version_to_judge()
+        registry.latest_run(worlds.AS_OF)
+    with pytest.raises(registry.RegistryError, match="run notebooks 02 and 03"):
+        registry.version_to_judge(worlds.AS_OF)
     assert registry.version_with_alias(registry.CHAMPION) is None
 
 

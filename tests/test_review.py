@@ -176,7 +176,7 @@ def shadowed():
 
 def test_recovery_is_the_share_of_the_loss_that_was_won_back(shadowed):
     before = values_of(month_start(4), champion=np.full(400, 9999.0), best=np.full(400, 9999.0))
-    measured = review.measure_recovery(pd.concat([before, shadowed]), draws=200)
+    measured = review.measure_recovery(pd.concat([before, shadowed]), month_start(0), draws=200)
     assert list(measured.columns) == ["value", "lower", "upper"]
     expected = {"old champion": 100, "new champion": 160, "best possible": 200, "recovered": 0.6}
     assert measured["value"].to_dict() == pytest.approx(expected)
@@ -184,26 +184,29 @@ def test_recovery_is_the_share_of_the_loss_that_was_won_back(shadowed):
 
 
 def test_the_interval_is_that_of_a_mean_over_customers(shadowed):
-    old = review.measure_recovery(shadowed, draws=8000).loc["old champion"]
+    old = review.measure_recovery(shadowed, month_start(0), draws=8000).loc["old champion"]
     half = 1.96 * shadowed["shadow"].std() / np.sqrt(len(shadowed))
     assert [old["upper"] - 100, 100 - old["lower"]] == pytest.approx([half, half], rel=0.05)
 
 
 def test_recovery_is_unknown_until_a_month_has_been_scored_by_two_champions(shadowed):
-    measured = review.measure_recovery(shadowed.assign(shadow=np.nan))
+    measured = review.measure_recovery(shadowed.assign(shadow=np.nan), month_start(0))
     assert measured.empty and list(measured.columns) == ["value", "lower", "upper"]
 
 
 def test_the_months_of_a_customer_are_no_independent_evidence(shadowed):
     again = [shadowed.assign(snapshot_date=month_start(month)) for month in (6, 7, 8)]
-    once, often = (review.measure_recovery(values, draws=200) for values in (shadowed, pd.concat([shadowed, *again])))
+    once, often = (
+        review.measure_recovery(values, month_start(0), draws=200)
+        for values in (shadowed, pd.concat([shadowed, *again]))
+    )
     pd.testing.assert_frame_equal(once, often)
 
 
 def test_every_month_of_a_customer_counts_in_the_mean(shadowed):
     stayed = shadowed.head(100).assign(snapshot_date=month_start(6))
     both = pd.concat([shadowed, stayed])
-    value = review.measure_recovery(both, draws=10)["value"]
+    value = review.measure_recovery(both, month_start(0), draws=10)["value"]
     assert value["old champion"] == pytest.approx(both["shadow"].mean())
     assert value["new champion"] == pytest.approx(both["champion"].mean())
 

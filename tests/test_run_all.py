@@ -54,7 +54,7 @@ def test_the_price_rise_is_noticed_answered_and_recovered_from(world):
     decisions = production.read_decisions().set_index("as_of_date")["decision"]
     assert decisions.tolist() == ["ok", "alert", "retrain", "ok", "ok"] and decisions.index[-1] == JULY
     assert (deployments.champion_at(FEBRUARY), deployments.champion_at(MAY)) == (1, 2)
-    measured = review.measure_recovery(review.compare_with_best(JULY, World("price_rise", 42)))
+    measured = review.measure_recovery(review.compare_with_best(JULY, World("price_rise", 42)), since=MAY)
     assert measured.loc["new champion", "lower"] > measured.loc["old champion", "upper"]
     assert measured.loc["recovered", "value"] > 0.8
     page = (settings.reports() / RUN / "index.html").read_text()

@@ -9,7 +9,9 @@ MAY = {"retrain": {"as_of": "2025-05-01", "since": "2025-04-01"}}
 
 def fingerprints(plan, held=state.NEW):
     timeline = stages.unfold(plan, held)
-    return state.fingerprint_stages(plan, timeline, stages.resolve_parameters(plan, timeline), held)
+    notebooks = stages.read_notebooks()
+    parameters = stages.resolve_parameters(plan, timeline, notebooks)
+    return state.fingerprint_stages(plan, timeline, parameters, held, notebooks)
 
 
 def changed(before, after):
@@ -17,8 +19,8 @@ def changed(before, after):
 
 
 def test_state_survives_and_a_new_home_has_none(home):
-    assert state.read_state() == state.NEW == {"world": None, "stages": {}, "began": {}}
-    state.write_state({"world": {"seed": 1}, "stages": {}, "began": {}})
+    assert state.read_state() == state.NEW == {"world": None, "stages": {}, "began": {}, "rewind": {}}
+    state.write_state({"world": {"seed": 1}, "stages": {}, "began": {}, "rewind": {}})
     assert state.read_state()["world"] == {"seed": 1}
 
 
@@ -41,7 +43,7 @@ def test_more_months_change_production_and_what_looks_at_it():
 
 
 def test_months_that_ended_in_a_retraining_are_the_same_however_long_the_run_goes_on():
-    held = {"world": None, "stages": {"production": MAY}, "began": {}}
+    held = {"world": None, "stages": {"production": MAY}, "began": {}, "rewind": {}}
     found = changed(fingerprints(Plan(), held), fingerprints(Plan(months=12), held))
     assert found == ["production_2025-05", "07_model_monitoring", "08_drift_detection"]
     assert "production" in changed(fingerprints(Plan(), held), fingerprints(Plan(months=3), held))

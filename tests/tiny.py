@@ -11,12 +11,12 @@ RETRAINED = [
     "07_model_monitoring_2025-05",
     "08_drift_detection_2025-05",
     "02_hyperparameter_optimisation_2025-05",
-    "03_model_registry",
+    "03_model_registry_2025-05",
     "04a_challenger_validation_2025-05",
     "04b_challenger_approval_2025-05",
     "05_batch_inference_2025-05",
     "production",
-]  # as they write it down: 03 has no date of its own
+]  # as they write it down: production has no date of its own
 
 
 def small_notebook(source: str) -> nbformat.NotebookNode:
