@@ -310,7 +310,7 @@ def champion(first_month):
     ],
 )
 def test_another_world_calls_for_what_its_change_needs(scenario, start, called_for, champion, home):
-    tried = review.try_scenario(scenario, 5, champion, start)
+    tried = review.try_scenario(scenario, 5, champion, start_month=start)
     assert list(tried.columns) == drift.COLUMNS and tried["decision"].tolist() == called_for
     assert tried["as_of_date"].tolist() == [month_start(start), month_start(start + 1)]
     assert not (home / "lakehouse").exists()  # nothing is written
