@@ -131,6 +131,16 @@ def test_evidentlys_pages_are_linked_and_share_their_script(world):
         assert '<script src="evidently.js">' in (folder / "evidently" / f"{window}.html").read_text()
 
 
+def test_a_world_with_a_data_bug_runs_to_its_end_without_a_retraining(tmp_path):
+    """Notebooks 07 and 08 have to hold with a month that nobody scored, and with nothing to recover."""
+    reports = tmp_path / "reports"
+    where = ("--home", tmp_path / "home", "--reports", reports)
+    result = run_all("--scenario", "data_bug", "--months", "4", "--profile", "fast", *where)
+    assert result.returncode == 0, result.stderr
+    assert "2025-04  quarantine" in result.stdout and "2025-05  ok" in result.stdout
+    assert (reports / "data_bug-seed42-fast" / "08_drift_detection.html").exists()
+
+
 def test_going_back_takes_the_months_after_it_back_too(world):
     """Near the end: it plays the world again, and comes to the same decisions."""
     before = production.read_decisions().drop(columns="evidence")

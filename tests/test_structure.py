@@ -168,4 +168,7 @@ def test_the_figures_of_the_readme_are_those_that_were_measured():
     assert f"| default LightGBM, 2 × 5 folds | {' | '.join(rows['default lightgbm'])} |" in readme
     forked, ordinary = (float(rows[name][0]) for name in ("kernels forked from one warm process", "ordinary kernels"))
     assert f"takes {forked:.0f} s" in readme and f"({ordinary:.0f} s with ordinary kernels" in readme
-    assert "@@" not in readme
+    drilled = [rows[name] for name in ("right action", "lost value recovered (median)")]
+    scenarios = ["none", "price_rise", "competitor", "mix_shift", "data_bug"]
+    for scenario, right, recovered in zip(scenarios, *drilled, strict=True):
+        assert re.search(rf"\| `{scenario}` \| [^|]+ \| {right} \| {recovered} \|", readme), scenario
