@@ -69,11 +69,11 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     approval = check_approval(info, as_of)
     table = read_deployments()
     known = (table["version"] == version) & (table["evidence_sha256"] == approval["evidence_sha256"])
-    if (known & (table["effective_from"] == as_of)).any():  # on record already, whatever came after it
+    later = table[table["effective_from"] > as_of]
+    if len(later) and (known & (table["effective_from"] == as_of)).any():  # on record already, and not the last word
         realign_champion()
         registry.clear_challenger(version)
         return table
-    later = table[table["effective_from"] > as_of]
     if len(later):
         raise PromotionError(
             f"version {later['version'].iloc[-1]} was promoted on {later['effective_from'].iloc[-1]:%Y-%m-%d}; "

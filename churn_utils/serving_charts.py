@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from churn_utils.charts import BLUE, GREY, INK, ORANGE, _figure
+from churn_utils.charts import BLUE, GREY, INK, ORANGE, new_figure
 
 COLOURS = [GREY, BLUE, ORANGE]
 
@@ -15,7 +15,7 @@ def plot_latencies(traffic: pd.DataFrame, title: str) -> go.Figure:
     """Share of requests that were answered within a time, with the median and the 99th percentile."""
     times = np.sort(traffic["milliseconds"].to_numpy())
     kept = np.unique(np.linspace(0, len(times) - 1, 300).astype(int))
-    figure = _figure(title, x="milliseconds, as the caller sees them", y="share of requests")
+    figure = new_figure(title, x="milliseconds, as the caller sees them", y="share of requests")
     figure.add_scatter(x=times[kept], y=(kept + 1) / len(times), line={"color": BLUE, "width": 3}, name="requests")
     for share, name in ((0.5, "median"), (0.99, "99 %")):
         value = float(np.quantile(times, share))
@@ -30,7 +30,7 @@ def plot_latencies(traffic: pd.DataFrame, title: str) -> go.Figure:
 
 def plot_trial(verdict: dict, title: str) -> go.Figure:
     """Difference between the arms in USD per customer with its interval, against 0."""
-    figure = _figure(title, x="challenger minus champion, USD per customer", height=240)
+    figure = new_figure(title, x="challenger minus champion, USD per customer", height=240)
     if np.isfinite(verdict["difference_usd"]):
         figure.add_scatter(x=[verdict["lower"], verdict["upper"]], y=["difference"] * 2, mode="lines",
                            line={"color": BLUE, "width": 6}, name="95 % interval")  # fmt: skip
@@ -45,7 +45,7 @@ def plot_trial(verdict: dict, title: str) -> go.Figure:
 
 def plot_promotion(traffic: pd.DataFrame, title: str) -> go.Figure:
     """Every answer under way: when it was asked for, how long it took, and which version gave it."""
-    figure = _figure(title, x="seconds", y="milliseconds")
+    figure = new_figure(title, x="seconds", y="milliseconds")
     answered = traffic.dropna(subset="model_version")
     for colour, (version, rows) in zip(COLOURS[1:], answered.groupby("model_version"), strict=False):
         rows = rows.sort_values("second")
