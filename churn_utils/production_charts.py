@@ -21,7 +21,7 @@ def _band(figure: go.Figure, x, lower, upper, colour: str) -> None:
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     figure.add_scatter(
         x=[*x, *x[::-1]], y=[*upper, *lower[::-1]], fill="toself", fillcolor=f"rgba({red},{green},{blue},0.14)",
-        line={"width": 0}, hoverinfo="skip", showlegend=False,
+        mode="lines", line={"width": 0}, hoverinfo="skip", showlegend=False,
     )  # fmt: skip
 
 
@@ -31,7 +31,7 @@ def _add_events(figure: go.Figure, events: pd.DataFrame) -> go.Figure:
         names = list(dict.fromkeys(group["event"]))
         figure.add_vline(x=date, line={"color": EVENTS[names[0]][1], "dash": "dot", "width": 1.5})
         text = "<br>".join(f"<span style='color:{EVENTS[name][1]}'>{EVENTS[name][0]}</span>" for name in names)
-        figure.add_annotation(x=date, y=0.02 + 0.17 * (position % 2), yref="paper", yanchor="bottom", xanchor="left",
+        figure.add_annotation(x=date, y=0.02 + 0.3 * (position % 2), yref="paper", yanchor="bottom", xanchor="left",
                               text=text, showarrow=False, align="left", font={"size": 12})  # fmt: skip
     return figure.update_xaxes(dtick="M1", tickformat="%b %Y")
 
