@@ -108,6 +108,17 @@ def read_version(version: int) -> dict:
     }
 
 
+def compare_versions(before: int, after: int) -> pd.DataFrame:
+    """What differs between two versions: index fact (version, parameter or metric), columns ``before, after``."""
+    facts = {}
+    for side, version in (("before", before), ("after", after)):
+        info = read_version(version)
+        metrics = {name: round(value, 4) for name, value in info["metrics"].items()}
+        facts[side] = {"version": version, "trained_by": info["trained_by"], **info["params"], **metrics}
+    table = pd.DataFrame(facts, dtype=object).reindex(list(facts["before"] | facts["after"])).rename_axis("fact")
+    return table[table["before"].astype(str) != table["after"].astype(str)]
+
+
 def list_versions() -> pd.DataFrame:
     """One row per version, newest first: ``version, aliases, gate, trained_by, as_of, family, log_loss``."""
     found = _client().search_model_versions(f"name='{MODEL_NAME}'")

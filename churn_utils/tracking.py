@@ -10,7 +10,7 @@ import optuna
 import pandas as pd
 from sklearn.calibration import CalibratedClassifierCV
 
-from churn_utils import feature_store, features, settings
+from churn_utils import feature_store, features, provenance, settings
 from churn_utils.settings import Economics
 from churn_utils.training import DEFAULTS, DONE, best_params
 
@@ -54,7 +54,7 @@ def log_training(
     recorded = {f"{table}_version": version for table, version in versions.items()}
     rows = feature_store.training_rows(training_set, "train")
     with mlflow.start_run(run_name=f"training {as_of:%Y-%m-%d}", tags={"trained_by": settings.user()}) as run:
-        mlflow.log_params({**params, **recorded, "as_of": f"{as_of:%Y-%m-%d}",
+        mlflow.log_params({**params, **recorded, **provenance.describe_origin(), "as_of": f"{as_of:%Y-%m-%d}",
                            "since": f"{since:%Y-%m-%d}" if since is not None else "",
                            "seed": seed, "study": study.study_name,
                            "n_trials": len(study.get_trials(states=DONE)), "rows_train": len(rows),

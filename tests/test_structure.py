@@ -13,8 +13,9 @@ from churn_utils import settings, stages
 PACKAGE = settings.PROJECT / "churn_utils"
 ORDER = [
     "settings", "source", "contract", "lakehouse", "features", "feature_store", "evaluation", "training", "simulator",
-    "tracking", "registry", "deployments", "scoring", "checks", "validation", "batch", "serving", "monitoring", "drift",
-    "charts", "reporting", "warm_up", "kernels", "stages", "pipeline",
+    "provenance", "tracking", "registry", "deployments", "lineage", "scoring", "isolation", "probing", "candidate",
+    "record_checks", "behaviour_checks", "checks", "validation", "batch", "serving", "monitoring", "drift",
+    "charts", "governance_charts", "reporting", "warm_up", "kernels", "stages", "pipeline",
 ]  # fmt: skip
 NOTEBOOKS = sorted((settings.PROJECT / "notebooks").glob("*.ipynb"))
 
