@@ -9,7 +9,6 @@ import pandas as pd
 from churn_utils import lakehouse, registry
 from churn_utils.registry import RegistryError
 
-
 PROMOTED, ROLLED_BACK = "promoted", "rolled back"
 AUDIT = ["entry", "as_of", "action", "version", "replaced", "by", "reason", "evidence_sha256"]
 

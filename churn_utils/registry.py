@@ -232,7 +232,13 @@ def clear_alias(alias: str) -> None:
         _client().delete_registered_model_alias(MODEL_NAME, alias)
 
 
+def read_schema(version: int) -> dict[str, str]:
+    """Inputs in the version's signature, in order: name to type (``string``, ``long``, ``double``)."""
+    mlflow = settings.connect_mlflow()
+    inputs = mlflow.models.get_model_info(f"models:/{MODEL_NAME}/{version}").signature.inputs
+    return {column.name: column.type.name for column in inputs.inputs}
+
+
 def read_signature(version: int) -> list[str]:
     """Names of the inputs in the version's signature, in order."""
-    mlflow = settings.connect_mlflow()
-    return mlflow.models.get_model_info(f"models:/{MODEL_NAME}/{version}").signature.inputs.input_names()
+    return list(read_schema(version))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 
@@ -10,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from churn_utils import deployments, registry
-from churn_utils.checks import CHECKS, FAIL, NOT_EVALUATED, PASS, Candidate
+from churn_utils.candidate import FAIL, NOT_EVALUATED, PASS, Candidate
+from churn_utils.checks import CHECKS
 from churn_utils.settings import ChurnError
 
 APPROVAL_DAYS = 31
@@ -40,16 +40,24 @@ def run_gate(
     Raises:
         RegistryError: no such version.
     """
-    candidate = Candidate(version, as_of, since, draws, seed)
+    return judge(Candidate(version, as_of, since, draws, seed))
+
+
+def judge(candidate: Candidate) -> pd.DataFrame:
+    """Put a candidate through the gate, as ``run_gate`` does; what it has answered already is not asked again."""
     findings = evaluate_checks(candidate)
     verdict = overall_verdict(findings)
     evidence = {
-        "version": version, "run_id": candidate.info["run_id"], "as_of": f"{as_of:%Y-%m-%d}",
-        "champion": candidate.champion, "verdict": verdict, "draws": draws, "seed": seed,
+        "version": candidate.version, "run_id": candidate.info["run_id"], "as_of": f"{candidate.as_of:%Y-%m-%d}",
+        "champion": candidate.champion, "verdict": verdict, "draws": candidate.draws, "seed": candidate.seed,
         "checks": json.loads(findings.to_json(orient="records")),
     }  # fmt: skip
-    digest = registry.write_evidence(version, evidence)
-    registry.set_tags(version, {"gate": verdict, "gate_evidence_sha256": digest})
+    digest = registry.write_evidence(candidate.version, evidence)
+    tags = {"gate": verdict, "gate_evidence_sha256": digest}
+    tags |= {f"gate.{row.check}": row.verdict for row in findings.itertuples()}
+    if "answers" in candidate.__dict__:
+        tags["gate_milliseconds"] = f"{candidate.answers['milliseconds']:.1f}"
+    registry.set_tags(candidate.version, tags)
     return findings
 
 
@@ -62,9 +70,7 @@ def evaluate_checks(candidate: Candidate) -> pd.DataFrame:
 
 def check_impostor(candidate: Candidate, probability: np.ndarray) -> pd.DataFrame:
     """Run the checks as if the candidate had given these probabilities; nothing is kept."""
-    impostor = dataclasses.replace(candidate)
-    impostor.__dict__["probability"] = probability  # fills the cached property
-    return evaluate_checks(impostor)
+    return evaluate_checks(candidate.with_probability(probability))
 
 
 def compare_verdicts(findings: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -79,7 +85,7 @@ def _run_check(check: Callable[[Candidate], dict], candidate: Candidate) -> dict
     except Exception as error:  # noqa: BLE001 - whatever a challenger raises, it has not passed
         return {
             "verdict": NOT_EVALUATED, "value": None, "lower": None, "upper": None,
-            "requirement": check.__doc__.strip(), "detail": f"{type(error).__name__}: {error}",
+            "requirement": check.__doc__.strip().splitlines()[0], "detail": f"{type(error).__name__}: {error}",
         }  # fmt: skip
 
 
