@@ -34,7 +34,7 @@ def ask(version: int, rows: pd.DataFrame, first: int) -> dict:
         ``probability`` of each row, shape (n,); ``by_id``: largest difference when 50 customers of the newest month are
         looked up in the store by id; ``extremes``: lowest and highest probability under each of ``EXTREMES``;
         ``flips``: share of decisions that turn when the bill is 1 % higher; ``answered``: defects that got a number
-        instead of a refusal, of how many ``defects``; ``milliseconds`` that one customer takes (median of ``CALLS``).
+        instead of a refusal, of how many ``defects``; ``milliseconds`` that one customer takes (fastest of ``CALLS``).
     """
     model = registry.load_model(version)  # not the copy that a process keeps: the file is what is judged
     inputs = features.select_model_inputs(rows.head(first))
@@ -88,7 +88,10 @@ def _offer_defects(model, row: pd.DataFrame) -> tuple[list[str], int]:
             scoring.predict_probability(model, row.assign(**change))
         except FeatureError:
             continue
-        answered.append(defect)
+        except Exception as error:  # noqa: BLE001 - a crash is no refusal: nobody learns which field was wrong
+            answered.append(f"{defect} ({type(error).__name__})")
+        else:
+            answered.append(defect)
     return answered, len(defects)
 
 
@@ -99,4 +102,4 @@ def _time_one(model, inputs: pd.DataFrame) -> float:
         started = time.perf_counter()
         scoring.predict_probability(model, row)
         taken.append(1000 * (time.perf_counter() - started))
-    return float(np.median(taken))
+    return min(taken)  # what else the machine was doing is not the model's fault
