@@ -40,7 +40,7 @@ def refuse_all(seeds: int) -> pd.DataFrame:
         with tempfile.TemporaryDirectory() as folder:
             os.environ["CHURN_HOME"] = f"{folder}/home"
             gauntlet = Gauntlet(seed)
-            own["sound (must pass)"].append(validation.overall_verdict(gauntlet.submit("sound").reset_index()) == "pass")
+            own["sound (must pass)"].append(validation.overall_verdict(gauntlet.submit("sound")) == "pass")
             for name, (check, verdict) in BAD.items():
                 own[name].append(gauntlet.submit(name).loc[check, "verdict"] == verdict)
             found = gauntlet.settled_bills(Path(folder) / "leak")
@@ -85,6 +85,7 @@ class Contest:
     """Models of known quality in the population that a seed's customers are drawn from."""
 
     def __init__(self) -> None:
+        """Fit the full model and the two partial ones on three worlds that no seed draws from."""
         self.population = pd.concat([read_rows(World("none", 1000 + i), 1) for i in range(3)], ignore_index=True)
         self.truth = self.population["truth"].to_numpy()
         everything = list(features.MODEL_INPUTS)

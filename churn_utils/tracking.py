@@ -11,8 +11,9 @@ import pandas as pd
 from sklearn.calibration import CalibratedClassifierCV
 
 from churn_utils import feature_store, features, provenance, settings
+from churn_utils.search import DONE, best_params
 from churn_utils.settings import Economics
-from churn_utils.training import DEFAULTS, DONE, best_params
+from churn_utils.training import DEFAULTS
 
 PACKAGES = ["scikit-learn", "lightgbm", "skops", "numpy", "pandas"]
 # Types that skops may load besides its own list; loading a model runs no pickle.

@@ -12,7 +12,8 @@ from churn_utils import settings, stages
 
 PACKAGE = settings.PROJECT / "churn_utils"
 ORDER = [
-    "settings", "source", "contract", "lakehouse", "features", "feature_store", "evaluation", "training", "simulator",
+    "settings", "source", "contract", "lakehouse", "features", "feature_store", "evaluation", "training", "search",
+    "search_report", "simulator",
     "provenance", "tracking", "registry", "deployments", "lineage", "scoring", "isolation", "probing", "candidate",
     "record_checks", "behaviour_checks", "checks", "validation", "batch", "serving", "monitoring", "drift",
     "charts", "governance_charts", "reporting", "warm_up", "kernels", "stages", "pipeline",
