@@ -24,8 +24,11 @@ lab: .venv/installed  ## open the notebooks in JupyterLab
 mlflow: .venv/installed  ## open the MLflow UI of the default home on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri "sqlite:///$(CURDIR)/data/mlflow/mlflow.db"
 
-bench: .venv/installed  ## measure the model's quality and the pipeline's time; writes benchmarks/results.md
+bench: .venv/installed .venv-flaml/installed  ## measure the model, the search, the gate and the pipeline; writes benchmarks/results.md
 	$(BIN)/python benchmarks/model_quality.py
+	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/automl.py
+	$(BIN)/python benchmarks/gauntlet.py
 	$(BIN)/python benchmarks/pipeline_time.py
 
 drill: .venv/installed  ## play 20 production years of every scenario and score the drift decisions (about 20 minutes)
@@ -34,6 +37,10 @@ drill: .venv/installed  ## play 20 production years of every scenario and score 
 lock: .venv/installed  ## resolve requirements.lock anew from pyproject.toml
 	PATH="$$PATH:$(BIN)" uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade \
 	    --extra dev --group data --output-file requirements.lock pyproject.toml
+	# xgboost asks for NVIDIA's NCCL, 190 MB that a laptop has no use for
+	echo "nvidia-nccl-cu12 ; sys_platform == 'never'" | PATH="$$PATH:$(BIN)" uv pip compile --universal --generate-hashes \
+	    --python-version 3.11 --upgrade --override /dev/stdin --custom-compile-command "make lock" \
+	    --output-file locks/flaml.lock locks/flaml.in
 
 clean:  ## delete tables, models, state and reports; data/raw and .venv stay
 	rm -rf data/lakehouse data/mlflow data/optuna data/pipeline data/world.json
@@ -46,4 +53,11 @@ clean:  ## delete tables, models, state and reports; data/raw and .venv stay
 	command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	PATH="$$PATH:$(BIN)" VIRTUAL_ENV="$(CURDIR)/.venv" uv pip install --quiet --compile-bytecode --no-deps --require-hashes -r requirements.lock
 	PATH="$$PATH:$(BIN)" VIRTUAL_ENV="$(CURDIR)/.venv" uv pip install --quiet --no-deps --editable .
+	touch $@
+
+# FLAML is what the search is compared with; it has a lock and an environment of its own.
+.venv-flaml/installed: locks/flaml.lock
+	test -x .venv-flaml/bin/python || $(PYTHON) -m venv .venv-flaml
+	command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	PATH="$$PATH:$(BIN)" VIRTUAL_ENV="$(CURDIR)/.venv-flaml" uv pip install --quiet --no-deps --require-hashes -r locks/flaml.lock
 	touch $@
