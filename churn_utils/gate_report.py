@@ -1,4 +1,4 @@
-"""One page that says what the gate found: verdict, every check with its requirement and evidence, where it comes from."""
+"""One page that says what the gate found: verdict, every check with its requirement and evidence, its origin."""
 
 from __future__ import annotations
 

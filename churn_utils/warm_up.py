@@ -16,7 +16,8 @@ for name in [
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.model_registry.sqlalchemy_store", "mlflow.genai.scorers", "plotly.subplots", "skops.io",
     "churn_utils.batch", "churn_utils.charts", "churn_utils.review", "churn_utils.reporting", "churn_utils.source",
-    "churn_utils.tracking", "churn_utils.validation",
+    "churn_utils.tracking", "churn_utils.validation", "churn_utils.search_report", "churn_utils.governance_charts",
+    "churn_utils.payoff", "churn_utils.gate_report",
 ]:  # fmt: skip
     importlib.import_module(name)
 

@@ -12,11 +12,11 @@ from churn_utils import settings, stages
 
 PACKAGE = settings.PROJECT / "churn_utils"
 ORDER = [
-    "settings", "source", "contract", "lakehouse", "features", "feature_store", "evaluation", "economics",
+    "settings", "source", "contract", "lakehouse", "features", "feature_store", "evaluation", "payoff",
     "training", "search", "search_report", "simulator",
-    "provenance", "tracking", "registry", "deployments", "lineage", "scoring", "isolation", "probing", "candidate", "gate_report",
-    "record_checks", "behaviour_checks", "checks", "validation", "batch", "serving", "monitoring", "drift",
-    "charts", "governance_charts", "reporting", "warm_up", "kernels", "stages", "pipeline",
+    "provenance", "tracking", "registry", "deployments", "lineage", "scoring", "isolation", "probing", "candidate",
+    "gate_report", "record_checks", "behaviour_checks", "checks", "validation", "batch", "serving", "monitoring",
+    "drift", "charts", "governance_charts", "reporting", "warm_up", "kernels", "stages", "pipeline",
 ]  # fmt: skip
 NOTEBOOKS = sorted((settings.PROJECT / "notebooks").glob("*.ipynb"))
 

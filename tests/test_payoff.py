@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from churn_utils import economics, evaluation
+from churn_utils import evaluation, payoff
 from churn_utils.settings import Economics
 
 
@@ -15,7 +15,7 @@ def customers():
 
 def test_the_curve_is_that_of_single_decisions_and_lies_in_its_interval(customers):
     churned, probability, groups = customers
-    curve = economics.value_curve(churned, probability, groups, Economics(), draws=200)
+    curve = payoff.value_curve(churned, probability, groups, Economics(), draws=200)
     plain = evaluation.value_curve(churned, probability, Economics())
     assert np.allclose(curve["value_usd"], plain["value_usd"])
     inside = curve["value_usd"].between(curve["lower"] - 1e-9, curve["upper"] + 1e-9)
@@ -26,10 +26,10 @@ def test_the_curve_is_that_of_single_decisions_and_lies_in_its_interval(customer
 
 def test_rows_of_one_customer_are_drawn_together(customers):
     churned, probability, groups = customers
-    alone = economics.value_curve(churned, probability, groups, Economics(), draws=400).loc[25]
-    fours = economics.value_curve(churned, probability, groups // 40, Economics(), draws=400).loc[25]
+    alone = payoff.value_curve(churned, probability, groups, Economics(), draws=400).loc[25]
+    fours = payoff.value_curve(churned, probability, groups // 40, Economics(), draws=400).loc[25]
     repeated = [pd.concat([part] * 4, ignore_index=True) for part in (churned, groups)]
-    copies = economics.value_curve(repeated[0], np.tile(probability, 4), repeated[1], Economics(), draws=400).loc[25]
+    copies = payoff.value_curve(repeated[0], np.tile(probability, 4), repeated[1], Economics(), draws=400).loc[25]
     width = alone["upper"] - alone["lower"]
     assert copies["upper"] - copies["lower"] == pytest.approx(width, rel=0.2)  # copies are no new evidence
     assert fours["value_usd"] == alone["value_usd"]
@@ -37,7 +37,7 @@ def test_rows_of_one_customer_are_drawn_together(customers):
 
 def test_right_costs_lose_nothing_and_wrong_ones_lose_the_more_the_wronger(customers):
     churned, probability, groups = customers
-    table = economics.cost_sensitivity(churned, probability, groups, Economics(), draws=200)
+    table = payoff.cost_sensitivity(churned, probability, groups, Economics(), draws=200)
     table = table.set_index(["offer_cost_usd", "churner_value_usd"])
     assert table.loc[(500, 2000), ["lost_usd", "lost_lower", "lost_upper"]].tolist() == [0, 0, 0]
     assert table.loc[(250, 1000), "lost_usd"] == 0  # the same ratio gives the same threshold
@@ -47,5 +47,5 @@ def test_right_costs_lose_nothing_and_wrong_ones_lose_the_more_the_wronger(custo
 
 
 def test_costs_under_which_no_offer_pays_are_left_out(customers):
-    table = economics.cost_sensitivity(*customers, Economics(1000, 1500), draws=20)
+    table = payoff.cost_sensitivity(*customers, Economics(1000, 1500), draws=20)
     assert 0 < len(table) < 25 and (table["offer_cost_usd"] < table["churner_value_usd"]).all()
