@@ -111,10 +111,11 @@ class Candidate:
         """Bootstrap weights over customers, shape (draws, rows)."""
         return evaluation.resample(self.rows["customer_id"], self.draws, self.seed)
 
-    def with_probability(self, probability: np.ndarray) -> Candidate:
-        """The same challenger, had it given these probabilities to ``rows``."""
-        impostor = replace(self)
-        kept = {name: value for name, value in self.__dict__.items() if name not in ("probability", "samples")}
+    def with_probability(self, probability: np.ndarray, draws: int | None = None) -> Candidate:
+        """The same challenger, had it given these probabilities to ``rows``; with other ``draws`` if need be."""
+        impostor = replace(self, draws=draws or self.draws)
+        changed = {"probability", "samples", "weights", "draws"}
+        kept = {name: value for name, value in self.__dict__.items() if name not in changed}
         impostor.__dict__.update(kept, probability=np.asarray(probability))  # fills the cached properties
         return impostor
 

@@ -81,6 +81,7 @@ def stop() -> None:
 
 def serve(handle: int) -> None:
     """Answer calls until the caller is gone; runs in the server process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the caller, whose end closes the connection
     connection = Connection(handle)
     for name in PRELOAD:
         importlib.import_module(name)

@@ -69,8 +69,8 @@ def evaluate_checks(candidate: Candidate) -> pd.DataFrame:
 
 
 def check_impostor(candidate: Candidate, probability: np.ndarray) -> pd.DataFrame:
-    """Run the checks as if the candidate had given these probabilities; nothing is kept."""
-    return evaluate_checks(candidate.with_probability(probability))
+    """Run the checks, with 500 draws at most, as if the candidate had given these probabilities; nothing is kept."""
+    return evaluate_checks(candidate.with_probability(probability, draws=min(candidate.draws, 500)))
 
 
 def compare_verdicts(findings: dict[str, pd.DataFrame]) -> pd.DataFrame:
