@@ -16,12 +16,21 @@ def customers():
 def test_the_curve_is_that_of_single_decisions_and_lies_in_its_interval(customers):
     churned, probability, groups = customers
     curve = payoff.value_curve(churned, probability, groups, Economics(), draws=200)
-    plain = evaluation.value_curve(churned, probability, Economics())
-    assert np.allclose(curve["value_usd"], plain["value_usd"])
+    by_threshold = curve.set_index("threshold")["value_usd"]
+    value = evaluation.score_metrics(churned, probability, Economics())["value_usd"].item()
+    assert by_threshold.loc[0.25] == pytest.approx(value)
+    assert by_threshold.loc[0.0] == pytest.approx(2000 * churned.mean() - 500)
     inside = curve["value_usd"].between(curve["lower"] - 1e-9, curve["upper"] + 1e-9)
-    assert inside.all() and (curve["upper"] > curve["lower"])[:80].all()
+    assert len(curve) == 101 and inside.all() and (curve["upper"] > curve["lower"])[:80].all()
     nobody = curve[curve["threshold"] > probability.max()]
-    assert (nobody[["value_usd", "lower", "upper"]] == 0).all(axis=None)
+    assert len(nobody) and (nobody[["value_usd", "lower", "upper"]] == 0).all(axis=None)
+
+
+def test_the_value_of_a_calibrated_model_peaks_near_cost_over_value():
+    probability = np.random.default_rng(1).beta(1, 3, 50_000)
+    churned = pd.Series(np.random.default_rng(2).uniform(size=50_000) < probability)
+    curve = payoff.value_curve(churned, probability, pd.Series(np.arange(50_000)), Economics(), draws=2)
+    assert abs(curve.set_index("threshold")["value_usd"].idxmax() - 0.25) <= 0.05
 
 
 def test_rows_of_one_customer_are_drawn_together(customers):
