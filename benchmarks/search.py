@@ -61,9 +61,9 @@ def compare_pruning(data: pd.DataFrame, seeds: int) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     mean = table.mean().to_frame().T.assign(seed="mean")
     worst = table.agg({name: "min" if name == "saved" else "max" for name in table}).to_frame().T.assign(seed="worst")
-    return pd.concat([table.astype({"seed": str}), mean, worst]).round(
-        {"fits": 0, "saved": 3, "seconds": 1, "seconds without": 1, "ROC AUC lost": 5, "log loss lost": 5}
-    )
+    found = pd.concat([table.astype({"seed": str}), mean, worst])
+    found = found.astype({"fits": int, "fits without pruning": int})
+    return found.round({"saved": 3, "seconds": 1, "seconds without": 1, "ROC AUC lost": 5, "log loss lost": 5})
 
 
 def nest(data: pd.DataFrame, seed: int) -> pd.DataFrame:

@@ -34,9 +34,10 @@ def start() -> None:
     if _server is not None and _server[0].poll() is None:
         return
     ours, theirs = Pipe()
-    code = f"import sys; sys.path[:] = {sys.path!r}; from churn_utils import isolation; isolation.serve({{}})"
     handle = theirs.fileno()
-    process = subprocess.Popen([sys.executable, "-c", code.format(handle)], pass_fds=[handle])
+    code = f"import sys; sys.path[:] = {sys.path!r}; from churn_utils import isolation; "
+    code += f"isolation.serve({handle}, {FORKS}, {PRELOAD})"
+    process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[handle])
     theirs.close()
     _server = (process, ours)
 
@@ -79,18 +80,18 @@ def stop() -> None:
         _server = None
 
 
-def serve(handle: int) -> None:
-    """Answer calls until the caller is gone; runs in the server process."""
+def serve(handle: int, forks: bool, preload: list[str]) -> None:
+    """Answer calls until the caller is gone, or one where it may not fork; runs in the server process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the caller, whose end closes the connection
     connection = Connection(handle)
-    for name in PRELOAD:
+    for name in preload:
         importlib.import_module(name)
     while True:
         try:
             request = connection.recv()
         except EOFError:
             return
-        if FORKS:
+        if forks:
             connection.send(_fork(*request))
         else:
             connection.send(_answer(*request[:3]))

@@ -36,7 +36,7 @@ from churn_utils.world import World
 MONTH = settings.month_start(1)
 AS_OF = settings.month_start(2)
 LIGHTGBM = {"family": "lightgbm", **training.DEFAULTS["lightgbm"]}
-BY_HEART = {"family": "lightgbm", "n_estimators": 400, "learning_rate": 0.3, "num_leaves": 63, "min_child_samples": 1,
+BY_HEART = {"family": "lightgbm", "n_estimators": 200, "learning_rate": 0.3, "num_leaves": 63, "min_child_samples": 1,
             "colsample_bytree": 0.8, "reg_lambda": 0.0}  # fmt: skip
 
 

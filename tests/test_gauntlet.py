@@ -2,9 +2,9 @@
 
 import pytest
 import worlds
-from challengers import BAD, Gauntlet
+from challengers import AS_OF, BAD, LIGHTGBM, Gauntlet, register
 
-from churn_utils import validation
+from churn_utils import deployments, registry, validation
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +40,20 @@ def test_answers_written_back_into_features_are_found_though_every_figure_shines
     assert findings.loc["leakage", "verdict"] == "fail"
     assert "avg_price_increase alone ranks" in findings.loc["leakage", "detail"]
     assert set(findings.index[findings["verdict"] != "pass"]) == {"leakage"}
+
+
+def test_a_truly_better_challenger_is_promoted_and_the_beaten_one_is_not_taken_back(gauntlet):
+    """Through gate, approval and promotion; last in this file, because there is a champion from here on."""
+    stumps = LIGHTGBM | {"n_estimators": 40, "learning_rate": 0.1, "num_leaves": 2}
+    worse = register(gauntlet.rows, stumps)
+    assert set(validation.run_gate(worse, AS_OF, draws=400)["verdict"]) == {"pass"}
+    validation.approve(worse, "Ada Lovelace", "the first one", AS_OF)
+    deployments.promote(worse, AS_OF)
+    better = gauntlet.sound.version
+    findings = validation.run_gate(better, AS_OF, draws=400)
+    assert set(findings["verdict"]) == {"pass"} and "champion" in set(findings["check"])
+    validation.approve(better, "Ada Lovelace", "clearly better", AS_OF)
+    deployments.promote(better, AS_OF)
+    assert deployments.champion_at(AS_OF) == registry.version_with_alias(registry.CHAMPION) == better
+    again = validation.run_gate(register(gauntlet.rows, stumps), AS_OF, draws=400).set_index("check")
+    assert again.loc["champion", "verdict"] == "fail"

@@ -68,3 +68,17 @@ def test_a_process_that_dies_is_no_answer():
 def test_a_server_that_is_gone_is_started_again():
     isolation.stop()
     assert call("double", 3)[0] == 6
+
+
+def test_where_fork_is_not_safe_each_call_has_a_process_of_its_own(monkeypatch):
+    isolation.stop()
+    monkeypatch.setattr(isolation, "FORKS", False)
+    monkeypatch.setattr(isolation, "PRELOAD", [])
+    pids = set()
+    for number in (1, 2):
+        answer, pid = call("double", number)
+        assert answer == 2 * number
+        isolation._server[0].wait(timeout=30)
+        pids.add(pid)
+    assert len(pids) == 2
+    isolation.stop()
