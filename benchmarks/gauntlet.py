@@ -32,7 +32,7 @@ MARGINS = [(0.01, 15.0), (0.015, 25.0), (0.02, 30.0), (0.02, 40.0)]
 
 
 def refuse_all(seeds: int) -> pd.DataFrame:
-    """Share of seeds in which each bad challenger is refused at all, and by its own check."""
+    """In how many seeds each bad challenger is refused by its own check, and a sound one by none."""
     from challengers import BAD, Gauntlet
 
     own = {name: [] for name in ["sound (must pass)", *BAD, "settled_bills"]}
@@ -41,8 +41,8 @@ def refuse_all(seeds: int) -> pd.DataFrame:
             os.environ["CHURN_HOME"] = f"{folder}/home"
             gauntlet = Gauntlet(seed)
             own["sound (must pass)"].append(validation.overall_verdict(gauntlet.submit("sound")) == "pass")
-            for name, (check, verdict) in BAD.items():
-                own[name].append(gauntlet.submit(name).loc[check, "verdict"] == verdict)
+            for name, (_, verdict) in BAD.items():
+                own[name].append(gauntlet.judge_alone(name) == verdict)
             found = gauntlet.settled_bills(Path(folder) / "leak")
             own["settled_bills"].append(found.loc["leakage", "verdict"] == "fail")
         print(seed, {name: found[-1] for name, found in own.items() if not found[-1]}, flush=True)

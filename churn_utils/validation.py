@@ -64,7 +64,7 @@ def judge(candidate: Candidate) -> pd.DataFrame:
 def evaluate_checks(candidate: Candidate) -> pd.DataFrame:
     """Run every check that applies and return the findings, as ``run_gate`` does, without keeping them."""
     names = [name for name in CHECKS if name != "champion" or candidate.champion is not None]
-    findings = pd.DataFrame([{"check": name, **_run_check(CHECKS[name], candidate)} for name in names])
+    findings = pd.DataFrame([{"check": name, **run_check(CHECKS[name], candidate)} for name in names])
     return findings.astype({"value": float, "lower": float, "upper": float}).round(6)
 
 
@@ -79,7 +79,8 @@ def compare_verdicts(findings: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return table.loc[list(findings)]
 
 
-def _run_check(check: Callable[[Candidate], dict], candidate: Candidate) -> dict:
+def run_check(check: Callable[[Candidate], dict], candidate: Candidate) -> dict:
+    """Run one check; whatever it raises makes it ``not_evaluated``, with the error as its detail."""
     try:
         return check(candidate)
     except Exception as error:  # noqa: BLE001 - whatever a challenger raises, it has not passed
