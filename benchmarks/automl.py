@@ -55,7 +55,7 @@ def main() -> None:
         theirs, said = ask_flaml(train, pd.concat([validate, test]), TIMES * seconds, Path(folder))
     answers = {
         f"ours, {seconds:.0f} s": scoring.predict_probability(model, test),
-        f"FLAML, {TIMES * seconds:.0f} s ({said.replace(' ', ', ')} configurations)": calibrate(
+        f"FLAML, {TIMES * seconds:.0f} s: {said}": calibrate(
             theirs[len(validate) :], theirs[: len(validate)], validate["churned"]
         ),
     }

@@ -20,7 +20,7 @@ def main(train: str, unseen: str, answers: str, seconds: float, seed: int) -> No
         rows.drop(columns="churned"), rows["churned"], task="classification", metric="log_loss", time_budget=seconds,
         eval_method="cv", n_splits=5, n_jobs=2, seed=seed, verbose=0,
     )  # fmt: skip
-    print(automl.best_estimator, len(automl.config_history))
+    print(automl.best_estimator)
     pd.DataFrame({"probability": automl.predict_proba(asked)[:, 1]}).to_csv(answers, index=False)
 
 

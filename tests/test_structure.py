@@ -147,8 +147,9 @@ def test_environment_yml_has_the_packages_of_pyproject_in_the_versions_of_the_lo
     assert wrong == []
 
 
-def test_the_lock_pins_hashes_and_names_no_index():
-    text = (settings.PROJECT / "requirements.lock").read_text()
+@pytest.mark.parametrize("path", ["requirements.lock", "locks/flaml.lock"])
+def test_the_lock_pins_hashes_and_names_no_index(path):
+    text = (settings.PROJECT / path).read_text()
     pinned = re.findall(r"^[a-z0-9-]+==.*$", text, re.M)
     assert pinned and all(line.endswith("\\") for line in pinned)
     assert "index-url" not in text and "://" not in text
