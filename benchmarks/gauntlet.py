@@ -35,12 +35,12 @@ def refuse_all(seeds: int) -> pd.DataFrame:
     """In how many seeds each bad challenger is refused by its own check, and a sound one by none."""
     from challengers import BAD, Gauntlet
 
-    own = {name: [] for name in ["sound (must pass)", *BAD, "settled_bills"]}
+    own = {name: [] for name in ["a sound one passes", *BAD, "settled_bills"]}
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
             os.environ["CHURN_HOME"] = f"{folder}/home"
             gauntlet = Gauntlet(seed)
-            own["sound (must pass)"].append(validation.overall_verdict(gauntlet.submit("sound")) == "pass")
+            own["a sound one passes"].append(validation.overall_verdict(gauntlet.submit("sound")) == "pass")
             for name, (_, verdict) in BAD.items():
                 own[name].append(gauntlet.judge_alone(name) == verdict)
             found = gauntlet.settled_bills(Path(folder) / "leak")
@@ -48,7 +48,7 @@ def refuse_all(seeds: int) -> pd.DataFrame:
         print(seed, {name: found[-1] for name, found in own.items() if not found[-1]}, flush=True)
     meant = {name: check for name, (check, _) in BAD.items()} | {"settled_bills": "leakage"}
     return pd.DataFrame(
-        [{"challenger": name, "check meant for it": meant.get(name, "every one"), f"of {seeds} seeds": sum(found)}
+        [{"challenger": name, "check meant for it": meant.get(name, "all of them"), f"of {seeds} seeds": sum(found)}
          for name, found in own.items()]
     )  # fmt: skip
 
