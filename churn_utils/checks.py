@@ -12,6 +12,7 @@ import pandas as pd
 
 from churn_utils import deployments, evaluation, feature_store, features, registry, scoring
 from churn_utils.evaluation import decision_value_usd
+from churn_utils.features import SLICES
 
 PASS, FAIL, NOT_EVALUATED = "pass", "fail", "not_evaluated"
 AUC_FLOOR = 0.6
@@ -20,7 +21,6 @@ AUC_MARGIN, USD_MARGIN = (
     15.0,
 )  # how much worse on one measure a challenger may be when it wins on the other
 CALIBRATION_LOSS = 0.01  # nats that a perfect recalibration may still save
-SLICES = ["contract", "senior_citizen", "internet_service"]
 MIN_SLICE_ROWS = 50
 ARTIFACTS = ["feature_contract.json", "figures.html", "importance.json"]
 DOCUMENTED = ["data", "purpose", "threshold"]

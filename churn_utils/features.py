@@ -40,6 +40,7 @@ STORED = [name for name, (_, origin, _) in MODEL_INPUTS.items() if origin == "st
 CATEGORICAL = {name: CATEGORIES[name] for name in MODEL_INPUTS if name in CATEGORIES}
 NUMERICAL = [name for name in MODEL_INPUTS if name not in CATEGORICAL]
 INTEGER = ["senior_citizen", "tenure", "num_optional_services"]
+SLICES = ["contract", "senior_citizen", "internet_service"]  # groups that gate and monitoring look at one by one
 _MONTHLY, _TOTAL, _TENURE = (STORED.index(name) for name in ("monthly_charges", "total_charges", "tenure"))
 
 

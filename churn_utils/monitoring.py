@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from churn_utils import evaluation, features
+from churn_utils.features import SLICES
 from churn_utils.settings import ChurnError, Economics
 
 COLUMNS = [
     "as_of_date", "window", "model_version", "slice", "metric", "value", "lower", "upper", "rows", "rows_labelled",
 ]  # fmt: skip
 METRICS = [*evaluation.METRICS, "loss_usd"]
-SLICES = ["contract", "senior_citizen", "internet_service"]
 ALL = "all"
 SCORE = "champion_score"  # the prediction, where it is measured beside the features
 MIN_LABELLED = 50  # fewer labelled rows give no interval worth the name
