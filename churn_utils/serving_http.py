@@ -32,6 +32,7 @@ PROTECTED = "/v1/"
 MOST_CALLERS = 10_000  # remembered for the rate limit
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _HEADER = b"x-request-id"
+_access_lines: list[bytes] = []  # of the process, as its standard output is
 log = logging.getLogger(__name__)
 
 
@@ -43,7 +44,7 @@ class Guard:
         self._app, self._settings, self._metrics = app, settings, metrics
         self._keys = [hashlib.sha256(key).digest() for key in settings.keys]
         self._limiter = RateLimiter(settings.rate_limit)
-        self._write_line = _write_access_line if settings.access_log else None
+        self._note_line = _note_access if settings.access_log else None
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
         """Handle one request."""
@@ -114,8 +115,8 @@ class Guard:
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if scope["method"] in ("GET", "POST") else "other"
         self._metrics.seconds_of(route, method, status).observe(seconds)
-        if self._write_line is not None:
-            self._write_line({
+        if self._note_line is not None:
+            self._note_line({
                 "time": datetime.now(UTC), "request_id": scope["state"]["request_id"], "method": scope["method"],
                 "path": scope["path"][:200], "status": status, "milliseconds": round(1000 * seconds, 3),
                 "client": (scope.get("client") or ("",))[0],
@@ -144,19 +145,27 @@ class RateLimiter:
         return wait
 
 
-def _write_access_line(facts: dict) -> None:
-    """Write one JSON line; the stream's buffer is emptied by ``flush_access_log``, not after each line."""
-    sys.stdout.buffer.write(orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE))
+def _note_access(facts: dict) -> None:
+    """Keep one JSON line until ``flush_access_log`` writes it: a write for each would cost as much as a prediction."""
+    _access_lines.append(orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE))
 
 
 async def flush_access_log(every_seconds: float = 0.5) -> None:
-    """Empty the access log's buffer again and again, and once more when cancelled."""
+    """Write the access log's lines again and again, beside the answers, and once more when cancelled."""
     try:
         while True:
             await asyncio.sleep(every_seconds)
-            sys.stdout.buffer.flush()
+            await asyncio.to_thread(_write_access_lines)
     finally:
-        sys.stdout.buffer.flush()
+        _write_access_lines()
+
+
+def _write_access_lines() -> None:
+    """Write to standard output what was kept, in one piece whether or not the stream has a buffer of its own."""
+    lines = _access_lines[:]
+    del _access_lines[: len(lines)]
+    sys.stdout.buffer.write(b"".join(lines))
+    sys.stdout.buffer.flush()
 
 
 def problem(

@@ -1,6 +1,5 @@
 import asyncio
 import json
-import sys
 
 import pytest
 from fastapi import FastAPI, Request, Response
@@ -10,7 +9,8 @@ from churn_utils.serving_http import (
     MOST_CALLERS,
     Guard,
     RateLimiter,
-    _write_access_line,
+    _note_access,
+    _write_access_lines,
     add_error_handlers,
     flush_access_log,
 )
@@ -136,7 +136,7 @@ def test_every_request_leaves_a_line_that_a_machine_can_read(capfdbinary):
     client = build_client(access_log=True, api_keys="secret-key")
     client.get("/open", headers={"X-Request-ID": "id-1"})
     client.post("/v1/echo", headers={"X-API-Key": "secret-key"})
-    sys.stdout.buffer.flush()
+    _write_access_lines()
     lines = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
     assert [(line["request_id"], line["path"], line["status"]) for line in lines][0] == ("id-1", "/open", 200)
     assert len(lines) == 2 and lines[1]["milliseconds"] >= 0 and "secret-key" not in str(lines)
@@ -155,10 +155,10 @@ def test_other_than_http_is_passed_on():
 def test_the_access_log_is_emptied_in_time_and_at_the_end(capfdbinary):
     async def play():
         flushing = asyncio.create_task(flush_access_log(0.01))
-        _write_access_line({"first": 1})
+        _note_access({"first": 1})
         await asyncio.sleep(0.1)
         first = capfdbinary.readouterr().out
-        _write_access_line({"second": 2})
+        _note_access({"second": 2})
         flushing.cancel()
         await asyncio.gather(flushing, return_exceptions=True)
         return first
