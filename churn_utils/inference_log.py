@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from datetime import date, datetime
 
@@ -42,7 +43,8 @@ SCHEMA = pa.schema(
     ]
 )
 WRITES_TO_COMPACT = 100  # each write is a small file; so many are put together into one
-ROWS_AT_ONCE = 2_000  # converted in one go; more would keep the interpreter from answering for too long
+ROWS_AT_ONCE = 250  # converted in one go, in 1 ms, during which the thread that answers has to share the interpreter
+PAUSE_S = 0.005  # after each such part: a batch converted without a pause held every answer of 0.1 s up
 _DATES = [SCHEMA.get_field_index(name) for name in ("as_of_date", "features_as_of")]
 log = logging.getLogger(__name__)
 
@@ -121,7 +123,7 @@ class InferenceLog:
         if not self._writing:
             return True
         try:
-            lakehouse.append(TABLE, _to_arrow(self._writing))
+            lakehouse.append(TABLE, _to_arrow(self._writing, 0.0 if self._ending else self.interval_s / 2))
             self._writes += 1
         except Exception:  # a full disk must end neither the thread nor the answers that wait
             self.failures += 1
@@ -141,10 +143,12 @@ class InferenceLog:
             log.exception("could not compact %s; will try again", TABLE)
 
 
-def _to_arrow(entries: Sequence[tuple]) -> pa.Table:
-    """Turn entries into a table, some at a time: each column's conversion holds the interpreter."""
-    parts = []
+def _to_arrow(entries: Sequence[tuple], pauses_s: float = 0.0) -> pa.Table:
+    """Turn entries into a table, some at a time, with pauses of at most ``pauses_s`` seconds in all."""
+    parts, pause = [], min(PAUSE_S, pauses_s * ROWS_AT_ONCE / len(entries))
     for start in range(0, len(entries), ROWS_AT_ONCE):
+        if start:
+            time.sleep(pause)
         columns = [list(column) for column in zip(*entries[start : start + ROWS_AT_ONCE], strict=True)]
         for at in _DATES:
             columns[at] = [None if text is None else date.fromisoformat(text) for text in columns[at]]

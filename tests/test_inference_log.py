@@ -106,6 +106,16 @@ def test_large_batches_are_converted_in_parts(home):
     assert table.num_rows == inference_log.ROWS_AT_ONCE + 1 and table.column(0).num_chunks == 2
 
 
+def test_answers_get_a_turn_between_the_parts_unless_that_would_take_too_long(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(inference_log.time, "sleep", pauses.append)
+    batch = entries(4 * inference_log.ROWS_AT_ONCE)
+    inference_log._to_arrow(batch)
+    inference_log._to_arrow(batch, 60.0)
+    inference_log._to_arrow(batch, 0.004)
+    assert pauses == [0.0] * 3 + [inference_log.PAUSE_S] * 3 + [0.001] * 3
+
+
 def test_small_files_are_put_together(home, monkeypatch):
     monkeypatch.setattr(inference_log, "WRITES_TO_COMPACT", 5)
     log = InferenceLog(interval_s=60)

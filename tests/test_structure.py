@@ -15,9 +15,9 @@ ORDER = [
     "settings", "source", "contract", "lakehouse", "features", "feature_store", "evaluation", "training", "simulator",
     "world", "tracking", "registry", "deployments", "scoring", "checks", "validation", "batch", "online_store",
     "fast_scoring", "inference_log", "trials", "serving_settings", "serving_metrics", "serving_models",
-    "serving_engine", "serving_http", "serving_transport", "serving", "serving_client", "rehearsal", "monitoring", "drift",
-    "production", "review", "charts", "production_charts", "serving_charts", "evidently_page", "reporting", "warm_up", "kernels",
-    "stages", "state", "execution", "pipeline",
+    "serving_engine", "serving_http", "serving_transport", "serving", "serving_client", "rehearsal", "monitoring",
+    "drift", "production", "review", "charts", "production_charts", "serving_charts", "evidently_page", "reporting",
+    "warm_up", "kernels", "stages", "state", "execution", "pipeline",
 ]  # fmt: skip
 NOTEBOOKS = sorted((settings.PROJECT / "notebooks").glob("*.ipynb"))
 
