@@ -182,6 +182,8 @@ class Execution:
         """Take tables back; the state knows of it first, so that whoever is killed in the midst goes on with it."""
         self.state["rewind"] = before
         write_state(self.state)
+        if "deployments" in before:
+            deployments.record_rewind(before["deployments"])
         for table, version in before.items():
             lakehouse.rewind(table, version)
         if "deployments" in before:
