@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -62,19 +63,19 @@ class Candidate:
         return feature_store.training_rows(lineage.read_training_set(self.version), "train")
 
     @cached_property
+    def questioning(self) -> Future:
+        """It is being asked, in a process of its own (``probing.ask``), on ``rows`` and then on ``learned``; once."""
+        asked = pd.concat([self.rows, self.learned], ignore_index=True)
+        return isolation.submit(self.ask, self.version, asked, len(self.rows), seconds=self.seconds)
+
+    @cached_property
     def answers(self) -> dict:
-        """What it answered in a process of its own (``probing.ask``) on ``rows`` and then on ``learned``.
+        """What it answered.
 
         Raises:
             IsolationError: it raised, hung, or its process died: this time and, without asking again, every other.
         """
-        if "failure" not in self.__dict__:
-            asked = pd.concat([self.rows, self.learned], ignore_index=True)
-            try:
-                return isolation.call(self.ask, self.version, asked, len(self.rows), seconds=self.seconds)
-            except isolation.IsolationError as error:
-                self.__dict__["failure"] = str(error)
-        raise isolation.IsolationError(self.__dict__["failure"])
+        return self.questioning.result()
 
     @cached_property
     def probability(self) -> np.ndarray:
@@ -88,7 +89,11 @@ class Candidate:
 
     @cached_property
     def refitted(self) -> np.ndarray:
-        """Probabilities on ``rows`` of a model trained again from the challenger's record alone."""
+        """Probabilities on ``rows`` of a model trained again from the challenger's record alone.
+
+        It is asked meanwhile: that takes as long, on another core.
+        """
+        _ = self.questioning
         return scoring.predict_probability(lineage.refit(self.version), self.rows)
 
     @cached_property

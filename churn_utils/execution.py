@@ -126,7 +126,8 @@ class Execution:
         if not names:
             return
         _prepare_environment(self.reports)
-        kernels.use_forked_kernels()
+        if kernels.use_forked_kernels():
+            kernels.offer_isolation()
         waiting = {stage.name: set(stage.needs) & set(names) for stage in self.timeline if stage.name in names}
         running: dict[Future, str] = {}
         failures: list[BaseException] = []

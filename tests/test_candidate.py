@@ -21,7 +21,7 @@ def test_it_answers_on_the_test_rows_and_on_those_that_it_learned_from(found, re
 def test_a_challenger_that_fails_is_asked_once(registered_home, monkeypatch):
     calls = []
 
-    def refuse(*arguments, seconds):
+    def refuse(*arguments, seconds, environment):
         calls.append(arguments)
         raise isolation.IsolationError("ValueError: not today")
 

@@ -1,5 +1,8 @@
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -28,8 +31,11 @@ def die():
 
 @pytest.fixture(autouse=True, scope="module")
 def server():
-    isolation.start()
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(isolation.OFFERED, raising=False)
+        isolation.stop()
+        isolation.start()
+        yield
 
 
 def call(name, *arguments, seconds=20.0):
@@ -68,6 +74,62 @@ def test_a_process_that_dies_is_no_answer():
 def test_a_server_that_is_gone_is_started_again():
     isolation.stop()
     assert call("double", 3)[0] == 6
+
+
+@pytest.fixture
+def offered(tmp_path, monkeypatch):
+    """A process that offers servers, as the pipeline's warm one does."""
+    address = str(tmp_path / "socket")
+    code = f"import sys; sys.path[:] = {sys.path!r}; from churn_utils import isolation; isolation.offer({address!r})"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while not Path(address).exists():
+        time.sleep(0.05)
+    isolation.stop()
+    monkeypatch.setenv(isolation.OFFERED, address)
+    yield process
+    process.kill()
+    process.wait()
+    isolation.stop()
+
+
+def test_a_server_that_is_offered_is_used_and_each_call_has_a_process_of_its_own(offered):
+    (one, first), (two, second) = call("double", 1), call("double", 2)
+    server = isolation._server[0].pid
+    assert (one, two) == (2, 4) and len({first, second, server, offered.pid, os.getpid()}) == 5
+    with pytest.raises(isolation.IsolationError, match="did not answer within 1 s"):
+        call("hang", seconds=1.0)
+    with pytest.raises(isolation.IsolationError, match="ended its process without an answer"):
+        call("die")
+    assert isolation._server[0].pid == server and call("double", 3)[0] == 6
+
+
+def test_a_server_that_is_stopped_ends_and_another_is_forked(offered):
+    call("double", 1)
+    before = isolation._server[0]
+    isolation.stop()
+    deadline = time.monotonic() + 10
+    while before.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert before.poll() is not None
+    assert call("double", 2)[0] == 4 and isolation._server[0].pid != before.pid
+
+
+def test_what_offers_may_be_gone(offered):
+    offered.kill()
+    offered.wait()
+    assert call("double", 2)[0] == 4 and isinstance(isolation._server[0], subprocess.Popen)
+
+
+def test_questions_in_the_background_see_the_environment_of_when_they_were_asked(monkeypatch):
+    monkeypatch.setenv("CHURN_HOME", "/one")
+    waiting = [isolation.submit("test_isolation:read_home", seconds=20.0)]
+    monkeypatch.setenv("CHURN_HOME", "/two")
+    waiting.append(isolation.submit("test_isolation:fail", seconds=20.0))
+    waiting.append(isolation.submit("test_isolation:read_home", seconds=20.0))
+    assert [waiting[0].result(), waiting[2].result()] == ["/one", "/two"]
+    for _ in range(2):
+        with pytest.raises(isolation.IsolationError, match="boom"):
+            waiting[1].result()
 
 
 def test_where_fork_is_not_safe_each_call_has_a_process_of_its_own(monkeypatch):
