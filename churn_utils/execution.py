@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,12 +127,11 @@ class Execution:
         if not names:
             return
         _prepare_environment(self.reports)
-        if kernels.use_forked_kernels():
-            kernels.offer_isolation()
+        offered = kernels.offer_isolation() if kernels.use_forked_kernels() else nullcontext()
         waiting = {stage.name: set(stage.needs) & set(names) for stage in self.timeline if stage.name in names}
         running: dict[Future, str] = {}
         failures: list[BaseException] = []
-        with ThreadPoolExecutor(WORKERS) as workers, ThreadPoolExecutor(1) as exporter:
+        with offered, ThreadPoolExecutor(WORKERS) as workers, ThreadPoolExecutor(1) as exporter:
             while running or (waiting and not failures):
                 ready = [name for name, needs in waiting.items() if not needs & {*waiting, *running.values()}]
                 for name in ready[: WORKERS - len(running)] if not failures else []:

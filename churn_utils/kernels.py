@@ -17,7 +17,8 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from jupyter_client.provisioning import LocalProvisioner
@@ -27,7 +28,6 @@ from churn_utils.settings import ChurnError
 
 NAME = "churn-forked"
 PRELOAD = ["churn_utils.warm_up"]
-_isolation: tuple[tempfile.TemporaryDirectory, multiprocessing.Process] | None = None
 
 
 def use_forked_kernels() -> bool:
@@ -41,17 +41,22 @@ def use_forked_kernels() -> bool:
     return True
 
 
-def offer_isolation() -> None:
-    """Let kernels question challengers in forks of the warm process (see ``isolation``): 4 s less a kernel."""
-    global _isolation
-    if _isolation is not None:
-        return
-    folder = tempfile.TemporaryDirectory(prefix="churn-")  # nobody else may connect
-    address = str(Path(folder.name) / "isolation")
-    os.environ[isolation.OFFERED] = address
-    process = multiprocessing.get_context("forkserver").Process(target=_offer, args=(address,), daemon=True)
-    _isolation = (folder, process)
-    threading.Thread(target=process.start).start()  # it waits for the imports, and there is other work meanwhile
+@contextmanager
+def offer_isolation() -> Iterator[None]:
+    """Let kernels question challengers in forks of the warm process meanwhile (see ``isolation``): 4 s less."""
+    with tempfile.TemporaryDirectory(prefix="churn-") as folder:  # nobody else may connect
+        address = str(Path(folder) / "isolation")
+        process = multiprocessing.get_context("forkserver").Process(target=_offer, args=(address,), daemon=True)
+        starting = threading.Thread(target=process.start)  # it waits for the imports, and there is other work meanwhile
+        starting.start()
+        os.environ[isolation.OFFERED] = address
+        try:
+            yield
+        finally:
+            del os.environ[isolation.OFFERED]
+            starting.join()
+            process.kill()
+            process.join()
 
 
 def _offer(address: str) -> None:

@@ -49,21 +49,18 @@ def test_kernels_end_with_their_notebook(execute):
     assert multiprocessing.active_children() == []
 
 
-def test_a_kernel_questions_challengers_in_forks_of_the_warm_process(execute, monkeypatch):
-    monkeypatch.setattr(kernels, "_isolation", None)
-    monkeypatch.setenv(isolation.OFFERED, "nowhere")
-    kernels.offer_isolation()
-    deadline = time.monotonic() + 60
-    while not Path(os.environ[isolation.OFFERED]).exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    text = execute(
+def test_a_kernel_questions_challengers_in_forks_of_the_warm_process(execute):
+    question = (
         "import os; from churn_utils import isolation\n"
         "pids = [isolation.call('os:getpid', seconds=20.0), isolation.call('os:getppid', seconds=20.0)]\n"
         "print(isolation._server[0].pid == pids[1] != os.getpid() != pids[0], type(isolation._server[0]).__name__)"
     )
-    assert text.split() == ["True", "_Fork"]
-    kernels._isolation[1].kill()
-    kernels._isolation[1].join()
+    with kernels.offer_isolation():
+        deadline = time.monotonic() + 60
+        while not Path(os.environ[isolation.OFFERED]).exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert execute(question).split() == ["True", "_Fork"]
+    assert isolation.OFFERED not in os.environ and multiprocessing.active_children() == []
 
 
 def test_an_error_in_a_forked_kernel_is_an_error(execute):

@@ -10,7 +10,7 @@ import pytest
 import worlds
 from sklearn.metrics import log_loss
 
-from churn_utils import feature_store, features, search, training
+from churn_utils import feature_store, features, search, settings, training
 from churn_utils.training import TrainingError
 
 
@@ -174,10 +174,10 @@ print("done", len(study.get_trials(states=search.DONE)))
 def test_two_workers_share_a_study_in_a_database(tmp_path, train):
     """Each has a home of its own; the database is all that they share."""
     url = f"sqlite:///{tmp_path / 'studies.db'}"
-    workers = []
+    workers, folders = [], [str(Path(worlds.__file__).parent), str(settings.PROJECT)]
     for name in ("one", "two"):
         environment = {**os.environ, "CHURN_HOME": str(tmp_path / name), "CHURN_STUDY_STORAGE": url,
-                       "PYTHONPATH": str(Path(worlds.__file__).parent)}  # fmt: skip
+                       "PYTHONPATH": os.pathsep.join(folders)}  # fmt: skip
         workers.append(subprocess.Popen([sys.executable, "-c", WORKER, name], env=environment, text=True,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE))  # fmt: skip
     answers = [worker.communicate(timeout=300) for worker in workers]
