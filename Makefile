@@ -27,8 +27,11 @@ serve: .venv/installed  ## start the API of the default home on http://127.0.0.1
 mlflow: .venv/installed  ## open the MLflow UI of the default home on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri "sqlite:///$(CURDIR)/data/mlflow/mlflow.db"
 
-bench: .venv/installed .venv-peers/installed  ## measure quality, the pipeline's time and serving; writes benchmarks/results.md
+bench: .venv/installed .venv-peers/installed .venv-flaml/installed  ## measure model, search, gate, pipeline and serving; writes benchmarks/results.md
 	$(BIN)/python benchmarks/model_quality.py
+	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/automl.py
+	$(BIN)/python benchmarks/gauntlet.py
 	$(BIN)/python benchmarks/pipeline_time.py
 	$(BIN)/python benchmarks/fast_path.py
 	$(BIN)/python benchmarks/serving_throughput.py
@@ -44,6 +47,10 @@ lock: .venv/installed  ## resolve requirements.lock and locks/ anew
 	    --python-version 3.11 --constraint requirements.lock --output-file locks/serving.lock locks/serving.in
 	PATH="$$PATH:$(BIN)" uv pip compile --universal --generate-hashes \
 	    --python-version 3.11 --output-file locks/peers.lock locks/peers.in
+	# xgboost asks for NVIDIA's NCCL, 190 MB that a laptop has no use for
+	echo "nvidia-nccl-cu12 ; sys_platform == 'never'" | PATH="$$PATH:$(BIN)" uv pip compile --universal --generate-hashes \
+	    --python-version 3.11 --upgrade --override /dev/stdin --custom-compile-command "make lock" \
+	    --output-file locks/flaml.lock locks/flaml.in
 
 clean:  ## delete tables, models, state and reports; data/raw and .venv stay
 	rm -rf data/lakehouse data/mlflow data/online data/optuna data/pipeline data/world.json
@@ -62,4 +69,11 @@ clean:  ## delete tables, models, state and reports; data/raw and .venv stay
 .venv-peers/installed: locks/peers.lock
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	PATH="$$PATH:$(BIN)" VIRTUAL_ENV="$(CURDIR)/.venv-peers" uv pip install --quiet --no-deps --require-hashes -r locks/peers.lock
+	touch $@
+
+# FLAML is what the search is compared with; it has a lock and an environment of its own.
+.venv-flaml/installed: locks/flaml.lock
+	test -x .venv-flaml/bin/python || $(PYTHON) -m venv .venv-flaml
+	command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	PATH="$$PATH:$(BIN)" VIRTUAL_ENV="$(CURDIR)/.venv-flaml" uv pip install --quiet --no-deps --require-hashes -r locks/flaml.lock
 	touch $@

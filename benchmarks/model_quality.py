@@ -22,7 +22,7 @@ METRICS = ["roc_auc", "pr_auc", "log_loss", "value_usd"]
 
 def main() -> None:
     """Search as notebook 02 does, then refit and print one row per model."""
-    from churn_utils import contract, evaluation, feature_store, features, settings, source, training
+    from churn_utils import contract, evaluation, feature_store, features, search, settings, source, training
 
     with tempfile.TemporaryDirectory() as home:
         os.environ["CHURN_HOME"] = home
@@ -31,10 +31,10 @@ def main() -> None:
         feature_store.publish_snapshot(rows, first, first)
         feature_store.record_labels(contract.check_rows(rows)[0], first, second)
         data = feature_store.build_training_set(second)
-        study = training.run_study(
+        study = search.run_study(
             feature_store.training_rows(data, "train"), 32, settings.SEED, "bench", lambda line: None
         )
-        chosen = training.best_params(study)
+        chosen = search.best_params(study)
 
     inputs = features.select_model_inputs(data.astype(dict.fromkeys(features.INTEGER, "int64")))
     churned = data["churned"].to_numpy()

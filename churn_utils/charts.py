@@ -186,17 +186,6 @@ def plot_confusion(churned: pd.Series, treated: np.ndarray, title: str) -> go.Fi
     return figure
 
 
-def plot_value_curve(curve: pd.DataFrame, threshold: float, title: str) -> go.Figure:
-    """USD per customer against the threshold, with the threshold that the costs give."""
-    figure = new_figure(title, x="threshold on the churn probability", y="USD per customer")
-    figure.add_scatter(x=curve["threshold"], y=curve["value_usd"], line={"color": BLUE, "width": 3}, name="value")
-    figure.add_vline(
-        x=threshold, line={"color": ORANGE, "dash": "dot"}, annotation_text=f"cost / value = {threshold:.2f}"
-    )
-    figure.add_hline(y=0, line={"color": GREY, "width": 1})
-    return figure.update_layout(showlegend=False)
-
-
 def plot_verdicts(findings: pd.DataFrame, title: str) -> go.Figure:
     """One coloured row per check of the gate: verdict, requirement and evidence."""
     rows = findings.iloc[::-1].reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Who answered when: promotion bound to approval and evidence, and the ``deployments`` table."""
+"""Who answered when: promotion bound to approval and evidence, rollback, the tables ``deployments`` and ``audit``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import json
 
 import pandas as pd
 
-from churn_utils import lakehouse, registry
+from churn_utils import lakehouse, registry, settings
 from churn_utils.registry import RegistryError
+
+PROMOTED, ROLLED_BACK, TAKEN_BACK = "promoted", "rolled back", "taken back"
+AUDIT = ["entry", "as_of", "action", "version", "replaced", "by", "reason", "evidence_sha256"]
 
 
 class PromotionError(RegistryError):
     """A version that may not become champion."""
+
+
+class RollbackError(RegistryError):
+    """There is nothing to go back to, or nobody says why."""
 
 
 def read_deployments() -> pd.DataFrame:
@@ -41,11 +48,10 @@ def champion_at(date: pd.Timestamp) -> int | None:
 
 
 def predecessor_at(date: pd.Timestamp) -> int | None:
-    """Version that the champion in effect at a date took over from, or None."""
+    """Version that a rollback at a date would restore: the one in effect before, leaving out those rolled back."""
     table = read_deployments()
-    current = table[(table["effective_from"] <= date) & (table["version"] == champion_at(date))]
-    before = table[table["effective_to"] == current["effective_from"].max()]
-    return None if before.empty else int(before["version"].iloc[-1])
+    standing = _standing(table[table["effective_from"] <= date])
+    return standing[-2] if len(standing) > 1 and champion_at(date) == standing[-1] else None
 
 
 def version_in_effect() -> int | None:
@@ -69,52 +75,56 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     approval = check_approval(info, as_of)
     table = read_deployments()
     known = (table["version"] == version) & (table["evidence_sha256"] == approval["evidence_sha256"])
-    later = table[table["effective_from"] > as_of]
-    if len(later) and (known & (table["effective_from"] == as_of)).any():  # on record already, and not the last word
+    later = table["effective_from"] > as_of
+    if later.any() and (known & (table["effective_from"] == as_of)).any():  # on record, and not the last word
         realign_champion()
         registry.clear_challenger(version)
         return table
-    if len(later):
-        raise PromotionError(
-            f"version {later['version'].iloc[-1]} was promoted on {later['effective_from'].iloc[-1]:%Y-%m-%d}; "
-            f"version {version} cannot take effect before that, on {as_of:%Y-%m-%d}."
-        )
+    _check_latest(table, as_of, PromotionError)
     in_effect = table["effective_to"].isna()
     if not (in_effect & known).any():  # else it is the champion already, on this very evidence
-        _record(version, as_of, table[in_effect], approval, "promoted")
+        _check_not_rolled_back(table, version, approval["evidence_sha256"])
+        _take_effect(version, as_of, table[in_effect], approval, PROMOTED)
     registry.set_champion(version)
     return read_deployments()
 
 
-def roll_back(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
-    """Give the champion's place back to the version that had it before; its own approval need not run any more.
+def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
+    """Restore the champion before this one from ``as_of`` on; the champion alias follows.
+
+    Needs no new approval: the restored version answered under one, which may have run out but must still be for the
+    evidence that stands there. The version that goes cannot be promoted again on the evidence that it was promoted on.
+    A second rollback goes one further back, never to what was rolled back.
 
     Args:
-        as_of: simulated date from which the earlier version answers again.
-        by: name of the person who takes responsibility.
+        as_of: simulated date from which the restored version is in effect.
+        by: name of who decides it.
         reason: why.
 
     Returns:
-        The deployments table after it.
+        What changed: index fact (version, family, table versions, metrics, …), columns ``before, after``.
 
     Raises:
-        PromotionError: no name or reason, nothing to go back to, or the earlier version's evidence was changed.
+        RollbackError: no name or reason, no champion in effect or none before it, or a later change stands.
+        PromotionError: the evidence of the version to restore was changed since its approval.
+        RegistryError: the version to restore is no longer there. In each case nothing is changed.
     """
-    if not by.strip() or not reason.strip():
-        raise PromotionError("a rollback needs the name of whoever decides it, and a reason.")
-    table = read_deployments()
-    in_effect = table["effective_to"].isna()
-    now = table[in_effect]
-    before = table[~in_effect & ~table["version"].isin(now["version"])]
-    start = now["effective_from"].max()
-    before = before[(before["effective_from"] <= start) & (before["effective_to"] <= start)]
-    if before.empty:
-        raise PromotionError("no other version was in effect before; there is nothing to roll back to.")
-    version = int(before.sort_values(["effective_to", "effective_from", "version"])["version"].iloc[-1])
-    approval = check_deployed(version)
-    _record(version, as_of, now, {**approval, "approver": by, "reason": reason}, "rolled back")
-    registry.set_champion(version)
-    return read_deployments()
+    by, reason = by.strip(), reason.strip()
+    if not by or not reason:
+        raise RollbackError("a rollback needs the name of who decides it and a reason.")
+    table, current = read_deployments(), champion_at(as_of)
+    _check_latest(table, as_of, RollbackError)
+    previous = predecessor_at(as_of)
+    if previous is None:
+        now = "no version is in effect" if current is None else f"version {current} is in effect and no other stands"
+        raise RollbackError(f"there is nothing to roll back to on {as_of:%Y-%m-%d}: {now} before it in deployments.")
+    approval = check_deployed(previous)
+    registry.load_model(previous)  # a version that cannot answer must not be put in the place of one that does
+    in_effect = table[table["effective_to"].isna()]
+    _take_effect(previous, as_of, in_effect, {**approval, "approver": by, "reason": reason}, ROLLED_BACK)
+    registry.set_champion(previous)
+    registry.set_tags(current, {"status": f"rolled back on {as_of:%Y-%m-%d} by {by}: {reason}"})
+    return registry.compare_versions(current, previous)
 
 
 def check_deployed(version: int) -> dict:
@@ -132,28 +142,87 @@ def check_deployed(version: int) -> dict:
     return check_approval(registry.read_version(version), starts.min())
 
 
-def _record(version: int, as_of: pd.Timestamp, in_effect: pd.DataFrame, approval: dict, action: str) -> None:
+def read_audit() -> pd.DataFrame:
+    """Every promotion and rollback in the order in which they were made, with the columns ``AUDIT``.
+
+    ``replaced`` is the version that was in effect before, missing for the first. Unlike ``deployments`` the table is
+    not rewound when the pipeline repeats a stage: what answered did answer, whatever simulated time says afterwards.
+    That stages were repeated is an event of its own, ``taken back``, with the version in effect from there on (missing
+    when there is none).
+    """
+    if not lakehouse.exists("audit"):
+        return pd.DataFrame(columns=AUDIT)
+    return lakehouse.read("audit", columns=AUDIT).astype({"version": "Int64", "replaced": "Int64"})
+
+
+def _take_effect(version: int, as_of: pd.Timestamp, in_effect: pd.DataFrame, approval: dict, action: str) -> None:
+    """Close what is in effect, open the version, and put both on record; the audit comes first, lest a kill hide it."""
+    what = {"version": version, "action": action, "reason": approval["reason"],
+            "evidence_sha256": approval["evidence_sha256"]}  # fmt: skip
+    replaced = int(in_effect["version"].iloc[-1]) if len(in_effect) else None
+    _audit({**what, "as_of": as_of, "replaced": replaced, "by": approval["approver"]})
     if len(in_effect):
         lakehouse.merge("deployments", in_effect.assign(effective_to=as_of))
-    new = {
-        "effective_from": as_of,
-        "version": version,
-        "effective_to": pd.NaT,
-        "action": action,
-        "approved_by": approval["approver"],
-        "evidence_sha256": approval["evidence_sha256"],
-        "reason": approval["reason"],
-    }
-    lakehouse.merge("deployments", pd.DataFrame([new]))
+    row = {**what, "approved_by": approval["approver"], "effective_from": as_of, "effective_to": pd.NaT}
+    lakehouse.merge("deployments", pd.DataFrame([row]))
+
+
+def _audit(entry: dict) -> None:
+    frame = pd.DataFrame([{"entry": len(read_audit()) + 1, **entry}])[AUDIT]
+    lakehouse.merge("audit", frame.astype({"version": "Int64", "replaced": "Int64"}))
+
+
+def _standing(table: pd.DataFrame) -> list[int]:
+    """Promotions that no rollback has undone, oldest first; the last is in effect."""
+    standing: list[int] = []
+    for row in table.sort_values(["effective_from", "effective_to"], na_position="last", kind="stable").itertuples():
+        if row.action == ROLLED_BACK:
+            kept = [place for place, version in enumerate(standing) if version == row.version]
+            standing = standing[: kept[-1] if kept else -1]  # restored on the day of its promotion it has one row
+        standing.append(row.version)
+    return standing
+
+
+def _check_latest(table: pd.DataFrame, as_of: pd.Timestamp, error: type[RegistryError]) -> None:
+    later = table[table["effective_from"] > as_of]
+    if len(later):
+        last = later.iloc[-1]
+        raise error(
+            f"version {last['version']} was {last['action']} on {last['effective_from']:%Y-%m-%d}; nothing can take "
+            f"effect before that, on {as_of:%Y-%m-%d}."
+        )
+
+
+def _check_not_rolled_back(table: pd.DataFrame, version: int, evidence: str) -> None:
+    undone = table[(table["version"] == version) & (table["evidence_sha256"] == evidence)]
+    if len(undone) and version not in _standing(table):
+        raise PromotionError(
+            f"version {version} was rolled back, having been promoted on this very evidence. Run the gate again, on "
+            "labels that have arrived since, and have it approved anew."
+        )
 
 
 def realign_champion() -> None:
-    """Point the champion alias where ``deployments`` says, after that table was taken back in time."""
+    """Point the champion alias where ``deployments`` says."""
     version = version_in_effect()
     if version is not None:
         registry.set_champion(version)
     else:
         registry.clear_alias(registry.CHAMPION)
+
+
+def record_rewind(version: int | None) -> None:
+    """Before ``deployments`` is taken back to a version of the table (None: no rows), say in ``audit`` what goes."""
+    now = read_deployments()
+    then = now.iloc[:0] if version is None or now.empty else lakehouse.read("deployments", version=version)
+    gone, stays = (table.loc[table["effective_to"].isna()].tail(1) for table in (now, then))
+    if gone.empty or gone["version"].tolist() == stays["version"].tolist():
+        return
+    gone = gone.iloc[0]
+    restored = None if stays.empty else stays["version"].iloc[0]
+    _audit({"as_of": gone["effective_from"], "action": TAKEN_BACK, "version": restored,
+            "replaced": gone["version"], "by": settings.user(), "reason": "its stage of the pipeline is repeated",
+            "evidence_sha256": gone["evidence_sha256"]})  # fmt: skip
 
 
 def check_approval(info: dict, as_of: pd.Timestamp, scopes: tuple[str, ...] = (registry.CHAMPION,)) -> dict:
@@ -172,7 +241,7 @@ def check_approval(info: dict, as_of: pd.Timestamp, scopes: tuple[str, ...] = (r
         raise PromotionError(f"version {version} has not passed the gate (gate: {tags.get('gate', 'never run')}).")
     if "approval" not in tags:
         raise PromotionError(f"version {version} has no approval; run notebook 04b.")
-    approval = _parse_approval(version, tags["approval"])
+    approval = parse_approval(version, tags["approval"])
     evidence, digest = registry.read_evidence(version)
     if evidence["verdict"] != "pass" or digest != approval["evidence_sha256"]:
         raise PromotionError(
@@ -188,7 +257,12 @@ def check_approval(info: dict, as_of: pd.Timestamp, scopes: tuple[str, ...] = (r
     return approval
 
 
-def _parse_approval(version: int, text: str) -> dict:
+def parse_approval(version: int, text: str) -> dict:
+    """Read an approval as it is kept with a version.
+
+    Raises:
+        PromotionError: it lacks something, or is none at all.
+    """
     needed = {"approver", "reason", "scope", "evidence_sha256", "expires"}
     try:
         approval = json.loads(text)

@@ -136,14 +136,6 @@ def metrics_with_intervals(
     return pd.concat([point, interval(sampled)], axis=1).rename_axis("metric")
 
 
-def value_curve(churned: pd.Series, probability: np.ndarray, economics: Economics) -> pd.DataFrame:
-    """USD per customer that each threshold from 0 to 1 would have earned: ``threshold, value_usd``."""
-    thresholds = np.linspace(0, 1, 101)
-    y = churned.to_numpy(dtype=float)
-    values = [decision_value_usd(y, probability >= t, economics).mean() for t in thresholds]
-    return pd.DataFrame({"threshold": thresholds, "value_usd": values})
-
-
 def reliability(churned: pd.Series, probability: np.ndarray) -> pd.DataFrame:
     """Predicted against observed rate in ten equally filled bins: ``predicted, observed, rows``."""
     frame = pd.DataFrame({"predicted": probability, "observed": churned.to_numpy(dtype=float)})

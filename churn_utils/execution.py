@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,11 +127,11 @@ class Execution:
         if not names:
             return
         _prepare_environment(self.reports)
-        kernels.use_forked_kernels()
+        offered = kernels.offer_isolation() if kernels.use_forked_kernels() else nullcontext()
         waiting = {stage.name: set(stage.needs) & set(names) for stage in self.timeline if stage.name in names}
         running: dict[Future, str] = {}
         failures: list[BaseException] = []
-        with ThreadPoolExecutor(WORKERS) as workers, ThreadPoolExecutor(1) as exporter:
+        with offered, ThreadPoolExecutor(WORKERS) as workers, ThreadPoolExecutor(1) as exporter:
             while running or (waiting and not failures):
                 ready = [name for name, needs in waiting.items() if not needs & {*waiting, *running.values()}]
                 for name in ready[: WORKERS - len(running)] if not failures else []:
@@ -182,6 +183,8 @@ class Execution:
         """Take tables back; the state knows of it first, so that whoever is killed in the midst goes on with it."""
         self.state["rewind"] = before
         write_state(self.state)
+        if "deployments" in before:
+            deployments.record_rewind(before["deployments"])
         for table, version in before.items():
             lakehouse.rewind(table, version)
         if "deployments" in before:

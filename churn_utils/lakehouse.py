@@ -20,6 +20,7 @@ KEYS = {
     "customer_features": ["customer_id", "snapshot_date", "written_at"],
     "churn_labels": ["customer_id", "snapshot_date"],
     "deployments": ["effective_from", "version"],
+    "audit": ["entry"],  # append-only, and not taken back when a stage of the pipeline is repeated
     "predictions": ["customer_id", "snapshot_date", "model_version", "role"],
     "monitoring_metrics": ["as_of_date", "window", "model_version", "slice", "metric"],
     "decisions": ["as_of_date"],
@@ -211,6 +212,8 @@ def rewind(table: str, version: int | None) -> None:
         delta.delete()
     elif version != delta.version():
         delta.restore(version)
+
+
 def read_change_marker(table: str) -> int:
     """What changes with every version of a table, at the price of a look at its log's folder; 0 before the first."""
     folder = path_of(table) / "_delta_log"

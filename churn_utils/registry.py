@@ -109,6 +109,17 @@ def read_version(version: int) -> dict:
     }
 
 
+def compare_versions(before: int, after: int) -> pd.DataFrame:
+    """What differs between two versions: index fact (version, parameter or metric), columns ``before, after``."""
+    facts = {}
+    for side, version in (("before", before), ("after", after)):
+        info = read_version(version)
+        metrics = {name: round(value, 4) for name, value in info["metrics"].items()}
+        facts[side] = {"version": version, "trained_by": info["trained_by"], **info["params"], **metrics}
+    table = pd.DataFrame(facts, dtype=object).reindex(list(facts["before"] | facts["after"])).rename_axis("fact")
+    return table[table["before"].astype(str) != table["after"].astype(str)]
+
+
 def list_versions() -> pd.DataFrame:
     """One row per version, newest first: ``version, aliases, gate, trained_by, as_of, family, log_loss``."""
     found = _client().search_model_versions(f"name='{MODEL_NAME}'")
@@ -226,10 +237,16 @@ def clear_alias(alias: str) -> None:
         _client().delete_registered_model_alias(MODEL_NAME, alias)
 
 
+def read_schema(version: int) -> dict[str, str]:
+    """Inputs in the version's signature, in order: name to type (``string``, ``long``, ``double``)."""
+    mlflow = settings.connect_mlflow()
+    inputs = mlflow.models.get_model_info(f"models:/{MODEL_NAME}/{version}").signature.inputs
+    return {column.name: column.type.name for column in inputs.inputs}
+
+
 def read_signature(version: int) -> list[str]:
     """Names of the inputs in the version's signature, in order."""
-    mlflow = settings.connect_mlflow()
-    return mlflow.models.get_model_info(f"models:/{MODEL_NAME}/{version}").signature.inputs.input_names()
+    return list(read_schema(version))
 
 
 def read_example(version: int) -> pd.DataFrame:

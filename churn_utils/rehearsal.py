@@ -1,8 +1,9 @@
 """A copy of a home in which trials and promotions can be practised without a trace in its registry.
 
 A trial needs two versions of which the second passed its gate against the first. The usual home has one champion and
-no such challenger, so the copy gets a *predecessor*: a model that only knows how a customer pays. It passes the floors
-of the gate, becomes champion, and the home's own champion becomes the challenger that beats it.
+no such challenger, so the copy gets a *predecessor*: a single tree with a single question. It passes every check of the
+gate, becomes champion, and the home's own champion, trained again in the copy from its record, becomes the challenger
+that beats it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from churn_utils import (
     deployments,
     evaluation,
     feature_store,
-    features,
     lakehouse,
+    lineage,
     registry,
     scoring,
     settings,
@@ -31,7 +32,12 @@ from churn_utils import (
 )
 from churn_utils.settings import ChurnError
 
-KNOWN_TO_PREDECESSOR = ["payment_method"]
+# One tree with two leaves: it parts customers by the one question that says most, whether they are bound by a contract.
+# Crude by its settings alone, so the gate can train it again from its record like any other.
+PREDECESSOR = {
+    "family": "lightgbm", "n_estimators": 1, "learning_rate": 0.1, "num_leaves": 2, "min_child_samples": 30,
+    "colsample_bytree": 1.0, "reg_lambda": 0.0,
+}  # fmt: skip
 
 
 class RehearsalError(ChurnError):
@@ -64,9 +70,7 @@ def build_rehearsal(folder: Path, as_of: pd.Timestamp, version: int | None = Non
     version = deployments.champion_at(as_of) if version is None else version
     if version is None:
         raise RehearsalError(f"no champion is in effect on {as_of:%Y-%m-%d}; run notebooks 02 to 04b first.")
-    model, economics = scoring.load_model(version), scoring.read_economics(version)
-    family = registry.read_version(version)["params"]["family"]
-    training_set = feature_store.build_training_set(as_of)
+    record, economics = lineage.describe_version(version), scoring.read_economics(version)
     labels, stored = lakehouse.read("churn_labels"), lakehouse.read("customer_features")
     labels = labels[labels["label_date"] <= as_of]
     stored = stored[(stored["written_at"] <= as_of) & (stored["snapshot_date"] <= labels["snapshot_date"].max())]
@@ -74,10 +78,10 @@ def build_rehearsal(folder: Path, as_of: pd.Timestamp, version: int | None = Non
     os.environ["CHURN_HOME"] = str(folder)
     lakehouse.merge("churn_labels", labels)
     lakehouse.merge("customer_features", stored)
-    predecessor = _register(fit_predecessor(training_set), "lightgbm", training_set, as_of, economics)
+    predecessor = _train(record, PREDECESSOR, economics)
     _pass_gate(predecessor, as_of, registry.CHAMPION)
     deployments.promote(predecessor, as_of)
-    challenger = _register(model, family, training_set, as_of, economics)
+    challenger = _train(record, record["hyperparameters"], economics)
     _pass_gate(challenger, as_of, registry.TRIAL)
     return Rehearsal(folder, predecessor, challenger)
 
@@ -97,32 +101,31 @@ def _copy_registry_emptied(folder: Path) -> None:
         copy.commit()
 
 
-def fit_predecessor(training_set: pd.DataFrame):
-    """Fit a model to which all customers look the same but for ``KNOWN_TO_PREDECESSOR``."""
-    blind = [name for name in features.STORED if name not in KNOWN_TO_PREDECESSOR] + ["avg_price_increase"]
+def _train(record: dict, params: dict, economics: settings.Economics) -> int:
+    """Train on the copy's rows as of a record's date, log and register as notebooks 02 and 03 do; return version."""
+    as_of, seed = record["as_of"], record["seed"]
+    training_set = feature_store.build_training_set(as_of, since=record["since"])
     train, validate = (feature_store.training_rows(training_set, split) for split in ("train", "validate"))
-    train, validate = (rows.assign(**{name: train[name].iloc[0] for name in blind}) for rows in (train, validate))
-    params = {"family": "lightgbm", **training.DEFAULTS["lightgbm"], "n_estimators": 50, "learning_rate": 0.1}
-    return training.fit_calibrated(params, train, validate, settings.SEED)
-
-
-def _register(model, family: str, training_set: pd.DataFrame, as_of: pd.Timestamp, economics) -> int:
-    """Log and register a model as notebooks 02 and 03 do, with a study of one trial."""
-    validate = feature_store.training_rows(training_set, "validate")
-    probability = scoring.predict_probability(model, validate)
+    model = training.fit_calibrated(params, train, validate, seed)
     metrics = evaluation.metrics_with_intervals(
-        validate["churned"], probability, validate["customer_id"], economics, 50
+        validate["churned"], scoring.predict_probability(model, validate), validate["customer_id"], economics, 50
     )
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(study_name="rehearsal")
-    choice = optuna.distributions.CategoricalDistribution(list(training.DEFAULTS))
-    loss = float(metrics.loc["log_loss", "value"])
-    study.add_trial(optuna.trial.create_trial(params={"family": family}, distributions={"family": choice}, value=loss))
-    importance = pd.DataFrame({"feature": KNOWN_TO_PREDECESSOR, "importance": 0.0, "spread": 0.0})
-    run_id = tracking.log_training(study, model, training_set, feature_store.current_versions(), metrics, importance,
-                                   {}, as_of, settings.SEED, economics)  # fmt: skip
+    importance = pd.DataFrame({"feature": [], "importance": [], "spread": []})  # nobody looks: left out
+    run_id = tracking.log_training(
+        _make_study(params, metrics.loc["log_loss", "value"]), model, training_set, feature_store.current_versions(),
+        metrics, importance, {}, as_of, seed, economics, record["since"],
+    )  # fmt: skip
     text = f"Purpose: rehearsal of a trial. Data: labels known at {as_of:%Y-%m-%d}. Threshold: {economics.threshold}."
     return registry.register_version(run_id, text, {"purpose": "rehearsal"})
+
+
+def _make_study(params: dict, log_loss: float) -> optuna.Study:
+    """A study whose only trial has these parameters: nothing is searched."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(study_name="rehearsal")
+    space = {name: optuna.distributions.CategoricalDistribution([value]) for name, value in params.items()}
+    study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=float(log_loss)))
+    return study
 
 
 def _pass_gate(version: int, as_of: pd.Timestamp, scope: str) -> None:

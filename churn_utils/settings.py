@@ -84,6 +84,11 @@ def mlflow_folder() -> Path:
     return home() / "mlflow"
 
 
+def study_storage() -> str | None:
+    """URL of the relational database that workers share a search in (``CHURN_STUDY_STORAGE``); None: a local file."""
+    return os.environ.get("CHURN_STUDY_STORAGE") or None
+
+
 def user() -> str:
     """Name that trainings are recorded under (``CHURN_USER``, else the login name)."""
     return os.environ.get("CHURN_USER") or getpass.getuser()

@@ -26,6 +26,8 @@ TIMELINE = {
     "SEED": "--seed", "SCENARIO": "--scenario", "AS_OF": "--months", "SINCE": "--months", "SNAPSHOT": "--months",
     "LABELS_ARRIVE": "--months", "ROLE": "--months", "PLAY_MONTHS": "--months",
 }  # fmt: skip
+# Tables that a stage changes, to be rewound when it is repeated. Not ``audit``: it tells what happened to the home, and
+# that a stage was repeated happened too.
 WRITES = {
     "01_feature_engineering": ("customers", "quarantine", "customer_features", "churn_labels"),
     APPROVAL: ("deployments",),

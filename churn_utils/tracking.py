@@ -10,9 +10,10 @@ import optuna
 import pandas as pd
 from sklearn.calibration import CalibratedClassifierCV
 
-from churn_utils import feature_store, features, settings
+from churn_utils import feature_store, features, provenance, settings
+from churn_utils.search import DONE, best_params
 from churn_utils.settings import Economics
-from churn_utils.training import DEFAULTS, DONE, best_params
+from churn_utils.training import DEFAULTS
 
 PACKAGES = ["scikit-learn", "lightgbm", "skops", "numpy", "pandas"]
 # Types that skops may load besides its own list; loading a model runs no pickle.
@@ -54,7 +55,7 @@ def log_training(
     recorded = {f"{table}_version": version for table, version in versions.items()}
     rows = feature_store.training_rows(training_set, "train")
     with mlflow.start_run(run_name=f"training {as_of:%Y-%m-%d}", tags={"trained_by": settings.user()}) as run:
-        mlflow.log_params({**params, **recorded, "as_of": f"{as_of:%Y-%m-%d}",
+        mlflow.log_params({**params, **recorded, **provenance.describe_origin(), "as_of": f"{as_of:%Y-%m-%d}",
                            "since": f"{since:%Y-%m-%d}" if since is not None else "",
                            "seed": seed, "study": study.study_name,
                            "n_trials": len(study.get_trials(states=DONE)), "rows_train": len(rows),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 
@@ -10,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from churn_utils import deployments, registry
-from churn_utils.checks import CHECKS, FAIL, NOT_EVALUATED, PASS, Candidate
+from churn_utils.candidate import FAIL, NOT_EVALUATED, PASS, Candidate
+from churn_utils.checks import CHECKS
 from churn_utils.settings import ChurnError
 
 APPROVAL_DAYS = 31
@@ -41,31 +41,37 @@ def run_gate(
     Raises:
         RegistryError: no such version.
     """
-    candidate = Candidate(version, as_of, since, draws, seed)
+    return judge(Candidate(version, as_of, since, draws, seed))
+
+
+def judge(candidate: Candidate) -> pd.DataFrame:
+    """Put a candidate through the gate, as ``run_gate`` does; what it has answered already is not asked again."""
     findings = evaluate_checks(candidate)
     verdict = overall_verdict(findings)
     evidence = {
-        "version": version, "run_id": candidate.info["run_id"], "as_of": f"{as_of:%Y-%m-%d}",
-        "champion": candidate.champion, "verdict": verdict, "draws": draws, "seed": seed,
+        "version": candidate.version, "run_id": candidate.info["run_id"], "as_of": f"{candidate.as_of:%Y-%m-%d}",
+        "champion": candidate.champion, "verdict": verdict, "draws": candidate.draws, "seed": candidate.seed,
         "checks": json.loads(findings.to_json(orient="records")),
     }  # fmt: skip
-    digest = registry.write_evidence(version, evidence)
-    registry.set_tags(version, {"gate": verdict, "gate_evidence_sha256": digest})
+    digest = registry.write_evidence(candidate.version, evidence)
+    tags = {"gate": verdict, "gate_evidence_sha256": digest}
+    tags |= {f"gate.{row.check}": row.verdict for row in findings.itertuples()}
+    if "answers" in candidate.__dict__:
+        tags["gate_milliseconds"] = f"{candidate.answers['milliseconds']:.1f}"
+    registry.set_tags(candidate.version, tags)
     return findings
 
 
 def evaluate_checks(candidate: Candidate) -> pd.DataFrame:
     """Run every check that applies and return the findings, as ``run_gate`` does, without keeping them."""
     names = [name for name in CHECKS if name != "champion" or candidate.champion is not None]
-    findings = pd.DataFrame([{"check": name, **_run_check(CHECKS[name], candidate)} for name in names])
+    findings = pd.DataFrame([{"check": name, **run_check(CHECKS[name], candidate)} for name in names])
     return findings.astype({"value": float, "lower": float, "upper": float}).round(6)
 
 
 def check_impostor(candidate: Candidate, probability: np.ndarray) -> pd.DataFrame:
-    """Run the checks as if the candidate had given these probabilities; nothing is kept."""
-    impostor = dataclasses.replace(candidate)
-    impostor.__dict__["probability"] = probability  # fills the cached property
-    return evaluate_checks(impostor)
+    """Run the checks, with 500 draws at most, as if the candidate had given these probabilities; nothing is kept."""
+    return evaluate_checks(candidate.with_probability(probability, draws=min(candidate.draws, 500)))
 
 
 def compare_verdicts(findings: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -74,13 +80,14 @@ def compare_verdicts(findings: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return table.loc[list(findings)]
 
 
-def _run_check(check: Callable[[Candidate], dict], candidate: Candidate) -> dict:
+def run_check(check: Callable[[Candidate], dict], candidate: Candidate) -> dict:
+    """Run one check; whatever it raises makes it ``not_evaluated``, with the error as its detail."""
     try:
         return check(candidate)
     except Exception as error:  # noqa: BLE001 - whatever a challenger raises, it has not passed
         return {
             "verdict": NOT_EVALUATED, "value": None, "lower": None, "upper": None,
-            "requirement": check.__doc__.strip(), "detail": f"{type(error).__name__}: {error}",
+            "requirement": check.__doc__.strip().splitlines()[0], "detail": f"{type(error).__name__}: {error}",
         }  # fmt: skip
 
 
@@ -116,7 +123,7 @@ def approve(version: int, approver: str, reason: str, as_of: pd.Timestamp, scope
         raise ApprovalError(f"version {version} has not passed the gate (verdict: {evidence['verdict']}).")
     if digest != info["tags"].get("gate_evidence_sha256"):
         raise ApprovalError(f"the evidence of version {version} was changed after the gate; run the gate again.")
-    standing = json.loads(info["tags"].get("approval", "{}"))
+    standing = _read_standing(info)
     if standing.get("evidence_sha256") == digest and deployments.champion_at(as_of) == version:
         return standing  # it answers customers under that name already
     approval = {
@@ -125,6 +132,14 @@ def approve(version: int, approver: str, reason: str, as_of: pd.Timestamp, scope
     }  # fmt: skip
     registry.set_tags(version, {"approval": json.dumps(approval)})
     return approval
+
+
+def _read_standing(info: dict) -> dict:
+    """The approval that a version has; none where it is not one: that is what a new one is for."""
+    try:
+        return deployments.parse_approval(info["version"], info["tags"].get("approval", ""))
+    except deployments.PromotionError:
+        return {}
 
 
 def refuse(version: int) -> None:

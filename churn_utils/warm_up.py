@@ -15,8 +15,9 @@ for name in [
     "ipykernel.kernelapp", "ipykernel.ipkernel", "lightgbm", "mlflow", "mlflow.sklearn",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.model_registry.sqlalchemy_store", "mlflow.genai.scorers", "plotly.subplots", "skops.io",
-    "churn_utils.batch", "churn_utils.charts", "churn_utils.online_store", "churn_utils.rehearsal",
-    "churn_utils.reporting", "churn_utils.review", "churn_utils.serving_charts", "churn_utils.serving_client",
+    "churn_utils.batch", "churn_utils.charts", "churn_utils.gate_report", "churn_utils.governance_charts",
+    "churn_utils.online_store", "churn_utils.payoff", "churn_utils.rehearsal", "churn_utils.reporting",
+    "churn_utils.review", "churn_utils.search_report", "churn_utils.serving_charts", "churn_utils.serving_client",
     "churn_utils.source", "churn_utils.tracking", "churn_utils.trials", "churn_utils.validation",
 ]:  # fmt: skip
     importlib.import_module(name)

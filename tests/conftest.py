@@ -106,7 +106,7 @@ def ran(tmp_path):
 
 @pytest.fixture(scope="session")
 def serving_world(shared_world, tmp_path_factory):
-    """A home with a champion (a poor predecessor) and a challenger that passed its gate; copy before using it."""
+    """A home with a champion (a crude predecessor) and a challenger that passed its gate; copy before using it."""
     path, contents = shared_world
     with worlds.at_home(path):
         return rehearsal.build_rehearsal(tmp_path_factory.mktemp("serving"), worlds.AS_OF, contents["version"])

@@ -169,13 +169,6 @@ def test_confusion_matrix_counts_customers_even_where_there_are_none(churned, tr
     assert np.array(heatmap.z).tolist() == np.array(heatmap.text).tolist() == expected
 
 
-def test_value_curve_marks_the_threshold_that_the_costs_give(scored):
-    curve = evaluation.value_curve(*scored, Economics())
-    figure = charts.plot_value_curve(curve, 0.25, "Value")
-    assert pairs(trace(figure, "value")) == dict(zip(curve["threshold"], curve["value_usd"], strict=True))
-    assert lines_at(figure) == [0.25] and "cost / value = 0.25" in texts(figure)
-
-
 def findings(count):
     return pd.DataFrame(
         {

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import worlds
 
-from churn_utils import checks, registry, validation
+from churn_utils import checks, record_checks, registry, validation
 
 
 @pytest.fixture(scope="module")
@@ -83,21 +83,40 @@ def test_a_description_that_says_nothing_fails(registered_home, candidate):
     bare = worlds.register_model(
         registered_home["training_set"], worlds.fit_model(registered_home["training_set"]), "A model."
     )
-    found = checks.check_documentation(dataclasses.replace(candidate, version=bare))
+    found = record_checks.check_documentation(dataclasses.replace(candidate, version=bare))
     assert found["verdict"] == "fail" and "data, purpose, threshold" in found["detail"]
 
 
 def test_a_missing_artifact_fails(candidate, monkeypatch):
     monkeypatch.setattr(registry, "list_artifacts", lambda version: ["feature_contract.json", "importance.json"])
-    found = checks.check_artifacts(candidate)
+    found = record_checks.check_artifacts(candidate)
     assert found["verdict"] == "fail" and "figures.html" in found["detail"]
 
 
 def test_other_inputs_than_the_contract_fail_the_signature(candidate, monkeypatch):
-    real = registry.read_signature(candidate.version)
-    monkeypatch.setattr(registry, "read_signature", lambda version: [*real, "shoe_size"])
-    assert "shoe_size" in checks.check_signature(candidate)["detail"]
-    assert checks.check_signature(candidate)["verdict"] == "fail"
+    real = registry.read_schema(candidate.version)
+    monkeypatch.setattr(registry, "read_schema", lambda version: {**real, "shoe_size": "double"})
+    found = record_checks.check_signature(candidate)
+    assert found["verdict"] == "fail" and "shoe_size" in found["detail"]
+
+
+def test_rows_learned_by_heart_fail(candidate):
+    perfect = 0.1 + 0.8 * candidate.learned["churned"].to_numpy()
+    noise = np.random.default_rng(0).uniform(size=len(candidate.rows))
+    other = candidate.with_probability(0.7 * candidate.probability + 0.3 * noise)
+    other.__dict__["learned_probability"] = perfect
+    found = checks.check_memory(other)
+    assert found["verdict"] == "fail" and "ROC AUC 1.000 on the rows that it learned from" in found["detail"]
+
+
+def test_equal_opportunity_is_the_gap_in_churners_reached(candidate):
+    rows = pd.DataFrame({
+        "gender": ["Male", "Male", "Female", "Female", "Female"], "senior_citizen": [0, 0, 0, 1, 1],
+        "churned": [True, True, True, True, False],
+    })  # fmt: skip
+    found = checks.equal_opportunity_difference(rows, np.array([True, False, True, True, True]))
+    assert found == {"gender": 0.5, "senior_citizen": pytest.approx(1 / 3)}
+    assert "equal opportunity difference: gender" in checks.check_slices(candidate)["detail"]
 
 
 class TestAgainstAChampion:
@@ -106,8 +125,8 @@ class TestAgainstAChampion:
         """Judge a challenger's probabilities against a champion's."""
 
         def judge(challenger, champion):
-            rival = dataclasses.replace(candidate)
-            rival.__dict__.update(champion=99, probability=challenger, champion_probability=champion)
+            rival = candidate.with_probability(challenger)
+            rival.__dict__.update(champion=99, champion_probability=champion)
             return checks.check_champion(rival), checks.check_slices(rival)
 
         return judge

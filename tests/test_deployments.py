@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import worlds
 
-from churn_utils import deployments, lakehouse, registry, settings, validation
+from churn_utils import batch, deployments, lakehouse, registry, settings, validation
 from churn_utils.deployments import PromotionError
 
 
@@ -15,16 +15,28 @@ def registered_home(tmp_path_factory):
         yield worlds.build_registered_home()
 
 
+@pytest.fixture(scope="module")
+def versions(registered_home):
+    """Four versions of one model; every test has them approved anew and starts with no deployment."""
+    return [worlds.register_model(registered_home["training_set"], registered_home["model"]) for _ in range(4)]
+
+
+@pytest.fixture(autouse=True)
+def nothing_deployed(versions):
+    """No deployment stands; what the audit holds stays."""
+    lakehouse.rewind("deployments", None)
+    deployments.realign_champion()
+
+
 @pytest.fixture
-def approve_another(registered_home):
-    """Register one more version, have it pass and be approved; returns it."""
+def approve_another(versions):
+    """Have one more version approved on evidence that says pass, and return it; the gate has tests of its own."""
+    waiting = iter(versions)
 
     def approve():
-        version = worlds.register_model(registered_home["training_set"], registered_home["model"])
-        validation.run_gate(version, worlds.AS_OF, draws=200)
-        # there may be a champion by now, against which an equal model cannot win: that is not what is tested here
-        evidence, _ = registry.read_evidence(version)
-        digest = registry.write_evidence(version, {**evidence, "verdict": "pass"})
+        version = next(waiting)
+        registry.register_version(registry.read_version(version)["run_id"], worlds.DESCRIPTION, {})
+        digest = registry.write_evidence(version, {"version": version, "verdict": "pass", "checks": [{"detail": ""}]})
         registry.set_tags(version, {"gate": "pass", "gate_evidence_sha256": digest})
         validation.approve(version, "Ada Lovelace", "tested", worlds.AS_OF)
         return version
@@ -119,83 +131,200 @@ def test_an_approval_that_is_no_approval_is_void(approved, text):
         deployments.promote(approved, worlds.AS_OF)
 
 
-def test_a_rollback_to_tampered_evidence_or_without_a_name_is_refused(approved, approve_another):
-    second = approve_another()
-    deployments.promote(approved, settings.month_start(2))
-    deployments.promote(second, settings.month_start(2))
-    with pytest.raises(PromotionError, match="needs the name"):
-        deployments.roll_back(worlds.AS_OF, " ", "why")
-    evidence, _ = registry.read_evidence(approved)
-    registry.write_evidence(approved, {**evidence, "seed": 99})
-    with pytest.raises(PromotionError, match="is not what Ada Lovelace approved"):
-        deployments.roll_back(settings.month_start(5), "Grace Hopper", "complaints")
-
-
-def test_a_rollback_brings_the_earlier_version_back_and_says_who_and_why(approved, approve_another):
-    second = approve_another()
-    deployments.promote(approved, settings.month_start(2))
-    deployments.promote(second, settings.month_start(2))
-    table = deployments.roll_back(settings.month_start(5), "Grace Hopper", "complaints")  # approvals have run out
-    last = table[table["effective_to"].isna()].iloc[0]
-    assert (last["version"], last["action"], last["approved_by"]) == (approved, "rolled back", "Grace Hopper")
-    assert deployments.version_in_effect() == registry.version_with_alias(registry.CHAMPION) == approved
-    assert deployments.champion_at(settings.month_start(4)) == second
-    assert deployments.check_deployed(approved)["approver"] == "Ada Lovelace"
-
-
 def test_a_version_that_never_took_effect_is_not_deployed(approved):
     with pytest.raises(PromotionError, match="was never promoted"):
         deployments.check_deployed(approved)
 
 
-def test_nothing_to_roll_back_to_is_said(home):
-    assert deployments.version_in_effect() is None
-    with pytest.raises(PromotionError, match="nothing to roll back to"):
-        deployments.roll_back(worlds.AS_OF, "Grace Hopper", "complaints")
-
-
 def test_two_promotions_of_one_day_are_both_on_record_and_the_later_holds(approved, approve_another):
-    july = settings.month_start(6)
-    change_approval(approved, expires="2026-01-01")
+    march = settings.month_start(2)
     second = approve_another()
-    change_approval(second, expires="2026-01-01")
-    deployments.promote(approved, july)
-    table = deployments.promote(second, july)
-    assert {approved, second} <= set(table.loc[table["effective_from"] == july, "version"])
-    assert deployments.champion_at(july) == second
+    deployments.promote(approved, march)
+    table = deployments.promote(second, march)
+    assert {approved, second} <= set(table.loc[table["effective_from"] == march, "version"])
+    assert deployments.champion_at(march) == second
 
 
-def test_a_promotion_cannot_take_effect_before_a_later_one(approved, approve_another):
-    assert len(deployments.read_deployments().query("effective_from > @worlds.AS_OF"))
-    second = approve_another()
+@pytest.fixture
+def three(registered_home, approve_another):
+    """Three versions promoted in months 7, 8 and 9 of this module's home; returns them in order."""
+    versions = []
+    for month in (7, 8, 9):
+        version = approve_another()
+        change_approval(version, expires="2026-01-01")
+        deployments.promote(version, settings.month_start(month))
+        versions.append(version)
+    return versions
+
+
+def test_a_promotion_cannot_take_effect_before_a_later_one(three, approve_another):
+    fourth = approve_another()
     before = deployments.read_deployments()
-    with pytest.raises(PromotionError, match=rf"cannot take effect before that, on {worlds.AS_OF:%Y-%m-%d}"):
-        deployments.promote(second, worlds.AS_OF)
+    with pytest.raises(PromotionError, match=rf"nothing can take effect before that, on {worlds.AS_OF:%Y-%m-%d}"):
+        deployments.promote(fourth, worlds.AS_OF)
     pd.testing.assert_frame_equal(deployments.read_deployments(), before)
 
 
-def test_a_promotion_that_is_on_record_is_no_new_one_whatever_came_after_it():
-    table = deployments.read_deployments()
-    first = table.iloc[0]
-    assert table["effective_from"].max() > first["effective_from"]
-    again = deployments.promote(first["version"], first["effective_from"])
+def test_a_promotion_that_is_on_record_is_no_new_one_whatever_came_after_it(three):
+    table, audit = deployments.read_deployments(), deployments.read_audit()
+    again = deployments.promote(three[0], settings.month_start(7))
     pd.testing.assert_frame_equal(again, table)
-    assert registry.version_with_alias(registry.CHAMPION) == deployments.version_in_effect()
+    pd.testing.assert_frame_equal(deployments.read_audit(), audit)
+    assert registry.version_with_alias(registry.CHAMPION) == deployments.version_in_effect() == three[-1]
 
 
-def test_the_predecessor_is_the_champion_that_was_replaced(approved):
+def test_the_predecessor_is_the_champion_that_was_replaced(three):
     assert deployments.predecessor_at(worlds.SNAPSHOT) is None
-    table = deployments.read_deployments()
-    last = table.iloc[-1]
-    replaced = table.loc[table["effective_to"] == last["effective_from"], "version"].iloc[-1]
-    assert deployments.predecessor_at(last["effective_from"]) == replaced != last["version"]
+    assert deployments.predecessor_at(settings.month_start(7)) is None
+    assert deployments.predecessor_at(settings.month_start(8)) == three[0]
+    assert deployments.predecessor_at(settings.month_start(12)) == three[1]
 
 
-def test_the_champion_alias_follows_a_table_that_was_taken_back(approved):
-    first = deployments.read_deployments()["version"].iloc[0]
-    lakehouse.rewind("deployments", 0)
+def test_the_champion_alias_follows_a_table_that_was_taken_back(approved, approve_another):
+    deployments.promote(approved, settings.month_start(2))
+    version = lakehouse.version_of("deployments")
+    deployments.promote(approve_another(), settings.month_start(2))
+    lakehouse.rewind("deployments", version)
     deployments.realign_champion()
-    assert registry.version_with_alias(registry.CHAMPION) == first == deployments.champion_at(worlds.AS_OF)
+    assert registry.version_with_alias(registry.CHAMPION) == approved == deployments.version_in_effect()
     lakehouse.rewind("deployments", None)
     deployments.realign_champion()
-    assert registry.version_with_alias(registry.CHAMPION) is None and deployments.champion_at(worlds.AS_OF) is None
+    assert registry.version_with_alias(registry.CHAMPION) is None and deployments.version_in_effect() is None
+
+
+def test_a_rollback_restores_the_champion_before_and_says_what_changed(three, registered_home):
+    first, second, third = three
+    november = settings.month_start(10)
+    entries = len(deployments.read_audit())
+    changed = deployments.rollback(november, "Grace Hopper", "complaints from the call centre")
+    assert changed.loc["version"].tolist() == [third, second]
+    assert deployments.champion_at(settings.month_start(9)) == third  # the past is not rewritten
+    assert deployments.champion_at(november) == registry.version_with_alias(registry.CHAMPION) == second
+    row = deployments.read_deployments().iloc[-1]
+    assert row[["action", "approved_by", "reason"]].tolist() == [
+        "rolled back", "Grace Hopper", "complaints from the call centre",
+    ]  # fmt: skip
+    audit = deployments.read_audit()
+    assert len(audit) == entries + 1
+    last = audit.iloc[-1]
+    assert (last["action"], last["version"], last["replaced"], last["by"]) == (
+        "rolled back", second, third, "Grace Hopper",
+    )  # fmt: skip
+    assert "complaints" in registry.read_version(third)["tags"]["status"]
+
+
+def test_scoring_after_a_rollback_uses_the_restored_version(three):
+    _, second, third = three
+    deployments.rollback(settings.month_start(9), "Grace Hopper", "wrong")
+    scored = batch.score_snapshot(worlds.SNAPSHOT, settings.month_start(10), "champion")
+    assert set(scored["model_version"]) == {second}
+
+
+def test_a_second_rollback_goes_one_further_back_and_a_third_is_refused(three):
+    first, second, third = three
+    november = settings.month_start(10)
+    deployments.rollback(november, "Grace Hopper", "wrong")
+    assert deployments.predecessor_at(november) == first
+    changed = deployments.rollback(settings.month_start(11), "Grace Hopper", "wrong too")
+    assert changed.loc["version", "after"] == first == deployments.champion_at(settings.month_start(11))
+    with pytest.raises(deployments.RollbackError, match=f"version {first} is in effect and no other stands"):
+        deployments.rollback(settings.month_start(11), "Grace Hopper", "and again")
+
+
+def test_a_rollback_on_the_day_of_the_promotion_holds(three):
+    _, second, third = three
+    october = settings.month_start(9)
+    deployments.rollback(october, "Grace Hopper", "wrong")
+    assert deployments.champion_at(october) == second
+    assert deployments.predecessor_at(october) == three[0]
+
+
+def test_what_was_rolled_back_needs_new_evidence(three):
+    third = three[-1]
+    december = settings.month_start(11)
+    deployments.rollback(settings.month_start(10), "Grace Hopper", "wrong")
+    with pytest.raises(PromotionError, match="was rolled back, having been promoted on this very evidence"):
+        deployments.promote(third, december)
+    evidence, _ = registry.read_evidence(third)
+    digest = registry.write_evidence(third, {**evidence, "as_of": "2025-12-01"})
+    registry.set_tags(third, {"gate_evidence_sha256": digest})
+    change_approval(third, evidence_sha256=digest, expires="2026-01-01")
+    deployments.promote(third, december)
+    assert deployments.champion_at(december) == third
+
+
+@pytest.mark.parametrize(("by", "reason"), [("", "wrong"), ("Grace Hopper", " ")])
+def test_a_rollback_needs_a_name_and_a_reason(three, by, reason):
+    with pytest.raises(deployments.RollbackError, match="needs the name of who decides it and a reason"):
+        deployments.rollback(settings.month_start(10), by, reason)
+
+
+def test_there_is_nothing_to_go_back_to_before_the_second_promotion(approved):
+    with pytest.raises(deployments.RollbackError, match="nothing to roll back to .* no version is in effect"):
+        deployments.rollback(worlds.AS_OF, "Grace Hopper", "wrong")
+    deployments.promote(approved, worlds.AS_OF)
+    with pytest.raises(deployments.RollbackError, match="no other stands"):
+        deployments.rollback(worlds.AS_OF, "Grace Hopper", "wrong")
+
+
+def test_a_version_that_no_longer_loads_is_not_restored(three, monkeypatch):
+    def lost(version):
+        raise registry.RegistryError(f"version {version} is gone")
+
+    monkeypatch.setattr(registry, "load_model", lost)
+    with pytest.raises(registry.RegistryError, match="is gone"):
+        deployments.rollback(settings.month_start(10), "Grace Hopper", "wrong")
+    assert deployments.champion_at(settings.month_start(10)) == three[-1]
+
+
+def test_the_past_cannot_be_rolled_back(three):
+    with pytest.raises(deployments.RollbackError, match="nothing can take effect before that"):
+        deployments.rollback(settings.month_start(8), "Grace Hopper", "wrong")
+
+
+def test_a_rollback_to_evidence_that_was_edited_is_refused_and_changes_nothing(three):
+    second, third = three[1:]
+    evidence, _ = registry.read_evidence(second)
+    registry.write_evidence(second, {**evidence, "seed": 99})
+    table, audit = deployments.read_deployments(), deployments.read_audit()
+    with pytest.raises(PromotionError, match="is not what Ada Lovelace approved"):
+        deployments.rollback(settings.month_start(10), "Grace Hopper", "complaints")
+    pd.testing.assert_frame_equal(deployments.read_deployments(), table)
+    pd.testing.assert_frame_equal(deployments.read_audit(), audit)
+    assert registry.version_with_alias(registry.CHAMPION) == third
+
+
+def test_an_approval_that_ran_out_does_not_stop_the_way_back(three):
+    november = settings.month_start(10)
+    change_approval(three[1], expires="2025-09-02")  # it was in force when the version took over, on 2025-09-01
+    deployments.rollback(november, "Grace Hopper", "complaints")
+    assert deployments.version_in_effect() == registry.version_with_alias(registry.CHAMPION) == three[1]
+    assert deployments.check_deployed(three[1])["approver"] == "Ada Lovelace"
+
+
+def test_a_rollback_goes_to_what_answered_last_however_often_it_was_promoted(three):
+    first, second, third = three
+    for month, version in ((10, first), (11, second)):
+        deployments.promote(version, settings.month_start(month))
+    for month, restored in ((12, first), (13, third), (14, second), (15, first)):
+        deployments.rollback(settings.month_start(month), "Grace Hopper", "wrong")
+        assert deployments.version_in_effect() == restored
+
+
+def test_the_audit_outlives_a_rewind_of_the_deployments_and_tells_of_it(three):
+    before = deployments.read_audit()
+    for _ in range(2):  # the second time there is nothing left to be told
+        deployments.record_rewind(None)
+        lakehouse.rewind("deployments", None)
+        audit = deployments.read_audit()
+        pd.testing.assert_frame_equal(audit.head(len(before)), before)
+        assert audit["entry"].tolist() == list(range(1, len(before) + 2))
+        last = audit.iloc[-1]
+        assert (last["action"], last["replaced"], last["as_of"]) == ("taken back", three[-1], settings.month_start(9))
+        assert pd.isna(last["version"])
+
+
+def test_a_rewind_that_leaves_the_champion_is_no_event(three):
+    before = deployments.read_audit()
+    deployments.record_rewind(lakehouse.version_of("deployments"))
+    pd.testing.assert_frame_equal(deployments.read_audit(), before)

@@ -201,22 +201,6 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     assert shares.between(0.90, 0.99).all(), shares.to_dict()
 
 
-def test_the_value_curve_passes_through_the_value_at_the_threshold():
-    churned, probability = world()
-    curve = evaluation.value_curve(churned, probability, ECONOMICS).set_index("threshold")["value_usd"]
-    value = evaluation.score_metrics(churned, probability, ECONOMICS)["value_usd"].item()
-    assert curve.loc[0.25] == pytest.approx(value)
-    assert curve.loc[0.0] == pytest.approx(2000 * churned.mean() - 500)
-    assert curve.loc[1.0] == 0
-    assert len(curve) == 101
-
-
-def test_the_value_of_a_calibrated_model_peaks_near_cost_over_value():
-    churned, probability = world(rows=50_000, decimals=9)
-    curve = evaluation.value_curve(churned, probability, ECONOMICS).set_index("threshold")["value_usd"]
-    assert abs(curve.idxmax() - 0.25) <= 0.05
-
-
 @pytest.mark.parametrize("decimals", [1, 9])
 def test_reliability_bins_hold_every_row_once_in_rising_order(decimals):
     churned, probability = world(rows=503, decimals=decimals)

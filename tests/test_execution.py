@@ -3,7 +3,7 @@
 import pytest
 from tiny import ALL, MAY, RETRAINED, RUN
 
-from churn_utils import execution, pipeline, settings, state
+from churn_utils import deployments, execution, pipeline, settings, state
 from churn_utils.stages import Plan, StageError, UsageError
 
 
@@ -117,6 +117,22 @@ def test_a_rewind_that_was_interrupted_is_completed_by_the_next_run(notebooks, m
     monkeypatch.setattr(execution.deployments, "realign_champion", lambda: rewound.append("alias"))
     assert pipeline.run(Plan(), say=lambda line: None) == pipeline.DONE
     assert {"deployments", "predictions", "decisions", "alias"} <= set(rewound) and not state.read_state()["rewind"]
+
+
+def test_a_repeated_promotion_is_taken_back_on_record(notebooks):
+    write = (
+        "import pandas as pd; from churn_utils import lakehouse, settings\n"
+        "row = {'effective_from': settings.month_start(1), 'version': 1, 'effective_to': pd.NaT,\n"
+        "       'action': 'promoted', 'approved_by': 'Ada', 'evidence_sha256': 'f', 'reason': 'tested'}\n"
+        "lakehouse.merge('deployments', pd.DataFrame([row]))"
+    )
+    notebooks("04b_challenger_approval", write)
+    pipeline.run(Plan(), say=lambda line: None)
+    assert deployments.version_in_effect() == 1 and deployments.read_audit().empty  # the tiny notebook wrote none
+    notebooks("04b_challenger_approval")
+    pipeline.run(Plan(start="04b_challenger_approval"), say=lambda line: None)
+    assert deployments.version_in_effect() is None
+    assert deployments.read_audit()[["action", "replaced"]].values.tolist() == [["taken back", 1]]
 
 
 def test_a_notebook_that_is_edited_while_the_run_goes_on_belongs_to_the_next_one(notebooks, ran):

@@ -34,7 +34,8 @@ def test_it_agrees_beyond_the_range_that_was_trained_on(models, first_month, fam
 
 @pytest.mark.parametrize("family", ["lightgbm", "random_forest"])
 def test_it_survives_the_registry(registered_home, models, family):
-    version = worlds.register_model(registered_home["training_set"], models[family])
+    params = {"family": family, **training.DEFAULTS[family]}
+    version = worlds.register_model(registered_home["training_set"], models[family], params=params)
     row = fast_scoring.draw_random_rows(1, 3)
     compiled = fast_scoring.load_compiled(version)
     assert compiled(fast_scoring.rows_as_tuples(row)[0]) == scoring.predict_probability(models[family], row)[0]

@@ -9,7 +9,7 @@ import papermill
 import pytest
 from deltalake import DeltaTable
 
-from churn_utils import kernels
+from churn_utils import isolation, kernels
 from churn_utils.settings import ChurnError
 from churn_utils.world import WorldError
 
@@ -47,6 +47,20 @@ def test_a_kernel_gets_the_environment_of_now_and_the_folder_asked_for(execute, 
 def test_kernels_end_with_their_notebook(execute):
     execute("1 + 1")
     assert multiprocessing.active_children() == []
+
+
+def test_a_kernel_questions_challengers_in_forks_of_the_warm_process(execute):
+    question = (
+        "import os; from churn_utils import isolation\n"
+        "pids = [isolation.call('os:getpid', seconds=20.0), isolation.call('os:getppid', seconds=20.0)]\n"
+        "print(isolation._server[0].pid == pids[1] != os.getpid() != pids[0], type(isolation._server[0]).__name__)"
+    )
+    with kernels.offer_isolation():
+        deadline = time.monotonic() + 60
+        while not Path(os.environ[isolation.OFFERED]).exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert execute(question).split() == ["True", "_Fork"]
+    assert isolation.OFFERED not in os.environ and multiprocessing.active_children() == []
 
 
 def test_an_error_in_a_forked_kernel_is_an_error(execute):

@@ -3,7 +3,7 @@ import os
 import pytest
 import worlds
 
-from churn_utils import deployments, features, lakehouse, registry, rehearsal, scoring, settings
+from churn_utils import deployments, features, lakehouse, lineage, registry, rehearsal, scoring, settings
 from churn_utils.rehearsal import RehearsalError
 
 
@@ -20,10 +20,19 @@ def test_the_challenger_is_the_homes_own_model(serving_home, registered_home):
     assert (scoring.score_rows(serving_home.challenger, rows)["churn_probability"] == own).all()
 
 
-def test_the_predecessor_knows_nothing_but_how_customers_pay(serving_home):
+def test_the_predecessor_asks_customers_one_question(serving_home):
     rows = features.add_on_demand(lakehouse.read("customer_features"))
     found = scoring.score_rows(serving_home.predecessor, rows)["churn_probability"]
-    assert found.groupby(rows["payment_method"]).nunique().max() == 1 and found.nunique() > 1
+    assert found.nunique() == 2 and found.groupby(rows["contract"] == "Month-to-month").nunique().max() == 1
+
+
+def test_both_are_what_their_records_say(serving_home, registered_home):
+    rows = features.add_on_demand(lakehouse.read("customer_features")).astype(dict.fromkeys(features.INTEGER, "int64"))
+    for version in (serving_home.predecessor, serving_home.challenger):
+        registered = scoring.predict_probability(registry.load_model(version), rows)
+        assert lineage.compare_refit(version, rows, registered)["differing"] == 0
+    record = lineage.describe_version(serving_home.challenger)
+    assert record["hyperparameters"] == worlds.PARAMS and record["seed"] == 0
 
 
 def test_the_home_that_was_copied_is_left_alone(registered_home, tmp_path):

@@ -84,7 +84,7 @@ def test_a_promotion_is_taken_up_and_a_rollback_too(engine, serving_home):
     assert ask(engine, ID)[0][0]["model_version"] == serving_home.predecessor  # nothing changes by itself
     engine.refresh()
     assert ask(engine, ID)[0][0]["model_version"] == serving_home.challenger
-    deployments.roll_back(worlds.AS_OF, "Grace Hopper", "complaints")
+    deployments.rollback(worlds.AS_OF, "Grace Hopper", "complaints")
     engine.refresh()
     assert ask(engine, ID)[0][0]["model_version"] == serving_home.predecessor
     assert count(engine.metrics.changes) == 3

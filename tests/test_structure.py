@@ -12,12 +12,14 @@ from churn_utils import settings, stages
 
 PACKAGE = settings.PROJECT / "churn_utils"
 ORDER = [
-    "settings", "source", "contract", "lakehouse", "features", "feature_store", "evaluation", "training", "simulator",
-    "world", "tracking", "registry", "deployments", "scoring", "checks", "validation", "batch", "online_store",
-    "fast_scoring", "inference_log", "trials", "serving_settings", "serving_metrics", "serving_models",
-    "serving_engine", "serving_http", "serving_transport", "serving", "serving_client", "rehearsal", "monitoring",
-    "drift", "production", "review", "charts", "production_charts", "serving_charts", "evidently_page", "reporting",
-    "warm_up", "kernels", "stages", "state", "execution", "pipeline",
+    "settings", "source", "contract", "lakehouse", "features", "feature_store", "evaluation", "payoff", "training",
+    "search", "search_report", "simulator", "world", "provenance", "tracking", "registry", "deployments", "lineage",
+    "scoring", "isolation", "probing", "candidate", "gate_report", "record_checks", "behaviour_checks", "checks",
+    "validation", "batch", "online_store", "fast_scoring", "inference_log", "trials", "serving_settings",
+    "serving_metrics", "serving_models", "serving_engine", "serving_http", "serving_transport", "serving", "serving_client",
+    "rehearsal", "monitoring", "drift", "production", "review", "charts", "production_charts",
+    "serving_charts", "governance_charts", "evidently_page", "reporting", "warm_up", "kernels", "stages", "state",
+    "execution", "pipeline",
 ]  # fmt: skip
 NOTEBOOKS = sorted((settings.PROJECT / "notebooks").glob("*.ipynb"))
 
@@ -148,8 +150,9 @@ def test_environment_yml_has_the_packages_of_pyproject_in_the_versions_of_the_lo
     assert wrong == []
 
 
-def test_the_lock_pins_hashes_and_names_no_index():
-    text = (settings.PROJECT / "requirements.lock").read_text()
+@pytest.mark.parametrize("path", ["requirements.lock", "locks/flaml.lock"])
+def test_the_lock_pins_hashes_and_names_no_index(path):
+    text = (settings.PROJECT / path).read_text()
     pinned = re.findall(r"^[a-z0-9-]+==.*$", text, re.M)
     assert pinned and all(line.endswith("\\") for line in pinned)
     assert "index-url" not in text and "://" not in text

@@ -8,8 +8,9 @@ from churn_utils import feature_store, features, registry, scoring, settings, tr
 @pytest.mark.parametrize("family", training.DEFAULTS)
 def test_every_family_comes_back_from_the_registry_with_the_same_probabilities(registered_home, family):
     training_set = registered_home["training_set"]
-    model = worlds.fit_model(training_set, {"family": family, **training.DEFAULTS[family]}, rows=800)
-    version = worlds.register_model(training_set, model)
+    params = {"family": family, **training.DEFAULTS[family]}
+    model = worlds.fit_model(training_set, params, rows=800)
+    version = worlds.register_model(training_set, model, params=params)
     rows = feature_store.training_rows(training_set, "test").head(200)
     expected = scoring.predict_probability(model, rows)
     assert (scoring.predict_probability(registry.load_model(version), rows) == expected).all()

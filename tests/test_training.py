@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import roc_auc_score
 from skops.io import dumps, loads
 
 from churn_utils import feature_store, features, training
@@ -33,11 +33,6 @@ def fitted(request, train, validate):
 
 def probability_of(model, rows):
     return model.predict_proba(features.select_model_inputs(rows))[:, 1]
-
-
-def run_study(rows, n_trials, name="study", seed=7):
-    lines = []
-    return training.run_study(rows, n_trials, seed, name, report=lines.append), lines
 
 
 def repeat_months(rows, months=3):
@@ -114,112 +109,23 @@ def test_a_customer_who_churned_in_one_month_counts_as_a_churner_in_all(train):
     assert churners == [2] * 5
 
 
-@pytest.fixture(scope="module")
-def searches(tmp_path_factory, train):
-    """A search of four trials that went on to six, and one of four in another home."""
-    rows = train.head(250)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CHURN_HOME", str(tmp_path_factory.mktemp("resumed")))
-        study, lines = run_study(rows, 4)
-        before = training.trials_table(study)
-        resumed, _ = run_study(rows, 6)
-        again, silence = run_study(rows, 6)
-        patch.setenv("CHURN_HOME", str(tmp_path_factory.mktemp("elsewhere")))
-        elsewhere, _ = run_study(rows, 4)
-    assert len(again.trials) == 6 and silence == []
-    return {"before": before, "lines": lines, "resumed": resumed, "elsewhere": elsewhere}
+def test_probabilities_on_validate_are_those_of_customers_never_seen(fitted, validate):
+    probability = training.predict_unseen(fitted, validate, seed=0)
+    assert roc_auc_score(validate["churned"], probability) > 0.75
+    assert probability.mean() == pytest.approx(validate["churned"].mean(), abs=0.02)
+    ranks = np.corrcoef(probability, probability_of(fitted, validate))[0, 1]
+    assert ranks > 0.98 and (probability != probability_of(fitted, validate)).any()
 
 
-def test_the_search_starts_with_each_familys_default(searches):
-    assert [trial.params for trial in searches["resumed"].trials[:3]] == [
-        {"family": family, **params} for family, params in training.DEFAULTS.items()
-    ]
-
-
-def test_a_warm_start_is_tried_first_and_once(home, train):
-    known = {"family": "logistic_regression", "C": 3.0, "n_knots": 3}
-    study = training.run_study(train, 4, 7, "warm", report=lambda line: None, warm_start=known)
-    assert study.trials[0].params == known
-    default = {"family": "lightgbm", **training.DEFAULTS["lightgbm"]}
-    study = training.run_study(train, 3, 7, "warm default", report=lambda line: None, warm_start=default)
-    assert [trial.params for trial in study.trials].count(default) == 1 and len(study.trials) == 3
-
-
-def test_every_new_best_is_reported(searches):
-    before, lines = searches["before"], searches["lines"]
-    assert len(lines) == before["best_so_far"].nunique() >= 1
-    best = before.loc[before["log_loss"].idxmin()]
-    assert lines[-1] == f"trial {best['trial']:>3} of 4: log loss {best['log_loss']:.4f}  {best['family']}"
-
-
-def test_the_same_seed_finds_the_same_in_two_homes(searches):
-    before, elsewhere = searches["before"], searches["elsewhere"]
-    tried = [trial.params for trial in searches["resumed"].trials[:4]]
-    assert [trial.params for trial in elsewhere.trials] == tried
-    losses = training.trials_table(elsewhere)["log_loss"].tolist()
-    assert losses == pytest.approx(before["log_loss"].tolist(), nan_ok=True)
-    assert training.best_params(elsewhere) == tried[before["log_loss"].idxmin()]
-
-
-def test_a_study_goes_on_where_it_stopped(searches):
-    after = training.trials_table(searches["resumed"])
-    assert len(searches["before"]) == 4 and len(after) == 6
-    pd.testing.assert_frame_equal(after.head(4), searches["before"])
-    assert set(after["state"]) <= {"complete", "pruned"}
-
-
-def test_a_study_that_goes_on_tries_something_new(searches):
-    tried = [str(sorted(trial.params.items())) for trial in searches["resumed"].trials]
-    assert len(set(tried)) == 6
-
-
-def test_trials_table_says_what_became_of_each_trial(searches):
-    study = searches["resumed"]
-    table = training.trials_table(study)
-    complete = table["state"] == "complete"
-    assert table["trial"].tolist() == [1, 2, 3, 4, 5, 6]
-    assert table.loc[complete, "folds"].eq(5).all() and table.loc[~complete, "folds"].between(1, 4).all()
-    assert table.loc[complete, "log_loss"].notna().all() and table.loc[~complete, "log_loss"].isna().all()
-    assert table["best_so_far"].is_monotonic_decreasing
-    assert table["best_so_far"].iloc[-1] == table["log_loss"].min() == study.best_value
-    assert table.loc[table["log_loss"].idxmin(), "family"] == training.best_params(study)["family"]
-
-
-def test_the_best_log_loss_is_that_of_cross_validation(searches, train):
-    study = searches["resumed"]
-    rows, params = train.head(250), training.best_params(study)
-    inputs, churned = features.select_model_inputs(rows), rows["churned"].to_numpy()
-    losses = [
-        log_loss(
-            churned[held_out],
-            training.build_model(params, 7).fit(inputs.iloc[fit], churned[fit]).predict_proba(inputs.iloc[held_out]),
-        )
-        for fit, held_out in training.make_folds(rows, 7)
-    ]
-    assert study.best_value == pytest.approx(np.mean(losses))
-
-
-def test_too_few_trials_are_refused_before_anything_is_written(home, train):
-    with pytest.raises(TrainingError, match="n_trials is 2; at least 3 are needed"):
-        run_study(train, 2)
-    assert not home.exists()
-
-
-def test_out_of_fold_probabilities_are_honest_and_calibrated(fitted, train):
-    probability = training.out_of_fold(fitted, train, seed=0)
-    rate = train["churned"].mean()
-    assert roc_auc_score(train["churned"], probability) > 0.75
-    assert probability.mean() == pytest.approx(rate, abs=0.05)
-    assert log_loss(train["churned"], probability) < log_loss(train["churned"], np.full(len(train), rate)) - 0.05
-
-
-def test_out_of_fold_cannot_know_a_rows_own_label_nor_that_of_its_other_months(train, validate):
-    customers = train.assign(churned=train["churned"].sample(frac=1, random_state=0).to_numpy())
-    rows = repeat_months(customers)
-    model = training.fit_calibrated({"family": "random_forest", **SMALL["random_forest"]}, rows, validate, seed=0)
-    learned_by_heart = model.estimator.predict_proba(features.select_model_inputs(rows))[:, 1]
-    assert roc_auc_score(rows["churned"], learned_by_heart) > 0.95
-    assert 0.42 < roc_auc_score(rows["churned"], training.out_of_fold(model, rows, seed=0)) < 0.58
+def test_an_unseen_rows_own_label_does_not_reach_its_probability(fitted, validate, monkeypatch):
+    folds = training.make_folds(validate, seed=0)
+    monkeypatch.setattr(training, "make_folds", lambda rows, seed: folds)  # they are drawn by label
+    before, held_out = training.predict_unseen(fitted, validate, seed=0), folds[2][1]
+    churned = validate["churned"].to_numpy().copy()
+    churned[held_out] = ~churned[held_out]
+    after = training.predict_unseen(fitted, validate.assign(churned=churned), seed=0)
+    assert (after[held_out] == before[held_out]).all()
+    assert (np.delete(after, held_out) != np.delete(before, held_out)).all()
 
 
 def test_importance_ranks_the_only_informative_feature_first(train, validate):
@@ -233,13 +139,3 @@ def test_importance_ranks_the_only_informative_feature_first(train, validate):
     assert table["importance"].iloc[0] > 2 * table["importance"].iloc[1]
     assert sorted(table["feature"]) == sorted(features.MODEL_INPUTS)
     assert table["importance"].is_monotonic_decreasing and table["spread"].ge(0).all()
-
-
-def test_a_search_that_was_killed_in_a_trial_goes_on_to_its_full_number(home, train):
-    study = training.run_study(train, 3, 0, "cut off", report=lambda line: None)
-    study.ask()  # a trial that nobody will ever finish, as a kill leaves it
-    study = training.run_study(train, 5, 0, "cut off", report=lambda line: None)
-    assert len(training.trials_table(study)) == 5
-    assert all(trial.state.is_finished() for trial in study.trials)
-    again = training.run_study(train, 5, 0, "cut off", report=lambda line: None)
-    assert len(training.trials_table(again)) == 5

@@ -1,0 +1,164 @@
+"""The gate over many seeds: bad challengers refused by their own check, a truly better one promoted, an equal one not.
+
+Power is measured with models whose ROC AUC over the whole population is known, because the simulated world tells every
+customer's true probability: the challenger is a fitted model, the champion the same model watered down with one that
+sees other inputs, until it is worse by exactly the difference in question; or a third one of equal quality. A seed
+draws the customers and the labels. Promoted is who passes floors, calibration, slices and the paired comparison.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from results import save_table
+from scipy.optimize import brentq
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from churn_utils import checks, feature_store, features, settings, training, validation
+from churn_utils.candidate import Candidate
+from churn_utils.world import World
+
+sys.path.insert(0, str(settings.PROJECT / "tests"))
+JUDGES = ["auc_floor", "value_floor", "calibration", "slices", "champion"]
+PERSON = ["gender", "senior_citizen", "partner", "dependents", "payment_method", "paperless_billing"]
+SERVICE = ["internet_service", "online_security", "tech_support", "multiple_lines", "monthly_charges"]
+
+
+def refuse_all(seeds: int) -> pd.DataFrame:
+    """In how many seeds each bad challenger is refused by its own check, and a sound one by none."""
+    from challengers import BAD, Gauntlet
+
+    own = {name: [] for name in ["a sound one passes", *BAD, "settled_bills"]}
+    for seed in range(seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["CHURN_HOME"] = f"{folder}/home"
+            gauntlet = Gauntlet(seed)
+            own["a sound one passes"].append(validation.overall_verdict(gauntlet.submit("sound")) == "pass")
+            for name, (_, verdict) in BAD.items():
+                own[name].append(gauntlet.judge_alone(name) == verdict)
+            found = gauntlet.settled_bills(Path(folder) / "leak")
+            own["settled_bills"].append(found.loc["leakage", "verdict"] == "fail")
+        print(seed, {name: found[-1] for name, found in own.items() if not found[-1]}, flush=True)
+    meant = {name: check for name, (check, _) in BAD.items()} | {"settled_bills": "leakage"}
+    return pd.DataFrame(
+        [{"challenger": name, "check meant for it": meant.get(name, "all of them"), f"of {seeds} seeds": sum(found)}
+         for name, found in own.items()]
+    )  # fmt: skip
+
+
+def fit_logit(rows: pd.DataFrame, columns: list[str], truth: np.ndarray):
+    """A linear model of the truth on some of the inputs; returns a function from rows to log-odds."""
+    encoder = training.build_encoder().fit(features.select_model_inputs(rows))
+    spline = training._build_logistic_regression(1.0, 4)
+
+    def encode(some: pd.DataFrame) -> pd.DataFrame:
+        codes = encoder.transform(features.select_model_inputs(some))
+        return codes.assign(**{name: codes[name].iloc[0] * 0 for name in codes if name not in columns})
+
+    twice = pd.concat([encode(rows)] * 2)
+    weights = np.r_[truth, 1 - truth]
+    spline.fit(twice, np.r_[np.ones(len(rows)), np.zeros(len(rows))], logisticregression__sample_weight=weights)
+    return lambda some: spline.decision_function(encode(some))
+
+
+def expected_auc(logit: np.ndarray, truth: np.ndarray) -> float:
+    """ROC AUC over all labels that the truth could draw."""
+    labels = np.r_[np.ones(len(truth)), np.zeros(len(truth))]
+    return roc_auc_score(labels, np.r_[logit, logit], sample_weight=np.r_[truth, 1 - truth])
+
+
+def calibrate(logit: np.ndarray, truth: np.ndarray):
+    """Sigmoid that makes log-odds honest in the population."""
+    weights = np.r_[truth, 1 - truth]
+    labels = np.r_[np.ones(len(truth)), np.zeros(len(truth))]
+    return LogisticRegression(C=np.inf).fit(np.r_[logit, logit][:, None], labels, sample_weight=weights)
+
+
+class Contest:
+    """Models of known quality in the population that a seed's customers are drawn from."""
+
+    def __init__(self) -> None:
+        """Fit the full model and the two partial ones on three worlds that no seed draws from.
+
+        Their quality is set on the test slots of those worlds: the same slots stand behind every seed's test rows, and
+        what is equal on all customers differs by 0.001 in ROC AUC on these.
+        """
+        months = [read_rows(World("none", 1000 + i), month) for i in range(3) for month in (1, 2, 3)]
+        population = pd.concat(months, ignore_index=True)
+        everything, truth = list(features.MODEL_INPUTS), population["truth"].to_numpy()
+        self.models = [fit_logit(population, columns, truth) for columns in (everything, PERSON, SERVICE)]
+        judged = population[feature_store.split_of(population["slot_id"]) == "test"]
+        self.truth = judged["truth"].to_numpy()
+        self.scores = [model(judged) for model in self.models]
+
+    def water_down(self, other: int, loss: float):
+        """The full model mixed with another until its ROC AUC is lower by ``loss``: rows to probabilities."""
+        best = expected_auc(self.scores[0], self.truth)
+
+        def mixed(share: float, scores: list[np.ndarray]) -> np.ndarray:
+            return (1 - share) * scores[0] + share * scores[other]
+
+        share = brentq(lambda s: expected_auc(mixed(s, self.scores), self.truth) - (best - loss), 0.0, 0.999, xtol=1e-4)
+        sigmoid = calibrate(mixed(share, self.scores), self.truth)
+        return lambda rows: sigmoid.predict_proba(mixed(share, [m(rows) for m in self.models])[:, None])[:, 1]
+
+
+def read_rows(world: World, month: int) -> pd.DataFrame:
+    """Model inputs of a simulated month, with truth, label and customer."""
+    from churn_utils import contract, simulator
+
+    simulated, delivered = world.simulate(month), world.deliver(month)[month]
+    customers = contract.check_rows(delivered)[0].assign(snapshot_date=settings.month_start(month), written_at=0)
+    rows = features.add_on_demand(features.build_features(customers))
+    facts = simulated[["customer_id", "slot_id", "churn_probability"]].rename(columns={"churn_probability": "truth"})
+    labels = simulator.labels_of(simulated)[["customer_id", "churn"]]
+    rows = rows.merge(facts, on="customer_id").merge(labels, on="customer_id")
+    return rows.assign(churned=rows["churn"] == "Yes").astype(dict.fromkeys(features.INTEGER, "int64"))
+
+
+def judge(rows: pd.DataFrame, challenger: np.ndarray, champion: np.ndarray, seed: int) -> dict[str, bool]:
+    """Which of the checks of figures pass."""
+    candidate = Candidate(0, settings.month_start(2), None, 1000, seed)
+    candidate.__dict__.update(rows=rows, economics=settings.Economics(), champion=99, probability=challenger,
+                              champion_probability=champion)  # fmt: skip
+    return {name: checks.CHECKS[name](candidate)["verdict"] == "pass" for name in JUDGES}
+
+
+def measure_power(seeds: int) -> pd.DataFrame:
+    """Share of seeds in which a challenger of known quality is promoted."""
+    contest, table = Contest(), []
+    weaker = {"+0.02 ROC AUC, one month": (0.02, [1]), "+0.01 ROC AUC, three months": (0.01, [1, 2, 3]),
+              "equal, one month": (None, [1]), "equal, three months": (None, [1, 2, 3])}  # fmt: skip
+    for name, (gain, months) in weaker.items():
+        # of the equal pair one leans on the person, the other on the service: two models that differ, equally good
+        pair = (contest.water_down(1, 0.0005), contest.water_down(1, 0.0005 + gain)) if gain else (
+            contest.water_down(1, 0.01), contest.water_down(2, 0.01))  # fmt: skip
+        found = []
+        for seed in range(seeds):
+            rows = pd.concat([read_rows(World("none", seed), month) for month in months], ignore_index=True)
+            rows = rows[feature_store.split_of(rows["slot_id"]) == "test"].reset_index(drop=True)
+            found.append(judge(rows, pair[0](rows), pair[1](rows), seed))
+        passed = pd.DataFrame(found)
+        row = {"challenger": name, "seeds": seeds} | {f"{n} passes": f"{passed[n].mean():.1%}" for n in JUDGES}
+        row["promoted"] = f"{passed.all(axis=1).mean():.1%}"
+        print(row, flush=True)
+        table.append(row)
+    return pd.DataFrame(table).set_index("challenger").T.rename_axis("").reset_index()
+
+
+def main(what: str = "all", seeds: int = 20, simulations: int = 200) -> None:
+    """Measure both; ``power`` or ``bad`` as first argument measures one."""
+    if what in ("all", "power"):
+        save_table("Power of the gate", measure_power(int(simulations)), Path(__file__).name)
+    if what in ("all", "bad"):
+        save_table("Gauntlet", refuse_all(int(seeds)), Path(__file__).name)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

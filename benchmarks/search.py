@@ -1,0 +1,95 @@
+"""What pruning saves and costs, how long the search takes, and what nested cross-validation says of its figures."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+from results import save_table
+from sklearn.metrics import log_loss, roc_auc_score
+
+from churn_utils import contract, feature_store, features, search, settings, source, training
+
+TRIALS = 32
+
+
+def publish() -> pd.DataFrame:
+    """Publish IBM's month in the home that is set and return its training set."""
+    rows = source.read_delivery(source.obtain_extract())
+    first, second = settings.month_start(0), settings.month_start(1)
+    feature_store.publish_snapshot(rows, first, first)
+    feature_store.record_labels(contract.check_rows(rows)[0], first, second)
+    return feature_store.build_training_set(second)
+
+
+def run(rows: pd.DataFrame, seed: int, name: str, pruner=None) -> tuple[optuna.Study, float]:
+    """Search and take the time."""
+    started = time.perf_counter()
+    study = search.run_study(rows, TRIALS, seed, name, lambda line: None, pruner=pruner)
+    return study, time.perf_counter() - started
+
+
+def compare_pruning(data: pd.DataFrame, seeds: int) -> pd.DataFrame:
+    """Search with and without pruning, seed by seed; the ROC AUC is that of the winner on ``validate`` and ``test``."""
+    train = feature_store.training_rows(data, "train")
+    unseen = pd.concat([feature_store.training_rows(data, split) for split in ("validate", "test")])
+    inputs, churned, rows = features.select_model_inputs(unseen), unseen["churned"].to_numpy(), []
+    for seed in range(seeds):
+        found = {}
+        for name, pruner in (("pruned", None), ("whole", optuna.pruners.NopPruner())):
+            study, seconds = run(train, seed, f"{name} {seed}", pruner)
+            model = training.build_model(search.best_params(study), seed)
+            model.fit(features.select_model_inputs(train), train["churned"].to_numpy())
+            found[name] = {
+                "fits": int(search.trials_table(study)["folds"].sum()), "seconds": seconds, "loss": study.best_value,
+                "auc": roc_auc_score(churned, model.predict_proba(inputs)[:, 1]),
+            }  # fmt: skip
+        pruned, whole = found["pruned"], found["whole"]
+        rows.append({
+            "seed": seed, "fits": pruned["fits"], "fits without pruning": whole["fits"],
+            "saved": 1 - pruned["fits"] / whole["fits"], "seconds": pruned["seconds"],
+            "seconds without": whole["seconds"], "ROC AUC lost": whole["auc"] - pruned["auc"],
+            "log loss lost": pruned["loss"] - whole["loss"],
+        })  # fmt: skip
+        print(rows[-1], flush=True)
+    table = pd.DataFrame(rows)
+    mean = table.mean().to_frame().T.assign(seed="mean")
+    worst = table.agg({name: "min" if name == "saved" else "max" for name in table}).to_frame().T.assign(seed="worst")
+    found = pd.concat([table.astype({"seed": str}), mean, worst])
+    found = found.astype({"fits": int, "fits without pruning": int})
+    return found.round({"saved": 3, "seconds": 1, "seconds without": 1, "ROC AUC lost": 5, "log loss lost": 5})
+
+
+def nest(data: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Search anew inside each outer fold's training rows, and compare the flat estimate with the honest one."""
+    rows = pd.concat([feature_store.training_rows(data, split) for split in ("train", "validate")], ignore_index=True)
+    inputs, churned, honest, flat = features.select_model_inputs(rows), rows["churned"].to_numpy(), [], []
+    for number, (fit, held_out) in enumerate(training.make_folds(rows, seed)):
+        study, _ = run(rows.iloc[fit].reset_index(drop=True), seed, f"outer {number}")
+        model = training.build_model(search.best_params(study), seed).fit(inputs.iloc[fit], churned[fit])
+        flat.append(study.best_value)
+        honest.append(log_loss(churned[held_out], model.predict_proba(inputs.iloc[held_out])[:, 1]))
+        print(number, flat[-1], honest[-1], flush=True)
+    return pd.DataFrame([{
+        "figure": "log loss", "best trial of the search": np.mean(flat), "nested, 5 outer folds": np.mean(honest),
+        "flattery": np.mean(honest) - np.mean(flat), "spread of the outer folds": np.std(honest, ddof=1),
+    }]).round(4)  # fmt: skip
+
+
+def main(seeds: int = 5) -> None:
+    """Print and keep both tables."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["CHURN_HOME"] = home
+        data = publish()
+        save_table("Search", compare_pruning(data, int(seeds)), Path(__file__).name)
+        save_table("Nested cross-validation", nest(data, 0), Path(__file__).name)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

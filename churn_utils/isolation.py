@@ -1,0 +1,214 @@
+"""Call functions in a fresh process with a time limit: what a challenger raises, hangs on or kills stays in there.
+
+A server process, started without anything of the caller's memory, does the heavy imports once; each call runs in a
+fork of it (where fork is not safe, in a server of its own). The pipeline has a process that has done these imports, and
+offers its kernels a server that is forked from it. Unlike ``multiprocessing`` this also works in kernels that are
+daemons.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from multiprocessing.connection import Connection, Pipe
+from typing import NoReturn
+
+from churn_utils.settings import ChurnError
+
+FORKS = sys.platform.startswith("linux")
+PRELOAD = [
+    "mlflow.sklearn", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store",
+    "lightgbm", "skops.io", "churn_utils.probing",
+]  # fmt: skip
+START_SECONDS = 120  # for the imports, on a machine that has other things to do
+OFFERED = "CHURN_ISOLATION"  # environment variable: socket of a process that forks servers, see ``offer``
+_server: tuple[subprocess.Popen | _Fork, Connection] | None = None
+_turn = threading.RLock()  # one question at a time
+_asking = ThreadPoolExecutor(1)
+
+
+class IsolationError(ChurnError):
+    """The function did not answer: it raised, took too long, or its process died."""
+
+
+class _Fork:
+    """A server that another process forked, with the part of ``subprocess.Popen`` that is used here."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def poll(self) -> int | None:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return -1
+        return None
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Whoever forked it waits for it."""
+
+
+def start() -> None:
+    """Start the server, if there is none; returns at once, while it imports."""
+    global _server
+    with _turn:
+        if _server is None or _server[0].poll() is not None:
+            _server = _connect() or _launch()
+
+
+def _connect() -> tuple[_Fork, Connection] | None:
+    """Have a server forked by the process that is offered, if there is one and it answers."""
+    address = os.environ.get(OFFERED)
+    if not address or not FORKS:
+        return None
+    try:
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.connect(address)
+            connection = Connection(caller.detach())
+        return (_Fork(connection.recv()), connection) if connection.poll(10) else None
+    except (OSError, EOFError):  # it is gone, or not there yet
+        return None
+
+
+def _launch() -> tuple[subprocess.Popen, Connection]:
+    ours, theirs = Pipe()
+    handle = theirs.fileno()
+    code = f"import sys; sys.path[:] = {sys.path!r}; from churn_utils import isolation; "
+    code += f"isolation.serve({handle}, {FORKS}, {PRELOAD})"
+    process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[handle])
+    theirs.close()
+    return process, ours
+
+
+def submit(function: str, *arguments, seconds: float) -> Future:
+    """``call`` in the background; what the environment is now counts."""
+    return _asking.submit(call, function, *arguments, seconds=seconds, environment=dict(os.environ))
+
+
+def call(function: str, *arguments, seconds: float, environment: dict[str, str] | None = None) -> object:
+    """Call ``module:name`` in a fresh process and return what it returns.
+
+    Args:
+        function: imported there.
+        arguments: can be pickled, as can the result.
+        seconds: time limit for the call itself; imports do not count.
+        environment: variables that it sees; those of this process when not given.
+
+    Raises:
+        IsolationError: it raised (the message names the error), did not answer in time, or its process died.
+    """
+    with _turn:
+        start()
+        connection = _server[1]
+        try:
+            connection.send((function, arguments, environment or dict(os.environ), seconds))
+            if not connection.poll(START_SECONDS + seconds):
+                raise IsolationError(f"{function} did not answer within {START_SECONDS + seconds:.0f} s.")
+            kind, content = connection.recv()
+        except (EOFError, OSError) as error:
+            raise IsolationError(f"{function} ended its process without an answer.") from error
+        except IsolationError:
+            stop()
+            raise
+    if kind == "done":
+        return content
+    raise IsolationError(content)
+
+
+def stop() -> None:
+    """End the server, if there is one."""
+    global _server
+    with _turn:
+        if _server is not None:
+            _server[0].kill()
+            _server[0].wait()
+            _server[1].close()
+            _server = None
+
+
+def offer(address: str) -> NoReturn:
+    """Fork a server for whoever connects to a socket; runs in a fork of the pipeline's warm process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(address)
+        door.listen()
+        while True:
+            caller, _ = door.accept()
+            if os.fork() == 0:
+                door.close()
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                connection = Connection(caller.detach())
+                connection.send(os.getpid())
+                _serve(connection, forks=True)
+                os._exit(0)
+            caller.close()
+
+
+def serve(handle: int, forks: bool, preload: list[str]) -> None:
+    """Import, then answer calls until the caller is gone; runs in the server process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the caller, whose end closes the connection
+    for name in preload:
+        importlib.import_module(name)
+    _serve(Connection(handle), forks)
+
+
+def _serve(connection: Connection, forks: bool) -> None:
+    """Answer calls until the caller is gone, or one where it may not fork."""
+    while True:
+        try:
+            request = connection.recv()
+        except (EOFError, OSError):
+            return
+        if forks:
+            connection.send(_fork(*request))
+        else:
+            connection.send(_answer(*request[:3]))
+            return
+
+
+def _fork(function: str, arguments: tuple, environment: dict, seconds: float) -> tuple[str, object]:
+    """Answer in a fork of this process; kill it when its time is over."""
+    receiver, sender = Pipe(duplex=False)
+    child = os.fork()
+    if child == 0:
+        _run(function, arguments, environment, sender)
+    sender.close()
+    deadline = time.monotonic() + seconds
+    try:
+        if not receiver.poll(max(0.0, deadline - time.monotonic())):
+            return "failed", f"{function} did not answer within {seconds:.0f} s."
+        return receiver.recv()
+    except EOFError:
+        return "failed", f"{function} ended its process without an answer."
+    finally:
+        receiver.close()
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _run(function: str, arguments: tuple, environment: dict, sender: Connection) -> NoReturn:
+    sender.send(_answer(function, arguments, environment))
+    os._exit(0)
+
+
+def _answer(function: str, arguments: tuple, environment: dict) -> tuple[str, object]:
+    os.environ.clear()  # what this process started with may be gone by now
+    os.environ.update(environment)
+    module, name = function.split(":")
+    try:
+        return "done", getattr(importlib.import_module(module), name)(*arguments)
+    except Exception as error:  # noqa: BLE001 - it is reported where the call came from
+        return "failed", f"{type(error).__name__}: {error}"

@@ -1,0 +1,105 @@
+"""What a challenger is asked in its own process (see ``isolation``): rows, ids, odd customers, the time it takes."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+
+from churn_utils import features, lakehouse, registry, scoring
+from churn_utils.features import FeatureError
+
+CALLS = 15
+# Customers as the contract allows them, but as hardly any is: what is changed, in USD and months.
+EXTREMES = {
+    "first day": {"tenure": 0, "total_charges": 0.0},
+    "twenty years": {"tenure": 240, "monthly_charges": 118.0, "total_charges": 28_320.0},
+    "smallest bill": {"monthly_charges": 5.0, "total_charges": 5.0, "tenure": 1},
+    "largest bill": {"monthly_charges": 500.0, "total_charges": 36_000.0, "tenure": 72},
+    "no option": {"num_optional_services": 0},
+    "every option": {"num_optional_services": 6},
+}
+
+
+def ask(version: int, rows: pd.DataFrame, first: int) -> dict:
+    """Load a registered version the way batch and API do, and ask it everything that the gate wants to know.
+
+    Args:
+        version: to ask.
+        rows: model inputs with ``customer_id`` and ``event_date``.
+        first: all questions but for the probabilities are about the first so many rows.
+
+    Returns:
+        ``probability`` of each row, shape (n,); ``by_id``: largest difference when 50 customers of the newest month are
+        looked up in the store by id; ``extremes``: lowest and highest probability under each of ``EXTREMES``;
+        ``flips``: share of decisions that turn when the bill is 1 % higher; ``answered``: defects that got a number
+        instead of a refusal, of how many ``defects``; ``milliseconds`` that one customer takes (fastest of ``CALLS``).
+    """
+    model = registry.load_model(version)  # not the copy that a process keeps: the file is what is judged
+    inputs = features.select_model_inputs(rows.head(first))
+    answered, defects = _offer_defects(model, inputs.head(1))
+    return {
+        "probability": scoring.predict_probability(model, rows),
+        "by_id": _compare_by_id(model, rows.head(first)),
+        "extremes": _ask_extremes(model, inputs.sample(min(50, len(inputs)), random_state=0)),
+        "flips": _count_flips(model, inputs, scoring.read_economics(version).threshold),
+        "answered": answered,
+        "defects": defects,
+        "milliseconds": _time_one(model, inputs),
+    }
+
+
+def _compare_by_id(model, rows: pd.DataFrame) -> float:
+    newest = rows[rows["event_date"] == rows["event_date"].max()].head(50)
+    month = newest["event_date"].iloc[0]
+    stored = lakehouse.read("customer_features", snapshot_date=month, as_of=month).set_index("customer_id")
+    found = features.add_on_demand(stored.loc[newest["customer_id"]])
+    gaps = scoring.predict_probability(model, found) - scoring.predict_probability(model, newest)
+    return float(np.abs(gaps).max())
+
+
+def _ask_extremes(model, inputs: pd.DataFrame) -> dict[str, list[float]]:
+    ranges = {}
+    for name, changes in EXTREMES.items():
+        found = scoring.predict_probability(model, features.add_on_demand(inputs.assign(**changes)))
+        ranges[name] = [float(found.min()), float(found.max())]
+    return ranges
+
+
+def _count_flips(model, inputs: pd.DataFrame, threshold: float) -> float:
+    dearer = inputs.assign(
+        monthly_charges=1.01 * inputs["monthly_charges"], total_charges=1.01 * inputs["total_charges"]
+    )
+    before, after = (
+        scoring.predict_probability(model, features.add_on_demand(rows)) >= threshold for rows in (inputs, dearer)
+    )
+    return float(np.mean(before != after))
+
+
+def _offer_defects(model, row: pd.DataFrame) -> tuple[list[str], int]:
+    """Offer rows that no customer can have; each must be refused by name, not answered with a number."""
+    defects = {f"{name} missing": {name: None} for name in features.MODEL_INPUTS}
+    defects |= {f"unknown {name}": {name: "?"} for name in features.CATEGORICAL}
+    defects |= {f"{name} infinite": {name: np.inf} for name in features.NUMERICAL}
+    answered = []
+    for defect, change in defects.items():
+        try:
+            scoring.predict_probability(model, row.assign(**change))
+        except FeatureError:
+            continue
+        except Exception as error:  # noqa: BLE001 - a crash is no refusal: nobody learns which field was wrong
+            answered.append(f"{defect} ({type(error).__name__})")
+        else:
+            answered.append(defect)
+    return answered, len(defects)
+
+
+def _time_one(model, inputs: pd.DataFrame) -> float:
+    taken = []
+    for position in range(CALLS):
+        row = inputs.iloc[[position % len(inputs)]]
+        started = time.perf_counter()
+        scoring.predict_probability(model, row)
+        taken.append(1000 * (time.perf_counter() - started))
+    return min(taken)  # what else the machine was doing is not the model's fault

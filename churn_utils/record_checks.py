@@ -1,0 +1,93 @@
+"""The gate's checks of what is on record: description, signature, artifacts, lineage, labels, leakage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from churn_utils import features, lineage, provenance, registry
+from churn_utils.candidate import Candidate, make_finding
+
+ARTIFACTS = ["feature_contract.json", "figures.html", "importance.json"]
+DOCUMENTED = ["data", "purpose", "threshold"]
+MAX_LABEL_AGE_DAYS = 31  # labels come monthly: older means that a month of them is missing
+ONE_INPUT_AUC = 0.9  # one input alone that ranks so well is no feature but the answer; the best here has 0.75
+CEILING_AUC = 0.97  # no model of customers' choices is that good
+
+
+def check_documentation(candidate: Candidate) -> dict:
+    """The description speaks of data, purpose and threshold, and the trainer is named."""
+    text = candidate.info["description"].lower()
+    missing = [word for word in DOCUMENTED if word not in text]
+    missing += [] if candidate.info["trained_by"] else ["trained_by"]
+    return make_finding(
+        not missing, f"description names {', '.join(DOCUMENTED)}; trainer recorded",
+        f"missing: {', '.join(missing)}" if missing else f"trained by {candidate.info['trained_by']}",
+    )  # fmt: skip
+
+
+def check_signature(candidate: Candidate) -> dict:
+    """The signature names exactly the contract's inputs, in order and type."""
+    schema = registry.read_schema(candidate.version)
+    contract = {
+        name: "string" if name in features.CATEGORICAL else "long" if name in features.INTEGER else "double"
+        for name in features.MODEL_INPUTS
+    }
+    wrong = sorted(name for name in schema.keys() | contract.keys() if schema.get(name) != contract.get(name))
+    same = list(schema.items()) == list(contract.items())
+    detail = "equal" if same else f"differs in {', '.join(wrong) or 'order'}"
+    return make_finding(same, f"inputs are the {len(contract)} of the feature contract", detail, len(schema))
+
+
+def check_artifacts(candidate: Candidate) -> dict:
+    """The training run kept what people need to judge it."""
+    there = registry.list_artifacts(candidate.version)
+    missing = [name for name in ARTIFACTS if name not in there]
+    return make_finding(not missing, f"{', '.join(ARTIFACTS)} logged", f"missing: {', '.join(missing) or 'none'}")
+
+
+def check_lineage(candidate: Candidate) -> dict:
+    """Trained again from its record alone it gives the same probabilities: it is what it is said to be."""
+    gaps = np.abs(candidate.refitted - candidate.probability)
+    here = provenance.describe_origin()
+    changed = [name for name in ("code_sha256", "lock_sha256") if candidate.info["params"].get(name) != here[name]]
+    detail = f"{int((gaps > 0).sum())} of {len(gaps)} probabilities differ, by {gaps.max():.2g} at most"
+    detail += f"; changed since training: {', '.join(changed)}" if changed else ""
+    return make_finding(bool(gaps.max() <= lineage.ROUNDING), "a refit from the record gives the same", detail)
+
+
+def check_label_freshness(candidate: Candidate) -> dict:
+    """The labels that decide are recent: none of the last month's is missing."""
+    newest = candidate.labelled["label_date"].max()
+    age = (candidate.as_of - newest).days
+    detail = f"newest labels arrived on {newest:%Y-%m-%d}, {age} days before {candidate.as_of:%Y-%m-%d}"
+    return make_finding(age <= MAX_LABEL_AGE_DAYS, f"labels at most {MAX_LABEL_AGE_DAYS} days old", detail, age)
+
+
+def check_leakage(candidate: Candidate) -> dict:
+    """Nothing that could not be known: no customer on both sides, no later label, no input that is the answer."""
+    learned, rows = candidate.learned, candidate.rows
+    both = len(set(learned["customer_id"]) & set(rows["customer_id"]))
+    late = int((learned["label_date"] > candidate.as_of).sum())
+    alone = rank_inputs_alone(rows)
+    own = float(candidate.samples["challenger"]["roc_auc"].quantile(0.025))
+    problems = [f"{both} customers in train and test"] if both else []
+    problems += [f"{late} rows whose label had not arrived"] if late else []
+    problems += [f"{name} alone ranks with {found:.3f}" for name, found in alone.items() if found > ONE_INPUT_AUC]
+    problems += [f"ROC AUC of {own:.3f} at least: too good to be true"] if own > CEILING_AUC else []
+    detail = "; ".join(problems) or f"best input alone: {alone.index[0]}, ROC AUC {alone.iloc[0]:.3f}"
+    return make_finding(not problems, f"no input alone above ROC AUC {ONE_INPUT_AUC}", detail, float(alone.iloc[0]))
+
+
+def rank_inputs_alone(rows: pd.DataFrame) -> pd.Series:
+    """ROC AUC that the churn rate by category, or by twentieth of a number, reaches on the same rows; best first."""
+    from sklearn.metrics import roc_auc_score
+
+    churned, found = rows["churned"].to_numpy(dtype=float), {}
+    for name in features.MODEL_INPUTS:
+        groups = rows[name]
+        if name in features.NUMERICAL and groups.nunique() > 20:
+            groups = pd.qcut(groups, 20, labels=False, duplicates="drop")
+        rates = pd.Series(churned).groupby(groups.to_numpy()).transform("mean")
+        found[name] = float(roc_auc_score(churned, rates))
+    return pd.Series(found).sort_values(ascending=False)

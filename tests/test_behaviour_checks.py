@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import worlds
+
+from churn_utils import behaviour_checks, checks
+
+
+@pytest.fixture(scope="module")
+def candidate(registered_home):
+    return checks.Candidate(registered_home["version"], worlds.AS_OF, None, draws=100, seed=0)
+
+
+def answer(candidate, **changed):
+    """The candidate, had it answered otherwise."""
+    other = candidate.with_probability(candidate.probability)
+    other.__dict__["answers"] = candidate.answers | changed
+    return other
+
+
+def test_a_sound_version_passes(candidate):
+    for check in (behaviour_checks.check_prediction, behaviour_checks.check_robustness, behaviour_checks.check_latency):
+        assert check(candidate)["verdict"] == "pass"
+
+
+@pytest.mark.parametrize("by_id", [0.01, float("nan")])
+def test_other_answers_by_id_fail(candidate, by_id):
+    found = behaviour_checks.check_prediction(answer(candidate, by_id=by_id))
+    assert found["verdict"] == "fail" and "by id it answers otherwise" in found["detail"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"answered": ["tenure missing"]}, "answered instead of refused: tenure missing"),
+        ({"extremes": {"twenty years": [0.1, float("nan")]}}, "no probability for twenty years"),
+        ({"extremes": {"first day": [-0.1, 0.5]}}, "no probability for first day"),
+        ({"flips": 0.2}, "1 % on the bill turns 20.0% of decisions"),
+    ],
+)
+def test_what_is_not_robust_is_named(candidate, changed, named):
+    found = behaviour_checks.check_robustness(answer(candidate, **changed))
+    assert found["verdict"] == "fail" and named in found["detail"]
+
+
+def test_slow_answers_fail_and_fast_ones_leave_the_evidence_the_same(candidate):
+    found = behaviour_checks.check_latency(answer(candidate, milliseconds=250.0))
+    assert found["verdict"] == "fail" and "250 ms" in found["detail"]
+    fast, faster = (behaviour_checks.check_latency(answer(candidate, milliseconds=ms)) for ms in (9.1, 3.3))
+    assert fast == faster and np.isclose(behaviour_checks.MOST_MILLISECONDS, 100)

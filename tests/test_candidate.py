@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+import worlds
+
+from churn_utils import candidate, feature_store, isolation, scoring
+
+
+@pytest.fixture
+def found(registered_home):
+    return candidate.Candidate(registered_home["version"], worlds.AS_OF, None, draws=50, seed=0)
+
+
+def test_it_answers_on_the_test_rows_and_on_those_that_it_learned_from(found, registered_home):
+    model = registered_home["model"]
+    train = feature_store.training_rows(registered_home["training_set"], "train")
+    assert set(found.rows["split"]) == {"test"}
+    assert np.allclose(found.probability, scoring.predict_probability(model, found.rows), rtol=0, atol=1e-12)
+    assert np.allclose(found.learned_probability, scoring.predict_probability(model, train), rtol=0, atol=1e-12)
+
+
+def test_a_challenger_that_fails_is_asked_once(registered_home, monkeypatch):
+    calls = []
+
+    def refuse(*arguments, seconds, environment):
+        calls.append(arguments)
+        raise isolation.IsolationError("ValueError: not today")
+
+    monkeypatch.setattr(isolation, "call", refuse)
+    failing = candidate.Candidate(registered_home["version"], worlds.AS_OF, None, draws=50, seed=0)
+    for part in ("probability", "learned_probability", "samples", "answers"):
+        with pytest.raises(isolation.IsolationError, match="not today"):
+            getattr(failing, part)
+    assert len(calls) == 1
+
+
+def test_an_impostor_keeps_the_rest_of_what_was_found(found):
+    other = found.with_probability(np.full(len(found.rows), 0.5))
+    assert other.rows is found.rows and (other.probability == 0.5).all()
+    assert (found.probability != 0.5).any()
+    assert other.samples["challenger"]["roc_auc"].eq(0.5).all()
+
+
+def test_the_bootstrap_draws_are_those_of_the_metrics(found):
+    auc = found.samples["challenger"]["roc_auc"]
+    assert found.weights.shape == (50, len(found.rows)) and len(auc) == 50
+    assert (found.weights.sum(axis=1) >= 0.9 * len(found.rows)).all()

@@ -1,0 +1,38 @@
+import pytest
+import worlds
+
+from churn_utils import gate_report, registry, validation
+
+EVIDENCE = {
+    "version": 3, "verdict": "fail", "as_of": "2025-05-01", "champion": 1, "run_id": "abc", "draws": 10, "seed": 0,
+    "checks": [
+        {"check": "auc_floor", "verdict": "pass", "requirement": "above <0.6>", "detail": "1373 rows", "value": 0.84,
+         "lower": 0.82, "upper": 0.86},
+        {"check": "slices", "verdict": "not_evaluated", "requirement": "none", "detail": "<b>boom</b>", "value": None,
+         "lower": None, "upper": None},
+    ],
+}  # fmt: skip
+
+
+def test_the_page_holds_every_check_with_its_evidence_and_nothing_foreign():
+    page = gate_report.render_page(EVIDENCE, "f" * 64)
+    assert "Gate of telco_churn 3" in page and "champion 1" in page and "f" * 64 in page
+    assert "0.84 [0.82, 0.86]" in page and "not evaluated" in page
+    assert "<b>boom</b>" not in page and "&lt;b&gt;boom" in page and "above &lt;0.6&gt;" in page
+    assert "http" not in page and "<script" not in page
+
+
+def test_the_page_of_a_real_gate_is_written_beside_the_reports(registered_home, tmp_path, monkeypatch):
+    monkeypatch.setenv("CHURN_RUN_REPORTS", str(tmp_path))
+    version = registered_home["version"]
+    findings = validation.run_gate(version, worlds.AS_OF, draws=50)
+    path = gate_report.write_page(*registry.read_evidence(version))
+    assert path == tmp_path / f"gate_v{version}.html"
+    text = path.read_text()
+    assert all(check.replace("_", " ") in text for check in findings["check"])
+    assert "no champion yet" in text
+
+
+@pytest.mark.parametrize("verdict", ["pass", "fail", "not_evaluated"])
+def test_every_verdict_has_its_colour(verdict):
+    assert gate_report.COLOURS[verdict] in gate_report.render_page({**EVIDENCE, "verdict": verdict, "checks": []}, "")

@@ -1,0 +1,59 @@
+"""The gate is proven by what it refuses; benchmarks/gauntlet.py measures the same over twenty seeds."""
+
+import pytest
+import worlds
+from challengers import AS_OF, BAD, LIGHTGBM, Gauntlet, register
+
+from churn_utils import deployments, registry, validation
+
+
+@pytest.fixture(scope="module")
+def gauntlet(tmp_path_factory):
+    with worlds.at_home(tmp_path_factory.mktemp("gauntlet")):
+        yield Gauntlet(seed=1)
+
+
+def test_the_sound_one_passes(gauntlet):
+    assert set(gauntlet.submit("sound")["verdict"]) == {"pass"}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_challenger_is_refused_by_its_own_check(gauntlet, name):
+    check, verdict = BAD[name]
+    findings = gauntlet.submit(name)
+    assert findings.loc[check, "verdict"] == verdict, findings.loc[check, "detail"]
+    assert validation.overall_verdict(findings) != "pass"
+
+
+# What is wrong with these is wrong in one place, so no other check may speak up.
+@pytest.mark.parametrize(
+    "name", ["wrong_signature", "no_description", "missing_artifact", "overfitted", "stale_labels"]
+)
+def test_no_other_check_is_needed(gauntlet, name):
+    findings = gauntlet.submit(name)
+    assert set(findings.index[findings["verdict"] != "pass"]) == {BAD[name][0]}
+
+
+def test_answers_written_back_into_features_are_found_though_every_figure_shines(gauntlet, tmp_path):
+    findings = gauntlet.settled_bills(tmp_path)
+    assert findings.loc["auc_floor", "lower"] > 0.95
+    assert findings.loc["leakage", "verdict"] == "fail"
+    assert "avg_price_increase alone ranks" in findings.loc["leakage", "detail"]
+    assert set(findings.index[findings["verdict"] != "pass"]) == {"leakage"}
+
+
+def test_a_truly_better_challenger_is_promoted_and_the_beaten_one_is_not_taken_back(gauntlet):
+    """Through gate, approval and promotion; last in this file, because there is a champion from here on."""
+    stumps = LIGHTGBM | {"n_estimators": 40, "learning_rate": 0.1, "num_leaves": 2}
+    worse = register(gauntlet.rows, stumps)
+    assert set(validation.run_gate(worse, AS_OF, draws=400)["verdict"]) == {"pass"}
+    validation.approve(worse, "Ada Lovelace", "the first one", AS_OF)
+    deployments.promote(worse, AS_OF)
+    better = gauntlet.sound.version
+    findings = validation.run_gate(better, AS_OF, draws=400)
+    assert set(findings["verdict"]) == {"pass"} and "champion" in set(findings["check"])
+    validation.approve(better, "Ada Lovelace", "clearly better", AS_OF)
+    deployments.promote(better, AS_OF)
+    assert deployments.champion_at(AS_OF) == registry.version_with_alias(registry.CHAMPION) == better
+    again = validation.run_gate(register(gauntlet.rows, stumps), AS_OF, draws=400).set_index("check")
+    assert again.loc["champion", "verdict"] == "fail"

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+import worlds
+
+from churn_utils import feature_store, features, lakehouse, probing, registry, scoring
+
+
+@pytest.fixture(scope="module")
+def rows(registered_home):
+    return feature_store.training_rows(registered_home["training_set"], "test")
+
+
+@pytest.fixture(scope="module")
+def answers(registered_home, rows):
+    return probing.ask(registered_home["version"], rows, 100)
+
+
+def test_a_sound_version_answers_every_question(answers, rows, registered_home):
+    expected = scoring.predict_probability(registered_home["model"], rows)
+    assert np.allclose(answers["probability"], expected, rtol=0, atol=1e-12)
+    assert answers["by_id"] < 1e-12 and answers["answered"] == []
+    assert answers["defects"] == len(features.MODEL_INPUTS) + len(features.CATEGORICAL) + len(features.NUMERICAL)
+    assert all(0 <= low <= high <= 1 for low, high in answers["extremes"].values())
+    assert 0 <= answers["flips"] < 0.05 and 0 < answers["milliseconds"] < 1000
+
+
+def test_a_path_that_answers_or_crashes_where_it_should_refuse_is_found(registered_home, rows, monkeypatch):
+    real = features.select_model_inputs
+
+    def lenient(frame):
+        if frame["senior_citizen"].isna().any():
+            raise KeyError("senior_citizen")
+        return real(frame.assign(contract=frame["contract"].fillna("One year").replace("?", "One year")))
+
+    model, inputs = registered_home["model"], real(rows.head(1))
+    monkeypatch.setattr(features, "select_model_inputs", lenient)
+    answered, _ = probing._offer_defects(model, inputs)
+    assert answered == ["senior_citizen missing (KeyError)", "contract missing", "unknown contract"]
+
+
+def test_features_that_the_store_tells_otherwise_are_found(registered_home, rows, monkeypatch):
+    real = lakehouse.read
+    monkeypatch.setattr(lakehouse, "read", lambda *a, **k: real(*a, **k).assign(tenure=1, total_charges=50.0))
+    assert probing._compare_by_id(registry.load_model(registered_home["version"]), rows) > 0.05
+
+
+def test_jumpy_decisions_are_counted(registered_home, rows, monkeypatch):
+    def jump(model, frame):
+        return (100 * frame["monthly_charges"]).astype(int).to_numpy() % 2
+
+    monkeypatch.setattr(scoring, "predict_probability", jump)
+    assert probing._count_flips(None, features.select_model_inputs(rows), 0.5) > 0.3
+
+
+def test_the_time_of_one_customer_is_the_models_own(registered_home, rows, monkeypatch):
+    monkeypatch.setattr(scoring, "predict_probability", lambda model, frame: probing.time.sleep(0.02))
+    assert 20 <= probing._time_one(None, features.select_model_inputs(rows)) < 200
+    assert rows["event_date"].max() < worlds.AS_OF

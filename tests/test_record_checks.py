@@ -1,0 +1,81 @@
+import dataclasses
+
+import pandas as pd
+import pytest
+import worlds
+
+from churn_utils import checks, features, record_checks, registry, settings
+
+
+@pytest.fixture(scope="module")
+def candidate(registered_home):
+    return checks.Candidate(registered_home["version"], worlds.AS_OF, None, draws=100, seed=0)
+
+
+def fill(candidate, **parts):
+    """The candidate with some of its parts replaced."""
+    other = candidate.with_probability(candidate.probability)
+    other.__dict__.update(parts)
+    return other
+
+
+def test_other_types_than_the_contracts_fail_the_signature(candidate, monkeypatch):
+    schema = registry.read_schema(candidate.version)
+    assert schema["tenure"] == "long" and schema["contract"] == "string" and schema["monthly_charges"] == "double"
+    monkeypatch.setattr(registry, "read_schema", lambda version: schema | {"tenure": "double"})
+    found = record_checks.check_signature(candidate)
+    assert found["verdict"] == "fail" and found["detail"] == "differs in tenure"
+    monkeypatch.setattr(registry, "read_schema", lambda version: dict(reversed(schema.items())))
+    assert record_checks.check_signature(candidate)["detail"] == "differs in order"
+
+
+def test_a_model_that_is_not_what_its_record_says_fails_the_lineage(candidate):
+    assert record_checks.check_lineage(candidate)["verdict"] == "pass"
+    found = record_checks.check_lineage(fill(candidate, probability=candidate.probability + 1e-4))
+    assert found["verdict"] == "fail" and "1373 of 1373 probabilities differ" in found["detail"]
+
+
+def test_code_that_changed_since_training_is_named(candidate, monkeypatch):
+    monkeypatch.setattr(record_checks.provenance, "hash_code", lambda: "other")
+    assert "changed since training: code_sha256" in record_checks.check_lineage(candidate)["detail"]
+
+
+def test_labels_of_the_last_month_must_be_there(candidate):
+    assert record_checks.check_label_freshness(candidate)["verdict"] == "pass"
+    march = dataclasses.replace(candidate, as_of=settings.month_start(2))
+    april = dataclasses.replace(candidate, as_of=settings.month_start(3))
+    assert record_checks.check_label_freshness(march)["verdict"] == "pass"  # 28 days
+    assert record_checks.check_label_freshness(april)["verdict"] == "fail"
+
+
+def test_a_customer_on_both_sides_is_a_leak(candidate):
+    assert record_checks.check_leakage(candidate)["verdict"] == "pass"
+    both = pd.concat([candidate.learned, candidate.rows.head(3)])
+    found = record_checks.check_leakage(fill(candidate, learned=both))
+    assert found["verdict"] == "fail" and "3 customers in train and test" in found["detail"]
+
+
+def test_a_label_from_the_future_is_a_leak(candidate):
+    late = candidate.learned.assign(label_date=settings.month_start(4))
+    found = record_checks.check_leakage(fill(candidate, learned=late))
+    assert found["verdict"] == "fail" and "whose label had not arrived" in found["detail"]
+
+
+def test_an_input_that_is_the_answer_is_a_leak_whatever_its_shape(candidate):
+    churned = candidate.rows["churned"]
+    values = candidate.rows["monthly_charges"].where(~churned, 77.77)  # in the middle: no ranking by size would find it
+    found = record_checks.check_leakage(fill(candidate, rows=candidate.rows.assign(monthly_charges=values)))
+    assert found["verdict"] == "fail" and "monthly_charges alone ranks" in found["detail"]
+
+
+def test_a_figure_that_is_too_good_to_be_true_is_a_leak(candidate):
+    perfect = 0.1 + 0.8 * candidate.rows["churned"].to_numpy()
+    found = record_checks.check_leakage(candidate.with_probability(perfect))
+    assert found["verdict"] == "fail" and "too good to be true" in found["detail"]
+
+
+def test_inputs_are_ranked_by_what_they_say_alone(candidate):
+    alone = record_checks.rank_inputs_alone(candidate.rows)
+    assert list(alone.index[:2]) == ["contract", "tenure"] or set(alone.index[:3]) >= {"contract", "tenure"}
+    assert set(alone.index) == set(features.MODEL_INPUTS)
+    assert alone.between(0.5, 0.8).all() and alone["gender"] < 0.53
