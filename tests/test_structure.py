@@ -16,8 +16,8 @@ ORDER = [
     "search", "search_report", "simulator", "world", "provenance", "tracking", "registry", "deployments", "lineage",
     "scoring", "isolation", "probing", "candidate", "gate_report", "record_checks", "behaviour_checks", "checks",
     "validation", "batch", "online_store", "fast_scoring", "inference_log", "trials", "serving_settings",
-    "serving_metrics", "serving_models", "serving_engine", "serving_http", "serving_transport", "serving", "serving_client",
-    "rehearsal", "monitoring", "drift", "production", "review", "charts", "production_charts",
+    "serving_metrics", "serving_models", "serving_engine", "serving_http", "serving_transport", "serving",
+    "serving_client", "rehearsal", "monitoring", "drift", "production", "review", "charts", "production_charts",
     "serving_charts", "governance_charts", "evidently_page", "reporting", "warm_up", "kernels", "stages", "state",
     "execution", "pipeline",
 ]  # fmt: skip
@@ -158,6 +158,10 @@ def test_the_lock_pins_hashes_and_names_no_index(path):
     assert "index-url" not in text and "://" not in text
 
 
+def _whole(ratios):
+    return " / ".join(f"{float(ratio):.0f}" for ratio in ratios.split(" / "))
+
+
 def test_the_figures_of_the_readme_are_those_that_were_measured():
     readme = (settings.PROJECT / "README.md").read_text()
     measured = (settings.PROJECT / "benchmarks" / "results.md").read_text()
@@ -171,6 +175,16 @@ def test_the_figures_of_the_readme_are_those_that_were_measured():
     assert f"| default LightGBM, 2 × 5 folds | {' | '.join(rows['default lightgbm'])} |" in readme
     forked, ordinary = (float(rows[name][0]) for name in ("kernels forked from one warm process", "ordinary kernels"))
     assert f"takes {forked:.0f} s" in readme and f"({ordinary:.0f} s with ordinary kernels" in readme
+    ours, constant, mlflow, bentoml = (
+        rows[name] for name in ("this API", "constant route", "mlflow models serve", "BentoML")
+    )
+    assert f"{' / '.join(ours[:3])} requests/s" in readme and f"{constant[4]} of a FastAPI route" in readme
+    assert f"{_whole(mlflow[4])} times\n`mlflow models serve`, {_whole(bentoml[4])} times BentoML" in readme
+    assert f"{int(rows['requests'][0]):,} requests, {rows['failed requests'][0]} failed" in readme
+    assert f"Pruning spares {float(rows['mean'][2]):.0%} of the fold fits".replace("%", " %") in readme
+    assert rows["ours less FLAML (paired, 95 %)"][0] in readme
+    better, _, *equal = (float(cell[:-1]) for cell in rows["promoted"])
+    assert f"promoted in {better:.0f} % of 200 runs, an equal one in {min(equal):g} to {max(equal):g} %" in readme
     drilled = [rows[name] for name in ("right action", "lost value recovered (median)")]
     scenarios = ["none", "price_rise", "competitor", "mix_shift", "data_bug"]
     for scenario, right, recovered in zip(scenarios, *drilled, strict=True):
