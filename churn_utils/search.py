@@ -19,6 +19,7 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sklearn.metrics import log_loss
+from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from churn_utils import features, settings
@@ -123,9 +124,12 @@ def _open_storage() -> optuna.storages.BaseStorage:
     waiting = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
     for attempt in range(5):
         try:
-            return RDBStorage(
+            storage = RDBStorage(
                 url, engine_kwargs=waiting, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=3 * HEARTBEAT_SECONDS
             )
+            if storage.engine.dialect.name == "sqlite":  # it has no row locks: two workers would take the same trial
+                event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+            return storage
         except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
             failure = error
             time.sleep(0.2 * attempt)  # two workers that start together both make the tables, and one comes late

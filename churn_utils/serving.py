@@ -102,8 +102,9 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
         await engine.start()
         flushing = asyncio.create_task(flush_access_log())
         yield
-        flushing.cancel()
         await engine.stop()
+        flushing.cancel()
+        await asyncio.gather(flushing, return_exceptions=True)
 
     app = FastAPI(title="Telco churn", version=VERSION, description=ABOUT, lifespan=lifespan, docs_url=None,
                   redoc_url=None, openapi_url="/openapi.json", telemetry=NO_TELEMETRY)  # fmt: skip

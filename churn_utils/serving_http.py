@@ -11,6 +11,7 @@ import hmac
 import logging
 import re
 import sys
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -33,6 +34,7 @@ MOST_CALLERS = 10_000  # remembered for the rate limit
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _HEADER = b"x-request-id"
 _access_lines: list[bytes] = []  # of the process, as its standard output is
+_writing = threading.Lock()
 log = logging.getLogger(__name__)
 
 
@@ -162,10 +164,14 @@ async def flush_access_log(every_seconds: float = 0.5) -> None:
 
 def _write_access_lines() -> None:
     """Write to standard output what was kept, in one piece whether or not the stream has a buffer of its own."""
-    lines = _access_lines[:]
-    del _access_lines[: len(lines)]
-    sys.stdout.buffer.write(b"".join(lines))
-    sys.stdout.buffer.flush()
+    with _writing:
+        lines = _access_lines[:]
+        del _access_lines[: len(lines)]
+        try:
+            sys.stdout.buffer.write(b"".join(lines))
+            sys.stdout.buffer.flush()
+        except OSError as error:  # a full disk or a reader that went away ends neither the log nor the answers
+            log.error("%d line(s) of the access log could not be written: %s", len(lines), error)
 
 
 def problem(

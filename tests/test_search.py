@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,28 @@ def test_two_workers_share_a_study_in_a_database(tmp_path, train):
     assert any(later[0] < earlier[1] for earlier, later in zip(spans, spans[1:], strict=False)), "one did it all"
     tried = [str(sorted(trial.params.items())) for trial in done]
     assert len(set(tried)) >= 9  # the three defaults at most are tried twice
+
+
+def test_two_workers_never_get_the_same_trial(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHURN_STUDY_STORAGE", f"sqlite:///{tmp_path / 'studies.db'}")
+    one, two = (
+        optuna.create_study(storage=search._open_storage(), study_name="shared", load_if_exists=True) for _ in range(2)
+    )
+    for number in range(100):
+        one.enqueue_trial({"C": number})
+    together, taken = threading.Barrier(2), []
+
+    def take(study):
+        for _ in range(50):
+            together.wait(60)
+            taken.append(study.ask().number)
+
+    workers = [threading.Thread(target=take, args=(study,)) for study in (one, two)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(taken) == list(range(100))
 
 
 def test_a_worker_that_died_holds_nobody_up(tmp_path, train, monkeypatch):

@@ -152,10 +152,32 @@ def test_other_than_http_is_passed_on():
     assert seen == ["lifespan"]
 
 
+def test_a_write_that_fails_ends_neither_the_access_log_nor_keeps_its_lines_for_ever(capfdbinary, monkeypatch, caplog):
+    class Full:
+        def write(self, data):
+            raise OSError("No space left on device")
+
+    async def play():
+        flushing = asyncio.create_task(flush_access_log(0.01))
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", type("Stream", (), {"buffer": Full()}))
+            _note_access({"lost": 1})
+            await asyncio.sleep(0.1)
+        _note_access({"kept": 2})
+        await asyncio.sleep(0.1)
+        flushing.cancel()
+        await asyncio.gather(flushing, return_exceptions=True)
+
+    asyncio.run(play())
+    assert capfdbinary.readouterr().out == b'{"kept":2}\n'
+    assert "1 line(s) of the access log could not be written: No space left" in caplog.text
+
+
 def test_the_access_log_is_emptied_in_time_and_at_the_end(capfdbinary):
     async def play():
         flushing = asyncio.create_task(flush_access_log(0.01))
         _note_access({"first": 1})
+        assert capfdbinary.readouterr().out == b""  # not a write of its own for each line
         await asyncio.sleep(0.1)
         first = capfdbinary.readouterr().out
         _note_access({"second": 2})
