@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from churn_utils import deployments, evaluation, feature_store, isolation, lineage, registry, scoring
+from churn_utils.settings import ChurnError, Economics
 
 PASS, FAIL, NOT_EVALUATED = "pass", "fail", "not_evaluated"
 ANSWER_SECONDS = 60.0  # that a challenger may take over all of its questions; a sound one takes one or two
+REFIT_SECONDS = 300.0  # that training it again may take; a sound one takes one or two for each 5,000 rows
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Candidate:
     since: pd.Timestamp | None
     draws: int
     seed: int
+    economics: Economics = Economics()  # that hold now, whatever the challenger was trained for
     ask: str = "churn_utils.probing:ask"  # what questions it in its own process
     seconds: float = ANSWER_SECONDS
 
@@ -35,11 +38,6 @@ class Candidate:
     def info(self) -> dict:
         """Registry entry of the challenger."""
         return registry.read_version(self.version)
-
-    @cached_property
-    def economics(self):
-        """Economics that it was trained for."""
-        return scoring.read_economics(self.version)
 
     @cached_property
     def champion(self) -> int | None:
@@ -66,7 +64,14 @@ class Candidate:
     def questioning(self) -> Future:
         """It is being asked, in a process of its own (``probing.ask``), on ``rows`` and then on ``learned``; once."""
         asked = pd.concat([self.rows, self.learned], ignore_index=True)
-        return isolation.submit(self.ask, self.version, asked, len(self.rows), seconds=self.seconds)
+        answers = isolation.submit(self.ask, self.version, asked, len(self.rows), seconds=self.seconds)
+        _ = self.refitting  # waits for its turn there, while the figures are computed here
+        return answers
+
+    @cached_property
+    def refitting(self) -> Future:
+        """It is being trained again from its record, in a process of its own: a record may ask for a year's work."""
+        return isolation.submit("churn_utils.probing:refit", self.version, self.rows, seconds=REFIT_SECONDS)
 
     @cached_property
     def answers(self) -> dict:
@@ -76,6 +81,17 @@ class Candidate:
             IsolationError: it raised, hung, or its process died: this time and, without asking again, every other.
         """
         return self.questioning.result()
+
+    def has_answered(self) -> bool:
+        """Tell whether it gave a probability to every row; False as well where there is no row to decide on."""
+        try:
+            return len(self.probability) > 0
+        except ChurnError:
+            return False
+
+    def scored(self) -> tuple[pd.Series, np.ndarray, pd.Series]:
+        """Labels, the challenger's probabilities and customers of ``rows``, as ``evaluation`` takes them."""
+        return self.rows["churned"], self.probability, self.rows["customer_id"]
 
     @cached_property
     def probability(self) -> np.ndarray:
@@ -91,10 +107,10 @@ class Candidate:
     def refitted(self) -> np.ndarray:
         """Probabilities on ``rows`` of a model trained again from the challenger's record alone.
 
-        It is asked meanwhile: that takes as long, on another core.
+        Raises:
+            IsolationError: the record cannot be trained, or not in time.
         """
-        _ = self.questioning
-        return scoring.predict_probability(lineage.refit(self.version), self.rows)
+        return self.refitting.result()
 
     @cached_property
     def champion_probability(self) -> np.ndarray:

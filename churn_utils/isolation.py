@@ -61,7 +61,7 @@ class _Fork:
 
 
 def start() -> None:
-    """Start the server, if there is none; returns at once, while it imports."""
+    """Start the server, if there is none; does not wait for its imports, but for a question that is being answered."""
     global _server
     with _turn:
         if _server is None or _server[0].poll() is not None:
@@ -122,6 +122,8 @@ def call(function: str, *arguments, seconds: float, environment: dict[str, str] 
         except IsolationError:
             stop()
             raise
+        if not FORKS:  # it answers once, and must not be taken for alive while it ends
+            stop()
     if kind == "done":
         return content
     raise IsolationError(content)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from churn_utils import features, lakehouse, registry, scoring
+from churn_utils import features, lakehouse, lineage, registry, scoring
 from churn_utils.features import FeatureError
 
 CALLS = 15
@@ -34,7 +34,8 @@ def ask(version: int, rows: pd.DataFrame, first: int) -> dict:
         ``probability`` of each row, shape (n,); ``by_id``: largest difference when 50 customers of the newest month are
         looked up in the store by id; ``extremes``: lowest and highest probability under each of ``EXTREMES``;
         ``flips``: share of decisions that turn when the bill is 1 % higher; ``answered``: defects that got a number
-        instead of a refusal, of how many ``defects``; ``milliseconds`` that one customer takes (fastest of ``CALLS``).
+        where they should be refused, of how many ``defects``; ``milliseconds`` that one customer takes (fastest of
+        ``CALLS``).
     """
     model = registry.load_model(version)  # not the copy that a process keeps: the file is what is judged
     inputs = features.select_model_inputs(rows.head(first))
@@ -50,10 +51,16 @@ def ask(version: int, rows: pd.DataFrame, first: int) -> dict:
     }
 
 
+def refit(version: int, rows: pd.DataFrame) -> np.ndarray:
+    """Train a version again from its record alone and return its probability of each row, shape (n,)."""
+    return scoring.predict_probability(lineage.refit(version), rows)
+
+
 def _compare_by_id(model, rows: pd.DataFrame) -> float:
-    newest = rows[rows["event_date"] == rows["event_date"].max()].head(50)
-    month = newest["event_date"].iloc[0]
-    stored = lakehouse.read("customer_features", snapshot_date=month, as_of=month).set_index("customer_id")
+    newest = rows[rows["event_date"] == rows["event_date"].max()]
+    month, known = newest["event_date"].iloc[0], newest["features_as_of"].max()  # the month before, if it came late
+    newest = newest[newest["features_as_of"] == known].head(50)
+    stored = lakehouse.read("customer_features", snapshot_date=known, as_of=month).set_index("customer_id")
     found = features.add_on_demand(stored.loc[newest["customer_id"]])
     gaps = scoring.predict_probability(model, found) - scoring.predict_probability(model, newest)
     return float(np.abs(gaps).max())
@@ -78,21 +85,35 @@ def _count_flips(model, inputs: pd.DataFrame, threshold: float) -> float:
 
 
 def _offer_defects(model, row: pd.DataFrame) -> tuple[list[str], int]:
-    """Offer rows that no customer can have; each must be refused by name, not answered with a number."""
+    """Offer rows that no customer can have, on the path that customers take and to the model itself.
+
+    The path must refuse each by name. The model must not answer for a category that it has never seen, as if it were
+    one of those it knows; for a number that is missing or infinite it may, if the answer is a probability.
+    """
     defects = {f"{name} missing": {name: None} for name in features.MODEL_INPUTS}
     defects |= {f"unknown {name}": {name: "?"} for name in features.CATEGORICAL}
     defects |= {f"{name} infinite": {name: np.inf} for name in features.NUMERICAL}
     answered = []
     for defect, change in defects.items():
+        changed = row.assign(**change)
         try:
-            scoring.predict_probability(model, row.assign(**change))
+            scoring.predict_probability(model, changed)
         except FeatureError:
-            continue
+            pass
         except Exception as error:  # noqa: BLE001 - a crash is no refusal: nobody learns which field was wrong
             answered.append(f"{defect} ({type(error).__name__})")
         else:
             answered.append(defect)
+        answered += [f"{defect}, by the model itself"] if _invents_answer(model, changed, defect) else []
     return answered, len(defects)
+
+
+def _invents_answer(model, row: pd.DataFrame, defect: str) -> bool:
+    try:
+        found = float(model.predict_proba(row)[0, 1])
+    except Exception:  # noqa: BLE001 - here whatever it raises is a refusal
+        return False
+    return defect.startswith("unknown") or not 0 <= found <= 1  # also when it is not a number
 
 
 def _time_one(model, inputs: pd.DataFrame) -> float:

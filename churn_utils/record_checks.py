@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from churn_utils import features, lineage, provenance, registry
+from churn_utils import features, lakehouse, lineage, provenance, registry, scoring
 from churn_utils.candidate import Candidate, make_finding
 
 ARTIFACTS = ["feature_contract.json", "figures.html", "importance.json"]
 DOCUMENTED = ["data", "purpose", "threshold"]
 MAX_LABEL_AGE_DAYS = 31  # labels come monthly: older means that a month of them is missing
+MIN_LABELLED_SHARE = 0.95  # of a month's customers; a quarantined row has features later or never
 ONE_INPUT_AUC = 0.9  # one input alone that ranks so well is no feature but the answer; the best here has 0.75
 CEILING_AUC = 0.97  # no model of customers' choices is that good
 
@@ -56,12 +57,24 @@ def check_lineage(candidate: Candidate) -> dict:
     return make_finding(bool(gaps.max() <= lineage.ROUNDING), "a refit from the record gives the same", detail)
 
 
+def check_economics(candidate: Candidate) -> dict:
+    """It was trained for the costs that hold now: its threshold and its promises follow from them."""
+    own, now = scoring.read_economics(candidate.version), candidate.economics
+    costs = [f"{e.offer_cost_usd:,.0f} USD an offer, {e.churner_value_usd:,.0f} USD a churner" for e in (own, now)]
+    return make_finding(own == now, f"trained for {costs[1]}", f"trained for {costs[0]}")
+
+
 def check_label_freshness(candidate: Candidate) -> dict:
-    """The labels that decide are recent: none of the last month's is missing."""
-    newest = candidate.labelled["label_date"].max()
-    age = (candidate.as_of - newest).days
-    detail = f"newest labels arrived on {newest:%Y-%m-%d}, {age} days before {candidate.as_of:%Y-%m-%d}"
-    return make_finding(age <= MAX_LABEL_AGE_DAYS, f"labels at most {MAX_LABEL_AGE_DAYS} days old", detail, age)
+    """The labels that decide are recent, and the newest month has nearly all of its own."""
+    newest = candidate.labelled[candidate.labelled["label_date"] == candidate.labelled["label_date"].max()]
+    arrived, month = newest["label_date"].iloc[0], newest["event_date"].max()
+    age, count = (candidate.as_of - arrived).days, int((newest["event_date"] == month).sum())
+    known = lakehouse.read("customer_features", snapshot_date=month, as_of=candidate.as_of)["customer_id"].nunique()
+    detail = f"newest labels arrived on {arrived:%Y-%m-%d}, {age} days before {candidate.as_of:%Y-%m-%d}, for {count} "
+    detail += f"of {known} customers of {month:%Y-%m}"
+    holds = age <= MAX_LABEL_AGE_DAYS and count >= MIN_LABELLED_SHARE * known
+    requirement = f"labels at most {MAX_LABEL_AGE_DAYS} days old, of {MIN_LABELLED_SHARE:.0%} of the month's customers"
+    return make_finding(holds, requirement, detail, age)
 
 
 def check_leakage(candidate: Candidate) -> dict:

@@ -114,7 +114,8 @@ def compare_versions(before: int, after: int) -> pd.DataFrame:
     facts = {}
     for side, version in (("before", before), ("after", after)):
         info = read_version(version)
-        metrics = {name: round(value, 4) for name, value in info["metrics"].items()}
+        metrics = {name: round(value, 4) for name, value in info["metrics"].items()
+                   if not name.endswith(("_lower", "_upper"))}  # fmt: skip
         facts[side] = {"version": version, "trained_by": info["trained_by"], **info["params"], **metrics}
     table = pd.DataFrame(facts, dtype=object).reindex(list(facts["before"] | facts["after"])).rename_axis("fact")
     return table[table["before"].astype(str) != table["after"].astype(str)]

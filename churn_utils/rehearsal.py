@@ -79,10 +79,10 @@ def build_rehearsal(folder: Path, as_of: pd.Timestamp, version: int | None = Non
     lakehouse.merge("churn_labels", labels)
     lakehouse.merge("customer_features", stored)
     predecessor = _train(record, PREDECESSOR, economics)
-    _pass_gate(predecessor, as_of, registry.CHAMPION)
+    _pass_gate(predecessor, as_of, registry.CHAMPION, economics)
     deployments.promote(predecessor, as_of)
     challenger = _train(record, record["hyperparameters"], economics)
-    _pass_gate(challenger, as_of, registry.TRIAL)
+    _pass_gate(challenger, as_of, registry.TRIAL, economics)
     return Rehearsal(folder, predecessor, challenger)
 
 
@@ -128,8 +128,8 @@ def _make_study(params: dict, log_loss: float) -> optuna.Study:
     return study
 
 
-def _pass_gate(version: int, as_of: pd.Timestamp, scope: str) -> None:
-    findings = validation.run_gate(version, as_of, draws=500)
+def _pass_gate(version: int, as_of: pd.Timestamp, scope: str, economics: settings.Economics) -> None:
+    findings = validation.run_gate(version, as_of, draws=500, economics=economics)
     wrong = findings[findings["verdict"] != "pass"]
     if len(wrong):
         raise RehearsalError(f"version {version} of the rehearsal did not pass: {', '.join(wrong['check'])}.")

@@ -65,6 +65,20 @@ class Summary:
         }
 
 
+def summarise_metrics(figures: pd.DataFrame, prefix: str) -> dict[str, float | str]:
+    """The four figures that people quote, for ``Summary``: values, and the intervals of ROC AUC and USD.
+
+    Args:
+        figures: as ``evaluation.metrics_with_intervals`` returns them.
+        prefix: of their names, such as ``test``.
+    """
+    quoted = {f"{prefix}_{name}": figures.loc[name, "value"] for name in ("roc_auc", "pr_auc", "log_loss", "value_usd")}
+    for name, digits in (("roc_auc", 3), ("value_usd", 0)):
+        lower, upper = figures.loc[name, ["lower", "upper"]]
+        quoted[f"{prefix}_{name}_interval"] = f"{lower:.{digits}f} to {upper:.{digits}f}"
+    return quoted
+
+
 def style_table(table: pd.DataFrame):
     """Show a table of words: no index, everything to the left, months instead of dates, numbers with one decimal."""
     formats = {name: "{:%Y-%m}" for name in table.select_dtypes("datetime")}

@@ -11,7 +11,7 @@ import pandas as pd
 from churn_utils import deployments, registry
 from churn_utils.candidate import FAIL, NOT_EVALUATED, PASS, Candidate
 from churn_utils.checks import CHECKS
-from churn_utils.settings import ChurnError
+from churn_utils.settings import ChurnError, Economics
 
 APPROVAL_DAYS = 31
 SCOPES = (registry.CHAMPION, registry.TRIAL)  # answer everybody, or a share of customers
@@ -23,8 +23,9 @@ class ApprovalError(ChurnError):
 
 
 def run_gate(
-    version: int, as_of: pd.Timestamp, since: pd.Timestamp | None = None, draws: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+    version: int, as_of: pd.Timestamp, since: pd.Timestamp | None = None, draws: int = 2000, seed: int = 0,
+    economics: Economics | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Put a version through every check, keep the evidence with it and tag it with the verdict.
 
     Args:
@@ -33,6 +34,7 @@ def run_gate(
         since: only labels of months from this date on (those after a detected change).
         draws: bootstrap draws.
         seed: of the draws.
+        economics: costs that hold now; the usual ones when not given.
 
     Returns:
         One row per check: ``check, verdict, value, lower, upper, requirement, detail``. A check that raises is
@@ -41,7 +43,7 @@ def run_gate(
     Raises:
         RegistryError: no such version.
     """
-    return judge(Candidate(version, as_of, since, draws, seed))
+    return judge(Candidate(version, as_of, since, draws, seed, economics or Economics()))
 
 
 def judge(candidate: Candidate) -> pd.DataFrame:
@@ -75,9 +77,9 @@ def check_impostor(candidate: Candidate, probability: np.ndarray) -> pd.DataFram
 
 
 def compare_verdicts(findings: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Verdict of each check (columns) for each of several models (index)."""
-    table = pd.DataFrame({name: found.set_index("check")["verdict"] for name, found in findings.items()}).T
-    return table.loc[list(findings)]
+    """Verdict of each check (index) for each of several models (columns)."""
+    verdicts = {name: found.set_index("check")["verdict"] for name, found in findings.items()}
+    return pd.DataFrame(verdicts).loc[next(iter(verdicts.values())).index]
 
 
 def run_check(check: Callable[[Candidate], dict], candidate: Candidate) -> dict:

@@ -203,7 +203,7 @@ BAD = {
     "random": ("auc_floor", "fail"),
     "shuffled_labels": ("auc_floor", "fail"),
     "learned_the_test": ("lineage", "fail"),
-    "overfitted": ("memory", "fail"),
+    "overfitted": ("overfitting", "fail"),
     "miscalibrated": ("calibration", "fail"),
     "wrong_signature": ("signature", "fail"),
     "no_description": ("documentation", "fail"),

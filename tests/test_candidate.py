@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import worlds
 
@@ -30,7 +31,23 @@ def test_a_challenger_that_fails_is_asked_once(registered_home, monkeypatch):
     for part in ("probability", "learned_probability", "samples", "answers"):
         with pytest.raises(isolation.IsolationError, match="not today"):
             getattr(failing, part)
-    assert len(calls) == 1
+    assert len([name for name, *_ in calls if name.endswith(":ask")]) == 1
+
+
+def test_whether_it_has_answered_can_be_asked(found, registered_home):
+    assert found.has_answered() and [len(part) for part in found.scored()] == [len(found.rows)] * 3
+    silent = candidate.Candidate(registered_home["version"], worlds.AS_OF, None, 50, 0, ask="math:no_such")
+    nobody = candidate.Candidate(registered_home["version"], worlds.AS_OF, pd.Timestamp("2030-01-01"), 50, 0)
+    assert not silent.has_answered() and not nobody.has_answered()
+
+
+def test_a_record_that_asks_for_a_years_work_is_ended(registered_home, monkeypatch):
+    monkeypatch.setattr(candidate, "REFIT_SECONDS", 2.0)
+    endless = candidate.Candidate(registered_home["version"], worlds.AS_OF, None, 50, 0)
+    real = isolation.submit
+    monkeypatch.setattr(isolation, "submit", lambda f, *a, seconds: real("time:sleep", 600, seconds=seconds))
+    with pytest.raises(isolation.IsolationError, match="did not answer within 2 s"):
+        _ = endless.refitted
 
 
 def test_an_impostor_keeps_the_rest_of_what_was_found(found):

@@ -105,8 +105,24 @@ def test_rows_learned_by_heart_fail(candidate):
     noise = np.random.default_rng(0).uniform(size=len(candidate.rows))
     other = candidate.with_probability(0.7 * candidate.probability + 0.3 * noise)
     other.__dict__["learned_probability"] = perfect
-    found = checks.check_memory(other)
+    found = checks.check_overfitting(other)
     assert found["verdict"] == "fail" and "ROC AUC 1.000 on the rows that it learned from" in found["detail"]
+
+
+def test_a_few_unlucky_offers_are_no_harm():
+    none, offers = np.zeros(300, dtype=bool), np.arange(300) < 7
+    assert checks.p_value_of_harm(none, offers, none, 0.25) == pytest.approx(0.75**7)  # 13 %: no churner among seven
+    many = np.arange(300) < 60
+    assert checks.p_value_of_harm(none, many, none, 0.25) == pytest.approx(0.75**60)
+    churned = np.arange(300) % 4 == 0
+    assert checks.p_value_of_harm(churned, many, none, 0.25) > 0.5  # as many as pay for themselves
+    assert checks.p_value_of_harm(churned, many, many, 0.25) == 1  # nothing has changed
+
+
+def test_offers_that_are_left_out_count_as_well():
+    churned, none = np.ones(20, dtype=bool), np.zeros(20, dtype=bool)
+    assert checks.p_value_of_harm(churned, none, ~none, 0.25) == pytest.approx(0.25**20)
+    assert checks.p_value_of_harm(~churned, none, ~none, 0.25) == pytest.approx(1)
 
 
 def test_equal_opportunity_is_the_gap_in_churners_reached(candidate):
@@ -116,7 +132,7 @@ def test_equal_opportunity_is_the_gap_in_churners_reached(candidate):
     })  # fmt: skip
     found = checks.equal_opportunity_difference(rows, np.array([True, False, True, True, True]))
     assert found == {"gender": 0.5, "senior_citizen": pytest.approx(1 / 3)}
-    assert "equal opportunity difference: gender" in checks.check_slices(candidate)["detail"]
+    assert "equal opportunity gap gender" in checks.check_slices(candidate)["detail"]
 
 
 class TestAgainstAChampion:

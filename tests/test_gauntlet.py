@@ -1,10 +1,11 @@
 """The gate is proven by what it refuses; benchmarks/gauntlet.py measures the same over twenty seeds."""
 
+import papermill
 import pytest
 import worlds
 from challengers import AS_OF, BAD, LIGHTGBM, Gauntlet, register
 
-from churn_utils import deployments, registry, validation
+from churn_utils import deployments, registry, settings, validation
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,16 @@ def test_answers_written_back_into_features_are_found_though_every_figure_shines
     assert findings.loc["leakage", "verdict"] == "fail"
     assert "avg_price_increase alone ranks" in findings.loc["leakage", "detail"]
     assert set(findings.index[findings["verdict"] != "pass"]) == {"leakage"}
+
+
+def test_a_challenger_that_gives_no_answer_is_refused_by_the_notebooks_and_fails_none(gauntlet, tmp_path):
+    version = gauntlet.raises().version
+    registry.set_challenger(version)
+    folder, parameters = settings.PROJECT / "notebooks", {"AS_OF": f"{AS_OF:%Y-%m-%d}"}
+    for name in ("04a_challenger_validation.ipynb", "04b_challenger_approval.ipynb"):
+        papermill.execute_notebook(folder / name, tmp_path / name, parameters, progress_bar=False, cwd=folder)
+    assert registry.read_version(version)["tags"]["gate"] == "not_evaluated"
+    assert deployments.champion_at(AS_OF) is None and registry.version_with_alias(registry.CHALLENGER) is None
 
 
 def test_a_truly_better_challenger_is_promoted_and_the_beaten_one_is_not_taken_back(gauntlet):

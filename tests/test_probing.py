@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import worlds
 
@@ -36,6 +37,27 @@ def test_a_path_that_answers_or_crashes_where_it_should_refuse_is_found(register
     monkeypatch.setattr(features, "select_model_inputs", lenient)
     answered, _ = probing._offer_defects(model, inputs)
     assert answered == ["senior_citizen missing (KeyError)", "contract missing", "unknown contract"]
+
+
+def test_a_model_that_answers_for_what_it_never_saw_is_found(rows, registered_home):
+    """Its encoder takes any new category for the first one it knows, and its estimator knows no infinity."""
+
+    class Careless:
+        def predict_proba(self, frame):
+            known = frame.assign(**{n: frame[n].where(frame[n].isin(c), c[0]) for n, c in features.CATEGORICAL.items()})
+            finite = known[features.NUMERICAL].astype(float).replace(np.inf, np.nan).notna().all(axis=None)
+            return registered_home["model"].predict_proba(known) if finite else np.full((len(frame), 2), np.nan)
+
+    answered, _ = probing._offer_defects(Careless(), features.select_model_inputs(rows.head(1)))
+    assert "unknown contract, by the model itself" in answered and "tenure infinite, by the model itself" in answered
+    assert "contract missing, by the model itself" not in answered and "unknown contract" not in answered
+
+
+def test_a_month_whose_features_came_late_is_compared_with_what_was_known(rows, registered_home):
+    """Its customers are judged by the month before, so that month must be looked up; none has both."""
+    late = rows.assign(event_date=rows["event_date"] + pd.DateOffset(months=1))
+    assert (late["features_as_of"] < late["event_date"]).all()
+    assert probing._compare_by_id(registry.load_model(registered_home["version"]), late) < 1e-12
 
 
 def test_features_that_the_store_tells_otherwise_are_found(registered_home, rows, monkeypatch):

@@ -48,6 +48,19 @@ def test_labels_of_the_last_month_must_be_there(candidate):
     assert record_checks.check_label_freshness(april)["verdict"] == "fail"
 
 
+def test_a_month_that_lacks_labels_is_not_fresh(candidate):
+    part = candidate.labelled.groupby("split").head(1300)
+    found = record_checks.check_label_freshness(fill(candidate, labelled=part))
+    assert found["verdict"] == "fail" and f"for {len(part)} of 7043 customers of 2025-01" in found["detail"]
+
+
+def test_other_costs_than_those_that_hold_are_refused(candidate):
+    assert record_checks.check_economics(candidate)["verdict"] == "pass"
+    dearer = dataclasses.replace(candidate, economics=settings.Economics(1000.0, 2000.0))
+    found = record_checks.check_economics(dearer)
+    assert found["verdict"] == "fail" and found["requirement"] == "trained for 1,000 USD an offer, 2,000 USD a churner"
+
+
 def test_a_customer_on_both_sides_is_a_leak(candidate):
     assert record_checks.check_leakage(candidate)["verdict"] == "pass"
     both = pd.concat([candidate.learned, candidate.rows.head(3)])
