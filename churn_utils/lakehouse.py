@@ -19,7 +19,7 @@ KEYS = {
     "quarantine": ["customer_id", "snapshot_date", "written_at", "line"],
     "customer_features": ["customer_id", "snapshot_date", "written_at"],
     "churn_labels": ["customer_id", "snapshot_date"],
-    "deployments": ["effective_from", "version"],
+    "deployments": ["entry"],  # of the audit: several changes may fall on one simulated day
     "audit": ["entry"],  # append-only, and not taken back when a stage of the pipeline is repeated
     "predictions": ["customer_id", "snapshot_date", "model_version", "role"],
     "monitoring_metrics": ["as_of_date", "window", "model_version", "slice", "metric"],
