@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 
-from churn_utils import lakehouse, registry, settings
+from churn_utils import approvals, lakehouse, registry, settings
+from churn_utils.approvals import PromotionError
 from churn_utils.registry import RegistryError
 
 PROMOTED, ROLLED_BACK, TAKEN_BACK = "promoted", "rolled back", "taken back"
 AUDIT = ["entry", "as_of", "action", "version", "replaced", "by", "reason", "evidence_sha256"]
-
-
-class PromotionError(RegistryError):
-    """A version that may not become champion."""
+EVIDENCE_DAYS = 31  # that may pass between what the gate saw and a promotion on it
 
 
 class RollbackError(RegistryError):
@@ -22,8 +18,12 @@ class RollbackError(RegistryError):
 
 
 def read_deployments() -> pd.DataFrame:
-    """The ``deployments`` table, oldest first; empty when nothing was ever promoted."""
+    """The ``deployments`` table in the order of its changes; empty when nothing was ever promoted.
+
+    ``entry`` is that of the audit: several changes may fall on one simulated day.
+    """
     columns = [
+        "entry",
         "effective_from",
         "version",
         "effective_to",
@@ -34,7 +34,7 @@ def read_deployments() -> pd.DataFrame:
     ]
     if not lakehouse.exists("deployments"):
         return pd.DataFrame(columns=columns).astype(
-            {"effective_from": "datetime64[ms]", "effective_to": "datetime64[ms]"}
+            {"entry": "int64", "effective_from": "datetime64[ms]", "effective_to": "datetime64[ms]"}
         )
     return lakehouse.read("deployments", columns=columns)
 
@@ -49,9 +49,8 @@ def champion_at(date: pd.Timestamp) -> int | None:
 
 def predecessor_at(date: pd.Timestamp) -> int | None:
     """Version that a rollback at a date would restore: the one in effect before, leaving out those rolled back."""
-    table = read_deployments()
-    standing = _standing(table[table["effective_from"] <= date])
-    return standing[-2] if len(standing) > 1 and champion_at(date) == standing[-1] else None
+    found = _find_predecessor(date)
+    return None if found is None else int(found.version)
 
 
 def version_in_effect() -> int | None:
@@ -68,11 +67,10 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
         The deployments table after it.
 
     Raises:
-        PromotionError: the gate was not passed, there is no approval, it was given by the trainer, for other
-            evidence than stands there now, for another scope, or it has expired; or a later promotion stands.
+        PromotionError: as ``approvals.check_newest``; or the gate compared it with another champion than the one in
+            effect, more than ``EVIDENCE_DAYS`` ago, or not since it was rolled back; or a later promotion stands.
     """
-    info = registry.read_version(version)
-    approval = check_approval(info, as_of)
+    approval, evidence = approvals.check_newest(registry.read_version(version), as_of)
     table = read_deployments()
     known = (table["version"] == version) & (table["evidence_sha256"] == approval["evidence_sha256"])
     later = table["effective_from"] > as_of
@@ -82,10 +80,12 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
         return table
     _check_latest(table, as_of, PromotionError)
     in_effect = table["effective_to"].isna()
-    if not (in_effect & known).any():  # else it is the champion already, on this very evidence
-        _check_not_rolled_back(table, version, approval["evidence_sha256"])
-        _take_effect(version, as_of, table[in_effect], approval, PROMOTED)
-    registry.set_champion(version)
+    if (in_effect & known).any():  # it is the champion already, on this very evidence
+        registry.set_champion(version)
+    else:
+        _check_not_rolled_back(table, version, evidence)
+        _check_met(version, evidence, table[in_effect], as_of)
+        take_effect(version, as_of, approval, PROMOTED)
     return read_deployments()
 
 
@@ -93,8 +93,9 @@ def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
     """Restore the champion before this one from ``as_of`` on; the champion alias follows.
 
     Needs no new approval: the restored version answered under one, which may have run out but must still be for the
-    evidence that stands there. The version that goes cannot be promoted again on the evidence that it was promoted on.
-    A second rollback goes one further back, never to what was rolled back.
+    evidence and the model that stand there. The version that goes may only come back on evidence of a later date than
+    that which was undone. A second rollback goes one further back, never to what was rolled back, also when all of it
+    happens on one day.
 
     Args:
         as_of: simulated date from which the restored version is in effect.
@@ -106,7 +107,7 @@ def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
 
     Raises:
         RollbackError: no name or reason, no champion in effect or none before it, or a later change stands.
-        PromotionError: the evidence of the version to restore was changed since its approval.
+        PromotionError: evidence or model of the version to restore were changed since its approval.
         RegistryError: the version to restore is no longer there. In each case nothing is changed.
     """
     by, reason = by.strip(), reason.strip()
@@ -114,32 +115,37 @@ def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
         raise RollbackError("a rollback needs the name of who decides it and a reason.")
     table, current = read_deployments(), champion_at(as_of)
     _check_latest(table, as_of, RollbackError)
-    previous = predecessor_at(as_of)
-    if previous is None:
+    row = _find_predecessor(as_of)
+    if row is None:
         now = "no version is in effect" if current is None else f"version {current} is in effect and no other stands"
         raise RollbackError(f"there is nothing to roll back to on {as_of:%Y-%m-%d}: {now} before it in deployments.")
-    approval = check_deployed(previous)
+    previous, approval = int(row.version), _check_behind(table, row.version, row.evidence_sha256)
     registry.load_model(previous)  # a version that cannot answer must not be put in the place of one that does
-    in_effect = table[table["effective_to"].isna()]
-    _take_effect(previous, as_of, in_effect, {**approval, "approver": by, "reason": reason}, ROLLED_BACK)
-    registry.set_champion(previous)
+    take_effect(previous, as_of, {**approval, "approver": by, "reason": reason}, ROLLED_BACK)
     registry.set_tags(current, {"status": f"rolled back on {as_of:%Y-%m-%d} by {by}: {reason}"})
     return registry.compare_versions(current, previous)
 
 
 def check_deployed(version: int) -> dict:
-    """Check that a version was promoted under a valid approval, on the evidence that stands there now; return it.
+    """Check that a version was promoted under a valid approval, on evidence and a model that still stand; return it.
 
-    The approval must have been in force when the version took over; that it ran out since does not stop the version.
+    What counts is the evidence that ``deployments`` recorded, whatever the gate has said since. The approval must have
+    been in force when the version took over; that it ran out since does not stop the version.
 
     Raises:
         PromotionError: it never took effect, or the approval does not hold.
     """
     table = read_deployments()
-    starts = table.loc[table["version"] == version, "effective_from"]
-    if starts.empty:
+    recorded = table.loc[table["version"] == version, "evidence_sha256"]
+    if recorded.empty:
         raise PromotionError(f"version {version} was never promoted.")
-    return check_approval(registry.read_version(version), starts.min())
+    return _check_behind(table, version, recorded.iloc[-1])
+
+
+def _check_behind(table: pd.DataFrame, version: int, digest: str) -> dict:
+    """Check the approval of the evidence on which a version first took effect; return it."""
+    starts = table.loc[(table["version"] == version) & (table["evidence_sha256"] == digest), "effective_from"]
+    return approvals.check_approval(registry.read_version(version), digest, starts.min())[0]
 
 
 def read_audit() -> pd.DataFrame:
@@ -155,32 +161,47 @@ def read_audit() -> pd.DataFrame:
     return lakehouse.read("audit", columns=AUDIT).astype({"version": "Int64", "replaced": "Int64"})
 
 
-def _take_effect(version: int, as_of: pd.Timestamp, in_effect: pd.DataFrame, approval: dict, action: str) -> None:
-    """Close what is in effect, open the version, and put both on record; the audit comes first, lest a kill hide it."""
+def take_effect(version: int, as_of: pd.Timestamp, approval: dict, action: str) -> None:
+    """Close what is in effect, open the version and move the alias, asking no questions: ``promote`` asks them.
+
+    The audit comes first, lest a kill hide it; the table changes at once, so that a champion is in effect throughout.
+    """
+    table = read_deployments()
+    in_effect = table[table["effective_to"].isna()]
     what = {"version": version, "action": action, "reason": approval["reason"],
             "evidence_sha256": approval["evidence_sha256"]}  # fmt: skip
     replaced = int(in_effect["version"].iloc[-1]) if len(in_effect) else None
-    _audit({**what, "as_of": as_of, "replaced": replaced, "by": approval["approver"]})
-    if len(in_effect):
-        lakehouse.merge("deployments", in_effect.assign(effective_to=as_of))
-    row = {**what, "approved_by": approval["approver"], "effective_from": as_of, "effective_to": pd.NaT}
-    lakehouse.merge("deployments", pd.DataFrame([row]))
+    entry = _audit({**what, "as_of": as_of, "replaced": replaced, "by": approval["approver"]})
+    row = {**what, "entry": entry, "approved_by": approval["approver"], "effective_from": as_of, "effective_to": pd.NaT}
+    rows = pd.DataFrame([*in_effect.assign(effective_to=as_of).to_dict("records"), row])
+    lakehouse.merge("deployments", rows.astype({"effective_to": "datetime64[ms]"}))
+    registry.set_champion(version)
 
 
-def _audit(entry: dict) -> None:
-    frame = pd.DataFrame([{"entry": len(read_audit()) + 1, **entry}])[AUDIT]
+def _audit(what: dict) -> int:
+    entry = len(read_audit()) + 1
+    frame = pd.DataFrame([{"entry": entry, **what}])[AUDIT]
     lakehouse.merge("audit", frame.astype({"version": "Int64", "replaced": "Int64"}))
+    return entry
 
 
-def _standing(table: pd.DataFrame) -> list[int]:
-    """Promotions that no rollback has undone, oldest first; the last is in effect."""
-    standing: list[int] = []
-    for row in table.sort_values(["effective_from", "effective_to"], na_position="last", kind="stable").itertuples():
+def _list_standing(table: pd.DataFrame) -> list:
+    """Rows of the promotions that no rollback has undone, oldest first; the last one's version is in effect."""
+    standing: list = []
+    for row in table.sort_values("entry").itertuples():
         if row.action == ROLLED_BACK:
-            kept = [place for place, version in enumerate(standing) if version == row.version]
-            standing = standing[: kept[-1] if kept else -1]  # restored on the day of its promotion it has one row
-        standing.append(row.version)
+            while standing and standing[-1].version != row.version:
+                standing.pop()
+        if row.action != ROLLED_BACK or not standing:
+            standing.append(row)
     return standing
+
+
+def _find_predecessor(date: pd.Timestamp):
+    """Row of the promotion that a rollback at a date would restore, or None."""
+    table = read_deployments()
+    standing = _list_standing(table[table["effective_from"] <= date])
+    return standing[-2] if len(standing) > 1 and champion_at(date) == standing[-1].version else None
 
 
 def _check_latest(table: pd.DataFrame, as_of: pd.Timestamp, error: type[RegistryError]) -> None:
@@ -193,13 +214,42 @@ def _check_latest(table: pd.DataFrame, as_of: pd.Timestamp, error: type[Registry
         )
 
 
-def _check_not_rolled_back(table: pd.DataFrame, version: int, evidence: str) -> None:
-    undone = table[(table["version"] == version) & (table["evidence_sha256"] == evidence)]
-    if len(undone) and version not in _standing(table):
+def _check_not_rolled_back(table: pd.DataFrame, version: int, evidence: dict) -> None:
+    standing = [row.entry for row in _list_standing(table)]
+    undone = table[(table["version"] == version) & (table["action"] == PROMOTED) & ~table["entry"].isin(standing)]
+    for digest in undone["evidence_sha256"].unique():
+        before, found = registry.read_evidence(version, digest)
+        if found != digest:
+            raise PromotionError(f"the evidence {digest}, on which version {version} was promoted before, was changed.")
+        if evidence["as_of"] <= before["as_of"]:
+            raise PromotionError(
+                f"version {version} was rolled back, having been promoted on evidence of {before['as_of']}; that of "
+                f"{evidence['as_of']} is no later. Run the gate again, on labels that have arrived since, and have it "
+                "approved anew."
+            )
+
+
+def _check_met(version: int, evidence: dict, in_effect: pd.DataFrame, as_of: pd.Timestamp) -> None:
+    """Check that the gate compared a version with the very champion that it would replace, and not long ago."""
+    met = evidence["champion"]
+    now = int(in_effect["version"].iloc[-1]) if len(in_effect) else None
+    if now == version:
+        raise PromotionError(f"version {version} is in effect already, on other evidence; there is nothing to promote.")
+    if met != now:
         raise PromotionError(
-            f"version {version} was rolled back, having been promoted on this very evidence. Run the gate again, on "
-            "labels that have arrived since, and have it approved anew."
+            f"the gate judged version {version} against {_name_champion(met)}, while {_name_champion(now)} is in "
+            "effect. Run the gate again and have it approved anew."
         )
+    age = (as_of - pd.Timestamp(evidence["as_of"])).days
+    if not 0 <= age <= EVIDENCE_DAYS:
+        raise PromotionError(
+            f"the gate judged version {version} as of {evidence['as_of']}, which is not within {EVIDENCE_DAYS} days "
+            f"before {as_of:%Y-%m-%d}. Run the gate again and have it approved anew."
+        )
+
+
+def _name_champion(version: int | None) -> str:
+    return "no champion" if version is None else f"version {version}"
 
 
 def realign_champion() -> None:
@@ -223,52 +273,3 @@ def record_rewind(version: int | None) -> None:
     _audit({"as_of": gone["effective_from"], "action": TAKEN_BACK, "version": restored,
             "replaced": gone["version"], "by": settings.user(), "reason": "its stage of the pipeline is repeated",
             "evidence_sha256": gone["evidence_sha256"]})  # fmt: skip
-
-
-def check_approval(info: dict, as_of: pd.Timestamp, scopes: tuple[str, ...] = (registry.CHAMPION,)) -> dict:
-    """Check that a version passed its gate and holds an approval of one of ``scopes`` on a date; return it.
-
-    Args:
-        info: as ``registry.read_version`` returns it.
-        as_of: simulated date on which the approval must not have expired.
-        scopes: what it may be approved for.
-
-    Raises:
-        PromotionError: as ``promote``.
-    """
-    version, tags = info["version"], info["tags"]
-    if tags.get("gate") != "pass":
-        raise PromotionError(f"version {version} has not passed the gate (gate: {tags.get('gate', 'never run')}).")
-    if "approval" not in tags:
-        raise PromotionError(f"version {version} has no approval; run notebook 04b.")
-    approval = parse_approval(version, tags["approval"])
-    evidence, digest = registry.read_evidence(version)
-    if evidence["verdict"] != "pass" or digest != approval["evidence_sha256"]:
-        raise PromotionError(
-            f"the evidence of version {version} is not what {approval['approver']} approved: SHA-256 {digest}, "
-            f"approved {approval['evidence_sha256']}. Run the gate again and have it approved anew."
-        )
-    if approval["approver"] == info["trained_by"]:
-        raise PromotionError(f"version {version} was approved by its trainer, {info['trained_by']}.")
-    if approval["scope"] not in scopes:
-        raise PromotionError(f"version {version} is approved for {approval['scope']!r}, not for {scopes[0]!r}.")
-    if as_of > pd.Timestamp(approval["expires"]):
-        raise PromotionError(f"the approval of version {version} expired on {approval['expires']}.")
-    return approval
-
-
-def parse_approval(version: int, text: str) -> dict:
-    """Read an approval as it is kept with a version.
-
-    Raises:
-        PromotionError: it lacks something, or is none at all.
-    """
-    needed = {"approver", "reason", "scope", "evidence_sha256", "expires"}
-    try:
-        approval = json.loads(text)
-        missing = needed - set(approval)
-    except (ValueError, TypeError):
-        approval, missing = {}, needed
-    if missing:
-        raise PromotionError(f"the approval of version {version} lacks {', '.join(sorted(missing))}; approve it anew.")
-    return approval

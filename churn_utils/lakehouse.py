@@ -19,7 +19,7 @@ KEYS = {
     "quarantine": ["customer_id", "snapshot_date", "written_at", "line"],
     "customer_features": ["customer_id", "snapshot_date", "written_at"],
     "churn_labels": ["customer_id", "snapshot_date"],
-    "deployments": ["effective_from", "version"],
+    "deployments": ["entry"],  # of the audit: several changes may fall on one simulated day
     "audit": ["entry"],  # append-only, and not taken back when a stage of the pipeline is repeated
     "predictions": ["customer_id", "snapshot_date", "model_version", "role"],
     "monitoring_metrics": ["as_of_date", "window", "model_version", "slice", "metric"],
@@ -168,7 +168,7 @@ def read(
         columns: which columns; all when not given.
 
     Raises:
-        LakehouseError: the table or version does not exist, or ``as_of`` for a table without ``written_at``.
+        LakehouseError: the table, version or a column does not exist, or ``as_of`` for one without ``written_at``.
     """
     if not exists(table):
         raise LakehouseError(f"table {table} is empty or was never written in {settings.lakehouse()}.")
@@ -190,6 +190,10 @@ def read(
             part = getattr(ds.field(name), operator)(pa.scalar(bound.date()))
             condition = part if condition is None else condition & part
     wanted = None if columns is None else list(dict.fromkeys([*columns, *KEYS[table]]))
+    missing = set(wanted or KEYS[table]) - {field.name for field in rows.schema().fields}
+    if missing:
+        raise LakehouseError(f"table {table} of this home has no {', '.join(sorted(missing))}: it was written by an "
+                             "earlier state of this project. Start anew (run_all.py --fresh).")  # fmt: skip
     files = SubTreeFileSystem(str(path_of(table)), LocalFileSystem())  # the plain way aborts at exit (deltalake 1.6)
     frame = rows.to_pyarrow_dataset(filesystem=files).to_table(wanted, condition).to_pandas(date_as_object=False)
     frame = frame.sort_values(KEYS[table], ignore_index=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import pandas as pd
 
@@ -11,6 +14,7 @@ from churn_utils import settings
 from churn_utils.settings import MODEL_NAME, ChurnError
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+EVIDENCE = "gate"  # folder of a run's artifacts; every evidence that was ever kept lies there under its digest
 TRIAL = "trial"  # scope of an approval to answer a share of the customers
 
 
@@ -127,17 +131,11 @@ def list_versions() -> pd.DataFrame:
     rows = []
     for number in sorted((int(v.version) for v in found), reverse=True):
         info = read_version(number)
-        rows.append(
-            {
-                "version": number,
-                "aliases": ", ".join(info["aliases"]),
-                "gate": info["tags"].get("gate", ""),
-                "trained_by": info["trained_by"],
-                "as_of": info["params"].get("as_of", ""),
-                "family": info["params"].get("family", ""),
-                "log_loss": info["metrics"].get("log_loss"),
-            }
-        )
+        rows.append({
+            "version": number, "aliases": ", ".join(info["aliases"]), "gate": info["tags"].get("gate", ""),
+            "trained_by": info["trained_by"], "as_of": info["params"].get("as_of", ""),
+            "family": info["params"].get("family", ""), "log_loss": info["metrics"].get("log_loss"),
+        })  # fmt: skip
     columns = ["version", "aliases", "gate", "trained_by", "as_of", "family", "log_loss"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -185,8 +183,18 @@ def set_tags(version: int, tags: dict[str, str]) -> None:
         client.set_model_version_tag(MODEL_NAME, str(version), key, value)
 
 
-def _evidence_path(version: int) -> str:
-    return f"gate/evidence_v{version}.json"
+def hash_model(version: int) -> str:
+    """SHA-256 over names and contents of the files in a version's model folder, as they stand now.
+
+    A model takes a millisecond or two, so nothing is remembered: whoever replaces a file can set its date as well.
+    """
+    uri = _client().get_model_version_download_uri(MODEL_NAME, str(version))
+    folder, digest = Path(url2pathname(urlparse(uri).path)), hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "registered_model_meta":  # MLflow writes that one when it loads a model
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
 
 
 def hash_evidence(text: str) -> str:
@@ -195,28 +203,44 @@ def hash_evidence(text: str) -> str:
 
 
 def write_evidence(version: int, evidence: dict) -> str:
-    """Keep the gate's evidence with the version's run and return its SHA-256."""
-    text = json.dumps(evidence, indent=1, sort_keys=True)
-    _client().log_text(read_version(version)["run_id"], text, _evidence_path(version))
-    return hash_evidence(text)
+    """Keep the gate's evidence with the version's run, under its SHA-256, beside all that was kept before; return that.
+
+    Its place among them is written into it as ``run``, and their number into the tag ``gate_runs``: whoever tries seeds
+    until one passes leaves a trace. The very same facts again are no other evidence: they keep digest and number.
+    """
+    client, run_id = _client(), read_version(version)["run_id"]
+    facts = json.loads(json.dumps(evidence)) | {"run": None}
+    paths = [item.path for item in client.list_artifacts(run_id, EVIDENCE)]
+    for path in paths:
+        text = settings.connect_mlflow().artifacts.load_text(f"runs:/{run_id}/{path}")
+        if hash_evidence(text) == Path(path).stem and json.loads(text) | {"run": None} == facts:
+            return Path(path).stem
+    text = json.dumps(facts | {"run": len(paths) + 1}, indent=1, sort_keys=True)
+    digest = hash_evidence(text)
+    client.log_text(run_id, text, f"{EVIDENCE}/{digest}.json")
+    set_tags(version, {"gate_runs": str(len(paths) + 1)})
+    return digest
 
 
-def read_evidence(version: int) -> tuple[dict, str]:
-    """Return the evidence of a version's last gate run and its SHA-256 as it stands now.
+def read_evidence(version: int, digest: str | None = None) -> tuple[dict, str]:
+    """Return evidence of a version, the newest if none is named, and its SHA-256 as it stands now.
 
     Raises:
-        RegistryError: the version never went through the gate.
+        RegistryError: the version never went through the gate, or that evidence is no longer there.
     """
-    mlflow = settings.connect_mlflow()
+    mlflow, info = settings.connect_mlflow(), read_version(version)
+    digest = digest or info["tags"].get("gate_evidence_sha256")
+    if digest is None:
+        raise RegistryError(f"version {version} has no gate evidence; run notebook 04a first.")
     try:
-        text = mlflow.artifacts.load_text(f"runs:/{read_version(version)['run_id']}/{_evidence_path(version)}")
-    except (mlflow.MlflowException, OSError) as error:
-        raise RegistryError(f"version {version} has no gate evidence; run notebook 04a first.") from error
-    return json.loads(text), hash_evidence(text)
+        text = mlflow.artifacts.load_text(f"runs:/{info['run_id']}/{EVIDENCE}/{digest}.json")
+        return json.loads(text), hash_evidence(text)
+    except (mlflow.MlflowException, OSError, ValueError) as error:
+        raise RegistryError(f"the evidence {digest} of version {version} cannot be read; run 04a again.") from error
 
 
 def set_champion(version: int) -> None:
-    """Move the champion alias to a version; only ``deployments.promote`` may call this."""
+    """Move the champion alias to a version; only ``deployments`` may call this."""
     _client().set_registered_model_alias(MODEL_NAME, CHAMPION, str(version))
     clear_challenger(version)
 

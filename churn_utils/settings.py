@@ -91,7 +91,13 @@ def study_storage() -> str | None:
 
 def user() -> str:
     """Name that trainings are recorded under (``CHURN_USER``, else the login name)."""
-    return os.environ.get("CHURN_USER") or getpass.getuser()
+    return os.environ.get("CHURN_USER", "").strip() or getpass.getuser().strip()
+
+
+def is_same_person(one: str, other: str) -> bool:
+    """Tell whether two names are one, however they are spaced and capitalised."""
+    first, second = (" ".join(name.split()).casefold() for name in (one, other))
+    return first == second
 
 
 def connect_mlflow():

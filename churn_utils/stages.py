@@ -243,9 +243,11 @@ def _check_overrides(overrides: dict[str, str], known: dict[str, dict]) -> None:
 
 
 def _check_approver(name: str | None) -> None:
-    if name is not None and not name.strip():
+    if name is None:
+        return
+    if not name.strip():
         raise UsageError("an approval needs a name: --approve-as 'Ada Lovelace'.")
-    if name == settings.user():
+    if settings.is_same_person(name, settings.user()):
         raise UsageError(f"--approve-as {name}: a trainer may not approve, and that is who trains here.")
 
 

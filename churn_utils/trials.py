@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from churn_utils import deployments, lakehouse, registry, scoring
+from churn_utils import approvals, deployments, lakehouse, registry, scoring
 from churn_utils.evaluation import decision_value_usd
 from churn_utils.settings import ChurnError
 
@@ -87,7 +87,7 @@ def check_may_answer(version: int, as_of: pd.Timestamp) -> dict:
         PromotionError: no passed gate, or no valid approval of scope ``trial`` or ``champion``.
     """
     scopes = (registry.TRIAL, registry.CHAMPION)
-    return deployments.check_approval(registry.read_version(version), as_of, scopes)
+    return approvals.check_newest(registry.read_version(version), as_of, scopes)[0]
 
 
 def read_trial() -> Trial | None:

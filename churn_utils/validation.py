@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from churn_utils import deployments, registry
+from churn_utils import approvals, deployments, feature_store, registry, settings
 from churn_utils.candidate import FAIL, NOT_EVALUATED, PASS, Candidate
 from churn_utils.checks import CHECKS
 from churn_utils.settings import ChurnError, Economics
@@ -48,12 +48,14 @@ def run_gate(
 
 def judge(candidate: Candidate) -> pd.DataFrame:
     """Put a candidate through the gate, as ``run_gate`` does; what it has answered already is not asked again."""
+    facts = {"model_sha256": registry.hash_model(candidate.version), "tables": feature_store.current_versions()}
     findings = evaluate_checks(candidate)
     verdict = overall_verdict(findings)
     evidence = {
         "version": candidate.version, "run_id": candidate.info["run_id"], "as_of": f"{candidate.as_of:%Y-%m-%d}",
         "champion": candidate.champion, "verdict": verdict, "draws": candidate.draws, "seed": candidate.seed,
-        "checks": json.loads(findings.to_json(orient="records")),
+        "checks": json.loads(findings.to_json(orient="records")), "rows": _count_rows(candidate), **facts,
+        "since": None if candidate.since is None else f"{candidate.since:%Y-%m-%d}",
     }  # fmt: skip
     digest = registry.write_evidence(candidate.version, evidence)
     tags = {"gate": verdict, "gate_evidence_sha256": digest}
@@ -62,6 +64,14 @@ def judge(candidate: Candidate) -> pd.DataFrame:
         tags["gate_milliseconds"] = f"{candidate.answers['milliseconds']:.1f}"
     registry.set_tags(candidate.version, tags)
     return findings
+
+
+def _count_rows(candidate: Candidate) -> int:
+    """Rows that decided; none where the table cannot say, which the checks have found out by then."""
+    try:
+        return len(candidate.rows)
+    except ChurnError:
+        return 0
 
 
 def evaluate_checks(candidate: Candidate) -> pd.DataFrame:
@@ -109,8 +119,8 @@ def approve(version: int, approver: str, reason: str, as_of: pd.Timestamp, scope
         standing one, if the version is champion on the same evidence already.
 
     Raises:
-        ApprovalError: no name or reason, no such scope, the gate was not passed, the evidence was changed since, or
-            the approver is the trainer.
+        ApprovalError: no name or reason, no such scope, the gate was not passed, evidence or model were changed since,
+            or the approver is the trainer.
     """
     approver, reason = approver.strip(), reason.strip()
     if not approver or not reason:
@@ -119,29 +129,31 @@ def approve(version: int, approver: str, reason: str, as_of: pd.Timestamp, scope
         raise ApprovalError(f"there is no scope {scope!r}; an approval is for {' or '.join(SCOPES)}.")
     info = registry.read_version(version)
     evidence, digest = registry.read_evidence(version)
-    if approver == info["trained_by"]:
+    if settings.is_same_person(approver, info["trained_by"]):
         raise ApprovalError(f"{approver} trained version {version} and may not approve it; another person must.")
     if info["tags"].get("gate") != PASS or evidence["verdict"] != PASS:
         raise ApprovalError(f"version {version} has not passed the gate (verdict: {evidence['verdict']}).")
     if digest != info["tags"].get("gate_evidence_sha256"):
         raise ApprovalError(f"the evidence of version {version} was changed after the gate; run the gate again.")
-    standing = _read_standing(info)
-    if standing.get("evidence_sha256") == digest and deployments.champion_at(as_of) == version:
+    if registry.hash_model(version) != evidence.get("model_sha256"):
+        raise ApprovalError(f"the files of version {version} are not those that the gate judged; run the gate again.")
+    standing = _read_standing(info, scope, digest)
+    if standing and deployments.champion_at(as_of) == version:
         return standing  # it answers customers under that name already
     approval = {
         "approver": approver, "reason": reason, "scope": scope, "evidence_sha256": digest,
         "approved": f"{as_of:%Y-%m-%d}", "expires": f"{as_of + pd.Timedelta(days=APPROVAL_DAYS):%Y-%m-%d}",
     }  # fmt: skip
-    registry.set_tags(version, {"approval": json.dumps(approval)})
+    approvals.keep_approval(version, approval)
     return approval
 
 
-def _read_standing(info: dict) -> dict:
+def _read_standing(info: dict, scope: str, digest: str) -> dict | None:
     """The approval that a version has; none where it is not one: that is what a new one is for."""
     try:
-        return deployments.parse_approval(info["version"], info["tags"].get("approval", ""))
-    except deployments.PromotionError:
-        return {}
+        return approvals.find_approval(info, scope, digest)
+    except approvals.PromotionError:
+        return None
 
 
 def refuse(version: int) -> None:

@@ -33,12 +33,10 @@ def approve_another(versions):
     """Have one more version approved on evidence that says pass, and return it; the gate has tests of its own."""
     waiting = iter(versions)
 
-    def approve():
+    def approve(as_of=worlds.AS_OF):
         version = next(waiting)
         registry.register_version(registry.read_version(version)["run_id"], worlds.DESCRIPTION, {})
-        digest = registry.write_evidence(version, {"version": version, "verdict": "pass", "checks": [{"detail": ""}]})
-        registry.set_tags(version, {"gate": "pass", "gate_evidence_sha256": digest})
-        validation.approve(version, "Ada Lovelace", "tested", worlds.AS_OF)
+        approve_again(version, as_of)
         return version
 
     return approve
@@ -50,9 +48,21 @@ def approved(approve_another):
     return approve_another()
 
 
+def approve_again(version, as_of):
+    """Gate and approval of a version on the word of the tests."""
+    worlds.pass_gate(version, as_of)
+    validation.approve(version, "Ada Lovelace", "tested", as_of)
+
+
+def name_approval(version):
+    """Tag of the approval for promotion on the newest evidence."""
+    return f"approval.champion.{registry.read_version(version)['tags']['gate_evidence_sha256']}"
+
+
 def change_approval(version, **changes):
-    approval = json.loads(registry.read_version(version)["tags"]["approval"])
-    registry.set_tags(version, {"approval": json.dumps({**approval, **changes})})
+    tag = name_approval(version)
+    approval = json.loads(registry.read_version(version)["tags"][tag])
+    registry.set_tags(version, {tag: json.dumps({**approval, **changes})})
 
 
 def test_promotion_moves_the_alias_and_writes_the_deployment(approved):
@@ -67,7 +77,7 @@ def test_promotion_moves_the_alias_and_writes_the_deployment(approved):
 def test_the_champion_of_a_date_is_the_one_in_effect_then(approved, approve_another):
     march, june = settings.month_start(2), settings.month_start(5)
     deployments.promote(approved, worlds.AS_OF)
-    second = approve_another()
+    second = approve_another(march)
     deployments.promote(second, march)
     table = deployments.read_deployments().set_index("version")
     assert table.loc[approved, "effective_to"] == table.loc[second, "effective_from"] == march
@@ -100,9 +110,7 @@ def test_without_approval_nothing_is_promoted(registered_home):
 
 
 def test_edited_evidence_voids_the_approval(approved):
-    evidence, _ = registry.read_evidence(approved)
-    evidence["checks"][0]["detail"] = "all is well"
-    registry.write_evidence(approved, evidence)
+    worlds.change_evidence(approved, registry.read_evidence(approved)[1], checks=[{"detail": "all is well"}])
     with pytest.raises(PromotionError, match="is not what Ada Lovelace approved"):
         deployments.promote(approved, worlds.AS_OF)
 
@@ -126,7 +134,7 @@ def test_a_trainers_approval_is_void_however_it_came_there(approved, registered_
 
 @pytest.mark.parametrize("text", ["{}", "yes", "[]", "null", '{"approver": "Ada"}'])
 def test_an_approval_that_is_no_approval_is_void(approved, text):
-    registry.set_tags(approved, {"approval": text})
+    registry.set_tags(approved, {name_approval(approved): text})
     with pytest.raises(PromotionError, match="lacks .*evidence_sha256"):
         deployments.promote(approved, worlds.AS_OF)
 
@@ -138,8 +146,8 @@ def test_a_version_that_never_took_effect_is_not_deployed(approved):
 
 def test_two_promotions_of_one_day_are_both_on_record_and_the_later_holds(approved, approve_another):
     march = settings.month_start(2)
-    second = approve_another()
     deployments.promote(approved, march)
+    second = approve_another(march)
     table = deployments.promote(second, march)
     assert {approved, second} <= set(table.loc[table["effective_from"] == march, "version"])
     assert deployments.champion_at(march) == second
@@ -150,8 +158,7 @@ def three(registered_home, approve_another):
     """Three versions promoted in months 7, 8 and 9 of this module's home; returns them in order."""
     versions = []
     for month in (7, 8, 9):
-        version = approve_another()
-        change_approval(version, expires="2026-01-01")
+        version = approve_another(settings.month_start(month))
         deployments.promote(version, settings.month_start(month))
         versions.append(version)
     return versions
@@ -243,12 +250,10 @@ def test_what_was_rolled_back_needs_new_evidence(three):
     third = three[-1]
     december = settings.month_start(11)
     deployments.rollback(settings.month_start(10), "Grace Hopper", "wrong")
-    with pytest.raises(PromotionError, match="was rolled back, having been promoted on this very evidence"):
+    change_approval(third, expires="2026-01-01")
+    with pytest.raises(PromotionError, match="was rolled back, having been promoted on evidence of 2025-10-01"):
         deployments.promote(third, december)
-    evidence, _ = registry.read_evidence(third)
-    digest = registry.write_evidence(third, {**evidence, "as_of": "2025-12-01"})
-    registry.set_tags(third, {"gate_evidence_sha256": digest})
-    change_approval(third, evidence_sha256=digest, expires="2026-01-01")
+    approve_again(third, december)
     deployments.promote(third, december)
     assert deployments.champion_at(december) == third
 
@@ -284,8 +289,7 @@ def test_the_past_cannot_be_rolled_back(three):
 
 def test_a_rollback_to_evidence_that_was_edited_is_refused_and_changes_nothing(three):
     second, third = three[1:]
-    evidence, _ = registry.read_evidence(second)
-    registry.write_evidence(second, {**evidence, "seed": 99})
+    worlds.change_evidence(second, registry.read_evidence(second)[1], seed=99)
     table, audit = deployments.read_deployments(), deployments.read_audit()
     with pytest.raises(PromotionError, match="is not what Ada Lovelace approved"):
         deployments.rollback(settings.month_start(10), "Grace Hopper", "complaints")
@@ -305,6 +309,7 @@ def test_an_approval_that_ran_out_does_not_stop_the_way_back(three):
 def test_a_rollback_goes_to_what_answered_last_however_often_it_was_promoted(three):
     first, second, third = three
     for month, version in ((10, first), (11, second)):
+        approve_again(version, settings.month_start(month))
         deployments.promote(version, settings.month_start(month))
     for month, restored in ((12, first), (13, third), (14, second), (15, first)):
         deployments.rollback(settings.month_start(month), "Grace Hopper", "wrong")
@@ -328,3 +333,146 @@ def test_a_rewind_that_leaves_the_champion_is_no_event(three):
     before = deployments.read_audit()
     deployments.record_rewind(lakehouse.version_of("deployments"))
     pd.testing.assert_frame_equal(deployments.read_audit(), before)
+
+
+# --- evidence is of a comparison with the champion that would go, and of these days
+
+
+def test_a_version_that_never_met_the_champion_is_not_promoted(approved, approve_another):
+    late = approve_another()  # judged while there was no champion
+    deployments.promote(approved, worlds.AS_OF)
+    before = deployments.read_deployments()
+    with pytest.raises(PromotionError, match=f"against no champion, while version {approved} is in effect. Run the"):
+        deployments.promote(late, worlds.AS_OF)
+    third = approve_another()
+    approve_again(late, worlds.AS_OF)
+    deployments.promote(late, worlds.AS_OF)
+    with pytest.raises(PromotionError, match=f"against version {approved}, while version {late} is in effect"):
+        deployments.promote(third, worlds.AS_OF)
+    assert deployments.read_deployments()["version"].tolist() == [*before["version"], late]
+
+
+def test_a_version_that_met_a_champion_that_is_gone_is_not_promoted(approve_another):
+    version = approve_another()
+    worlds.pass_gate(version, champion=99)
+    validation.approve(version, "Ada Lovelace", "tested", worlds.AS_OF)
+    with pytest.raises(PromotionError, match="against version 99, while no champion is in effect"):
+        deployments.promote(version, worlds.AS_OF)
+
+
+@pytest.mark.parametrize("judged", [-2, 4])
+def test_evidence_of_other_days_promotes_nobody(approved, judged):
+    month = 3
+    worlds.pass_gate(approved, settings.month_start(month + judged) if judged < 0 else settings.month_start(judged))
+    validation.approve(approved, "Ada Lovelace", "tested", settings.month_start(month))
+    with pytest.raises(PromotionError, match="not within 31 days before 2025-04-01. Run the gate again"):
+        deployments.promote(approved, settings.month_start(month))
+
+
+def test_the_champion_is_not_promoted_again_on_evidence_that_it_did_not_win(three):
+    third = three[-1]
+    approve_again(third, settings.month_start(9))
+    worlds.pass_gate(third, settings.month_start(9), seed=1)
+    validation.approve(third, "Ada Lovelace", "tested", settings.month_start(9))
+    with pytest.raises(PromotionError, match=f"version {third} is in effect already, on other evidence"):
+        deployments.promote(third, settings.month_start(9))
+
+
+# --- what is kept of gate and approval does not go when more of it comes
+
+
+def test_the_gate_run_again_on_the_champion_leaves_it_in_effect(three):
+    third = three[-1]
+    recorded = registry.read_evidence(third)[1]
+    worlds.pass_gate(third, settings.month_start(10), verdict="fail")
+    registry.set_tags(third, {"gate": "fail"})
+    assert deployments.check_deployed(third)["evidence_sha256"] == recorded
+
+
+def test_an_approval_for_a_trial_leaves_the_way_back_open(three):
+    second = three[1]
+    approve_again(second, settings.month_start(9))
+    validation.approve(second, "Grace Hopper", "to be tried", settings.month_start(9), registry.TRIAL)
+    deployments.rollback(settings.month_start(9), "Grace Hopper", "wrong")
+    assert deployments.version_in_effect() == second
+
+
+def test_a_champion_whose_model_was_replaced_is_not_deployed_and_not_restored(three):
+    second, third = three[1:]
+    for version in (second, third):
+        model = worlds.find_model_file(version)
+        before = model.read_bytes()
+        model.write_bytes(before + b" ")
+        try:
+            with pytest.raises(PromotionError, match="are not those that the gate judged"):
+                deployments.check_deployed(version)
+            if version == second:
+                with pytest.raises(PromotionError, match="are not those that the gate judged"):
+                    deployments.rollback(settings.month_start(10), "Grace Hopper", "wrong")
+        finally:
+            model.write_bytes(before)
+    assert deployments.version_in_effect() == third
+
+
+def test_other_seeds_on_the_same_labels_do_not_bring_back_what_was_rolled_back(three):
+    third, october = three[-1], settings.month_start(9)
+    deployments.rollback(october, "Grace Hopper", "wrong")
+    worlds.pass_gate(third, october, seed=7)
+    validation.approve(third, "Ada Lovelace", "tested", october)
+    with pytest.raises(PromotionError, match="evidence of 2025-10-01; that of 2025-10-01 is no later"):
+        deployments.promote(third, october)
+    november = settings.month_start(10)
+    approve_again(third, november)
+    deployments.promote(third, november)
+    assert deployments.version_in_effect() == third
+
+
+def test_a_restored_version_answers_on_the_evidence_that_stood(three):
+    """It was promoted twice, and the second time undone: what let it answer is the first time's."""
+    second, third = three[1:]
+    first_time = registry.read_evidence(second)[1]
+    november = settings.month_start(10)
+    approve_again(second, november)
+    deployments.promote(second, november)
+    for _ in range(2):
+        deployments.rollback(november, "Grace Hopper", "wrong")
+    assert deployments.version_in_effect() == second
+    assert deployments.read_deployments()["evidence_sha256"].iloc[-1] == first_time
+
+
+# --- several changes on one day, and changes that are cut short
+
+
+def test_rollbacks_of_one_day_never_restore_what_was_rolled_back(approved, approve_another):
+    march = settings.month_start(2)
+    deployments.promote(approved, worlds.AS_OF)
+    for _ in range(2):
+        deployments.promote(approve_another(march), march)
+    two, three = deployments.read_deployments()["version"].tolist()[1:]
+    for restored in (two, approved):
+        deployments.rollback(march, "Grace Hopper", "wrong")
+        assert deployments.version_in_effect() == deployments.champion_at(march) == restored
+    with pytest.raises(deployments.RollbackError, match="no other stands"):
+        deployments.rollback(march, "Grace Hopper", "wrong")
+    assert deployments.read_deployments()["version"].tolist() == [approved, two, three, two, approved]
+
+
+def test_entries_are_those_of_the_audit(three):
+    deployments.rollback(settings.month_start(9), "Grace Hopper", "wrong")
+    table, audit = deployments.read_deployments(), deployments.read_audit().tail(4)
+    assert table["entry"].tolist() == audit["entry"].tolist() and table["version"].tolist() == audit["version"].tolist()
+
+
+def test_a_champion_is_in_effect_however_often_its_change_is_cut_short(three, approve_another, monkeypatch):
+    """The table changes in one commit: whatever is killed before or after it, somebody answers."""
+    fourth, real, november = approve_another(settings.month_start(10)), lakehouse.merge, settings.month_start(10)
+    seen = []
+
+    def merge(table, frame):
+        changed = real(table, frame)
+        seen.append((table, deployments.version_in_effect()))
+        return changed
+
+    monkeypatch.setattr(lakehouse, "merge", merge)
+    deployments.promote(fourth, november)
+    assert seen == [("audit", three[-1]), ("deployments", fourth)]

@@ -122,7 +122,7 @@ def test_a_rewind_that_was_interrupted_is_completed_by_the_next_run(notebooks, m
 def test_a_repeated_promotion_is_taken_back_on_record(notebooks):
     write = (
         "import pandas as pd; from churn_utils import lakehouse, settings\n"
-        "row = {'effective_from': settings.month_start(1), 'version': 1, 'effective_to': pd.NaT,\n"
+        "row = {'entry': 1, 'effective_from': settings.month_start(1), 'version': 1, 'effective_to': pd.NaT,\n"
         "       'action': 'promoted', 'approved_by': 'Ada', 'evidence_sha256': 'f', 'reason': 'tested'}\n"
         "lakehouse.merge('deployments', pd.DataFrame([row]))"
     )

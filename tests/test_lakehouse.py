@@ -269,3 +269,10 @@ def test_the_change_marker_moves_with_every_version(home):
         seen.add(lakehouse.read_change_marker("inference_log"))
         time.sleep(0.01)
     assert len(seen) == 3
+
+
+def test_a_table_of_an_earlier_state_of_the_project_says_what_to_do(home):
+    lakehouse.append("deployments", pa.table({"version": [1]}))
+    for columns in (None, ["version"]):
+        with pytest.raises(lakehouse.LakehouseError, match="deployments of this home has no entry.*--fresh"):
+            lakehouse.read("deployments", columns=columns)

@@ -124,7 +124,7 @@ def test_what_is_deployed_is_answered_by_one_call_and_drawn(trained):
     with pytest.raises(lineage.LineageError, match="no version is in effect on 2025-02-01"):
         lineage.explain_deployed(worlds.AS_OF)
     table = pd.DataFrame([{
-        "effective_from": worlds.AS_OF, "version": version, "effective_to": pd.NaT, "action": "promoted",
+        "entry": 1, "effective_from": worlds.AS_OF, "version": version, "effective_to": pd.NaT, "action": "promoted",
         "approved_by": "Ada Lovelace", "evidence_sha256": "f" * 64, "reason": "tested",
     }])  # fmt: skip
     lakehouse.merge("deployments", table)

@@ -134,7 +134,7 @@ def resolve(plan):
 def test_neither_the_trainer_nor_nobody_may_approve(monkeypatch):
     monkeypatch.setenv("CHURN_USER", "ada")
     with pytest.raises(UsageError, match="a trainer may not approve"):
-        resolve(Plan(approver="ada"))
+        resolve(Plan(approver=" Ada "))
     with pytest.raises(UsageError, match="a trainer may not approve"):
         resolve(Plan(overrides={"APPROVER": "ada"}))
     with pytest.raises(UsageError, match="an approval needs a name"):

@@ -63,3 +63,29 @@ def test_the_challenger_alias_is_moved(registered_home):
     registry.clear_challenger(registered_home["version"])
     assert registry.read_change_marker() != before
     registry.set_challenger(registered_home["version"])
+
+
+def test_evidence_is_kept_beside_what_was_kept_before_and_the_same_facts_are_one(registered_home):
+    version = worlds.register_model(registered_home["training_set"], registered_home["model"])
+    first = worlds.pass_gate(version, seed=0, verdict="fail")
+    second = worlds.pass_gate(version, seed=1)
+    assert worlds.pass_gate(version, seed=0, verdict="fail") == first != second
+    assert registry.read_version(version)["tags"]["gate_runs"] == "2"
+    kept = [registry.read_evidence(version, digest) for digest in (first, second)]
+    assert [(found["seed"], found["run"], digest) for found, digest in kept] == [(0, 1, first), (1, 2, second)]
+    assert registry.read_evidence(version) == kept[0]  # the newest is what the gate found last
+
+
+def test_evidence_that_was_edited_is_not_taken_for_the_same_facts(registered_home):
+    version = worlds.register_model(registered_home["training_set"], registered_home["model"])
+    first = worlds.pass_gate(version, seed=0)
+    worlds.change_evidence(version, first, seed=1)
+    again = worlds.pass_gate(version, seed=1)
+    assert registry.read_evidence(version)[1] == again != first
+
+
+def test_evidence_that_is_gone_is_missed(registered_home):
+    version = worlds.register_model(registered_home["training_set"], registered_home["model"])
+    worlds.pass_gate(version)
+    with pytest.raises(registry.RegistryError, match=f"the evidence {'0' * 64} of version {version} cannot be read"):
+        registry.read_evidence(version, "0" * 64)

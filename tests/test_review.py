@@ -41,7 +41,7 @@ def decided(month, decision=drift.OK, shifts=None, gains=(), why="for a reason")
 def deployed(version, start, end=None, approver="Ada Lovelace"):
     """A row of ``deployments``."""
     row = {
-        "effective_from": month_start(start), "version": version,
+        "entry": version, "effective_from": month_start(start), "version": version,
         "effective_to": month_start(end) if end else pd.NaT, "action": "promoted", "approved_by": approver,
         "evidence_sha256": "0" * 64, "reason": "tested",
     }  # fmt: skip

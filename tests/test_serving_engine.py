@@ -98,9 +98,8 @@ def test_an_alias_alone_promotes_nobody(engine, serving_home):
 
 def put_in_place_without_approval(version):
     """What somebody with write access to the table could do."""
-    table = deployments.read_deployments()
-    lakehouse.merge("deployments", table.assign(effective_to=worlds.AS_OF))
-    lakehouse.merge("deployments", table.assign(version=version))
+    table, (_, digest) = deployments.read_deployments(), registry.read_evidence(version)
+    lakehouse.merge("deployments", table.assign(version=version, evidence_sha256=digest))
 
 
 def test_a_version_without_valid_approval_is_refused_and_the_old_one_goes_on(engine, serving_home, caplog):

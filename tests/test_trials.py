@@ -43,12 +43,14 @@ def test_a_trial_against_a_champion_of_the_past_is_none(serving_home):
 
 
 def test_a_split_needs_gate_and_approval_and_the_shadow_neither(serving_home):
-    approval = registry.read_version(serving_home.challenger)["tags"]["approval"]
-    for tags, message in (({"gate": "fail"}, "has not passed the gate"), ({"approval": "{}"}, "lacks approver")):
+    tags = registry.read_version(serving_home.challenger)["tags"]
+    name = f"approval.trial.{tags['gate_evidence_sha256']}"
+    approval = tags[name]
+    for tags, message in (({"gate": "fail"}, "has not passed the gate"), ({name: "{}"}, "lacks approver")):
         registry.set_tags(serving_home.challenger, tags)
         with pytest.raises(PromotionError, match=message):
             trials.start_trial(serving_home.challenger, worlds.AS_OF)
-        registry.set_tags(serving_home.challenger, {"gate": "pass", "approval": approval})
+        registry.set_tags(serving_home.challenger, {"gate": "pass", name: approval})
     with pytest.raises(PromotionError, match="expired"):
         trials.start_trial(serving_home.challenger, settings.month_start(9))
     registry.set_tags(serving_home.challenger, {"gate": "fail"})

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 import worlds
 
-from churn_utils import registry, validation
+from churn_utils import feature_store, registry, validation
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,11 @@ def test_the_gate_keeps_its_evidence_and_tags_the_version(registered_home):
     evidence, digest = registry.read_evidence(version)
     tags = registry.read_version(version)["tags"]
     assert evidence["verdict"] == tags["gate"] == "pass"
-    assert tags["gate_evidence_sha256"] == digest
+    assert tags["gate_evidence_sha256"] == digest and 1 <= evidence["run"] <= int(tags["gate_runs"])
+    assert evidence["model_sha256"] == registry.hash_model(version) and evidence["since"] is None
+    assert evidence["tables"] == feature_store.current_versions()
+    test_rows = feature_store.training_rows(registered_home["training_set"], "test")
+    assert evidence["rows"] == len(test_rows)
     assert [check["check"] for check in evidence["checks"]] == findings["check"].tolist()
 
 

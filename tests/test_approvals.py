@@ -1,0 +1,118 @@
+import pandas as pd
+import pytest
+import worlds
+
+from churn_utils import approvals, registry, settings, validation
+from churn_utils.approvals import PromotionError
+
+
+@pytest.fixture(scope="module")
+def registered_home(tmp_path_factory):
+    """A home of its own: what this module does to model files must not be met elsewhere."""
+    with worlds.at_home(tmp_path_factory.mktemp("approvals")):
+        yield worlds.build_registered_home()
+
+
+@pytest.fixture
+def version(registered_home):
+    """The version, on evidence that no other test has approved."""
+    version = registered_home["version"]
+    worlds.pass_gate(version, seed=int(registry.read_version(version)["tags"].get("gate_runs", 0)))
+    return version
+
+
+def approve(version, scope=registry.CHAMPION):
+    return validation.approve(version, "Ada Lovelace", "tested", worlds.AS_OF, scope)
+
+
+def check(version, *scopes):
+    return approvals.check_newest(registry.read_version(version), worlds.AS_OF, scopes or (registry.CHAMPION,))
+
+
+def test_an_approval_comes_with_the_evidence_that_it_is_for(version):
+    given = approve(version)
+    approval, evidence = check(version)
+    assert approval == given and evidence == registry.read_evidence(version)[0]
+
+
+def test_approvals_of_two_scopes_stand_side_by_side(version):
+    approve(version)
+    approve(version, registry.TRIAL)
+    assert check(version)[0]["scope"] == "champion"
+    assert check(version, registry.TRIAL, registry.CHAMPION)[0]["scope"] == "trial"
+
+
+def test_another_scope_is_not_enough(version):
+    approve(version, registry.TRIAL)
+    with pytest.raises(PromotionError, match="approved for 'trial', not for 'champion'"):
+        check(version)
+
+
+def test_an_approval_of_earlier_evidence_stays_and_counts_for_that_alone(version):
+    approve(version)
+    digest = registry.read_evidence(version)[1]
+    worlds.pass_gate(version, draws=99)
+    with pytest.raises(PromotionError, match="is not what Ada Lovelace approved"):
+        check(version)
+    assert approvals.check_approval(registry.read_version(version), digest, worlds.AS_OF)[0]["approver"]
+
+
+def test_an_approval_of_another_scope_under_a_foreign_name_is_void(version):
+    digest = approve(version, registry.TRIAL)["evidence_sha256"]
+    text = registry.read_version(version)["tags"][f"approval.trial.{digest}"]
+    registry.set_tags(version, {f"approval.champion.{digest}": text})
+    with pytest.raises(PromotionError, match="approved for 'trial', not for 'champion'"):
+        check(version)
+
+
+@pytest.mark.parametrize("change", ["replaced", "added"])
+def test_a_model_that_is_not_the_one_judged_is_neither_approved_nor_let_through(version, change):
+    model = worlds.find_model_file(version)
+    path = model if change == "replaced" else model.with_name("more.py")
+    before = model.read_bytes()
+    approve(version)
+    try:
+        path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        with pytest.raises(PromotionError, match="are not those that the gate judged and Ada Lovelace approved"):
+            check(version)
+        with pytest.raises(validation.ApprovalError, match="are not those that the gate judged"):
+            approve(version)
+    finally:
+        path.write_bytes(before) if change == "replaced" else path.unlink()
+    assert check(version)
+
+
+def test_loading_a_model_does_not_make_it_another(version):
+    before = registry.hash_model(version)
+    registry.load_model(version)
+    assert registry.hash_model(version) == before
+
+
+@pytest.mark.parametrize("spell", [str.upper, str.title, "  {} ".format, "{}\n".format])
+def test_the_trainer_is_known_under_any_spelling(version, registered_home, spell):
+    name = spell(registered_home["trainer"])
+    with pytest.raises(validation.ApprovalError, match="may not approve"):
+        validation.approve(version, name, "mine", worlds.AS_OF)
+    approval = {"approver": name, "reason": "mine", "scope": "champion", "expires": "2025-03-04",
+                "evidence_sha256": registry.read_evidence(version)[1]}  # fmt: skip
+    approvals.keep_approval(version, approval)
+    with pytest.raises(PromotionError, match="by its trainer"):
+        check(version)
+
+
+def test_a_model_can_be_hashed_within_milliseconds(version):
+    seconds = pd.Series([_time(lambda: registry.hash_model(version)) for _ in range(9)])
+    assert seconds.median() < 0.05  # 5 ms on the machine that it was written on; the API asks at each renewal
+
+
+def _time(function):
+    start = pd.Timestamp.now()
+    function()
+    return (pd.Timestamp.now() - start).total_seconds()
+
+
+def test_the_user_has_no_space_around(monkeypatch):
+    monkeypatch.setenv("CHURN_USER", " Ada ")
+    assert settings.user() == "Ada"
+    monkeypatch.setenv("CHURN_USER", "  ")
+    assert settings.user() == settings.getpass.getuser()
