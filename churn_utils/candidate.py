@@ -41,9 +41,9 @@ class Candidate:
 
     @cached_property
     def champion(self) -> int | None:
-        """Champion in effect, None when there is none or it is this very version."""
+        """Champion in effect, or the one that this very version took over from; None when there is none."""
         found = deployments.champion_at(self.as_of)
-        return None if found == self.version else found
+        return deployments.predecessor_at(self.as_of) if found == self.version else found
 
     @cached_property
     def labelled(self) -> pd.DataFrame:

@@ -22,9 +22,14 @@ def render_page(evidence: dict, digest: str) -> str:
         digest: its SHA-256, which an approval is bound to.
     """
     against = f"champion {evidence['champion']}" if evidence["champion"] is not None else "no champion yet: the floors"
+    since = f" of {evidence['since']} and later" if evidence["since"] else ""
     facts = {
         "As of": evidence["as_of"], "Compared with": against, "Training run": evidence["run_id"],
-        "Bootstrap": f"{evidence['draws']} draws over customers, seed {evidence['seed']}", "Evidence, SHA-256": digest,
+        "Decided by": f"{evidence['rows']} test rows{since}",
+        "Costs": f"{evidence['offer_cost_usd']:,.0f} USD an offer, {evidence['churner_value_usd']:,.0f} USD a churner",
+        "Bootstrap": f"{evidence['draws']} draws over customers, seed {evidence['seed']}",
+        "Gate of this version": f"run {evidence['run']}",
+        "Model, SHA-256": evidence["model_sha256"], "Evidence, SHA-256": digest,
     }  # fmt: skip
     title = f"Gate of {settings.MODEL_NAME} {evidence['version']}"
     rows = "".join(f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>" for name, value in facts.items())

@@ -56,6 +56,8 @@ def judge(candidate: Candidate) -> pd.DataFrame:
         "champion": candidate.champion, "verdict": verdict, "draws": candidate.draws, "seed": candidate.seed,
         "checks": json.loads(findings.to_json(orient="records")), "rows": _count_rows(candidate), **facts,
         "since": None if candidate.since is None else f"{candidate.since:%Y-%m-%d}",
+        "offer_cost_usd": candidate.economics.offer_cost_usd,
+        "churner_value_usd": candidate.economics.churner_value_usd,
     }  # fmt: skip
     digest = registry.write_evidence(candidate.version, evidence)
     tags = {"gate": verdict, "gate_evidence_sha256": digest}

@@ -5,6 +5,8 @@ from churn_utils import gate_report, registry, validation
 
 EVIDENCE = {
     "version": 3, "verdict": "fail", "as_of": "2025-05-01", "champion": 1, "run_id": "abc", "draws": 10, "seed": 0,
+    "rows": 1373, "since": "2025-04-01", "offer_cost_usd": 500.0, "churner_value_usd": 2000.0, "run": 2,
+    "model_sha256": "a" * 64,
     "checks": [
         {"check": "auc_floor", "verdict": "pass", "requirement": "above <0.6>", "detail": "1373 rows", "value": 0.84,
          "lower": 0.82, "upper": 0.86},
@@ -17,6 +19,7 @@ EVIDENCE = {
 def test_the_page_holds_every_check_with_its_evidence_and_nothing_foreign():
     page = gate_report.render_page(EVIDENCE, "f" * 64)
     assert "Gate of telco_churn 3" in page and "champion 1" in page and "f" * 64 in page
+    assert "1373 test rows of 2025-04-01 and later" in page and "run 2" in page and "a" * 64 in page
     assert "0.84 [0.82, 0.86]" in page and "not evaluated" in page
     assert "<b>boom</b>" not in page and "&lt;b&gt;boom" in page and "above &lt;0.6&gt;" in page
     assert "http" not in page and "<script" not in page

@@ -66,5 +66,8 @@ def test_a_truly_better_challenger_is_promoted_and_the_beaten_one_is_not_taken_b
     validation.approve(better, "Ada Lovelace", "clearly better", AS_OF)
     deployments.promote(better, AS_OF)
     assert deployments.champion_at(AS_OF) == registry.version_with_alias(registry.CHAMPION) == better
+    _, before = registry.read_evidence(better)
+    assert set(validation.run_gate(better, AS_OF, draws=400)["verdict"]) == {"pass"}  # against the same rival as before
+    assert registry.read_evidence(better)[1] == before
     again = validation.run_gate(register(gauntlet.rows, stumps), AS_OF, draws=400).set_index("check")
     assert again.loc["champion", "verdict"] == "fail"
