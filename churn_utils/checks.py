@@ -122,10 +122,9 @@ def _compare_groups(candidate: Candidate, treated: np.ndarray, before: np.ndarra
 def p_value_of_harm(churned: np.ndarray, treated: np.ndarray, before: np.ndarray, threshold: float) -> float:
     """Probability of outcomes as bad as these, if the decisions that changed were worth nothing: exact, one-sided.
 
-    A changed decision is worth nothing on average where customers churn with probability cost / value: an offer made
-    then pays as often as one left out. So offers that hit a churner and left-out offers that spared a stayer are sums
-    of Bernoulli variables. A bootstrap is sure of a loss after six offers without a churner, which one time in six is
-    luck.
+    A changed decision is worth nothing on average where customers churn with probability cost / value, for that is
+    where an offer earns what it costs. So offers that hit a churner and left-out offers that spared a stayer are sums
+    of Bernoulli variables. (A bootstrap is sure of a loss after six offers without a churner: luck one time in six.)
     """
     made, left = churned[treated & ~before], churned[~treated & before]
     right = int(made.sum() + (~left).sum())
@@ -151,10 +150,7 @@ def equal_opportunity_difference(rows: pd.DataFrame, treated: np.ndarray) -> dic
 def check_champion(candidate: Candidate) -> dict:
     """It clearly beats the champion on ROC AUC or on USD and is not clearly worse on the other."""
     difference = candidate.samples["challenger"] - candidate.samples["champion"]
-    two_routes = evaluation.interval(difference, level=1 - 0.05 / 2)
-    plain = evaluation.interval(difference)
-    wins = [name for name in ("roc_auc", "value_usd") if two_routes.loc[name, "lower"] > 0]
-    harmless = plain.loc["roc_auc", "lower"] > -AUC_MARGIN and plain.loc["value_usd", "lower"] > -USD_MARGIN
+    wins, harmless, plain = weigh_difference(difference)
     auc = difference["roc_auc"].mean()
     detail = (
         f"against version {candidate.champion}: ROC AUC {auc:+.4f} [{plain.loc['roc_auc', 'lower']:+.4f}, "
@@ -165,6 +161,22 @@ def check_champion(candidate: Candidate) -> dict:
         f"clearly better in ROC AUC or USD; neither below -{AUC_MARGIN}, -{USD_MARGIN:.0f} USD", detail,
         difference["value_usd"].mean(), *plain.loc["value_usd"],
     )  # fmt: skip
+
+
+def weigh_difference(difference: pd.DataFrame) -> tuple[list[str], bool, pd.DataFrame]:
+    """Apply the rule of the gate to the paired bootstrap, challenger less champion.
+
+    Args:
+        difference: one row per draw; columns ``roc_auc, value_usd``, and others that do not decide.
+
+    Returns:
+        Measures on which the challenger clearly wins (95 %, corrected for the two routes), whether it is clearly worse
+        on neither, and the plain 95 % intervals: index measure, columns ``lower, upper``.
+    """
+    two_routes, plain = evaluation.interval(difference, level=1 - 0.05 / 2), evaluation.interval(difference)
+    wins = [name for name in ("roc_auc", "value_usd") if two_routes.loc[name, "lower"] > 0]
+    harmless = plain.loc["roc_auc", "lower"] > -AUC_MARGIN and plain.loc["value_usd", "lower"] > -USD_MARGIN
+    return wins, bool(harmless), plain
 
 
 CHECKS: dict[str, Callable[[Candidate], dict]] = {  # those that do not question it first: it takes time to start

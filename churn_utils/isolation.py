@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
@@ -206,11 +207,16 @@ def _run(function: str, arguments: tuple, environment: dict, sender: Connection)
     os._exit(0)
 
 
-def _answer(function: str, arguments: tuple, environment: dict) -> tuple[str, object]:
+def find_function(name: str, environment: dict[str, str]) -> Callable:
+    """Take over the environment of whoever calls from another process, and find the ``module:name`` that it wants."""
     os.environ.clear()  # what this process started with may be gone by now
     os.environ.update(environment)
-    module, name = function.split(":")
+    module, name = name.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _answer(function: str, arguments: tuple, environment: dict) -> tuple[str, object]:
     try:
-        return "done", getattr(importlib.import_module(module), name)(*arguments)
+        return "done", find_function(function, environment)(*arguments)
     except Exception as error:  # noqa: BLE001 - it is reported where the call came from
         return "failed", f"{type(error).__name__}: {error}"

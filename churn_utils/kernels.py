@@ -7,7 +7,6 @@ Where fork is not safe (macOS, Windows) the pipeline uses ordinary kernels.
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -98,11 +97,8 @@ def call_in_warm_process(function: str, *arguments, report: Callable[[str], None
 
 def _call(function: str, arguments: tuple, environment: dict[str, str], sender) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ.clear()  # what this process started with may be gone by now
-    os.environ.update(environment)
-    module, name = function.split(":")
     try:
-        call = getattr(importlib.import_module(module), name)
+        call = isolation.find_function(function, environment)
         sender.send(("done", call(*arguments, report=lambda line: sender.send(("line", line)))))
     except Exception as error:  # noqa: BLE001 - it is raised again where the call came from
         sender.send(("raised", _make_sendable(error)))

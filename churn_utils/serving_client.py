@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pandas as pd
 
@@ -85,11 +86,8 @@ class Api:
             ServingClientError: it does not in time.
         """
         start = time.monotonic()
-        while time.monotonic() < start + seconds:
-            if self.get("model")["model_version"] == version:
-                return time.monotonic() - start
-            time.sleep(0.02)
-        raise ServingClientError(f"version {version} does not answer after {seconds:.0f} s.")
+        _wait_for(lambda: self.get("model")["model_version"] == version, seconds, f"version {version} does not answer")
+        return time.monotonic() - start
 
     def wait_for_trial(self, seconds: float = READY_SECONDS) -> dict:
         """Wait until a trial runs and return what ``model`` says of it.
@@ -97,12 +95,7 @@ class Api:
         Raises:
             ServingClientError: none runs in time.
         """
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if trial := self.get("model")["trial"]:
-                return trial
-            time.sleep(0.02)
-        raise ServingClientError(f"no trial runs after {seconds:.0f} s.")
+        return _wait_for(lambda: self.get("model")["trial"], seconds, "no trial runs")
 
     def wait_for_log(self, seconds: float = READY_SECONDS) -> None:
         """Wait until every answer that was given is in the inference log.
@@ -110,12 +103,8 @@ class Api:
         Raises:
             ServingClientError: some are still waiting after that time.
         """
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if b"\nchurn_log_waiting 0.0\n" in self._send("GET", "/metrics")[1]:
-                return
-            time.sleep(0.05)
-        raise ServingClientError(f"the inference log is not written after {seconds:.0f} s.")
+        written = b"\nchurn_log_waiting 0.0\n"
+        _wait_for(lambda: written in self._send("GET", "/metrics")[1], seconds, "the inference log is not written")
 
     def request(self, method: str, name: str, content: dict | None = None) -> tuple[int, dict]:
         """Send one request to a resource under ``/v1``, such as ``predictions``; return status and document."""
@@ -201,6 +190,16 @@ class Api:
             self._output.seek(0)
             self.last_words = self._output.read()[-2000:]
             self._output.close()
+
+
+def _wait_for(look: Callable[[], Any], seconds: float, otherwise: str) -> Any:
+    """Look until something is found and return it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.02)
+    raise ServingClientError(f"{otherwise} after {seconds:.0f} s.")
 
 
 def _ask_one(connection: http.client.HTTPConnection, customer_id: str) -> tuple[int, int | None, str | None]:

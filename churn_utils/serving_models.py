@@ -45,24 +45,26 @@ class PredictionRequest(Strict):
     customer_ids: list[CustomerId] = Field(min_length=1, max_length=MOST_CUSTOMERS)
 
 
+def _check_option(value: str, info: ValidationInfo, service: str, without: str) -> str:
+    """Check that an option says ``without`` exactly where its service is not there."""
+    booked = info.data.get(service)
+    if booked is not None and (value == without) != (booked == "No"):
+        raise ValueError(f"contradicts {service} {booked!r}")
+    return value
+
+
 class _CustomerRules(Strict):
     """Rules between the fields of a customer, the contract's, blamed on the field that contradicts."""
 
     @field_validator("multiple_lines", check_fields=False)
     @classmethod
     def _lines_need_a_phone(cls, value: str, info: ValidationInfo) -> str:
-        phone = info.data.get("phone_service")
-        if phone is not None and (value == "No phone service") != (phone == "No"):
-            raise ValueError(f"contradicts phone_service {phone!r}")
-        return value
+        return _check_option(value, info, "phone_service", "No phone service")
 
     @field_validator(*contract.INTERNET_OPTIONS, check_fields=False)
     @classmethod
     def _options_need_internet(cls, value: str, info: ValidationInfo) -> str:
-        internet = info.data.get("internet_service")
-        if internet is not None and (value == "No internet service") != (internet == "No"):
-            raise ValueError(f"contradicts internet_service {internet!r}")
-        return value
+        return _check_option(value, info, "internet_service", "No internet service")
 
     @field_validator("total_charges", check_fields=False)
     @classmethod
