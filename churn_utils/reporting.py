@@ -27,7 +27,7 @@ h1 .anchor-link, h2 .anchor-link, h3 .anchor-link { display: none; }
 table { border-collapse: collapse; border: 0 !important; font-size: 14px; margin: 12px 0;
         display: block; overflow-x: auto; max-width: 100%; }
 th, td { padding: 5px 12px; border: 0; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
-th { background: var(--back); } td:first-child, th:first-child { text-align: left; }
+th { background: var(--back); } td:first-child, th:first-child { text-align: left; } tbody th { white-space: nowrap; }
 table.text td, table.text th { text-align: left; }
 pre { font-size: 13px; line-height: 1.45; background: var(--back); padding: 10px 14px; overflow-x: auto;
       white-space: pre-wrap; }
@@ -83,8 +83,10 @@ def style_table(table: pd.DataFrame):
     """Show a table of words: no index, everything to the left, months instead of dates, numbers with one decimal."""
     formats = {name: "{:%Y-%m}" for name in table.select_dtypes("datetime")}
     formats |= {name: "{:.1f}" for name in table.select_dtypes("float")}
-    left = [{"selector": "th, td", "props": "text-align: left"}]
-    return table.style.hide(axis="index").set_table_styles(left).format(formats, na_rep="", escape="html")
+    styles = [{"selector": "th, td", "props": "text-align: left"}]
+    styles += [{"selector": f"td.col{table.columns.get_loc(name)}", "props": "white-space: nowrap"}
+               for name in table.select_dtypes("datetime")]  # fmt: skip
+    return table.style.hide(axis="index").set_table_styles(styles).format(formats, na_rep="", escape="html")
 
 
 def format_number(value) -> str:
