@@ -150,5 +150,6 @@ def plot_recovery(measured: pd.DataFrame, title: str) -> go.Figure:
     rows = measured.drop(index="recovered")
     arms = {"array": rows["upper"] - rows["value"], "arrayminus": rows["value"] - rows["lower"], "color": INK}
     figure.add_bar(x=rows.index, y=rows["value"], error_y=arms, marker_color=[ORANGE, BLUE, GREY],
-                   text=[f"{value:,.0f}" for value in rows["value"]], textposition="inside", insidetextanchor="middle")  # fmt: skip
+                   text=[f"{value:,.0f}" for value in rows["value"]], textposition="inside",
+                   insidetextanchor="middle")  # fmt: skip
     return figure.update_yaxes(rangemode="tozero")
