@@ -248,10 +248,11 @@ class Execution:
         target = _executed_path(self.reports, stage.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            papermill.execute_notebook(
-                str(source), str(target), self.parameters[stage.name], kernel_name="python3", cwd=str(source.parent),
-                progress_bar=False, log_output=False,
-            )  # fmt: skip
+            with kernels.open_channels() as config:
+                papermill.execute_notebook(
+                    str(source), str(target), self.parameters[stage.name], kernel_name="python3",
+                    cwd=str(source.parent), progress_bar=False, log_output=False, config=config,
+                )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             what = f"{error.ename}: {error.evalue}"
             raise StageError(f"stage {stage.name} failed: {what}\nIts executed notebook is kept: {target}") from error

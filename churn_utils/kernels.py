@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jupyter_client.provisioning import LocalProvisioner
+from traitlets.config import Config
 
 from churn_utils import isolation
 from churn_utils.settings import ChurnError
@@ -38,6 +39,19 @@ def use_forked_kernels() -> bool:
     context.set_forkserver_preload(PRELOAD)
     multiprocessing.forkserver.ensure_running()
     return True
+
+
+@contextmanager
+def open_channels() -> Iterator[Config]:
+    """Configure one kernel to talk over sockets in a folder of its own, for ``papermill.execute_notebook(config=…)``.
+
+    Ports are found free, let go and bound by the kernel a second later; by then another process may have taken them.
+    """
+    if os.name != "posix":
+        yield Config()
+        return
+    with tempfile.TemporaryDirectory(prefix="churn-") as folder:
+        yield Config(KernelManager={"transport": "ipc", "ip": str(Path(folder) / "kernel")})
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import pytest
 import worlds
 from challengers import AS_OF, BAD, LIGHTGBM, Gauntlet, register
 
-from churn_utils import deployments, registry, settings, validation
+from churn_utils import deployments, kernels, registry, settings, validation
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,10 @@ def test_a_challenger_that_gives_no_answer_is_refused_by_the_notebooks_and_fails
     registry.set_challenger(version)
     folder, parameters = settings.PROJECT / "notebooks", {"AS_OF": f"{AS_OF:%Y-%m-%d}"}
     for name in ("04a_challenger_validation.ipynb", "04b_challenger_approval.ipynb"):
-        papermill.execute_notebook(folder / name, tmp_path / name, parameters, progress_bar=False, cwd=folder)
+        with kernels.open_channels() as config:
+            papermill.execute_notebook(
+                folder / name, tmp_path / name, parameters, progress_bar=False, cwd=folder, config=config
+            )
     assert registry.read_version(version)["tags"]["gate"] == "not_evaluated"
     assert deployments.champion_at(AS_OF) is None and registry.version_with_alias(registry.CHALLENGER) is None
 

@@ -33,6 +33,17 @@ def execute(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.parametrize("forked", [True, False])
+def test_a_kernel_talks_over_sockets_that_nobody_else_can_take(execute, monkeypatch, forked):
+    if not forked:
+        monkeypatch.setenv("JUPYTER_DEFAULT_PROVISIONER_NAME", "local-provisioner")
+    with kernels.open_channels() as config:
+        folder = Path(config.KernelManager.ip).parent
+        look = "from ipykernel.connect import get_connection_info as look; found = look(unpack=True)"
+        text = execute(f"{look}; print(found['transport'], found['ip'])", config=config)
+    assert text.split() == ["ipc", str(folder / "kernel")] and not folder.exists()
+
+
 def test_a_forked_kernel_is_warm_but_its_names_are_clean(execute):
     text = execute("import sys; print('churn_utils.validation' in sys.modules, 'pd' in dir(), __name__)")
     assert text.split() == ["True", "False", "__main__"]
