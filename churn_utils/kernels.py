@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jupyter_client.provisioning import LocalProvisioner
+from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 from traitlets.config import Config
 
 from churn_utils import isolation
@@ -34,7 +34,8 @@ def use_forked_kernels() -> bool:
     """Start the process that kernels are forked from; tell whether this platform can do so."""
     if not sys.platform.startswith("linux"):
         return False
-    os.environ["JUPYTER_DEFAULT_PROVISIONER_NAME"] = NAME
+    # not by its environment variable: that is read once, so a kernel started earlier would have settled it
+    KernelProvisionerFactory.instance().default_provisioner_name = NAME
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     multiprocessing.forkserver.ensure_running()

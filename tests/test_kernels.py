@@ -8,6 +8,7 @@ import nbformat
 import papermill
 import pytest
 from deltalake import DeltaTable
+from jupyter_client.provisioning import KernelProvisionerFactory
 
 from churn_utils import isolation, kernels
 from churn_utils.settings import ChurnError
@@ -17,8 +18,15 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="fo
 
 
 @pytest.fixture
-def execute(tmp_path, monkeypatch):
-    monkeypatch.setenv("JUPYTER_DEFAULT_PROVISIONER_NAME", "local-provisioner")
+def choice(monkeypatch):
+    """Which kernels this process starts: ordinary ones until something else is asked for, and after the test."""
+    factory = KernelProvisionerFactory.instance()
+    monkeypatch.setattr(factory, "default_provisioner_name", "local-provisioner")
+    return factory
+
+
+@pytest.fixture
+def execute(tmp_path, choice):
     assert kernels.use_forked_kernels()
 
     def run(source, **options):
@@ -34,19 +42,28 @@ def execute(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("forked", [True, False])
-def test_a_kernel_talks_over_sockets_that_nobody_else_can_take(execute, monkeypatch, forked):
+def test_a_kernel_talks_over_sockets_that_nobody_else_can_take(execute, choice, forked):
     if not forked:
-        monkeypatch.setenv("JUPYTER_DEFAULT_PROVISIONER_NAME", "local-provisioner")
+        choice.default_provisioner_name = "local-provisioner"
     with kernels.open_channels() as config:
         folder = Path(config.KernelManager.ip).parent
-        look = "from ipykernel.connect import get_connection_info as look; found = look(unpack=True)"
-        text = execute(f"{look}; print(found['transport'], found['ip'])", config=config)
-    assert text.split() == ["ipc", str(folder / "kernel")] and not folder.exists()
+        look = "import sys; from ipykernel.connect import get_connection_info as look; found = look(unpack=True)"
+        warm = "'churn_utils.validation' in sys.modules"
+        text = execute(f"{look}; print(found['transport'], found['ip'], {warm})", config=config)
+    assert text.split() == ["ipc", str(folder / "kernel"), str(forked)] and not folder.exists()
 
 
 def test_a_forked_kernel_is_warm_but_its_names_are_clean(execute):
     text = execute("import sys; print('churn_utils.validation' in sys.modules, 'pd' in dir(), __name__)")
     assert text.split() == ["True", "False", "__main__"]
+
+
+def test_an_ordinary_kernel_started_earlier_does_not_settle_what_comes(execute, choice):
+    choice.default_provisioner_name = "local-provisioner"
+    ask = "import sys; print('churn_utils.validation' in sys.modules)"
+    assert execute(ask).split() == ["False"]
+    kernels.use_forked_kernels()
+    assert execute(ask).split() == ["True"]
 
 
 def test_a_kernel_gets_the_environment_of_now_and_the_folder_asked_for(execute, monkeypatch, tmp_path):
@@ -94,9 +111,8 @@ def reported():
 
 
 @pytest.fixture
-def call(monkeypatch, reported):
+def call(choice, reported):
     """Call a function of this file in the warm process."""
-    monkeypatch.setenv("JUPYTER_DEFAULT_PROVISIONER_NAME", "local-provisioner")
     kernels.use_forked_kernels()
 
     def run(name, *arguments, report=reported.append):
