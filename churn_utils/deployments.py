@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from churn_utils import approvals, lakehouse, registry, settings
 from churn_utils.approvals import PromotionError
@@ -11,10 +15,27 @@ from churn_utils.registry import RegistryError
 PROMOTED, ROLLED_BACK, TAKEN_BACK = "promoted", "rolled back", "taken back"
 AUDIT = ["entry", "as_of", "action", "version", "replaced", "by", "reason", "evidence_sha256"]
 EVIDENCE_DAYS = 31  # that may pass between what the gate saw and a promotion on it
+WAIT_SECONDS = 60.0  # for a promotion or rollback that another process is making
 
 
 class RollbackError(RegistryError):
     """There is nothing to go back to, or nobody says why."""
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Look at what stands and change it before any other process does, or both would write the same entry."""
+    path = settings.lakehouse() / "deployments.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(path).acquire(timeout=WAIT_SECONDS)
+    except Timeout as error:
+        raise RegistryError(
+            f"another promotion or rollback has been at work for {WAIT_SECONDS:.0f} s in {settings.home()}: nothing "
+            "was changed; look at deployments.read_audit(), then try again."
+        ) from error
+    with lock:
+        yield
 
 
 def read_deployments() -> pd.DataFrame:
@@ -22,16 +43,8 @@ def read_deployments() -> pd.DataFrame:
 
     ``entry`` is that of the audit: several changes may fall on one simulated day.
     """
-    columns = [
-        "entry",
-        "effective_from",
-        "version",
-        "effective_to",
-        "action",
-        "approved_by",
-        "evidence_sha256",
-        "reason",
-    ]
+    columns = ["entry", "effective_from", "version", "effective_to", "action", "approved_by", "evidence_sha256",
+               "reason"]  # fmt: skip
     if not lakehouse.exists("deployments"):
         return pd.DataFrame(columns=columns).astype(
             {"entry": "int64", "effective_from": "datetime64[ms]", "effective_to": "datetime64[ms]"}
@@ -60,6 +73,7 @@ def version_in_effect() -> int | None:
     return None if found.empty else int(found.iloc[-1])
 
 
+@_one_at_a_time()
 def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     """Make an approved version the champion from ``as_of`` on; clear the challenger alias.
 
@@ -69,6 +83,7 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     Raises:
         PromotionError: as ``approvals.check_newest``; or the gate compared it with another champion than the one in
             effect, more than ``EVIDENCE_DAYS`` ago, or not since it was rolled back; or a later promotion stands.
+        RegistryError: another process has been promoting or rolling back for ``WAIT_SECONDS``.
     """
     approval, evidence = approvals.check_newest(registry.read_version(version), as_of)
     table = read_deployments()
@@ -89,6 +104,7 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     return read_deployments()
 
 
+@_one_at_a_time()
 def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
     """Restore the champion before this one from ``as_of`` on; the champion alias follows.
 
@@ -261,6 +277,7 @@ def realign_champion() -> None:
         registry.clear_alias(registry.CHAMPION)
 
 
+@_one_at_a_time()
 def record_rewind(version: int | None) -> None:
     """Before ``deployments`` is taken back to a version of the table (None: no rows), say in ``audit`` what goes."""
     now = read_deployments()

@@ -10,6 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from churn_utils import settings
 from churn_utils.stages import PRODUCTION, Notebook, Plan, Stage, UsageError
@@ -47,15 +48,13 @@ def hold_home() -> Iterator[None]:
     Raises:
         UsageError: another one is running in it.
     """
-    import fcntl  # POSIX, as make and the forked kernels are
-
     path = settings.home() / "pipeline" / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(f"another run_all.py is running in {settings.home()}: wait, or use --home.") from error
+    try:
+        lock = FileLock(path).acquire(blocking=False)
+    except Timeout as error:
+        raise UsageError(f"another run_all.py is running in {settings.home()}: wait, or use --home.") from error
+    with lock:
         yield
 
 

@@ -1,8 +1,11 @@
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
 import worlds
+from filelock import FileLock
 
 from churn_utils import batch, deployments, lakehouse, registry, settings, validation
 from churn_utils.deployments import PromotionError
@@ -285,6 +288,32 @@ def test_a_version_that_no_longer_loads_is_not_restored(three, monkeypatch):
 def test_the_past_cannot_be_rolled_back(three):
     with pytest.raises(deployments.RollbackError, match="nothing can take effect before that"):
         deployments.rollback(settings.month_start(8), "Grace Hopper", "wrong")
+
+
+def test_of_two_promotions_at_one_moment_the_second_looks_at_what_the_first_left(approve_another):
+    versions = [approve_another(), approve_another()]
+    before, together = len(deployments.read_audit()), threading.Barrier(2)
+
+    def promote(version):
+        together.wait()
+        deployments.promote(version, worlds.AS_OF)
+
+    with ThreadPoolExecutor(2) as workers:
+        errors = [future.exception() for future in [workers.submit(promote, version) for version in versions]]
+    assert sorted(error is None for error in errors) == [False, True]
+    (error,) = filter(None, errors)
+    winner = versions[errors.index(None)]
+    assert f"against no champion, while version {winner} is in effect" in str(error)
+    assert deployments.read_deployments()["version"].tolist() == [winner]
+    assert len(deployments.read_audit()) == before + 1
+
+
+def test_a_promotion_does_not_wait_for_ever(approved, monkeypatch):
+    monkeypatch.setattr(deployments, "WAIT_SECONDS", 0.1)
+    other = FileLock(settings.lakehouse() / "deployments.lock")  # as another process would hold it
+    with other, pytest.raises(registry.RegistryError, match="another promotion or rollback has been at work for 0 s"):
+        deployments.promote(approved, worlds.AS_OF)
+    deployments.promote(approved, worlds.AS_OF)
 
 
 def test_a_rollback_to_evidence_that_was_edited_is_refused_and_changes_nothing(three):
