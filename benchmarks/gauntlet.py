@@ -125,8 +125,9 @@ def read_rows(world: World, month: int) -> pd.DataFrame:
 def judge(rows: pd.DataFrame, challenger: np.ndarray, champion: np.ndarray, seed: int) -> dict[str, bool]:
     """Which of the checks of figures pass."""
     candidate = Candidate(0, settings.month_start(2), None, 1000, seed)
-    candidate.__dict__.update(rows=rows, economics=settings.Economics(), champion=99, probability=challenger,
-                              champion_probability=champion)  # fmt: skip
+    economics = settings.Economics()
+    candidate.__dict__.update(rows=rows, economics=economics, champion=99, probability=challenger,
+                              champion_probability=champion, champion_threshold=economics.threshold)  # fmt: skip
     return {name: checks.CHECKS[name](candidate)["verdict"] == "pass" for name in JUDGES}
 
 

@@ -6,10 +6,10 @@ import json
 
 import pandas as pd
 
-from churn_utils import registry, settings
+from churn_utils import model_files, registry, settings
 from churn_utils.registry import RegistryError
 
-NEEDED = {"approver", "reason", "scope", "evidence_sha256", "expires"}
+NEEDED = {"approver", "reason", "scope", "evidence_sha256", "approved", "expires"}
 
 
 class PromotionError(RegistryError):
@@ -61,12 +61,25 @@ def check_newest(info: dict, as_of: pd.Timestamp, scopes: tuple[str, ...] = (reg
 
     Raises:
         PromotionError: the gate was not passed; there is no approval, it was given by the trainer, for another scope
-            or for other evidence than stands there now, or it has expired; the model's files were changed since.
+            or for other evidence than stands there now, it has expired or is of a later day; the model's files were
+            changed since the gate.
     """
     version, tags = info["version"], info["tags"]
     if tags.get("gate") != "pass":
         raise PromotionError(f"version {version} has not passed the gate (gate: {tags.get('gate', 'never run')}).")
     return check_approval(info, tags.get("gate_evidence_sha256", ""), as_of, scopes)
+
+
+def has_passed(evidence: dict) -> bool:
+    """Tell whether evidence says pass, and each check in it does: the verdict alone is one word."""
+    verdicts = [check.get("verdict") for check in evidence.get("checks", [])]
+    return evidence.get("verdict") == "pass" and set(verdicts) == {"pass"}
+
+
+def list_changes(version: int, evidence: dict) -> str:
+    """What of a version's record is not as the gate judged it, in words; empty when all of it is."""
+    now = registry.describe_record(version)
+    return ", ".join(name.removesuffix("_sha256") for name, value in now.items() if evidence.get(name) != value)
 
 
 def check_approval(
@@ -76,18 +89,21 @@ def check_approval(
     version = info["version"]
     approval = _find_in_force(info, digest, scopes)
     evidence, found = registry.read_evidence(version, approval["evidence_sha256"])
-    if found != approval["evidence_sha256"] or evidence.get("verdict") != "pass":
+    if found != approval["evidence_sha256"] or not has_passed(evidence):
         raise PromotionError(
             f"the evidence of version {version} is not what {approval['approver']} approved: SHA-256 {found}, "
             f"approved {approval['evidence_sha256']}. Run the gate again and have it approved anew."
         )
-    if registry.hash_model(version) != evidence.get("model_sha256"):
+    if model_files.hash_model(version) != evidence.get("model_sha256"):
         raise PromotionError(
             f"the files of version {version} are not those that the gate judged and {approval['approver']} approved. "
             "Train and register a version anew, or put the files back."
         )
-    if settings.is_same_person(approval["approver"], info["trained_by"]):
-        raise PromotionError(f"version {version} was approved by its trainer, {info['trained_by']}.")
+    for trainer in (info["trained_by"], evidence.get("trained_by", "")):  # as it stands now, and as it was judged
+        if settings.is_same_person(approval["approver"], trainer):
+            raise PromotionError(f"version {version} was approved by its trainer, {trainer}.")
+    if as_of < pd.Timestamp(approval["approved"]):
+        raise PromotionError(f"version {version} was approved on {approval['approved']}, after {as_of:%Y-%m-%d}.")
     if as_of > pd.Timestamp(approval["expires"]):
         raise PromotionError(f"the approval of version {version} expired on {approval['expires']}.")
     return approval, evidence

@@ -95,7 +95,14 @@ class Candidate:
 
     @cached_property
     def probability(self) -> np.ndarray:
-        """The challenger's probabilities on ``rows``."""
+        """The challenger's probabilities on ``rows``.
+
+        Raises:
+            EvaluationError: it gave more or fewer answers than it was asked for.
+        """
+        given, asked = len(self.answers["probability"]), len(self.rows) + len(self.learned)
+        if given != asked:
+            raise evaluation.EvaluationError(f"{asked} probabilities were asked for, {given} were given.")
         return self.answers["probability"][: len(self.rows)]
 
     @cached_property
@@ -118,13 +125,18 @@ class Candidate:
         return scoring.predict_probability(scoring.load_model(self.champion), self.rows)
 
     @cached_property
+    def champion_threshold(self) -> float:
+        """Probability from which the champion makes the offer: under the costs that it was trained for."""
+        return scoring.read_economics(self.champion).threshold
+
+    @cached_property
     def samples(self) -> dict[str, pd.DataFrame]:
         """Bootstrap metrics over customers, paired where there is a champion."""
-        models = {"challenger": self.probability}
+        models, thresholds = {"challenger": self.probability}, {}
         if self.champion is not None:
-            models["champion"] = self.champion_probability
+            models["champion"], thresholds["champion"] = self.champion_probability, self.champion_threshold
         return evaluation.bootstrap_metrics(
-            self.rows["churned"], models, self.rows["customer_id"], self.economics, self.draws, self.seed
+            self.rows["churned"], models, self.rows["customer_id"], self.economics, self.draws, self.seed, thresholds
         )
 
     @cached_property

@@ -86,7 +86,7 @@ def check_slices(candidate: Candidate) -> dict:
     treated, rival = candidate.probability >= candidate.economics.threshold, "no offers"
     before = np.zeros_like(treated)
     if candidate.champion is not None:
-        before = candidate.champion_probability >= candidate.economics.threshold
+        before = candidate.champion_probability >= candidate.champion_threshold
         rival = f"champion {candidate.champion}"
     groups = sorted(_compare_groups(candidate, treated, before))
     tests_left = range(len(groups), 0, -1)  # Holm: the smallest share has to pass the strictest bound

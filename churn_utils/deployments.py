@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pandas as pd
-from filelock import FileLock, Timeout
 
-from churn_utils import approvals, lakehouse, registry, settings
+from churn_utils import approvals, lakehouse, model_files, registry, settings
 from churn_utils.approvals import PromotionError
 from churn_utils.registry import RegistryError
 
 PROMOTED, ROLLED_BACK, TAKEN_BACK = "promoted", "rolled back", "taken back"
 AUDIT = ["entry", "as_of", "action", "version", "replaced", "by", "reason", "evidence_sha256"]
 EVIDENCE_DAYS = 31  # that may pass between what the gate saw and a promotion on it
-WAIT_SECONDS = 60.0  # for a promotion or rollback that another process is making
 
 
 class RollbackError(RegistryError):
     """There is nothing to go back to, or nobody says why."""
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Look at what stands and change it before any other process does, or both would write the same entry."""
-    path = settings.lakehouse() / "deployments.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(path).acquire(timeout=WAIT_SECONDS)
-    except Timeout as error:
-        raise RegistryError(
-            f"another promotion or rollback has been at work for {WAIT_SECONDS:.0f} s in {settings.home()}: nothing "
-            "was changed; look at deployments.read_audit(), then try again."
-        ) from error
-    with lock:
-        yield
 
 
 def read_deployments() -> pd.DataFrame:
@@ -73,7 +52,7 @@ def version_in_effect() -> int | None:
     return None if found.empty else int(found.iloc[-1])
 
 
-@_one_at_a_time()
+@lakehouse.hold("deployments")  # look at what stands, then write: two at once would take the same entry
 def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     """Make an approved version the champion from ``as_of`` on; clear the challenger alias.
 
@@ -83,7 +62,7 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     Raises:
         PromotionError: as ``approvals.check_newest``; or the gate compared it with another champion than the one in
             effect, more than ``EVIDENCE_DAYS`` ago, or not since it was rolled back; or a later promotion stands.
-        RegistryError: another process has been promoting or rolling back for ``WAIT_SECONDS``.
+        LakehouseError: another process goes on promoting or rolling back.
     """
     approval, evidence = approvals.check_newest(registry.read_version(version), as_of)
     table = read_deployments()
@@ -98,13 +77,28 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     if (in_effect & known).any():  # it is the champion already, on this very evidence
         registry.set_champion(version)
     else:
-        _check_not_rolled_back(table, version, evidence)
-        _check_met(version, evidence, table[in_effect], as_of)
+        check_may_replace(version, evidence, as_of)
         take_effect(version, as_of, approval, PROMOTED)
     return read_deployments()
 
 
-@_one_at_a_time()
+def check_may_replace(version: int, evidence: dict, as_of: pd.Timestamp) -> None:
+    """Check that evidence lets a version answer instead of the champion in effect, for all customers or for a share.
+
+    Raises:
+        PromotionError: the gate compared it with another champion, more than ``EVIDENCE_DAYS`` ago, or not since it was
+            rolled back; or its trainer, description or artifacts are not those that the gate saw.
+    """
+    if changed := approvals.list_changes(version, evidence):
+        raise PromotionError(
+            f"{changed} of version {version} changed after the gate. Run the gate again and have it approved anew."
+        )
+    table = read_deployments()
+    _check_not_rolled_back(table, version, evidence)
+    _check_met(version, evidence, table[table["effective_to"].isna()], as_of)
+
+
+@lakehouse.hold("deployments")  # look at what stands, then write: two at once would take the same entry
 def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
     """Restore the champion before this one from ``as_of`` on; the champion alias follows.
 
@@ -136,7 +130,7 @@ def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
         now = "no version is in effect" if current is None else f"version {current} is in effect and no other stands"
         raise RollbackError(f"there is nothing to roll back to on {as_of:%Y-%m-%d}: {now} before it in deployments.")
     previous, approval = int(row.version), _check_behind(table, row.version, row.evidence_sha256)
-    registry.load_model(previous)  # a version that cannot answer must not be put in the place of one that does
+    model_files.load_model(previous)  # a version that cannot answer must not be put in the place of one that does
     take_effect(previous, as_of, {**approval, "approver": by, "reason": reason}, ROLLED_BACK)
     registry.set_tags(current, {"status": f"rolled back on {as_of:%Y-%m-%d} by {by}: {reason}"})
     return registry.compare_versions(current, previous)
@@ -184,14 +178,17 @@ def take_effect(version: int, as_of: pd.Timestamp, approval: dict, action: str) 
     """
     table = read_deployments()
     in_effect = table[table["effective_to"].isna()]
-    what = {"version": version, "action": action, "reason": approval["reason"],
-            "evidence_sha256": approval["evidence_sha256"]}  # fmt: skip
+    facts = {"version": version, "action": action, "reason": approval["reason"],
+             "evidence_sha256": approval["evidence_sha256"]}  # fmt: skip
     replaced = int(in_effect["version"].iloc[-1]) if len(in_effect) else None
-    entry = _audit({**what, "as_of": as_of, "replaced": replaced, "by": approval["approver"]})
-    row = {**what, "entry": entry, "approved_by": approval["approver"], "effective_from": as_of, "effective_to": pd.NaT}
+    entry = _audit({**facts, "as_of": as_of, "replaced": replaced, "by": approval["approver"]})
+    row = {**facts, "entry": entry, "approved_by": approval["approver"], "effective_from": as_of,
+           "effective_to": pd.NaT}  # fmt: skip
     rows = pd.DataFrame([*in_effect.assign(effective_to=as_of).to_dict("records"), row])
     lakehouse.merge("deployments", rows.astype({"effective_to": "datetime64[ms]"}))
     registry.set_champion(version)
+    what = "rolled back to" if action == ROLLED_BACK else action
+    registry.set_tags(version, {"status": f"{what} on {as_of:%Y-%m-%d} by {approval['approver']}"})
 
 
 def _audit(what: dict) -> int:
@@ -277,7 +274,7 @@ def realign_champion() -> None:
         registry.clear_alias(registry.CHAMPION)
 
 
-@_one_at_a_time()
+@lakehouse.hold("deployments")  # look at what stands, then write: two at once would take the same entry
 def record_rewind(version: int | None) -> None:
     """Before ``deployments`` is taken back to a version of the table (None: no rows), say in ``audit`` what goes."""
     now = read_deployments()

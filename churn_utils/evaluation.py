@@ -24,8 +24,9 @@ def decision_value_usd(churned: np.ndarray, treated: np.ndarray, economics: Econ
 
 
 def score_metrics(
-    churned: np.ndarray, probability: np.ndarray, economics: Economics, weights: np.ndarray | None = None
-) -> pd.DataFrame:
+    churned: np.ndarray, probability: np.ndarray, economics: Economics, weights: np.ndarray | None = None,
+    threshold: float | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Compute every metric for each of several weightings of the same rows.
 
     Args:
@@ -33,6 +34,7 @@ def score_metrics(
         probability: churn probabilities, shape (n,).
         economics: gives the threshold and the value of a decision.
         weights: shape (draws, n); one row of ones when not given.
+        threshold: from which the model makes the offer; that of ``economics`` when not given.
 
     Returns:
         One row per weighting, one column per name in ``METRICS``; ``value_usd`` is USD per customer,
@@ -50,7 +52,7 @@ def score_metrics(
     positive, negative = (np.add.reduceat(w * side, starts, axis=1) for side in (y, 1 - y))
     found, wrong = positive.cumsum(axis=1), negative.cumsum(axis=1)
     all_positive, all_negative, all_rows = found[:, -1], wrong[:, -1], w.sum(axis=1)
-    treated = p >= economics.threshold
+    treated = p >= (economics.threshold if threshold is None else threshold)
     clipped = np.clip(p, 1e-15, 1 - 1e-15)
     bins = np.unique(np.linspace(0, len(p), BINS + 1).astype(int)[:-1])
     gaps = np.abs(np.add.reduceat(w * (y - p), bins, axis=1)).sum(axis=1)
@@ -101,8 +103,11 @@ def bootstrap_metrics(
     economics: Economics,
     draws: int = 1000,
     seed: int = 0,
+    thresholds: dict[str, float] | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Bootstrap the metrics of several models on the same rows with the same draws, so that they can be paired.
+
+    ``thresholds`` holds those of models that decide by another than that of ``economics``.
 
     Returns:
         For each model a frame of ``draws`` rows and ``METRICS`` columns.
@@ -112,7 +117,8 @@ def bootstrap_metrics(
     for start in range(0, draws, size):
         weights = resample(groups, min(size, draws - start), seed + start)
         for name, probability in probabilities.items():
-            parts[name].append(score_metrics(churned.to_numpy(), probability, economics, weights))
+            threshold = (thresholds or {}).get(name)
+            parts[name].append(score_metrics(churned.to_numpy(), probability, economics, weights, threshold))
     return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
 
 

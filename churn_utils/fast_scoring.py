@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.interpolate import BSpline, PPoly
 
-from churn_utils import contract, features, registry, scoring
+from churn_utils import contract, features, model_files, scoring
 from churn_utils.settings import ChurnError
 
 LARGEST_DIFFERENCE = 1e-6
@@ -87,7 +87,7 @@ def load_compiled(version: int) -> Scorer:
     """
     model = scoring.load_model(version)
     compiled = compile_model(model)
-    compare_forms(model, compiled, registry.read_example(version), seed=version)
+    compare_forms(model, compiled, model_files.read_example(version), seed=version)
     return compiled
 
 

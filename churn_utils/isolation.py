@@ -8,6 +8,7 @@ daemons.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import signal
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import NoReturn
 
 from churn_utils.settings import ChurnError
@@ -29,6 +31,7 @@ PRELOAD = [
     "mlflow.sklearn", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store",
     "lightgbm", "skops.io", "churn_utils.probing",
 ]  # fmt: skip
+ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
 START_SECONDS = 120  # for the imports, on a machine that has other things to do
 OFFERED = "CHURN_ISOLATION"  # environment variable: socket of a process that forks servers, see ``offer``
 _server: tuple[subprocess.Popen | _Fork, Connection] | None = None
@@ -170,6 +173,8 @@ def serve(handle: int, forks: bool, preload: list[str]) -> None:
 
 def _serve(connection: Connection, forks: bool) -> None:
     """Answer calls until the caller is gone, or one where it may not fork."""
+    if forks:
+        ctypes.CDLL(None).prctl(ADOPT_ORPHANS, 1, 0, 0, 0)
     while True:
         try:
             request = connection.recv()
@@ -198,8 +203,17 @@ def _fork(function: str, arguments: tuple, environment: dict, seconds: float) ->
         return "failed", f"{function} ended its process without an answer."
     finally:
         receiver.close()
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        _end_children()
+
+
+def _end_children() -> None:
+    """Kill the process of a call and whatever it has started: a child that it left behind is this one's by then."""
+    listed = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+    while children := [int(pid) for pid in listed.read_text().split()]:
+        for child in children:
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
 
 
 def _run(function: str, arguments: tuple, environment: dict, sender: Connection) -> NoReturn:

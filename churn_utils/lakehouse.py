@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, write_deltalake
+from filelock import FileLock, Timeout
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from churn_utils import settings
@@ -27,6 +30,7 @@ KEYS = {
     "inference_log": ["prediction_id"],
 }
 CHANGE_DATA_FEED = {"customer_features"}
+WAIT_SECONDS = 60.0  # for another process that changes the same table
 
 
 class LakehouseError(ChurnError):
@@ -148,6 +152,26 @@ def _to_arrow(frame: pd.DataFrame) -> pa.Table:
         if pa.types.is_timestamp(field.type) and field.type.tz is None:
             rows = rows.set_column(position, field.name, rows[field.name].cast(pa.date32()))
     return rows.replace_schema_metadata(None)
+
+
+@contextmanager
+def hold(table: str) -> Iterator[None]:
+    """Keep other processes from changing a table while one looks at what stands and writes what follows from it.
+
+    Raises:
+        LakehouseError: another one has held it for ``WAIT_SECONDS``.
+    """
+    path = path_of(table).with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(path).acquire(timeout=WAIT_SECONDS)
+    except Timeout as error:
+        raise LakehouseError(
+            f"another process has been changing {table} in {settings.home()} for {WAIT_SECONDS:.0f} s: nothing was "
+            "written here; look at what it did, then try again."
+        ) from error
+    with lock:
+        yield
 
 
 def read(

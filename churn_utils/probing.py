@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from churn_utils import features, lakehouse, lineage, registry, scoring
+from churn_utils import features, lakehouse, lineage, model_files, scoring
 from churn_utils.features import FeatureError
 
 CALLS = 15
@@ -34,10 +34,10 @@ def ask(version: int, rows: pd.DataFrame, first: int) -> dict:
         ``probability`` of each row, shape (n,); ``by_id``: largest difference when 50 customers of the newest month are
         looked up in the store by id; ``extremes``: lowest and highest probability under each of ``EXTREMES``;
         ``flips``: share of decisions that turn when the bill is 1 % higher; ``answered``: defects that got a number
-        where they should be refused, of how many ``defects``; ``milliseconds`` that one customer takes (fastest of
+        where they should be refused, of how many ``defects``; ``milliseconds`` that one customer takes (median of
         ``CALLS``).
     """
-    model = registry.load_model(version)  # not the copy that a process keeps: the file is what is judged
+    model = model_files.load_model(version)  # not the copy that a process keeps: the file is what is judged
     inputs = features.select_model_inputs(rows.head(first))
     answered, defects = _offer_defects(model, inputs.head(1))
     return {
@@ -123,4 +123,4 @@ def _time_one(model, inputs: pd.DataFrame) -> float:
         started = time.perf_counter()
         scoring.predict_probability(model, row)
         taken.append(1000 * (time.perf_counter() - started))
-    return min(taken)  # what else the machine was doing is not the model's fault
+    return float(np.median(taken))  # what else the machine did now and then is not the model's fault

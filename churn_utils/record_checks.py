@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from churn_utils import features, lakehouse, lineage, provenance, registry, scoring
+from churn_utils import features, lakehouse, lineage, model_files, provenance, registry, scoring
 from churn_utils.candidate import Candidate, make_finding
 
 ARTIFACTS = ["feature_contract.json", "figures.html", "importance.json"]
@@ -29,7 +29,7 @@ def check_documentation(candidate: Candidate) -> dict:
 
 def check_signature(candidate: Candidate) -> dict:
     """The signature names exactly the contract's inputs, in order and type."""
-    schema = registry.read_schema(candidate.version)
+    schema = model_files.read_schema(candidate.version)
     contract = {
         name: "string" if name in features.CATEGORICAL else "long" if name in features.INTEGER else "double"
         for name in features.MODEL_INPUTS
@@ -41,10 +41,16 @@ def check_signature(candidate: Candidate) -> dict:
 
 
 def check_artifacts(candidate: Candidate) -> dict:
-    """The training run kept what people need to judge it."""
+    """The training run kept what people need to judge it, and the model in a format that runs no code."""
     there = registry.list_artifacts(candidate.version)
     missing = [name for name in ARTIFACTS if name not in there]
-    return make_finding(not missing, f"{', '.join(ARTIFACTS)} logged", f"missing: {', '.join(missing) or 'none'}")
+    problems = [f"missing: {', '.join(missing)}"] if missing else []
+    try:
+        model_files.check_format(candidate.version)
+    except model_files.ModelFileError as error:
+        problems.append(str(error))
+    requirement = f"{', '.join(ARTIFACTS)} logged; the model kept as {model_files.FORMAT}"
+    return make_finding(not problems, requirement, "; ".join(problems) or "missing: none")
 
 
 def check_lineage(candidate: Candidate) -> dict:

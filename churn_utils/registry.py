@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 import pandas as pd
 
@@ -165,15 +163,25 @@ def version_to_judge(as_of: pd.Timestamp) -> int:
     return challenger if challenger in versions else versions[0]
 
 
-def load_model(version: int):
-    """Load a version's scikit-learn model (skops: no pickle is run)."""
-    mlflow = settings.connect_mlflow()
-    return mlflow.sklearn.load_model(f"models:/{MODEL_NAME}/{version}")
-
-
 def list_artifacts(version: int) -> list[str]:
     """Paths of the artifacts that the version's training run logged."""
     return [item.path for item in _client().list_artifacts(read_version(version)["run_id"])]
+
+
+def describe_record(version: int) -> dict[str, str]:
+    """What the gate judges of a version besides its answers, as it stands now: trainer, description, kept artifacts."""
+    info, digest = read_version(version), hashlib.sha256()
+    for path in sorted(list_artifacts(version)):
+        if path != EVIDENCE:
+            local = settings.connect_mlflow().artifacts.download_artifacts(f"runs:/{info['run_id']}/{path}")
+            digest.update(f"{path} {_hash_files(Path(local))}\n".encode())
+    described = hashlib.sha256(info["description"].encode()).hexdigest()
+    return {"trained_by": info["trained_by"], "description_sha256": described, "artifacts_sha256": digest.hexdigest()}
+
+
+def _hash_files(path: Path) -> str:
+    files = [path] if path.is_file() else sorted(found for found in path.rglob("*") if found.is_file())
+    return " ".join(hashlib.sha256(found.read_bytes()).hexdigest() for found in files)
 
 
 def set_tags(version: int, tags: dict[str, str]) -> None:
@@ -181,20 +189,6 @@ def set_tags(version: int, tags: dict[str, str]) -> None:
     client = _client()
     for key, value in tags.items():
         client.set_model_version_tag(MODEL_NAME, str(version), key, value)
-
-
-def hash_model(version: int) -> str:
-    """SHA-256 over names and contents of the files in a version's model folder, as they stand now.
-
-    A model takes a millisecond or two, so nothing is remembered: whoever replaces a file can set its date as well.
-    """
-    uri = _client().get_model_version_download_uri(MODEL_NAME, str(version))
-    folder, digest = Path(url2pathname(urlparse(uri).path)), hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != "registered_model_meta":  # MLflow writes that one when it loads a model
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
-    return digest.hexdigest()
 
 
 def hash_evidence(text: str) -> str:
@@ -260,32 +254,6 @@ def clear_alias(alias: str) -> None:
     """Take an alias from whichever version carries it."""
     if version_with_alias(alias) is not None:
         _client().delete_registered_model_alias(MODEL_NAME, alias)
-
-
-def read_schema(version: int) -> dict[str, str]:
-    """Inputs in the version's signature, in order: name to type (``string``, ``long``, ``double``)."""
-    mlflow = settings.connect_mlflow()
-    inputs = mlflow.models.get_model_info(f"models:/{MODEL_NAME}/{version}").signature.inputs
-    return {column.name: column.type.name for column in inputs.inputs}
-
-
-def read_signature(version: int) -> list[str]:
-    """Names of the inputs in the version's signature, in order."""
-    return list(read_schema(version))
-
-
-def read_example(version: int) -> pd.DataFrame:
-    """Input example that was logged with the version's model.
-
-    Raises:
-        RegistryError: none was logged.
-    """
-    mlflow = settings.connect_mlflow()
-    uri = f"models:/{MODEL_NAME}/{version}"
-    info = mlflow.models.get_model_info(uri)
-    if not info.saved_input_example_info:
-        raise RegistryError(f"version {version} has no input example; log its model with one.")
-    return mlflow.models.Model.load(uri).load_input_example(uri)
 
 
 def read_change_marker() -> tuple[int, ...] | None:

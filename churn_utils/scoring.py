@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from churn_utils import features, registry, settings
+from churn_utils import features, model_files, registry, settings
 from churn_utils.settings import Economics
 
 OFFER, NO_OFFER = "offer", "no_offer"
@@ -15,7 +15,7 @@ OFFER, NO_OFFER = "offer", "no_offer"
 
 @lru_cache(maxsize=4)
 def _load(home: str, version: int):
-    return registry.load_model(version)
+    return model_files.load_model(version)
 
 
 def load_model(version: int):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import math
 import os
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,8 +96,11 @@ def user() -> str:
 
 
 def is_same_person(one: str, other: str) -> bool:
-    """Tell whether two names are one, however they are spaced and capitalised."""
-    first, second = (" ".join(name.split()).casefold() for name in (one, other))
+    """Tell whether two names are one, however they are spaced, capitalised and encoded (NFKC, nothing invisible)."""
+    first, second = (
+        "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if unicodedata.category(c)[0] not in "CZ")
+        for name in (one, other)
+    )
     return first == second
 
 

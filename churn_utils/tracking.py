@@ -10,19 +10,12 @@ import optuna
 import pandas as pd
 from sklearn.calibration import CalibratedClassifierCV
 
-from churn_utils import feature_store, features, provenance, settings
+from churn_utils import feature_store, features, model_files, provenance, settings
 from churn_utils.search import DONE, best_params
 from churn_utils.settings import Economics
 from churn_utils.training import DEFAULTS
 
 PACKAGES = ["scikit-learn", "lightgbm", "skops", "numpy", "pandas"]
-# Types that skops may load besides its own list; loading a model runs no pickle.
-TRUSTED_TYPES = [
-    "sklearn.tree._tree.Tree",  # a forged one could crash the process; ours come from our own registry
-    "collections.OrderedDict", "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier",
-    "sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration",
-    "scipy._lib.array_api_compat.numpy._aliases.asarray", "scipy.interpolate._bsplines.BSpline",
-]  # fmt: skip
 
 
 def log_training(
@@ -114,8 +107,8 @@ def _log_model(mlflow, model, rows: pd.DataFrame, economics: Economics, as_of: p
     mlflow.sklearn.log_model(
         model,
         name="model",
-        serialization_format="skops",
-        skops_trusted_types=TRUSTED_TYPES,
+        serialization_format=model_files.FORMAT,
+        skops_trusted_types=model_files.TRUSTED_TYPES,
         pyfunc_predict_fn="predict_proba",
         signature=signature,
         input_example=example,

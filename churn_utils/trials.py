@@ -63,7 +63,7 @@ def start_trial(version: int, as_of: pd.Timestamp, share: float = 0.1, mode: str
 
     Raises:
         TrialError: no champion, the champion itself, an unknown mode, or a share out of range.
-        PromotionError: a split without passed gate or valid approval.
+        PromotionError: a split without passed gate or valid approval, or on evidence that would not let it take over.
     """
     champion = deployments.version_in_effect()
     if champion is None or champion == version:
@@ -73,21 +73,21 @@ def start_trial(version: int, as_of: pd.Timestamp, share: float = 0.1, mode: str
     if not 0 < share <= 0.5:
         raise TrialError(f"share is {share}; it must be above 0 and at most 0.5, so that most stay with the champion.")
     if mode == SPLIT:
-        check_may_answer(version, as_of)
+        deployments.check_may_replace(version, check_may_answer(version, as_of)[1], as_of)
     trial = Trial(version, champion, mode, share, f"{as_of:%Y-%m-%d}", datetime.now(UTC).isoformat())
     registry.set_tags(version, {"trial": json.dumps(asdict(trial))})
     registry.set_challenger(version)
     return trial
 
 
-def check_may_answer(version: int, as_of: pd.Timestamp) -> dict:
-    """Check that a challenger may answer customers on a date; return its approval.
+def check_may_answer(version: int, as_of: pd.Timestamp) -> tuple[dict, dict]:
+    """Check that a challenger may answer customers on a date; return its approval and its evidence.
 
     Raises:
         PromotionError: no passed gate, or no valid approval of scope ``trial`` or ``champion``.
     """
     scopes = (registry.TRIAL, registry.CHAMPION)
-    return approvals.check_newest(registry.read_version(version), as_of, scopes)[0]
+    return approvals.check_newest(registry.read_version(version), as_of, scopes)
 
 
 def read_trial() -> Trial | None:

@@ -8,14 +8,19 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from churn_utils import approvals, deployments, feature_store, registry, settings
+from churn_utils import approvals, deployments, feature_store, model_files, registry, settings
 from churn_utils.candidate import FAIL, NOT_EVALUATED, PASS, Candidate
 from churn_utils.checks import CHECKS
 from churn_utils.settings import ChurnError, Economics
 
 APPROVAL_DAYS = 31
+MIN_DRAWS = 400  # five of them beyond either end of the widest interval that decides
 SCOPES = (registry.CHAMPION, registry.TRIAL)  # answer everybody, or a share of customers
 AUTOMATIC = "policy:all-checks-passed"  # the named policy of unattended runs; never a person
+
+
+class ValidationError(ChurnError):
+    """A gate that was asked for a verdict that would mean nothing."""
 
 
 class ApprovalError(ChurnError):
@@ -42,13 +47,19 @@ def run_gate(
 
     Raises:
         RegistryError: no such version.
+        ValidationError: fewer than ``MIN_DRAWS`` draws.
     """
     return judge(Candidate(version, as_of, since, draws, seed, economics or Economics()))
 
 
 def judge(candidate: Candidate) -> pd.DataFrame:
     """Put a candidate through the gate, as ``run_gate`` does; what it has answered already is not asked again."""
-    facts = {"model_sha256": registry.hash_model(candidate.version), "tables": feature_store.current_versions()}
+    if candidate.draws < MIN_DRAWS:
+        raise ValidationError(
+            f"DRAWS is {candidate.draws}; below {MIN_DRAWS} an interval is luck, and so is a verdict that rests on it."
+        )
+    facts = {"model_sha256": model_files.hash_model(candidate.version), "tables": feature_store.current_versions(),
+             **registry.describe_record(candidate.version)}  # fmt: skip
     findings = evaluate_checks(candidate)
     verdict = overall_verdict(findings)
     evidence = {
@@ -121,8 +132,8 @@ def approve(version: int, approver: str, reason: str, as_of: pd.Timestamp, scope
         standing one, if the version is champion on the same evidence already.
 
     Raises:
-        ApprovalError: no name or reason, no such scope, the gate was not passed, evidence or model were changed since,
-            or the approver is the trainer.
+        ApprovalError: no name or reason, no such scope, the gate was not passed, evidence, model or record were
+            changed since, or the approver is the trainer.
     """
     approver, reason = approver.strip(), reason.strip()
     if not approver or not reason:
@@ -131,14 +142,16 @@ def approve(version: int, approver: str, reason: str, as_of: pd.Timestamp, scope
         raise ApprovalError(f"there is no scope {scope!r}; an approval is for {' or '.join(SCOPES)}.")
     info = registry.read_version(version)
     evidence, digest = registry.read_evidence(version)
-    if settings.is_same_person(approver, info["trained_by"]):
+    if any(settings.is_same_person(approver, name) for name in (info["trained_by"], evidence.get("trained_by", ""))):
         raise ApprovalError(f"{approver} trained version {version} and may not approve it; another person must.")
-    if info["tags"].get("gate") != PASS or evidence["verdict"] != PASS:
+    if info["tags"].get("gate") != PASS or not approvals.has_passed(evidence):
         raise ApprovalError(f"version {version} has not passed the gate (verdict: {evidence['verdict']}).")
     if digest != info["tags"].get("gate_evidence_sha256"):
         raise ApprovalError(f"the evidence of version {version} was changed after the gate; run the gate again.")
-    if registry.hash_model(version) != evidence.get("model_sha256"):
+    if model_files.hash_model(version) != evidence.get("model_sha256"):
         raise ApprovalError(f"the files of version {version} are not those that the gate judged; run the gate again.")
+    if changed := approvals.list_changes(version, evidence):
+        raise ApprovalError(f"{changed} of version {version} changed after the gate; run the gate again.")
     standing = _read_standing(info, scope, digest)
     if standing and deployments.champion_at(as_of) == version:
         return standing  # it answers customers under that name already

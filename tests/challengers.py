@@ -25,6 +25,7 @@ from churn_utils import (
     checks,
     feature_store,
     features,
+    model_files,
     registry,
     settings,
     simulator,
@@ -135,18 +136,28 @@ class Gauntlet:
         (Path(urlparse(run.info.artifact_uri).path) / "importance.json").unlink()
         return stand(version)
 
+    def pickled(self):
+        """As good as the sound one, and its file may run whatever code its author likes."""
+        version, mlflow = register(self.rows), settings.connect_mlflow()
+        model, address = model_files.load_model(version), model_files.name_version(version)
+        signature = mlflow.models.get_model_info(address).signature
+        shutil.rmtree(_folder(version))
+        mlflow.sklearn.save_model(model, str(_folder(version)), serialization_format="cloudpickle", signature=signature,
+                                  input_example=self.sound.rows[list(features.MODEL_INPUTS)].head())  # fmt: skip
+        return stand(version)
+
     def worse_on_one_slice(self):
         """Better than the champion on the whole, but it offers to every customer with a two-year contract."""
         champion = self.sound.probability
         hint = 0.06 * (self.sound.rows["churned"].to_numpy(dtype=float) - champion)
         group = (self.sound.rows["contract"] == "Two year").to_numpy()
         rival = self.sound.with_probability(np.where(group, 0.3, np.clip(champion + hint, 0.001, 0.999)))
-        rival.__dict__.update(champion=99, champion_probability=champion)
+        rival.__dict__.update(champion=99, champion_probability=champion, champion_threshold=0.25)
         return rival
 
     def equal_to_the_champion(self):
         rival = self.sound.with_probability(self.sound.probability)
-        rival.__dict__.update(champion=99, champion_probability=self.sound.probability)
+        rival.__dict__.update(champion=99, champion_probability=self.sound.probability, champion_threshold=0.25)
         return rival
 
     def empty_split(self):
@@ -208,6 +219,7 @@ BAD = {
     "wrong_signature": ("signature", "fail"),
     "no_description": ("documentation", "fail"),
     "missing_artifact": ("artifacts", "fail"),
+    "pickled": ("artifacts", "fail"),
     "worse_on_one_slice": ("slices", "fail"),
     "equal_to_the_champion": ("champion", "fail"),
     "empty_split": ("auc_floor", "not_evaluated"),

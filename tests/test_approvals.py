@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 import worlds
 
-from churn_utils import approvals, registry, settings, validation
+from churn_utils import approvals, model_files, registry, settings, validation
 from churn_utils.approvals import PromotionError
 
 
@@ -83,25 +83,68 @@ def test_a_model_that_is_not_the_one_judged_is_neither_approved_nor_let_through(
 
 
 def test_loading_a_model_does_not_make_it_another(version):
-    before = registry.hash_model(version)
-    registry.load_model(version)
-    assert registry.hash_model(version) == before
+    before = model_files.hash_model(version)
+    model_files.load_model(version)
+    assert model_files.hash_model(version) == before
 
 
-@pytest.mark.parametrize("spell", [str.upper, str.title, "  {} ".format, "{}\n".format])
+def widen(name):
+    """The same letters as they stand in East Asian text."""
+    return "".join(chr(ord(letter) + 0xFEE0) if "!" <= letter <= "~" else letter for letter in name)
+
+
+SPELLINGS = {"upper": str.upper, "title": str.title, "spaced": "  {} ".format, "line": "{}\n".format,
+             "invisible": "\u200b{}\u2060".format, "wide": widen}  # fmt: skip
+
+
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
 def test_the_trainer_is_known_under_any_spelling(version, registered_home, spell):
     name = spell(registered_home["trainer"])
     with pytest.raises(validation.ApprovalError, match="may not approve"):
         validation.approve(version, name, "mine", worlds.AS_OF)
-    approval = {"approver": name, "reason": "mine", "scope": "champion", "expires": "2025-03-04",
-                "evidence_sha256": registry.read_evidence(version)[1]}  # fmt: skip
+    approval = {"approver": name, "reason": "mine", "scope": "champion", "approved": "2025-02-01",
+                "expires": "2025-03-04", "evidence_sha256": registry.read_evidence(version)[1]}  # fmt: skip
     approvals.keep_approval(version, approval)
     with pytest.raises(PromotionError, match="by its trainer"):
         check(version)
 
 
+def test_evidence_whose_checks_did_not_all_pass_is_no_pass_whatever_its_verdict(version):
+    worlds.pass_gate(version, checks=[{"verdict": "pass"}, {"verdict": "fail"}])
+    with pytest.raises(validation.ApprovalError, match="has not passed the gate"):
+        approve(version)
+    digest = registry.read_evidence(version)[1]
+    approval = {"approver": "Ada Lovelace", "reason": "good", "scope": "champion", "approved": "2025-02-01",
+                "expires": "2025-03-04", "evidence_sha256": digest}  # fmt: skip
+    approvals.keep_approval(version, approval)
+    with pytest.raises(PromotionError, match="is not what Ada Lovelace approved"):
+        check(version)
+
+
+def test_an_approval_of_a_later_day_is_none_yet(version):
+    validation.approve(version, "Ada Lovelace", "tested", settings.month_start(2))
+    with pytest.raises(PromotionError, match="was approved on 2025-03-01, after 2025-02-01"):
+        check(version)
+
+
+def test_a_trainer_who_is_renamed_after_the_gate_is_still_the_trainer(version, registered_home):
+    client, run = settings.connect_mlflow().MlflowClient(), registry.read_version(version)["run_id"]
+    evidence = registry.read_evidence(version)[0]
+    approve(version)
+    assert approvals.list_changes(version, evidence) == ""
+    client.set_tag(run, "trained_by", "somebody else")
+    try:
+        with pytest.raises(validation.ApprovalError, match="may not approve it"):
+            validation.approve(version, registered_home["trainer"], "mine", worlds.AS_OF)
+        with pytest.raises(validation.ApprovalError, match=f"trained_by of version {version} changed after the gate"):
+            approve(version)
+        assert approvals.list_changes(version, evidence) == "trained_by"
+    finally:
+        client.set_tag(run, "trained_by", registered_home["trainer"])
+
+
 def test_a_model_can_be_hashed_within_milliseconds(version):
-    seconds = pd.Series([_time(lambda: registry.hash_model(version)) for _ in range(9)])
+    seconds = pd.Series([_time(lambda: model_files.hash_model(version)) for _ in range(9)])
     assert seconds.median() < 0.05  # 5 ms on the machine that it was written on; the API asks at each renewal
 
 

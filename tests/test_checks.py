@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import worlds
 
-from churn_utils import checks, record_checks, registry, validation
+from churn_utils import checks, model_files, record_checks, registry, validation
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +94,8 @@ def test_a_missing_artifact_fails(candidate, monkeypatch):
 
 
 def test_other_inputs_than_the_contract_fail_the_signature(candidate, monkeypatch):
-    real = registry.read_schema(candidate.version)
-    monkeypatch.setattr(registry, "read_schema", lambda version: {**real, "shoe_size": "double"})
+    real = model_files.read_schema(candidate.version)
+    monkeypatch.setattr(model_files, "read_schema", lambda version: {**real, "shoe_size": "double"})
     found = record_checks.check_signature(candidate)
     assert found["verdict"] == "fail" and "shoe_size" in found["detail"]
 
@@ -140,9 +140,9 @@ class TestAgainstAChampion:
     def challenge(self, candidate):
         """Judge a challenger's probabilities against a champion's."""
 
-        def judge(challenger, champion):
+        def judge(challenger, champion, threshold=0.25):
             rival = candidate.with_probability(challenger)
-            rival.__dict__.update(champion=99, champion_probability=champion)
+            rival.__dict__.update(champion=99, champion_probability=champion, champion_threshold=threshold)
             return checks.check_champion(rival), checks.check_slices(rival)
 
         return judge
@@ -150,6 +150,12 @@ class TestAgainstAChampion:
     def test_the_same_model_again_is_refused(self, challenge, candidate):
         found, _ = challenge(candidate.probability, candidate.probability)
         assert found["verdict"] == "fail" and found["value"] == 0
+
+    def test_a_champion_of_other_costs_is_weighed_by_the_decisions_that_it_takes(self, challenge, candidate):
+        """The same probabilities, but it makes the offer to whoever reaches 0.02, as its costs were once."""
+        found, slices = challenge(candidate.probability, candidate.probability, threshold=0.02)
+        assert found["verdict"] == slices["verdict"] == "pass"
+        assert found["lower"] > 0 and "wins on value_usd" in found["detail"] and "ROC AUC +0.0000" in found["detail"]
 
     def test_a_clearly_better_one_passes(self, challenge, candidate):
         noise = np.random.default_rng(1).normal(0, 0.3, len(candidate.rows))

@@ -7,7 +7,7 @@ import pytest
 import worlds
 from filelock import FileLock
 
-from churn_utils import batch, deployments, lakehouse, registry, settings, validation
+from churn_utils import batch, deployments, lakehouse, model_files, registry, settings, validation
 from churn_utils.deployments import PromotionError
 
 
@@ -279,7 +279,7 @@ def test_a_version_that_no_longer_loads_is_not_restored(three, monkeypatch):
     def lost(version):
         raise registry.RegistryError(f"version {version} is gone")
 
-    monkeypatch.setattr(registry, "load_model", lost)
+    monkeypatch.setattr(model_files, "load_model", lost)
     with pytest.raises(registry.RegistryError, match="is gone"):
         deployments.rollback(settings.month_start(10), "Grace Hopper", "wrong")
     assert deployments.champion_at(settings.month_start(10)) == three[-1]
@@ -288,6 +288,34 @@ def test_a_version_that_no_longer_loads_is_not_restored(three, monkeypatch):
 def test_the_past_cannot_be_rolled_back(three):
     with pytest.raises(deployments.RollbackError, match="nothing can take effect before that"):
         deployments.rollback(settings.month_start(8), "Grace Hopper", "wrong")
+
+
+@pytest.mark.parametrize("what", ["description", "artifacts"])
+def test_a_record_that_changed_after_the_gate_is_not_promoted(approved, what):
+    run_id = registry.read_version(approved)["run_id"]
+    if what == "description":
+        registry.register_version(run_id, "x", {})
+    else:
+        settings.connect_mlflow().MlflowClient().log_text(run_id, "{}", "importance.json")
+    try:
+        with pytest.raises(PromotionError, match=f"{what} of version {approved} changed after the gate. Run the gate"):
+            deployments.promote(approved, worlds.AS_OF)
+        approve_again(approved, worlds.AS_OF)
+        deployments.promote(approved, worlds.AS_OF)
+    finally:
+        registry.register_version(run_id, worlds.DESCRIPTION, {})
+
+
+def test_the_status_of_a_version_is_the_last_thing_that_happened_to_it(three):
+    second, third = three[1:]
+    december = settings.month_start(11)
+    deployments.rollback(settings.month_start(10), "Grace Hopper", "wrong")
+    status = {version: registry.read_version(version)["tags"]["status"] for version in (second, third)}
+    assert status == {second: "rolled back to on 2025-11-01 by Grace Hopper",
+                      third: "rolled back on 2025-11-01 by Grace Hopper: wrong"}  # fmt: skip
+    approve_again(third, december)
+    deployments.promote(third, december)
+    assert registry.read_version(third)["tags"]["status"] == "promoted on 2025-12-01 by Ada Lovelace"
 
 
 def test_of_two_promotions_at_one_moment_the_second_looks_at_what_the_first_left(approve_another):
@@ -309,9 +337,9 @@ def test_of_two_promotions_at_one_moment_the_second_looks_at_what_the_first_left
 
 
 def test_a_promotion_does_not_wait_for_ever(approved, monkeypatch):
-    monkeypatch.setattr(deployments, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(lakehouse, "WAIT_SECONDS", 0.1)
     other = FileLock(settings.lakehouse() / "deployments.lock")  # as another process would hold it
-    with other, pytest.raises(registry.RegistryError, match="another promotion or rollback has been at work for 0 s"):
+    with other, pytest.raises(lakehouse.LakehouseError, match="another process has been changing deployments in"):
         deployments.promote(approved, worlds.AS_OF)
     deployments.promote(approved, worlds.AS_OF)
 

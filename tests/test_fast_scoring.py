@@ -6,7 +6,7 @@ import worlds
 from sklearn.dummy import DummyClassifier
 from sklearn.isotonic import IsotonicRegression
 
-from churn_utils import fast_scoring, feature_store, features, registry, scoring, training
+from churn_utils import fast_scoring, feature_store, features, model_files, scoring, training
 from churn_utils.fast_scoring import FastScoringError
 
 FAMILIES = list(training.DEFAULTS)
@@ -76,6 +76,6 @@ def test_random_rows_are_model_inputs_from_the_whole_contract(registered_home):
 
 
 def test_the_example_that_was_logged_is_read(registered_home):
-    example = registry.read_example(registered_home["version"])
+    example = model_files.read_example(registered_home["version"])
     train = feature_store.training_rows(registered_home["training_set"], "train")
     assert example["tenure"].tolist() == train["tenure"].head(5).tolist()

@@ -28,7 +28,7 @@ def test_the_page_holds_every_check_with_its_evidence_and_nothing_foreign():
 def test_the_page_of_a_real_gate_is_written_beside_the_reports(registered_home, tmp_path, monkeypatch):
     monkeypatch.setenv("CHURN_RUN_REPORTS", str(tmp_path))
     version = registered_home["version"]
-    findings = validation.run_gate(version, worlds.AS_OF, draws=50)
+    findings = validation.run_gate(version, worlds.AS_OF, draws=400)
     path = gate_report.write_page(*registry.read_evidence(version))
     assert path == tmp_path / f"gate_v{version}.html"
     text = path.read_text()

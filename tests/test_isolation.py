@@ -29,6 +29,20 @@ def die():
     os._exit(3)
 
 
+def leave_behind(path, seconds):
+    """Fork a process in a session of its own that would live on, as a challenger could."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            Path(path).write_text(str(os.getpid()))
+            time.sleep(600)
+        os._exit(0)
+    while not Path(path).exists():
+        time.sleep(0.01)
+    time.sleep(seconds)
+    return os.getpid()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def server():
     with pytest.MonkeyPatch.context() as patch:
@@ -69,6 +83,19 @@ def test_what_hangs_is_ended_and_the_next_call_answered():
 def test_a_process_that_dies_is_no_answer():
     with pytest.raises(isolation.IsolationError, match="ended its process without an answer"):
         call("die")
+
+
+@pytest.mark.skipif(not isolation.FORKS, reason="needs Linux")
+@pytest.mark.parametrize("seconds", [0, 600], ids=["answers", "hangs"])
+def test_what_a_call_left_behind_ends_with_it(tmp_path, seconds):
+    path = tmp_path / "pid"
+    if seconds:
+        with pytest.raises(isolation.IsolationError, match="did not answer within 2 s"):
+            call("leave_behind", str(path), seconds, seconds=2.0)
+    else:
+        assert call("leave_behind", str(path), seconds)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(path.read_text()), 0)
 
 
 def test_a_server_that_is_gone_is_started_again():

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import worlds
 
-from churn_utils import feature_store, features, lakehouse, lineage, registry, settings, source
+from churn_utils import feature_store, features, lakehouse, lineage, model_files, registry, settings, source
 
 FIVE = {
     "linear": ({"family": "logistic_regression", "C": 0.7310585786300049, "n_knots": 6}, None),
@@ -67,7 +67,7 @@ def rows(trained):
 @pytest.mark.parametrize("name", FIVE)
 def test_refit_gives_every_probability_again_bit_for_bit(trained, rows, name):
     version, _ = trained[name]
-    registered = registry.load_model(version).predict_proba(rows)
+    registered = model_files.load_model(version).predict_proba(rows)
     assert len(rows) == 7043
     assert (lineage.refit(version).predict_proba(rows) == registered).all()
 
@@ -89,16 +89,16 @@ def test_another_process_refits_the_same_numbers(trained):
     command = [sys.executable, "-c", code, str(version)]
     found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     rows = lineage.read_training_set(version).astype(dict.fromkeys(features.INTEGER, "int64"))
-    registered = registry.load_model(version).predict_proba(features.select_model_inputs(rows))
+    registered = model_files.load_model(version).predict_proba(features.select_model_inputs(rows))
     assert found == hashlib.sha256(registered.tobytes()).hexdigest()
 
 
 def test_compare_refit_tells_a_model_from_what_its_record_says(trained, rows):
     version, _ = trained["linear"]
-    honest = registry.load_model(version).predict_proba(rows)[:, 1]
+    honest = model_files.load_model(version).predict_proba(rows)[:, 1]
     found = lineage.compare_refit(version, rows, honest)
     assert found == {"rows": 7043, "differing": 0, "largest": 0.0, "changed": []}
-    other = registry.load_model(trained["boosted"][0]).predict_proba(rows)[:, 1]
+    other = model_files.load_model(trained["boosted"][0]).predict_proba(rows)[:, 1]
     found = lineage.compare_refit(version, rows, other)
     assert found["differing"] > 7000 and found["largest"] > 0.01
 
@@ -106,7 +106,7 @@ def test_compare_refit_tells_a_model_from_what_its_record_says(trained, rows):
 def test_changed_code_is_named(trained, rows, monkeypatch):
     version, _ = trained["linear"]
     monkeypatch.setattr(lineage.provenance, "hash_code", lambda: "other")
-    probability = registry.load_model(version).predict_proba(rows)[:, 1]
+    probability = model_files.load_model(version).predict_proba(rows)[:, 1]
     assert lineage.compare_refit(version, rows, probability)["changed"] == ["code_sha256"]
 
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import worlds
 
-from churn_utils import feature_store, features, lakehouse, probing, registry, scoring
+from churn_utils import feature_store, features, lakehouse, model_files, probing, scoring
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +57,13 @@ def test_a_month_whose_features_came_late_is_compared_with_what_was_known(rows, 
     """Its customers are judged by the month before, so that month must be looked up; none has both."""
     late = rows.assign(event_date=rows["event_date"] + pd.DateOffset(months=1))
     assert (late["features_as_of"] < late["event_date"]).all()
-    assert probing._compare_by_id(registry.load_model(registered_home["version"]), late) < 1e-12
+    assert probing._compare_by_id(model_files.load_model(registered_home["version"]), late) < 1e-12
 
 
 def test_features_that_the_store_tells_otherwise_are_found(registered_home, rows, monkeypatch):
     real = lakehouse.read
     monkeypatch.setattr(lakehouse, "read", lambda *a, **k: real(*a, **k).assign(tenure=1, total_charges=50.0))
-    assert probing._compare_by_id(registry.load_model(registered_home["version"]), rows) > 0.05
+    assert probing._compare_by_id(model_files.load_model(registered_home["version"]), rows) > 0.05
 
 
 def test_jumpy_decisions_are_counted(registered_home, rows, monkeypatch):

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import worlds
 
-from churn_utils import checks, features, record_checks, registry, settings
+from churn_utils import checks, features, model_files, record_checks, settings
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +20,12 @@ def fill(candidate, **parts):
 
 
 def test_other_types_than_the_contracts_fail_the_signature(candidate, monkeypatch):
-    schema = registry.read_schema(candidate.version)
+    schema = model_files.read_schema(candidate.version)
     assert schema["tenure"] == "long" and schema["contract"] == "string" and schema["monthly_charges"] == "double"
-    monkeypatch.setattr(registry, "read_schema", lambda version: schema | {"tenure": "double"})
+    monkeypatch.setattr(model_files, "read_schema", lambda version: schema | {"tenure": "double"})
     found = record_checks.check_signature(candidate)
     assert found["verdict"] == "fail" and found["detail"] == "differs in tenure"
-    monkeypatch.setattr(registry, "read_schema", lambda version: dict(reversed(schema.items())))
+    monkeypatch.setattr(model_files, "read_schema", lambda version: dict(reversed(schema.items())))
     assert record_checks.check_signature(candidate)["detail"] == "differs in order"
 
 

@@ -3,7 +3,7 @@ import time
 import pytest
 import worlds
 
-from churn_utils import features, registry
+from churn_utils import features, model_files, registry
 
 
 def test_a_run_gets_one_version_however_often_it_is_registered(registered_home):
@@ -22,7 +22,7 @@ def test_a_version_knows_what_it_was_trained_on(registered_home):
 
 
 def test_the_signature_is_the_feature_contract(registered_home):
-    assert registry.read_signature(registered_home["version"]) == list(features.MODEL_INPUTS)
+    assert model_files.read_signature(registered_home["version"]) == list(features.MODEL_INPUTS)
 
 
 def test_unknown_things_are_named(registered_home):

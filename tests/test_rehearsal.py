@@ -3,7 +3,7 @@ import os
 import pytest
 import worlds
 
-from churn_utils import deployments, features, lakehouse, lineage, registry, rehearsal, scoring, settings
+from churn_utils import deployments, features, lakehouse, lineage, model_files, registry, rehearsal, scoring, settings
 from churn_utils.rehearsal import RehearsalError
 
 
@@ -29,7 +29,7 @@ def test_the_predecessor_asks_customers_one_question(serving_home):
 def test_both_are_what_their_records_say(serving_home, registered_home):
     rows = features.add_on_demand(lakehouse.read("customer_features")).astype(dict.fromkeys(features.INTEGER, "int64"))
     for version in (serving_home.predecessor, serving_home.challenger):
-        registered = scoring.predict_probability(registry.load_model(version), rows)
+        registered = scoring.predict_probability(model_files.load_model(version), rows)
         assert lineage.compare_refit(version, rows, registered)["differing"] == 0
     record = lineage.describe_version(serving_home.challenger)
     assert record["hyperparameters"] == worlds.PARAMS and record["seed"] == 0

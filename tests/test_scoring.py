@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from churn_utils import feature_store, features, registry, scoring
+from churn_utils import feature_store, features, model_files, scoring
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_bad_rows_are_refused_before_the_model_sees_them(registered_home, rows):
 
 
 def test_reasons_name_what_raises_the_probability_most(registered_home, rows):
-    model = registry.load_model(registered_home["version"])
+    model = model_files.load_model(registered_home["version"])
     picked = rows[(rows["tenure"] <= 2) & (rows["contract"] == "Month-to-month")].head(20)
     reasons = scoring.explain_rows(model, picked, rows)
     named = set(reasons.to_numpy().ravel().astype(str))
@@ -38,7 +38,7 @@ def test_reasons_name_what_raises_the_probability_most(registered_home, rows):
 
 
 def test_a_reasons_effect_is_the_mean_fall_when_that_feature_is_another_customers(registered_home, rows):
-    model = registry.load_model(registered_home["version"])
+    model = model_files.load_model(registered_home["version"])
     one, background = rows.head(1), rows.tail(3)
     text = scoring.explain_rows(model, one, background)["reason_1"].iloc[0]
     feature = text.split(" = ")[0]

@@ -12,6 +12,7 @@ from churn_utils import (
     features,
     inference_log,
     lakehouse,
+    model_files,
     online_store,
     registry,
     scoring,
@@ -204,7 +205,7 @@ def test_a_receipt_reproduces_the_probability_of_a_version_that_answers_no_more(
     assert receipt["reproduced_probability"] == receipt["churn_probability"] == first["churn_probability"]
     assert receipt["model_version"] == serving_home.predecessor
     inputs = pd.DataFrame([receipt["features"]])
-    model = registry.load_model(serving_home.predecessor)
+    model = model_files.load_model(serving_home.predecessor)
     assert scoring.predict_probability(model, inputs)[0] == pytest.approx(first["churn_probability"], abs=1e-6)
 
 

@@ -2,7 +2,7 @@ import plotly.graph_objects as go
 import pytest
 import worlds
 
-from churn_utils import feature_store, features, registry, scoring, settings, tracking, training
+from churn_utils import feature_store, features, model_files, registry, scoring, settings, tracking, training
 
 
 @pytest.mark.parametrize("family", training.DEFAULTS)
@@ -13,7 +13,7 @@ def test_every_family_comes_back_from_the_registry_with_the_same_probabilities(r
     version = worlds.register_model(training_set, model, params=params)
     rows = feature_store.training_rows(training_set, "test").head(200)
     expected = scoring.predict_probability(model, rows)
-    assert (scoring.predict_probability(registry.load_model(version), rows) == expected).all()
+    assert (scoring.predict_probability(model_files.load_model(version), rows) == expected).all()
 
 
 def test_a_training_keeps_trials_intervals_and_figures(registered_home):

@@ -5,7 +5,7 @@ from sklearn.metrics import roc_auc_score
 from skops.io import dumps, loads
 
 from churn_utils import feature_store, features, training
-from churn_utils.tracking import TRUSTED_TYPES
+from churn_utils.model_files import TRUSTED_TYPES
 from churn_utils.training import TrainingError
 
 SMALL = {

@@ -46,7 +46,7 @@ def test_a_split_needs_gate_and_approval_and_the_shadow_neither(serving_home):
     tags = registry.read_version(serving_home.challenger)["tags"]
     name = f"approval.trial.{tags['gate_evidence_sha256']}"
     approval = tags[name]
-    for tags, message in (({"gate": "fail"}, "has not passed the gate"), ({name: "{}"}, "lacks approver")):
+    for tags, message in (({"gate": "fail"}, "has not passed the gate"), ({name: "{}"}, "lacks approved, approver")):
         registry.set_tags(serving_home.challenger, tags)
         with pytest.raises(PromotionError, match=message):
             trials.start_trial(serving_home.challenger, worlds.AS_OF)
@@ -55,6 +55,20 @@ def test_a_split_needs_gate_and_approval_and_the_shadow_neither(serving_home):
         trials.start_trial(serving_home.challenger, settings.month_start(9))
     registry.set_tags(serving_home.challenger, {"gate": "fail"})
     assert trials.start_trial(serving_home.challenger, worlds.AS_OF, mode=trials.SHADOW).mode == "shadow"
+
+
+def test_a_split_needs_evidence_that_would_let_it_take_over(serving_home):
+    """What was rolled back, or never met the champion in effect, may not answer a share of the customers either."""
+    challenger, later = serving_home.challenger, worlds.AS_OF + pd.Timedelta(days=20)
+    validation.approve(challenger, "Ada", "good", worlds.AS_OF)
+    deployments.promote(challenger, worlds.AS_OF)
+    deployments.rollback(later, "Grace", "complaints")
+    with pytest.raises(PromotionError, match="was rolled back, having been promoted on evidence of"):
+        trials.start_trial(challenger, later, 0.5)
+    worlds.pass_gate(challenger, later, champion=99)
+    validation.approve(challenger, "Ada", "good", later, registry.TRIAL)
+    with pytest.raises(PromotionError, match="against version 99, while"):
+        trials.start_trial(challenger, later)
 
 
 def test_an_approval_for_a_trial_does_not_promote(serving_home):

@@ -14,6 +14,7 @@ from churn_utils import (
     evaluation,
     feature_store,
     features,
+    model_files,
     registry,
     settings,
     source,
@@ -97,8 +98,10 @@ def pass_gate(version: int, as_of: pd.Timestamp = AS_OF, **changes) -> str:
     """Keep evidence that says pass, as if the gate had compared a version with the champion of this moment."""
     champion = deployments.version_in_effect()
     evidence = {
-        "version": version, "verdict": "pass", "as_of": f"{as_of:%Y-%m-%d}", "checks": [{"detail": ""}],
-        "champion": None if champion == version else champion, "model_sha256": registry.hash_model(version),
+        "version": version, "verdict": "pass", "as_of": f"{as_of:%Y-%m-%d}",
+        "checks": [{"detail": "", "verdict": "pass"}],
+        "champion": None if champion == version else champion, "model_sha256": model_files.hash_model(version),
+        **registry.describe_record(version),
     }  # fmt: skip
     digest = registry.write_evidence(version, evidence | changes)
     registry.set_tags(version, {"gate": "pass", "gate_evidence_sha256": digest})

@@ -1,0 +1,101 @@
+"""The files of a registered version: in a format that runs no code when it is loaded, their digest, their signature."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+import pandas as pd
+
+from churn_utils import settings
+from churn_utils.settings import MODEL_NAME, ChurnError
+
+FORMAT = "skops"
+# Types that skops may load besides its own list; the list in a model's own folder may hold no other.
+TRUSTED_TYPES = [
+    "sklearn.tree._tree.Tree",  # a forged one could crash the process; ours come from our own registry
+    "collections.OrderedDict", "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier",
+    "sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration",
+    "scipy._lib.array_api_compat.numpy._aliases.asarray", "scipy.interpolate._bsplines.BSpline",
+]  # fmt: skip
+
+
+class ModelFileError(ChurnError):
+    """A model that must not be loaded, or lacks what is asked for."""
+
+
+def name_version(version: int) -> str:
+    """MLflow's address of a version."""
+    return f"models:/{MODEL_NAME}/{version}"
+
+
+def _read_info(version: int):
+    return settings.connect_mlflow().models.get_model_info(name_version(version))
+
+
+def check_format(version: int) -> None:
+    """Check that loading a version's model runs no code of its own: skops, with no type that ours do not have.
+
+    Raises:
+        ModelFileError: it is kept in another format, or asks for other types.
+    """
+    flavor = _read_info(version).flavors.get("sklearn", {})
+    found = flavor.get("serialization_format", "none")
+    if found != FORMAT:
+        raise ModelFileError(
+            f"version {version} is kept as {found}, which may run code when it is loaded; log its model with "
+            f"serialization_format={FORMAT!r}."
+        )
+    strange = sorted(set(flavor.get("skops_trusted_types") or []) - set(TRUSTED_TYPES))
+    if strange:
+        raise ModelFileError(f"version {version} asks for types that no model here has: {', '.join(strange)}.")
+
+
+def load_model(version: int):
+    """Load a version's scikit-learn model; no pickle is run.
+
+    Raises:
+        ModelFileError: it is kept in another format, or asks for types that this project does not use.
+    """
+    check_format(version)
+    return settings.connect_mlflow().sklearn.load_model(name_version(version))
+
+
+def hash_model(version: int) -> str:
+    """SHA-256 over names and contents of the files in a version's model folder, as they stand now.
+
+    A model takes a millisecond or two, so nothing is remembered: whoever replaces a file can set its date as well.
+    """
+    client = settings.connect_mlflow().MlflowClient()
+    uri = client.get_model_version_download_uri(MODEL_NAME, str(version))
+    folder, digest = Path(url2pathname(urlparse(uri).path)), hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != "registered_model_meta":  # MLflow writes that one when it loads a model
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def read_schema(version: int) -> dict[str, str]:
+    """Inputs in the version's signature, in order: name to type (``string``, ``long``, ``double``)."""
+    inputs = _read_info(version).signature.inputs
+    return {column.name: column.type.name for column in inputs.inputs}
+
+
+def read_signature(version: int) -> list[str]:
+    """Names of the inputs in the version's signature, in order."""
+    return list(read_schema(version))
+
+
+def read_example(version: int) -> pd.DataFrame:
+    """Input example that was logged with the version's model.
+
+    Raises:
+        ModelFileError: none was logged.
+    """
+    if not _read_info(version).saved_input_example_info:
+        raise ModelFileError(f"version {version} has no input example; log its model with one.")
+    uri = name_version(version)
+    return settings.connect_mlflow().models.Model.load(uri).load_input_example(uri)
