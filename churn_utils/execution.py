@@ -55,7 +55,8 @@ def choose_stages(plan: Plan, state: dict, timeline: list[Stage], fingerprints: 
         missing = sorted({n for s in timeline if s.name in chosen for n in s.needs} - finished - set(chosen))
         if missing:
             raise UsageError(
-                f"--only {' '.join(chosen)} needs {', '.join(missing)}, which did not run yet; use --from."
+                f"--only {' '.join(chosen)} needs {', '.join(missing)}, which did not run yet, or not with these "
+                "parameters; use --from."
             )
         return chosen
     if plan.start:
@@ -211,6 +212,8 @@ class Execution:
         self.state["stages"][name] = {"finished": finished, **entry}
         self.unfold()
         self.state["stages"][name]["fingerprint"] = self.fingerprints[name]
+        if name.startswith(APPROVAL):
+            self.state.pop("waiting", None)
         write_state(self.state)
         self.say(f"{name}  {entry['seconds']:.1f} s")
 
@@ -260,6 +263,11 @@ class Execution:
             what = f"{type(error).__name__}: {error}"
             raise StageError(f"stage {stage.name} failed: {what}\nWhat was executed is kept: {target}") from error
         return {}
+
+    def wait_for_approval(self, gate: str, call: str) -> None:
+        """Remember which gate's page somebody is to read, and the command that goes on from there."""
+        self.state["waiting"] = {"gate": gate, "call": call}
+        write_state(self.state)
 
     def gate_verdict(self, approval: str) -> str | None:
         """Verdict that the gate before an approval ended with."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from copy import deepcopy
@@ -52,10 +53,35 @@ def run(
             )
         execution = Execution(plan, state, reports, say, watch or (lambda *_: None))
         names = choose_stages(plan, state, execution.timeline, execution.fingerprints, reports)
+        _check_approves_what_waits(plan, state, names)
         if plan.fresh:
             clear_home(reports)
         state["world"] = plan.world
         return _run_stages(execution, names)
+
+
+def _check_approves_what_waits(plan: Plan, state: dict, names: list[str]) -> None:
+    """Refuse to approve under a person's name what would be made anew first: nobody has read that page."""
+    waiting, person = state.get("waiting"), plan.approver or (plan.overrides or {}).get("APPROVER")
+    if person and waiting and waiting["gate"] in names:
+        raise UsageError(
+            f"{waiting['gate']} waits for approval, and this call would run it again, with another result than the "
+            f"page that {person} has read. Go on with:  {waiting['call']} --approve-as '{person}'  or leave "
+            "the approval out to run it anew."
+        )
+
+
+def _describe_call(plan: Plan) -> str:
+    """The command that goes on with a plan: what it asked for, without what is done by now."""
+    words = ["run_all.py"]
+    for name in ("scenario", "months", "seed", "profile"):
+        if getattr(plan, name) != getattr(Plan, name):
+            words += [f"--{name}", str(getattr(plan, name))]
+    if plan.overrides:
+        words += ["-p", *(f"{name}={value}" for name, value in plan.overrides.items())]
+    for option, folder, usual in (("--home", settings.home(), "data"), ("--reports", settings.reports(), "reports")):
+        words += [option, str(folder)] if folder != settings.PROJECT / usual else []
+    return shlex.join(words)
 
 
 def _run_stages(execution: Execution, names: list[str]) -> int:
@@ -67,10 +93,12 @@ def _run_stages(execution: Execution, names: list[str]) -> int:
             segment, held = execution.cut(names)
             execution.run(segment)
             if held and execution.gate_verdict(held[0]) == "pass":
-                page = execution.reports / f"{held[0].replace(APPROVAL, GATE)}.html"
+                gate = held[0].replace(APPROVAL, GATE)
+                call = _describe_call(execution.plan)
+                execution.wait_for_approval(gate, call)
                 execution.say(
-                    f"Waiting for approval: the challenger passed its gate. Read {page}, then go on with:  "
-                    "run_all.py --approve-as 'YOUR NAME'"
+                    f"Waiting for approval: the challenger passed its gate. Read {execution.reports / gate}.html, then "
+                    f"go on with:  {call} --approve-as 'YOUR NAME'"
                 )
                 return WAITING
             if held:

@@ -60,6 +60,26 @@ def test_manual_approval_waits_at_every_approval(notebooks, ran, asked):
     assert "04b_challenger_approval_2025-05" not in ran()
 
 
+def test_a_person_approves_what_waits_and_not_what_the_call_would_make_anew(notebooks, ran, tmp_path):
+    notebooks("04a_challenger_validation", "from churn_utils import reporting\nreporting.Summary(gate='pass')")
+    lines, costs = [], {"OFFER_COST_USD": "900"}
+    assert pipeline.run(Plan(months=4, overrides=costs, manual_approval=True), say=lines.append) == pipeline.WAITING
+    call = f"run_all.py --months 4 -p OFFER_COST_USD=900 --home {settings.home()} --reports {settings.reports()}"
+    assert f"go on with:  {call} --approve-as 'YOUR NAME'" in lines[-1]
+    ran()
+    for other in (
+        Plan(months=4, approver="Ada"),
+        Plan(months=4, overrides={"APPROVER": "Ada"}),
+        Plan(months=4, overrides=costs, approver="Ada", start="04a_challenger_validation"),
+    ):
+        with pytest.raises(UsageError, match="waits for approval, and this call would run it again") as raised:
+            pipeline.run(other, say=lines.append)
+        assert call in str(raised.value) and ran() == []
+    assert pipeline.run(Plan(months=4, overrides=costs, approver="Ada"), say=lines.append) == pipeline.DONE
+    assert "04a_challenger_validation" not in ran()
+    assert pipeline.run(Plan(months=4, approver="Ada"), say=lines.append) == pipeline.DONE  # nothing waits any more
+
+
 def test_production_that_raises_is_a_failed_stage(notebooks, monkeypatch):
     def fail(function, *arguments, report):
         raise settings.ChurnError("no snapshot of 2025-03 was delivered")

@@ -23,7 +23,9 @@ def small_notebook(source: str) -> nbformat.NotebookNode:
     cells = [
         nbformat.v4.new_markdown_cell("# 00 – Try it\n\nDoes it run? It should."),
         nbformat.v4.new_code_cell(
-            "SEED: int = 42  # seed\nAS_OF: str = '2025-02-01'  # today", metadata={"tags": ["parameters"]}
+            "SEED: int = 42  # seed\nAS_OF: str = '2025-02-01'  # today\nOFFER_COST_USD: float = 500.0  # an offer\n"
+            "APPROVER: str = 'policy'  # who",
+            metadata={"tags": ["parameters"]},
         ),
         nbformat.v4.new_code_cell(source),
     ]
