@@ -32,9 +32,10 @@ SERVICE = ["internet_service", "online_security", "tech_support", "multiple_line
 
 def refuse_all(seeds: int) -> pd.DataFrame:
     """In how many seeds each bad challenger is refused by its own check, and a sound one by none."""
-    from challengers import BAD, Gauntlet
+    from challengers import BAD, STUMPS, Gauntlet, register
 
-    own = {name: [] for name in ["a sound one passes", *BAD, "settled_bills"]}
+    better = "a clearly better one is promoted"
+    own = {name: [] for name in ["a sound one passes", better, *BAD, "settled_bills", "edited_after_approval"]}
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
             os.environ["CHURN_HOME"] = f"{folder}/home"
@@ -42,10 +43,14 @@ def refuse_all(seeds: int) -> pd.DataFrame:
             own["a sound one passes"].append(validation.overall_verdict(gauntlet.submit("sound")) == "pass")
             for name, (_, verdict) in BAD.items():
                 own[name].append(gauntlet.judge_alone(name) == verdict)
+            own["edited_after_approval"].append("is not what Ada" in gauntlet.edit_after_approval())
+            own[better].append(gauntlet.promote(register(gauntlet.rows, STUMPS))
+                               and gauntlet.promote(gauntlet.sound.version))  # fmt: skip
             found = gauntlet.settled_bills(Path(folder) / "leak")
             own["settled_bills"].append(found.loc["leakage", "verdict"] == "fail")
         print(seed, {name: found[-1] for name, found in own.items() if not found[-1]}, flush=True)
     meant = {name: check for name, (check, _) in BAD.items()} | {"settled_bills": "leakage"}
+    meant |= {better: "gate, approval, promotion", "edited_after_approval": "promotion"}
     return pd.DataFrame(
         [{"challenger": name, "check meant for it": meant.get(name, "all of them"), f"of {seeds} seeds": sum(found)}
          for name, found in own.items()]

@@ -107,13 +107,13 @@ def plot_splits(labels: pd.DataFrame) -> go.Figure:
 
 
 def plot_trials(trials: pd.DataFrame) -> go.Figure:
-    """Cross-validated log loss of each finished trial by family, the pruned ones at the foot, the best so far."""
+    """Cross-validated log loss of each finished trial by family, the pruned ones at the top, the best so far."""
     figure = new_figure("The search: every trial", x="trial", y="log loss in cross-validation")
     done = trials[trials["state"] == "complete"]
     for family, rows in done.groupby("family"):
         figure.add_scatter(x=rows["trial"], y=rows["log_loss"], mode="markers", name=family, marker={"size": 9})
     pruned = trials[trials["state"] == "pruned"]
-    figure.add_scatter(x=pruned["trial"], y=np.full(len(pruned), done["log_loss"].min() - 0.0008), mode="markers",
+    figure.add_scatter(x=pruned["trial"], y=np.full(len(pruned), done["log_loss"].max() + 0.0008), mode="markers",
                        name="pruned", marker={"symbol": "x", "color": GREY}, text=pruned["family"])  # fmt: skip
     figure.add_scatter(x=trials["trial"], y=trials["best_so_far"], mode="lines", name="best so far",
                        line={"color": INK, "shape": "hv", "width": 1.5})  # fmt: skip

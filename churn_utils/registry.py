@@ -112,13 +112,17 @@ def read_version(version: int) -> dict:
 
 
 def compare_versions(before: int, after: int) -> pd.DataFrame:
-    """What differs between two versions: index fact (version, parameter or metric), columns ``before, after``."""
-    facts = {}
-    for side, version in (("before", before), ("after", after)):
-        info = read_version(version)
-        metrics = {name: round(value, 4) for name, value in info["metrics"].items()
+    """What differs between two versions: index fact (version, parameter or metric), columns ``before, after``.
+
+    Metrics of versions that were measured on different months say so: they compare the months as well.
+    """
+    facts, infos = {}, [read_version(version) for version in (before, after)]
+    months = {info["params"].get("as_of") for info in infos}
+    where = "" if len(months) == 1 else ", on customers of its own time"
+    for side, info in zip(("before", "after"), infos, strict=True):
+        metrics = {f"{name}{where}": round(value, 4) for name, value in info["metrics"].items()
                    if not name.endswith(("_lower", "_upper"))}  # fmt: skip
-        facts[side] = {"version": version, "trained_by": info["trained_by"], **info["params"], **metrics}
+        facts[side] = {"version": info["version"], "trained_by": info["trained_by"], **info["params"], **metrics}
     table = pd.DataFrame(facts, dtype=object).reindex(list(facts["before"] | facts["after"])).rename_axis("fact")
     return table[table["before"].astype(str) != table["after"].astype(str)]
 

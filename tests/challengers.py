@@ -23,6 +23,7 @@ from skops.io import dump
 from churn_utils import (
     candidate,
     checks,
+    deployments,
     feature_store,
     features,
     model_files,
@@ -38,6 +39,7 @@ from churn_utils.world import World
 MONTH = settings.month_start(1)
 AS_OF = settings.month_start(2)
 LIGHTGBM = {"family": "lightgbm", **training.DEFAULTS["lightgbm"]}
+STUMPS = LIGHTGBM | {"n_estimators": 40, "learning_rate": 0.1, "num_leaves": 2}  # weak, and clearly so
 BY_HEART = {"family": "lightgbm", "n_estimators": 200, "learning_rate": 0.3, "num_leaves": 63, "min_child_samples": 1,
             "colsample_bytree": 0.8, "reg_lambda": 0.0}  # fmt: skip
 
@@ -93,6 +95,24 @@ class Gauntlet:
         """Verdict of the one check that is meant for a challenger: the same as in the whole gate, and quicker."""
         check = checks.CHECKS[BAD[name][0]]
         return validation.run_check(check, getattr(self, name)())["verdict"]
+
+    def edit_after_approval(self) -> str:
+        """Have the sound version approved, change one figure of its evidence, and return what promotion says."""
+        validation.run_gate(self.sound.version, AS_OF, draws=400)
+        approval = validation.approve(self.sound.version, "Ada Lovelace", "good", AS_OF)
+        worlds.change_evidence(self.sound.version, approval["evidence_sha256"], seed=99)
+        try:
+            deployments.promote(self.sound.version, AS_OF)
+        except deployments.PromotionError as error:
+            return str(error)
+        return "promoted"
+
+    def promote(self, version: int) -> bool:
+        """Send a version through gate, approval and promotion; tell whether it is champion then."""
+        if set(validation.run_gate(version, AS_OF, draws=400)["verdict"]) == {"pass"}:
+            validation.approve(version, "Ada Lovelace", "good", AS_OF)
+            deployments.promote(version, AS_OF)
+        return deployments.champion_at(AS_OF) == version
 
     def always_no(self):
         return self.sound.with_probability(np.zeros(len(self.sound.rows)))

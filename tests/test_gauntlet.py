@@ -3,7 +3,7 @@
 import papermill
 import pytest
 import worlds
-from challengers import AS_OF, BAD, LIGHTGBM, Gauntlet, register
+from challengers import AS_OF, BAD, STUMPS, Gauntlet, register
 
 from churn_utils import deployments, kernels, registry, settings, validation
 
@@ -43,6 +43,11 @@ def test_answers_written_back_into_features_are_found_though_every_figure_shines
     assert set(findings.index[findings["verdict"] != "pass"]) == {"leakage"}
 
 
+def test_evidence_that_is_edited_after_approval_promotes_nobody(gauntlet):
+    assert "is not what Ada Lovelace approved" in gauntlet.edit_after_approval()
+    assert deployments.champion_at(AS_OF) is None
+
+
 def test_a_challenger_that_gives_no_answer_is_refused_by_the_notebooks_and_fails_none(gauntlet, tmp_path):
     version = gauntlet.raises().version
     registry.set_challenger(version)
@@ -58,19 +63,12 @@ def test_a_challenger_that_gives_no_answer_is_refused_by_the_notebooks_and_fails
 
 def test_a_truly_better_challenger_is_promoted_and_the_beaten_one_is_not_taken_back(gauntlet):
     """Through gate, approval and promotion; last in this file, because there is a champion from here on."""
-    stumps = LIGHTGBM | {"n_estimators": 40, "learning_rate": 0.1, "num_leaves": 2}
-    worse = register(gauntlet.rows, stumps)
-    assert set(validation.run_gate(worse, AS_OF, draws=400)["verdict"]) == {"pass"}
-    validation.approve(worse, "Ada Lovelace", "the first one", AS_OF)
-    deployments.promote(worse, AS_OF)
-    better = gauntlet.sound.version
-    findings = validation.run_gate(better, AS_OF, draws=400)
-    assert set(findings["verdict"]) == {"pass"} and "champion" in set(findings["check"])
-    validation.approve(better, "Ada Lovelace", "clearly better", AS_OF)
-    deployments.promote(better, AS_OF)
-    assert deployments.champion_at(AS_OF) == registry.version_with_alias(registry.CHAMPION) == better
-    _, before = registry.read_evidence(better)
+    worse, better = register(gauntlet.rows, STUMPS), gauntlet.sound.version
+    assert gauntlet.promote(worse) and gauntlet.promote(better)
+    assert registry.version_with_alias(registry.CHAMPION) == better
+    evidence, before = registry.read_evidence(better)
+    assert evidence["champion"] == worse and "champion" in {check["check"] for check in evidence["checks"]}
     assert set(validation.run_gate(better, AS_OF, draws=400)["verdict"]) == {"pass"}  # against the same rival as before
     assert registry.read_evidence(better)[1] == before
-    again = validation.run_gate(register(gauntlet.rows, stumps), AS_OF, draws=400).set_index("check")
+    again = validation.run_gate(register(gauntlet.rows, STUMPS), AS_OF, draws=400).set_index("check")
     assert again.loc["champion", "verdict"] == "fail"
