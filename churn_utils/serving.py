@@ -1,4 +1,4 @@
-"""The API: routes, their documents, and the command that starts it (``make serve``)."""
+"""The API: its routes, and the command that starts it (``make serve``)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from importlib import resources
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import orjson
 from fastapi import FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ValidationError
 from starlette.routing import Route
 
 from churn_utils import serving_models as models
+from churn_utils.serving_documents import ABOUT, add_documents, document, document_body
 from churn_utils.serving_engine import Engine, NotReadyError
 from churn_utils.serving_http import Guard, add_error_handlers, flush_access_log, problem
 from churn_utils.serving_metrics import ServingMetrics
@@ -35,31 +33,8 @@ VERSION = "1.0.0"
 SWITCH_SECONDS = 0.0005  # how long an answer waits for the thread that writes the log; Python's own 5 ms show in p99
 NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False}  # the framework's own; ours is on /metrics
 Parsed = TypeVar("Parsed", bound=BaseModel)
-ABOUT = """Answers how likely a customer is to leave, and whether a retention offer pays.
-
-`POST /v1/predictions` takes customer ids and looks their features up; `POST /v1/scores` takes customers given whole.
-Every answer names the model version that gave it and has a receipt under its `prediction_id`. Customers without
-features are listed in `unknown_customers`; if none of those asked for has any, the answer is 404."""
-ERRORS = {
-    401: "The key is missing or wrong (only where keys are asked for).",
-    404: "What was asked for does not exist; for predictions: none of the customers has features.",
-    413: "The body is too large.",
-    422: "The request is not as documented; `errors` names each field.",
-    429: "Too many requests; `Retry-After` says when to try again.",
-    503: "Not ready, or the inference log is full; `Retry-After` says when to try again.",
-}
 PredictionId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
                                    examples=[models.EXAMPLE_PREDICTION["prediction_id"]])]  # fmt: skip
-
-
-def _document(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": ERRORS[status], "content": content} for status in statuses}
-
-
-def _document_body(model: type[BaseModel]) -> dict[str, Any]:
-    reference = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
 
 
 def _parse(request: Request, model: type[Parsed]) -> Parsed:
@@ -112,7 +87,7 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     add_error_handlers(app)
     _add_prediction_routes(app, engine)
     _add_state_routes(app, engine, metrics)
-    _add_documents(app, settings)
+    add_documents(app, settings)
     if settings.origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"],
                            allow_headers=["X-API-Key", "Content-Type"])  # fmt: skip
@@ -125,11 +100,11 @@ def _json(content: dict) -> Response:
 
 
 def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
-    limits = _document(401, 413, 422, 429, 503)
+    limits = document(401, 413, 422, 429, 503)
 
     @app.post("/v1/predictions", response_model=models.PredictionResponse, tags=["predictions"],
-              responses={**limits, **_document(404)}, summary="Answer for customers by id",
-              openapi_extra=_document_body(models.PredictionRequest))  # fmt: skip
+              responses={**limits, **document(404)}, summary="Answer for customers by id",
+              openapi_extra=document_body(models.PredictionRequest))  # fmt: skip
     async def predict(request: Request) -> Response:
         """Answer for customers by id, from their online features (`features_as_of`)."""
         asked = _parse(request, models.PredictionRequest)
@@ -141,7 +116,7 @@ def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
 
     @app.post("/v1/scores", response_model=models.ScoreResponse, tags=["predictions"], responses=limits,
               summary="Answer for customers given whole",
-              openapi_extra=_document_body(models.ScoreRequest))  # fmt: skip
+              openapi_extra=document_body(models.ScoreRequest))  # fmt: skip
     async def score(request: Request) -> Response:
         """Answer for customers given whole; nothing is looked up."""
         asked = _parse(request, models.ScoreRequest)
@@ -153,7 +128,7 @@ def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
         app.router.routes.insert(0, Route(path, _Plain(route), methods=["POST"]))
 
     @app.get("/v1/predictions/{prediction_id}", response_model=models.Receipt, tags=["predictions"],
-             responses=_document(401, 404, 422, 429, 503), summary="Read an answer's receipt")  # fmt: skip
+             responses=document(401, 404, 422, 429, 503), summary="Read an answer's receipt")  # fmt: skip
     async def read_receipt(request: Request, prediction_id: PredictionId) -> Response:
         """Read an answer's receipt: what was known, what answered, and the probability computed anew."""
         found = await asyncio.to_thread(engine.find_receipt, prediction_id)
@@ -163,7 +138,7 @@ def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
 
 
 def _add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> None:
-    @app.get("/v1/model", response_model=models.ModelInfo, tags=["state"], responses=_document(401, 429, 503),
+    @app.get("/v1/model", response_model=models.ModelInfo, tags=["state"], responses=document(401, 429, 503),
              summary="Tell which version answers")  # fmt: skip
     async def model(request: Request) -> Response:
         """Tell which version answers, on whose approval, and which trial runs."""
@@ -185,7 +160,7 @@ def _add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> 
         """Tell that the process lives."""
         return _json({"status": "alive", "detail": ""})
 
-    @app.get("/readyz", response_model=models.Health, tags=["state"], responses=_document(503),
+    @app.get("/readyz", response_model=models.Health, tags=["state"], responses=document(503),
              summary="Tell whether requests can be answered")  # fmt: skip
     async def ready(request: Request) -> Response:
         """Tell whether requests can be answered; a version that was refused is named while another answers."""
@@ -205,40 +180,6 @@ def _add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> 
     async def show_metrics() -> Response:
         """Show the metrics for Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)  # fmt: skip
-
-
-def _add_documents(app: FastAPI, settings: ServingSettings) -> None:
-    """Serve /docs from files of our own, and put into /openapi.json what the framework does not know."""
-    folder = resources.files("fastapi_offline") / "static"  # Swagger UI; the framework's own page loads it from afar
-    app.mount("/docs/assets", StaticFiles(directory=str(folder)), name="assets")
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json", title="Telco churn", swagger_js_url="/docs/assets/swagger-ui-bundle.js",
-            swagger_css_url="/docs/assets/swagger-ui.css", swagger_favicon_url="/docs/assets/favicon.png",
-        )  # fmt: skip
-
-    build = app.openapi
-
-    def complete() -> dict[str, Any]:
-        document = build()
-        schemas = document["components"]["schemas"]
-        for name in ("HTTPValidationError", "ValidationError"):  # the framework's error form, which we do not use
-            schemas.pop(name, None)
-        for model in (models.Problem, models.PredictionRequest, models.ScoreRequest):
-            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas.update({**schema.pop("$defs", {}), model.__name__: schema})
-        if settings.keys:
-            key = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
-            document["components"]["securitySchemes"] = {"key": key}
-            for path, operations in document["paths"].items():
-                if path.startswith("/v1/"):
-                    for operation in operations.values():
-                        operation["security"] = [{"key": []}]
-        return document
-
-    app.openapi = complete
 
 
 def main(arguments: list[str] | None = None) -> int:

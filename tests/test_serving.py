@@ -101,6 +101,15 @@ def test_the_state_of_the_service_is_told(client, shared_serving_home):
     assert "churn_feature_age_days 31.0" in text
 
 
+def test_prediction_routes_have_series_of_their_own_in_the_histogram(client):
+    predict(client, ID)
+    predict(client)
+    client.post("/v1/scores", json={"customers": [EXAMPLE_CUSTOMER]})
+    text = client.get("/metrics").text
+    for route, status in (("predictions", 200), ("predictions", 422), ("scores", 200)):
+        assert f'churn_request_seconds_count{{method="POST",route="/v1/{route}",status="{status}"}}' in text
+
+
 def test_the_documents_are_complete_and_load_nothing_from_afar(client):
     page = client.get("/docs").text
     assert "https://" not in page and client.get("/docs/assets/swagger-ui-bundle.js").status_code == 200
