@@ -31,6 +31,8 @@ from churn_utils.settings import ChurnError
 
 PROTECTED = "/v1/"
 MOST_CALLERS = 10_000  # remembered for the rate limit
+SURPLUS = "is_surplus"  # in the state of requests over a connection beyond the limit: tells whether it still is
+WATCHERS = ("/healthz", "/readyz", "/metrics")  # who asks these must see an overload, not be shut out by it
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _HEADER = b"x-request-id"
 _access_lines: list[bytes] = []  # of the process, as its standard output is
@@ -75,7 +77,10 @@ class Guard:
             self._note(scope, status, time.perf_counter() - started)
 
     def _refuse(self, scope: dict, headers: dict[bytes, bytes]) -> Response | None:
-        """Answer for a request without a valid key or beyond the rate limit."""
+        """Answer for a request beyond the limit of connections, without a valid key, or beyond the rate limit."""
+        if SURPLUS in scope["state"] and scope["path"] not in WATCHERS and scope["state"][SURPLUS]():
+            most = self._settings.max_connections
+            return problem(scope, 503, f"More than {most} connections are open; see Retry-After.", retry_after=1)
         if not scope["path"].startswith(PROTECTED):
             return None
         caller = (scope.get("client") or ("",))[0].encode()
