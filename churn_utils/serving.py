@@ -16,7 +16,6 @@ from typing import Annotated, TypeVar
 import orjson
 from fastapi import FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.middleware.cors import CORSMiddleware
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ValidationError
 from starlette.routing import Route
@@ -89,9 +88,6 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     _add_prediction_routes(app, engine)
     _add_state_routes(app, engine, metrics)
     add_documents(app, settings)
-    if settings.origins:
-        app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"],
-                           allow_headers=["X-API-Key", "Content-Type"])  # fmt: skip
     app.add_middleware(Guard, settings=settings, metrics=metrics)
     return app
 

@@ -100,6 +100,37 @@ def test_the_bucket_fills_at_its_rate_and_callers_are_bounded():
     assert len(limiter._buckets) == MOST_CALLERS
 
 
+ORIGIN = "https://a.example"
+
+
+def ask_beforehand(client, origin=ORIGIN):
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key,content-type"}
+    return client.options("/v1/echo", headers={"Origin": origin, **asked})
+
+
+def test_a_browser_may_ask_beforehand_without_a_key_and_is_counted():
+    client = build_client(api_keys="key", cors_origins=ORIGIN)
+    answer = ask_beforehand(client)
+    assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == ORIGIN
+    assert "x-api-key" in answer.headers["access-control-allow-headers"].lower() and answer.headers["X-Request-ID"]
+    assert 'route="other",status="200"} 1.0' in _metrics(client)
+    assert ask_beforehand(client, "https://b.example").status_code == 400
+    assert client.options("/v1/echo", headers={"Origin": ORIGIN}).status_code == 401  # asks nothing beforehand
+    assert ask_beforehand(build_client(api_keys="key")).status_code == 401  # where no origin is let in
+
+
+def test_a_browser_may_read_refusals_and_failures():
+    client = build_client(api_keys="key", cors_origins=ORIGIN, rate_limit=2, max_body_bytes=10)
+    headers = {"Origin": ORIGIN, "X-API-Key": "key"}
+    answers = [client.post("/v1/echo", headers={"Origin": ORIGIN}), client.get("/v1/broken", headers=headers),
+               *(client.post("/v1/echo", content=b"x" * 11, headers=headers) for _ in range(4))]  # fmt: skip
+    assert [answer.status_code for answer in answers] == [401, 500, 413, 413, 413, 429]
+    for answer in answers:
+        assert answer.headers["access-control-allow-origin"] == ORIGIN and answer.headers["X-Request-ID"]
+        assert "x-request-id, retry-after" in answer.headers["access-control-expose-headers"].lower()
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
 @pytest.mark.parametrize(("given", "kept"), [("order-17", True), ("a b", False), ("x" * 65, False), ("", False)])
 def test_a_sane_request_id_is_kept_and_any_other_replaced(given, kept):
     answer = build_client().get("/open", headers={"X-Request-ID": given})
@@ -112,6 +143,7 @@ def test_errors_have_one_form_without_path_or_trace():
         answer = client.get(path, headers={"X-Request-ID": "id-1"})
         assert answer.status_code == status and answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["request_id"] == "id-1" and "/" not in answer.json()["detail"]
+        assert answer.headers["X-Request-ID"] == "id-1"
     assert client.put("/v1/echo").status_code == 405
 
 
