@@ -161,10 +161,9 @@ def _add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> 
              summary="Tell whether requests can be answered")  # fmt: skip
     async def ready(request: Request) -> Response:
         """Tell whether requests can be answered; a version that was refused is named while another answers."""
-        if engine.lineup is None:
-            raise NotReadyError(
-                "No model is in place yet." if engine.refused is None else f"Version {engine.refused} may not answer."
-            )
+        reason = engine.why_not_ready()
+        if reason:
+            raise NotReadyError(reason)
         refused = "" if engine.refused is None else f"version {engine.refused} was refused"
         return _json({"status": "ready", "detail": refused})
 

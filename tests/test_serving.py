@@ -145,6 +145,14 @@ def test_before_anything_is_in_place_it_is_alive_and_not_ready(home):
             assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
 
 
+def test_it_is_not_ready_when_the_engine_says_why(client, monkeypatch):
+    monkeypatch.setattr(client.app.state.engine, "why_not_ready", lambda: "The inference log cannot be written.")
+    answer = client.get("/readyz")
+    assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
+    assert answer.json()["detail"] == "The inference log cannot be written."
+    assert client.get("/healthz").status_code == 200
+
+
 def find_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
