@@ -125,7 +125,7 @@ def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
         app.router.routes.insert(0, Route(path, _Plain(path, route), methods=["POST"]))
 
     @app.get("/v1/predictions/{prediction_id}", response_model=models.Receipt, tags=["predictions"],
-             responses=document(401, 404, 422, 429, 503), summary="Read an answer's receipt")  # fmt: skip
+             responses=document(401, 404, 413, 422, 429, 503), summary="Read an answer's receipt")  # fmt: skip
     async def read_receipt(request: Request, prediction_id: PredictionId) -> Response:
         """Read an answer's receipt: what was known, what answered, and the probability computed anew."""
         found = await asyncio.to_thread(engine.find_receipt, prediction_id)
@@ -135,7 +135,7 @@ def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
 
 
 def _add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> None:
-    @app.get("/v1/model", response_model=models.ModelInfo, tags=["state"], responses=document(401, 429, 503),
+    @app.get("/v1/model", response_model=models.ModelInfo, tags=["state"], responses=document(401, 413, 429, 503),
              summary="Tell which version answers")  # fmt: skip
     async def model(request: Request) -> Response:
         """Tell which version answers, on whose approval, and which trial runs."""
@@ -152,12 +152,13 @@ def _add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> 
             "refused_version": engine.refused, "features_published": engine.newest,
         })  # fmt: skip
 
-    @app.get("/healthz", response_model=models.Health, tags=["state"], summary="Tell that the process lives")
+    @app.get("/healthz", response_model=models.Health, tags=["state"], responses=document(413),
+             summary="Tell that the process lives")  # fmt: skip
     async def health() -> Response:
         """Tell that the process lives."""
         return _json({"status": "alive", "detail": ""})
 
-    @app.get("/readyz", response_model=models.Health, tags=["state"], responses=document(503),
+    @app.get("/readyz", response_model=models.Health, tags=["state"], responses=document(413, 503),
              summary="Tell whether requests can be answered")  # fmt: skip
     async def ready(request: Request) -> Response:
         """Tell whether requests can be answered; a version that was refused is named while another answers."""
@@ -167,15 +168,14 @@ def _add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> 
         refused = "" if engine.refused is None else f"version {engine.refused} was refused"
         return _json({"status": "ready", "detail": refused})
 
-    @app.get(
-        "/metrics",
-        response_class=Response,
-        tags=["state"],
-        responses={200: {"content": {CONTENT_TYPE_LATEST.split(";")[0]: {}}, "description": "Prometheus metrics"}},
-    )
+    metrics_page = {"description": "Prometheus metrics", "content": {CONTENT_TYPE_LATEST.split(";")[0]: {
+        "schema": {"type": "string"}, "example": "churn_unknown_customers_total 0.0\n"}}}  # fmt: skip
+
+    @app.get("/metrics", response_class=Response, tags=["state"], responses={200: metrics_page, **document(413)},
+             summary="Show the metrics for Prometheus")  # fmt: skip
     async def show_metrics() -> Response:
         """Show the metrics for Prometheus."""
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)  # fmt: skip
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def main(arguments: list[str] | None = None) -> int:
