@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -25,12 +26,15 @@ from churn_utils.serving_documents import ABOUT, add_documents, document, docume
 from churn_utils.serving_engine import Engine, NotReadyError
 from churn_utils.serving_http import Guard, add_error_handlers, flush_access_log, problem
 from churn_utils.serving_metrics import ServingMetrics
-from churn_utils.serving_settings import ServingSettings, describe_settings, read_serving_settings
+from churn_utils.serving_settings import ServingSettings, ServingSettingsError, describe_settings, read_serving_settings
+from churn_utils.serving_start import prepare
 from churn_utils.settings import ChurnError
 
 VERSION = "1.0.0"
 SWITCH_SECONDS = 0.0005  # how long an answer waits for the thread that writes the log; Python's own 5 ms show in p99
 NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False}  # the framework's own; ours is on /metrics
+HOME_HELP = "folder of tables, models and online features (default: data, beside the package)"
+log = logging.getLogger(__name__)
 Parsed = TypeVar("Parsed", bound=BaseModel)
 PredictionId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
                                    examples=[models.EXAMPLE_PREDICTION["prediction_id"]])]  # fmt: skip
@@ -182,7 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Start the API; returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m churn_utils.serving", description="Serve the champion over HTTP; Ctrl-C ends it.",
-        epilog=f"environment variables:\n{describe_settings()}",
+        epilog=f"environment variables:\n  {'CHURN_HOME':<22} {HOME_HELP}\n{describe_settings()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s: this machine)")
@@ -201,17 +205,27 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = read_serving_settings()
     except ChurnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _fail(error, 2)
+    try:
+        sockets = prepare(settings, options.host, options.port)
+    except ChurnError as error:
+        return _fail(error, 2 if isinstance(error, ServingSettingsError) else 1)
     sys.setswitchinterval(SWITCH_SECONDS)
     if options.until_stdin_closes:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-    uvicorn.run(
-        create_app(settings), host=options.host, port=options.port, access_log=False, server_header=False,
-        limit_concurrency=settings.max_connections, timeout_graceful_shutdown=10, log_config=None,
-        http=GatheringProtocol, ws="none",
+    log.info("serving on http://%s:%d; Ctrl-C ends it", options.host, sockets[0].getsockname()[1])
+    config = uvicorn.Config(
+        create_app(settings), access_log=False, server_header=False, limit_concurrency=settings.max_connections,
+        timeout_graceful_shutdown=10, log_config=None, http=GatheringProtocol, ws="none",
     )  # fmt: skip
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets)
     return 0
+
+
+def _fail(error: ChurnError, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code
 
 
 def _end_with_stdin() -> None:

@@ -48,6 +48,11 @@ class ServingSettings:
             raise ServingSettingsError(f"{variable('rate_limit')} is {self.rate_limit}; it must be 0 or above.")
         if self.api_keys and not self.keys:
             raise ServingSettingsError(f"{variable('api_keys')} holds no key; leave it out if none is to be asked for.")
+        if self.online_store and not self.online_store.startswith(("redis://", "rediss://", "unix://")):
+            raise ServingSettingsError(
+                f"{variable('online_store')} is no address of a Redis server; write one such as "
+                "redis://localhost:6379/0, or leave it out for SQLite in the home."
+            )
         if self.today:
             settings.as_of_date(self.today)
 
