@@ -86,11 +86,13 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
         await asyncio.gather(flushing, return_exceptions=True)
 
     app = FastAPI(title="Telco churn", version=VERSION, description=ABOUT, lifespan=lifespan, docs_url=None,
-                  redoc_url=None, openapi_url="/openapi.json", telemetry=NO_TELEMETRY)  # fmt: skip
+                  redoc_url=None, openapi_url="/openapi.json", telemetry=NO_TELEMETRY,
+                  redirect_slashes=False)  # fmt: skip
     app.state.engine = engine
     add_error_handlers(app)
     _add_prediction_routes(app, engine)
-    _add_state_routes(app, engine, metrics)
+    _add_state_routes(app, engine)
+    _add_metrics_route(app, metrics)
     add_documents(app, settings)
     app.add_middleware(Guard, settings=settings, metrics=metrics)
     return app
@@ -138,7 +140,7 @@ def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
         return _json(found)
 
 
-def _add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> None:
+def _add_state_routes(app: FastAPI, engine: Engine) -> None:
     @app.get("/v1/model", response_model=models.ModelInfo, tags=["state"], responses=document(401, 413, 429, 503),
              summary="Tell which version answers")  # fmt: skip
     async def model(request: Request) -> Response:
@@ -172,10 +174,15 @@ def _add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> 
         refused = "" if engine.refused is None else f"version {engine.refused} was refused"
         return _json({"status": "ready", "detail": refused})
 
-    metrics_page = {"description": "Prometheus metrics", "content": {CONTENT_TYPE_LATEST.split(";")[0]: {
+    for path, route in (("/healthz", health), ("/readyz", ready)):  # load balancers ask for the head alone
+        app.add_api_route(path, route, methods=["HEAD"], include_in_schema=False)
+
+
+def _add_metrics_route(app: FastAPI, metrics: ServingMetrics) -> None:
+    page = {"description": "Prometheus metrics", "content": {CONTENT_TYPE_LATEST.split(";")[0]: {
         "schema": {"type": "string"}, "example": "churn_unknown_customers_total 0.0\n"}}}  # fmt: skip
 
-    @app.get("/metrics", response_class=Response, tags=["state"], responses={200: metrics_page, **document(413)},
+    @app.get("/metrics", response_class=Response, tags=["state"], responses={200: page, **document(413)},
              summary="Show the metrics for Prometheus")  # fmt: skip
     async def show_metrics() -> Response:
         """Show the metrics for Prometheus."""

@@ -49,7 +49,7 @@ class Guard:
         self._settings, self._metrics = settings, metrics
         self._app = self._let_browsers_read(app)
         self._keys = [hashlib.sha256(key).digest() for key in settings.keys]
-        self._limiter = RateLimiter(settings.rate_limit)
+        self._limiter, self._strangers = RateLimiter(settings.rate_limit), RateLimiter(settings.rate_limit)
         self._note_line = _note_access if settings.access_log else None
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
@@ -100,16 +100,18 @@ class Guard:
             return problem(scope, 503, f"More than {most} connections are open; see Retry-After.", retry_after=1)
         if not scope["path"].startswith(PROTECTED) or self._is_preflight(scope, headers):
             return None
-        caller = (scope.get("client") or ("",))[0].encode()
+        caller, limiter = (scope.get("client") or ("",))[0].encode(), self._limiter
+        refused = False
         if self._keys:
-            caller = hashlib.sha256(headers.get(b"x-api-key", b"")).digest()
+            key = hashlib.sha256(headers.get(b"x-api-key", b"")).digest()
             # hashes of one length, every one compared, in constant time: nothing of a valid key can be timed
-            if not sum(hmac.compare_digest(caller, valid) for valid in self._keys):
-                return problem(scope, 401, "The header X-API-Key must hold a valid key.")
-        wait = self._limiter.ask(caller)
+            refused = not sum(hmac.compare_digest(key, valid) for valid in self._keys)
+            # who has no valid key counts by address, apart from the keys, so that nobody uses up another's rate
+            caller, limiter = (caller, self._strangers) if refused else (key, limiter)
+        wait = limiter.ask(caller)
         if wait:
             return problem(scope, 429, "Too many requests; see Retry-After.", retry_after=max(1, round(wait)))
-        return None
+        return problem(scope, 401, "The header X-API-Key must hold a valid key.") if refused else None
 
     def _is_preflight(self, scope: dict, headers: dict[bytes, bytes]) -> bool:
         """Tell whether a browser asks if it may ask; it cannot send a key with that."""
@@ -142,7 +144,7 @@ class Guard:
     def _note(self, scope: dict, status: int, seconds: float) -> None:
         """Count the request and write its line; the route's pattern, so that ids do not multiply the series."""
         route = getattr(scope.get("route"), "path", "other")
-        method = scope["method"] if scope["method"] in ("GET", "POST") else "other"
+        method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"
         self._metrics.seconds_of(route, method, status).observe(seconds)
         if self._note_line is not None:
             self._note_line({

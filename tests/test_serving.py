@@ -153,6 +153,23 @@ def test_it_is_not_ready_when_the_engine_says_why(client, monkeypatch):
     assert client.get("/healthz").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/v1/model/", "/v1/predictions/", "/healthz/", "/docs/"])
+def test_a_slash_too_many_is_404_and_sends_nobody_anywhere(client, path):
+    for method in ("GET", "POST"):
+        answer = client.request(method, path, headers={"Host": "elsewhere.example"}, follow_redirects=False)
+        assert answer.status_code == 404 and answer.json()["status"] == 404 and "location" not in answer.headers
+
+
+def test_probes_may_ask_for_the_head_alone(client):
+    for path in ("/healthz", "/readyz"):
+        answer = client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-length"] == str(len(client.get(path).content))
+        series = f'churn_request_seconds_count{{method="HEAD",route="{path}",status="200"}}'
+        assert series in client.get("/metrics").text
+    assert client.head("/v1/model").status_code == 405
+
+
 def find_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

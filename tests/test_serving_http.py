@@ -82,6 +82,14 @@ def test_a_caller_beyond_its_rate_is_told_when_to_come_back():
     assert client.get("/open").status_code == 200
 
 
+def test_an_address_that_tries_keys_is_limited_and_a_valid_key_from_there_is_not():
+    client = build_client(rate_limit=2, api_keys="first")
+    answers = [client.post("/v1/echo", headers={"X-API-Key": f"made-up-{i}"}) for i in range(6)]
+    assert [answer.status_code for answer in answers] == [401] * 4 + [429] * 2
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+    assert client.post("/v1/echo", headers={"X-API-Key": "first"}).status_code == 200
+
+
 def test_without_keys_a_made_up_one_does_not_get_around_the_rate():
     client = build_client(rate_limit=1)
     statuses = [client.post("/v1/echo", headers={"X-API-Key": f"made-up-{i}"}).status_code for i in range(5)]
