@@ -32,6 +32,7 @@ from churn_utils.settings import ChurnError
 
 PROTECTED = "/v1/"
 MOST_CALLERS = 10_000  # remembered for the rate limit
+COUNTED = {"/v1/predictions", "/v1/scores", "/v1/model"}  # by their path also when refused before any route is found
 SURPLUS = "is_surplus"  # in the state of requests over a connection beyond the limit: tells whether it still is
 WATCHERS = ("/healthz", "/readyz", "/metrics")  # who asks these must see an overload, not be shut out by it
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -143,7 +144,7 @@ class Guard:
 
     def _note(self, scope: dict, status: int, seconds: float) -> None:
         """Count the request and write its line; the route's pattern, so that ids do not multiply the series."""
-        route = getattr(scope.get("route"), "path", "other")
+        route = getattr(scope.get("route"), "path", None) or (scope["path"] if scope["path"] in COUNTED else "other")
         method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"
         self._metrics.seconds_of(route, method, status).observe(seconds)
         if self._note_line is not None:

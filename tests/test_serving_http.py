@@ -166,6 +166,15 @@ def test_requests_are_counted_by_the_routes_pattern():
     assert "BREW" not in text
 
 
+def test_refused_predictions_are_counted_where_answered_ones_are():
+    client = build_client(api_keys="key")
+    for path in ("/v1/predictions", "/v1/predictions/some-id", "/v1/scores"):
+        client.post(path)
+    text = _metrics(client)
+    for route in ("/v1/predictions", "/v1/scores", "other"):
+        assert f'churn_request_seconds_count{{method="POST",route="{route}",status="401"}} 1.0' in text
+
+
 def _metrics(client):
     from prometheus_client import generate_latest
 
