@@ -1,9 +1,10 @@
-"""The API: routes, their documents, and the command that starts it (``make serve``)."""
+"""The API: its routes, and the command that starts it (``make serve``)."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -11,55 +12,32 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from importlib import resources
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import orjson
 from fastapi import FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.middleware.cors import CORSMiddleware
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ValidationError
 from starlette.routing import Route
 
 from churn_utils import serving_models as models
+from churn_utils.serving_documents import ABOUT, add_documents, document, document_body
 from churn_utils.serving_engine import Engine, NotReadyError
 from churn_utils.serving_http import Guard, add_error_handlers, flush_access_log, problem
 from churn_utils.serving_metrics import ServingMetrics
-from churn_utils.serving_settings import ServingSettings, describe_settings, read_serving_settings
+from churn_utils.serving_settings import ServingSettings, ServingSettingsError, describe_settings, read_serving_settings
+from churn_utils.serving_start import prepare
 from churn_utils.settings import ChurnError
 
 VERSION = "1.0.0"
 SWITCH_SECONDS = 0.0005  # how long an answer waits for the thread that writes the log; Python's own 5 ms show in p99
 NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False}  # the framework's own; ours is on /metrics
+HOME_HELP = "folder of tables, models and online features (default: data, beside the package)"
+log = logging.getLogger(__name__)
 Parsed = TypeVar("Parsed", bound=BaseModel)
-ABOUT = """Answers how likely a customer is to leave, and whether a retention offer pays.
-
-`POST /v1/predictions` takes customer ids and looks their features up; `POST /v1/scores` takes customers given whole.
-Every answer names the model version that gave it and has a receipt under its `prediction_id`. Customers without
-features are listed in `unknown_customers`; if none of those asked for has any, the answer is 404."""
-ERRORS = {
-    401: "The key is missing or wrong (only where keys are asked for).",
-    404: "What was asked for does not exist; for predictions: none of the customers has features.",
-    413: "The body is too large.",
-    422: "The request is not as documented; `errors` names each field.",
-    429: "Too many requests; `Retry-After` says when to try again.",
-    503: "Not ready, or the inference log is full; `Retry-After` says when to try again.",
-}
 PredictionId = Annotated[str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
                                    examples=[models.EXAMPLE_PREDICTION["prediction_id"]])]  # fmt: skip
-
-
-def _document(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": ERRORS[status], "content": content} for status in statuses}
-
-
-def _document_body(model: type[BaseModel]) -> dict[str, Any]:
-    reference = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
 
 
 def _parse(request: Request, model: type[Parsed]) -> Parsed:
@@ -79,10 +57,11 @@ def _parse(request: Request, model: type[Parsed]) -> Parsed:
 class _Plain:
     """A route's function as an ASGI application, without the framework's handling of parameters and exit stacks."""
 
-    def __init__(self, route: Callable[[Request], Awaitable[Response]]) -> None:
-        self._route = route
+    def __init__(self, path: str, route: Callable[[Request], Awaitable[Response]]) -> None:
+        self.path, self._route = path, route
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        scope["route"] = self  # as the framework's own routes do: the histogram is by its path
         response = await self._route(Request(scope, receive))
         await response(scope, receive, send)
 
@@ -107,15 +86,14 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
         await asyncio.gather(flushing, return_exceptions=True)
 
     app = FastAPI(title="Telco churn", version=VERSION, description=ABOUT, lifespan=lifespan, docs_url=None,
-                  redoc_url=None, openapi_url="/openapi.json", telemetry=NO_TELEMETRY)  # fmt: skip
+                  redoc_url=None, openapi_url="/openapi.json", telemetry=NO_TELEMETRY,
+                  redirect_slashes=False)  # fmt: skip
     app.state.engine = engine
     add_error_handlers(app)
     _add_prediction_routes(app, engine)
-    _add_state_routes(app, engine, metrics)
-    _add_documents(app, settings)
-    if settings.origins:
-        app.add_middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"],
-                           allow_headers=["X-API-Key", "Content-Type"])  # fmt: skip
+    _add_state_routes(app, engine)
+    _add_metrics_route(app, metrics)
+    add_documents(app, settings)
     app.add_middleware(Guard, settings=settings, metrics=metrics)
     return app
 
@@ -125,11 +103,11 @@ def _json(content: dict) -> Response:
 
 
 def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
-    limits = _document(401, 413, 422, 429, 503)
+    limits = document(401, 413, 422, 429, 503)
 
     @app.post("/v1/predictions", response_model=models.PredictionResponse, tags=["predictions"],
-              responses={**limits, **_document(404)}, summary="Answer for customers by id",
-              openapi_extra=_document_body(models.PredictionRequest))  # fmt: skip
+              responses={**limits, **document(404)}, summary="Answer for customers by id",
+              openapi_extra=document_body(models.PredictionRequest))  # fmt: skip
     async def predict(request: Request) -> Response:
         """Answer for customers by id, from their online features (`features_as_of`)."""
         asked = _parse(request, models.PredictionRequest)
@@ -141,7 +119,7 @@ def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
 
     @app.post("/v1/scores", response_model=models.ScoreResponse, tags=["predictions"], responses=limits,
               summary="Answer for customers given whole",
-              openapi_extra=_document_body(models.ScoreRequest))  # fmt: skip
+              openapi_extra=document_body(models.ScoreRequest))  # fmt: skip
     async def score(request: Request) -> Response:
         """Answer for customers given whole; nothing is looked up."""
         asked = _parse(request, models.ScoreRequest)
@@ -150,10 +128,10 @@ def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
 
     for path, route in (("/v1/scores", score), ("/v1/predictions", predict)):
         # FastAPI's routes document these two; plain ones, found first, answer: it saves a quarter of a request's cost
-        app.router.routes.insert(0, Route(path, _Plain(route), methods=["POST"]))
+        app.router.routes.insert(0, Route(path, _Plain(path, route), methods=["POST"]))
 
     @app.get("/v1/predictions/{prediction_id}", response_model=models.Receipt, tags=["predictions"],
-             responses=_document(401, 404, 422, 429, 503), summary="Read an answer's receipt")  # fmt: skip
+             responses=document(401, 404, 413, 422, 429, 503), summary="Read an answer's receipt")  # fmt: skip
     async def read_receipt(request: Request, prediction_id: PredictionId) -> Response:
         """Read an answer's receipt: what was known, what answered, and the probability computed anew."""
         found = await asyncio.to_thread(engine.find_receipt, prediction_id)
@@ -162,8 +140,8 @@ def _add_prediction_routes(app: FastAPI, engine: Engine) -> None:
         return _json(found)
 
 
-def _add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> None:
-    @app.get("/v1/model", response_model=models.ModelInfo, tags=["state"], responses=_document(401, 429, 503),
+def _add_state_routes(app: FastAPI, engine: Engine) -> None:
+    @app.get("/v1/model", response_model=models.ModelInfo, tags=["state"], responses=document(401, 413, 429, 503),
              summary="Tell which version answers")  # fmt: skip
     async def model(request: Request) -> Response:
         """Tell which version answers, on whose approval, and which trial runs."""
@@ -180,72 +158,42 @@ def _add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> 
             "refused_version": engine.refused, "features_published": engine.newest,
         })  # fmt: skip
 
-    @app.get("/healthz", response_model=models.Health, tags=["state"], summary="Tell that the process lives")
+    @app.get("/healthz", response_model=models.Health, tags=["state"], responses=document(413),
+             summary="Tell that the process lives")  # fmt: skip
     async def health() -> Response:
         """Tell that the process lives."""
         return _json({"status": "alive", "detail": ""})
 
-    @app.get("/readyz", response_model=models.Health, tags=["state"], responses=_document(503),
+    @app.get("/readyz", response_model=models.Health, tags=["state"], responses=document(413, 503),
              summary="Tell whether requests can be answered")  # fmt: skip
     async def ready(request: Request) -> Response:
         """Tell whether requests can be answered; a version that was refused is named while another answers."""
-        if engine.lineup is None:
-            raise NotReadyError(
-                "No model is in place yet." if engine.refused is None else f"Version {engine.refused} may not answer."
-            )
+        reason = engine.why_not_ready()
+        if reason:
+            raise NotReadyError(reason)
         refused = "" if engine.refused is None else f"version {engine.refused} was refused"
         return _json({"status": "ready", "detail": refused})
 
-    @app.get(
-        "/metrics",
-        response_class=Response,
-        tags=["state"],
-        responses={200: {"content": {CONTENT_TYPE_LATEST.split(";")[0]: {}}, "description": "Prometheus metrics"}},
-    )
+    for path, route in (("/healthz", health), ("/readyz", ready)):  # load balancers ask for the head alone
+        app.add_api_route(path, route, methods=["HEAD"], include_in_schema=False)
+
+
+def _add_metrics_route(app: FastAPI, metrics: ServingMetrics) -> None:
+    page = {"description": "Prometheus metrics", "content": {CONTENT_TYPE_LATEST.split(";")[0]: {
+        "schema": {"type": "string"}, "example": "churn_unknown_customers_total 0.0\n"}}}  # fmt: skip
+
+    @app.get("/metrics", response_class=Response, tags=["state"], responses={200: page, **document(413)},
+             summary="Show the metrics for Prometheus")  # fmt: skip
     async def show_metrics() -> Response:
         """Show the metrics for Prometheus."""
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)  # fmt: skip
-
-
-def _add_documents(app: FastAPI, settings: ServingSettings) -> None:
-    """Serve /docs from files of our own, and put into /openapi.json what the framework does not know."""
-    folder = resources.files("fastapi_offline") / "static"  # Swagger UI; the framework's own page loads it from afar
-    app.mount("/docs/assets", StaticFiles(directory=str(folder)), name="assets")
-
-    @app.get("/docs", include_in_schema=False)
-    async def docs() -> Response:
-        return get_swagger_ui_html(
-            openapi_url="/openapi.json", title="Telco churn", swagger_js_url="/docs/assets/swagger-ui-bundle.js",
-            swagger_css_url="/docs/assets/swagger-ui.css", swagger_favicon_url="/docs/assets/favicon.png",
-        )  # fmt: skip
-
-    build = app.openapi
-
-    def complete() -> dict[str, Any]:
-        document = build()
-        schemas = document["components"]["schemas"]
-        for name in ("HTTPValidationError", "ValidationError"):  # the framework's error form, which we do not use
-            schemas.pop(name, None)
-        for model in (models.Problem, models.PredictionRequest, models.ScoreRequest):
-            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas.update({**schema.pop("$defs", {}), model.__name__: schema})
-        if settings.keys:
-            key = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
-            document["components"]["securitySchemes"] = {"key": key}
-            for path, operations in document["paths"].items():
-                if path.startswith("/v1/"):
-                    for operation in operations.values():
-                        operation["security"] = [{"key": []}]
-        return document
-
-    app.openapi = complete
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Start the API; returns its exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m churn_utils.serving", description="Serve the champion over HTTP; Ctrl-C ends it.",
-        epilog=f"environment variables:\n{describe_settings()}",
+        epilog=f"environment variables:\n  {'CHURN_HOME':<22} {HOME_HELP}\n{describe_settings()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s: this machine)")
@@ -264,17 +212,27 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = read_serving_settings()
     except ChurnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _fail(error, 2)
+    try:
+        sockets = prepare(settings, options.host, options.port)
+    except ChurnError as error:
+        return _fail(error, 2 if isinstance(error, ServingSettingsError) else 1)
     sys.setswitchinterval(SWITCH_SECONDS)
     if options.until_stdin_closes:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-    uvicorn.run(
-        create_app(settings), host=options.host, port=options.port, access_log=False, server_header=False,
-        limit_concurrency=settings.max_connections, timeout_graceful_shutdown=10, log_config=None,
-        http=GatheringProtocol, ws="none",
+    log.info("serving on http://%s:%d; Ctrl-C ends it", options.host, sockets[0].getsockname()[1])
+    config = uvicorn.Config(
+        create_app(settings), access_log=False, server_header=False, limit_concurrency=settings.max_connections,
+        timeout_graceful_shutdown=10, log_config=None, http=GatheringProtocol, ws="none",
     )  # fmt: skip
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets)
     return 0
+
+
+def _fail(error: ChurnError, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code
 
 
 def _end_with_stdin() -> None:

@@ -98,6 +98,12 @@ class Engine:
         """Simulated today: the setting, else the day of the newest features."""
         return self.settings.today or self.newest
 
+    def why_not_ready(self) -> str:
+        """Why no prediction can be answered now; "" when they can."""
+        if self.lineup is None:
+            return "No model is in place yet." if self.refused is None else f"Version {self.refused} may not answer."
+        return ""
+
     # --- answering ---------------------------------------------------------------------------------------------------
 
     async def predict(self, customer_ids: Sequence[str], request_id: str) -> tuple[list[dict], list[str]]:

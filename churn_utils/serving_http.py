@@ -22,6 +22,7 @@ import orjson
 import uuid_utils
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 
 from churn_utils.serving_engine import NotReadyError
@@ -31,6 +32,9 @@ from churn_utils.settings import ChurnError
 
 PROTECTED = "/v1/"
 MOST_CALLERS = 10_000  # remembered for the rate limit
+COUNTED = {"/v1/predictions", "/v1/scores", "/v1/model"}  # by their path also when refused before any route is found
+SURPLUS = "is_surplus"  # in the state of requests over a connection beyond the limit: tells whether it still is
+WATCHERS = ("/healthz", "/readyz", "/metrics")  # who asks these must see an overload, not be shut out by it
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _HEADER = b"x-request-id"
 _access_lines: list[bytes] = []  # of the process, as its standard output is
@@ -43,9 +47,10 @@ class Guard:
 
     def __init__(self, app: Callable, settings: ServingSettings, metrics: ServingMetrics) -> None:
         """Stand before ``app``."""
-        self._app, self._settings, self._metrics = app, settings, metrics
+        self._settings, self._metrics = settings, metrics
+        self._app = self._let_browsers_read(app)
         self._keys = [hashlib.sha256(key).digest() for key in settings.keys]
-        self._limiter = RateLimiter(settings.rate_limit)
+        self._limiter, self._strangers = RateLimiter(settings.rate_limit), RateLimiter(settings.rate_limit)
         self._note_line = _note_access if settings.access_log else None
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
@@ -53,7 +58,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        started, status = time.perf_counter(), 0
         headers = dict(scope["headers"])
         given = headers.get(_HEADER, b"")
         request_id = given if REQUEST_ID.fullmatch(given) else str(uuid_utils.uuid7()).encode()
@@ -70,24 +75,49 @@ class Guard:
             refusal = self._refuse(scope, headers)
             if refusal is None:
                 refusal, receive = await self._read_body(scope, headers, receive)
-            await (refusal or self._app)(scope, receive, send_on)
+            await (self._app if refusal is None else self._let_browsers_read(refusal))(scope, receive, send_on)
+        except Exception:  # whatever was not foreseen is a 500 without detail; raised on, the log has the trace
+            if not status:
+                failed = problem(scope, 500, "The request could not be handled; the log knows it by its id.")
+                await self._let_browsers_read(failed)(scope, receive, send_on)
+            raise
         finally:
-            self._note(scope, status, time.perf_counter() - started)
+            self._note(scope, status or 500, time.perf_counter() - started)
+
+    def _let_browsers_read(self, app: Callable) -> Callable:
+        """Let the origins of the settings read what an application, or a refusal, answers."""
+        if not self._settings.origins:
+            return app
+        return CORSMiddleware(
+            app, allow_origins=self._settings.origins, allow_methods=["GET", "POST"],
+            allow_headers=["X-API-Key", "X-Request-ID", "Content-Type"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )  # fmt: skip
 
     def _refuse(self, scope: dict, headers: dict[bytes, bytes]) -> Response | None:
-        """Answer for a request without a valid key or beyond the rate limit."""
-        if not scope["path"].startswith(PROTECTED):
+        """Answer for a request beyond the limit of connections, without a valid key, or beyond the rate limit."""
+        if SURPLUS in scope["state"] and scope["path"] not in WATCHERS and scope["state"][SURPLUS]():
+            most = self._settings.max_connections
+            return problem(scope, 503, f"More than {most} connections are open; see Retry-After.", retry_after=1)
+        if not scope["path"].startswith(PROTECTED) or self._is_preflight(scope, headers):
             return None
-        caller = (scope.get("client") or ("",))[0].encode()
+        caller, limiter = (scope.get("client") or ("",))[0].encode(), self._limiter
+        refused = False
         if self._keys:
-            caller = hashlib.sha256(headers.get(b"x-api-key", b"")).digest()
+            key = hashlib.sha256(headers.get(b"x-api-key", b"")).digest()
             # hashes of one length, every one compared, in constant time: nothing of a valid key can be timed
-            if not sum(hmac.compare_digest(caller, valid) for valid in self._keys):
-                return problem(scope, 401, "The header X-API-Key must hold a valid key.")
-        wait = self._limiter.ask(caller)
+            refused = not sum(hmac.compare_digest(key, valid) for valid in self._keys)
+            # who has no valid key counts by address, apart from the keys, so that nobody uses up another's rate
+            caller, limiter = (caller, self._strangers) if refused else (key, limiter)
+        wait = limiter.ask(caller)
         if wait:
             return problem(scope, 429, "Too many requests; see Retry-After.", retry_after=max(1, round(wait)))
-        return None
+        return problem(scope, 401, "The header X-API-Key must hold a valid key.") if refused else None
+
+    def _is_preflight(self, scope: dict, headers: dict[bytes, bytes]) -> bool:
+        """Tell whether a browser asks if it may ask; it cannot send a key with that."""
+        asks = scope["method"] == "OPTIONS" and headers.keys() >= {b"origin", b"access-control-request-method"}
+        return asks and bool(self._settings.origins)
 
     async def _read_body(self, scope: dict, headers: dict, receive: Callable) -> tuple[Response | None, Callable]:
         """Read the body up to its limit; return the refusal of a larger one, and how the routes are to read it."""
@@ -114,8 +144,8 @@ class Guard:
 
     def _note(self, scope: dict, status: int, seconds: float) -> None:
         """Count the request and write its line; the route's pattern, so that ids do not multiply the series."""
-        route = getattr(scope.get("route"), "path", "other")
-        method = scope["method"] if scope["method"] in ("GET", "POST") else "other"
+        route = getattr(scope.get("route"), "path", None) or (scope["path"] if scope["path"] in COUNTED else "other")
+        method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"
         self._metrics.seconds_of(route, method, status).observe(seconds)
         if self._note_line is not None:
             self._note_line({
@@ -188,7 +218,7 @@ def problem(
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Give every error the one form; whatever was not foreseen is a 500 without detail, and the log has the trace."""
+    """Give every error that was foreseen the one form; ``Guard`` does for all others."""
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
@@ -210,10 +240,6 @@ def add_error_handlers(app: FastAPI) -> None:
     async def _unavailable(request: Request, error: ChurnError) -> Response:
         log.error("request %s: %s", request.state.request_id, error)
         return problem(request.scope, 503, "Something that the answer needs is away; try again.", retry_after=1)
-
-    @app.exception_handler(Exception)
-    async def _failed(request: Request, error: Exception) -> Response:
-        return problem(request.scope, 500, "The request could not be handled; the log knows it by its id.")
 
 
 def _name_field(error: dict) -> str:

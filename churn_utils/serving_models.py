@@ -30,6 +30,29 @@ EXAMPLE_PREDICTION = {
     "decision": "offer", "threshold": 0.25, "expected_value_usd": 757.8, "model_version": 1, "arm": "champion",
     "features_as_of": "2025-01-01", "features_stale": False,
 }  # fmt: skip
+EXAMPLE_RECEIPT = {
+    **{name: EXAMPLE_PREDICTION[name] for name in ("prediction_id", "customer_id", "churn_probability", "decision",
+       "threshold", "expected_value_usd", "model_version", "arm", "features_as_of")},
+    "answered_at": "2025-02-01T09:30:00.123456+00:00", "as_of_date": "2025-02-01", "route": "predictions",
+    "request_id": "01946dc1-6f3a-7c2e-9a51-3c5f2b9d8e0f", "reproduced_probability": 0.6289,
+    "features": dict(zip(features.MODEL_INPUTS, features.complete_inputs(
+        features.features_of_customer(EXAMPLE_CUSTOMER)), strict=True)),
+}  # fmt: skip
+EXAMPLE_MODEL = {
+    "model_version": 1, "approved_by": "Ada Lovelace", "threshold": 0.25, "offer_cost_usd": 500.0,
+    "churner_value_usd": 2000.0, "trained_as_of": "2025-02-01", "family": "logistic_regression",
+    "trial": {"version": 2, "mode": "split", "share": 0.1, "started": "2025-02-01"}, "refused_version": None,
+    "features_published": "2025-01-01",
+}  # fmt: skip
+EXAMPLE_FIELD_ERROR = {"field": "customers.0.tenure", "message": "Input should be a valid integer"}
+EXAMPLE_PROBLEM = {
+    "title": "Unprocessable Entity", "status": 422, "detail": "1 field(s) are not as documented.",
+    "request_id": "01946dc1-6f3a-7c2e-9a51-3c5f2b9d8e0f", "errors": [EXAMPLE_FIELD_ERROR],
+}  # fmt: skip
+
+
+def _example(example: dict) -> ConfigDict:
+    return ConfigDict(protected_namespaces=(), json_schema_extra={"examples": [example]})
 
 
 class Strict(BaseModel):
@@ -117,7 +140,7 @@ class ScoreRequest(Strict):
 class Prediction(BaseModel):
     """One answer; ``GET /v1/predictions/{prediction_id}`` is its receipt."""
 
-    model_config = ConfigDict(protected_namespaces=(), json_schema_extra={"examples": [EXAMPLE_PREDICTION]})
+    model_config = _example(EXAMPLE_PREDICTION)
     prediction_id: str
     customer_id: str
     churn_probability: float = Field(ge=0, le=1)
@@ -133,9 +156,7 @@ class Prediction(BaseModel):
 class PredictionResponse(BaseModel):
     """Answers in the order asked; customers without features are named, not skipped."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"predictions": [EXAMPLE_PREDICTION], "unknown_customers": ["NOBODY"]}]}
-    )
+    model_config = _example({"predictions": [EXAMPLE_PREDICTION], "unknown_customers": ["NOBODY"]})
     predictions: list[Prediction]
     unknown_customers: list[str]
 
@@ -143,13 +164,14 @@ class PredictionResponse(BaseModel):
 class ScoreResponse(BaseModel):
     """Answers in the order asked."""
 
+    model_config = _example({"predictions": [{**EXAMPLE_PREDICTION, "features_as_of": None}]})
     predictions: list[Prediction]
 
 
 class Receipt(BaseModel):
     """What was known, what answered, and the same probability computed anew from both."""
 
-    model_config = ConfigDict(protected_namespaces=())
+    model_config = _example(EXAMPLE_RECEIPT)
     prediction_id: str
     answered_at: datetime
     as_of_date: date
@@ -172,7 +194,7 @@ class Receipt(BaseModel):
 class ModelInfo(BaseModel):
     """What answers now."""
 
-    model_config = ConfigDict(protected_namespaces=())
+    model_config = _example(EXAMPLE_MODEL)
     model_version: int
     approved_by: str
     threshold: float
@@ -188,6 +210,7 @@ class ModelInfo(BaseModel):
 class FieldError(BaseModel):
     """What is wrong with one field."""
 
+    model_config = _example(EXAMPLE_FIELD_ERROR)
     field: str
     message: str
 
@@ -195,6 +218,7 @@ class FieldError(BaseModel):
 class Problem(BaseModel):
     """An error (RFC 9457), with the request id that the log knows it by."""
 
+    model_config = _example(EXAMPLE_PROBLEM)
     title: str
     status: int
     detail: str
@@ -205,5 +229,6 @@ class Problem(BaseModel):
 class Health(BaseModel):
     """State of the service."""
 
+    model_config = _example({"status": "ready", "detail": ""})
     status: str
     detail: str = ""

@@ -27,7 +27,7 @@ class ServingSettings:
     rate_limit: float = _setting(0.0, "requests a second that one caller may send; 0: no limit")
     cors_origins: str = _setting("", "comma-separated origins that browsers may call from; empty: none")
     max_body_bytes: int = _setting(1_000_000, "larger bodies are refused with 413")
-    max_connections: int = _setting(1_000, "connections beyond are answered 503")
+    max_connections: int = _setting(1_000, "requests over further ones are answered 503; twice as many are closed")
     today: str = _setting("", "simulated today, such as 2025-02-01; empty: the day of the newest features")
     poll_seconds: float = _setting(1.0, "how often promotions, trials and new features are looked for")
     publish: bool = _setting(True, "publish changed features into the online store whenever they are looked for")
@@ -48,6 +48,11 @@ class ServingSettings:
             raise ServingSettingsError(f"{variable('rate_limit')} is {self.rate_limit}; it must be 0 or above.")
         if self.api_keys and not self.keys:
             raise ServingSettingsError(f"{variable('api_keys')} holds no key; leave it out if none is to be asked for.")
+        if self.online_store and not self.online_store.startswith(("redis://", "rediss://", "unix://")):
+            raise ServingSettingsError(
+                f"{variable('online_store')} is no address of a Redis server; write one such as "
+                "redis://localhost:6379/0, or leave it out for SQLite in the home."
+            )
         if self.today:
             settings.as_of_date(self.today)
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -79,3 +80,17 @@ def test_compose_opens_ports_to_this_machine_only():
     assert ports and all(port.startswith("127.0.0.1:") for port in ports)
     version = read_pins(PROJECT / "requirements.lock")["mlflow"]
     assert services["mlflow"]["image"].endswith(f":v{version}")
+
+
+def test_the_command_that_compose_documents_works_in_bash_and_sets_what_the_file_asks_for(tmp_path):
+    text = (PROJECT / "compose.yaml").read_text()
+    command = re.search(r"^#.*?(\w+=.* docker compose up.*)$", text, re.M).group(1)
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\nenv\n")
+    docker.chmod(0o755)
+    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path,
+                           env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})  # fmt: skip
+    assert (found.returncode, found.stderr) == (0, "")
+    given = dict(line.split("=", 1) for line in found.stdout.splitlines())
+    assert (given["HOME_DIR"], given["CHURN_UID"]) == (f"{tmp_path}/data", str(os.getuid()))
+    assert "${CHURN_UID:-10001}" in text and "${UID" not in text  # bash's own, which it neither sets nor exports

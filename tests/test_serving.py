@@ -101,6 +101,15 @@ def test_the_state_of_the_service_is_told(client, shared_serving_home):
     assert "churn_feature_age_days 31.0" in text
 
 
+def test_prediction_routes_have_series_of_their_own_in_the_histogram(client):
+    predict(client, ID)
+    predict(client)
+    client.post("/v1/scores", json={"customers": [EXAMPLE_CUSTOMER]})
+    text = client.get("/metrics").text
+    for route, status in (("predictions", 200), ("predictions", 422), ("scores", 200)):
+        assert f'churn_request_seconds_count{{method="POST",route="/v1/{route}",status="{status}"}}' in text
+
+
 def test_the_documents_are_complete_and_load_nothing_from_afar(client):
     page = client.get("/docs").text
     assert "https://" not in page and client.get("/docs/assets/swagger-ui-bundle.js").status_code == 200
@@ -134,6 +143,31 @@ def test_before_anything_is_in_place_it_is_alive_and_not_ready(home):
         assert empty.get("/healthz").status_code == 200
         for answer in (empty.get("/readyz"), predict(empty, ID), empty.get("/v1/model")):
             assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
+
+
+def test_it_is_not_ready_when_the_engine_says_why(client, monkeypatch):
+    monkeypatch.setattr(client.app.state.engine, "why_not_ready", lambda: "The inference log cannot be written.")
+    answer = client.get("/readyz")
+    assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
+    assert answer.json()["detail"] == "The inference log cannot be written."
+    assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/model/", "/v1/predictions/", "/healthz/", "/docs/"])
+def test_a_slash_too_many_is_404_and_sends_nobody_anywhere(client, path):
+    for method in ("GET", "POST"):
+        answer = client.request(method, path, headers={"Host": "elsewhere.example"}, follow_redirects=False)
+        assert answer.status_code == 404 and answer.json()["status"] == 404 and "location" not in answer.headers
+
+
+def test_probes_may_ask_for_the_head_alone(client):
+    for path in ("/healthz", "/readyz"):
+        answer = client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-length"] == str(len(client.get(path).content))
+        series = f'churn_request_seconds_count{{method="HEAD",route="{path}",status="200"}}'
+        assert series in client.get("/metrics").text
+    assert client.head("/v1/model").status_code == 405
 
 
 def find_port():
@@ -267,9 +301,28 @@ def test_online_answers_come_from_redis_where_a_setting_says_so(serving_home, re
 def test_the_help_names_options_and_variables():
     found = subprocess.run([sys.executable, "-m", "churn_utils.serving", "--help"], capture_output=True, text=True)
     assert found.returncode == 0 and "127.0.0.1" in found.stdout and "CHURN_RATE_LIMIT" in found.stdout
+    assert "CHURN_HOME" in found.stdout
 
 
-def test_a_wrong_variable_ends_the_command_with_2(monkeypatch, capsys):
-    monkeypatch.setenv("CHURN_RATE_LIMIT", "fast")
-    assert serving.main([]) == 2
-    assert "CHURN_RATE_LIMIT is 'fast'" in capsys.readouterr().err
+@pytest.mark.parametrize(("variables", "arguments", "code", "message"), [
+    ({"RATE_LIMIT": "fast"}, [], 2, "CHURN_RATE_LIMIT is 'fast'"), ({}, ["--port", "99999"], 2, "--port is 99999"),
+    ({"ONLINE_STORE": "localhost:6379"}, [], 2, "write one such as redis://localhost:6379/0"),
+    ({"ONLINE_STORE": "redis://localhost:x/0"}, [], 2, "CHURN_ONLINE_STORE is no address"),
+    ({"ONLINE_STORE": "redis://127.0.0.1:1/0"}, [], 1, "no Redis server answers"),
+    ({"HOME": "/proc/home"}, [], 1, "the home /proc/home (CHURN_HOME) cannot be written"),
+])  # fmt: skip
+def test_what_keeps_it_from_starting_is_one_line(home, monkeypatch, capsys, variables, arguments, code, message):
+    for name, value in variables.items():
+        monkeypatch.setenv(f"CHURN_{name}", value)
+    assert serving.main(arguments or ["--port", "0"]) == code
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and message in said and said.count("\n") == 1
+
+
+def test_a_port_that_is_taken_ends_the_command_with_1(home):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        found = subprocess.run([sys.executable, "-m", "churn_utils.serving", "--port", str(port)], timeout=60,
+                               capture_output=True, text=True)  # fmt: skip
+    said = f"error: port {port} of 127.0.0.1 cannot be had: Address already in use. Choose another with --port.\n"
+    assert (found.returncode, found.stderr) == (1, said)

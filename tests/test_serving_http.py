@@ -82,6 +82,14 @@ def test_a_caller_beyond_its_rate_is_told_when_to_come_back():
     assert client.get("/open").status_code == 200
 
 
+def test_an_address_that_tries_keys_is_limited_and_a_valid_key_from_there_is_not():
+    client = build_client(rate_limit=2, api_keys="first")
+    answers = [client.post("/v1/echo", headers={"X-API-Key": f"made-up-{i}"}) for i in range(6)]
+    assert [answer.status_code for answer in answers] == [401] * 4 + [429] * 2
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+    assert client.post("/v1/echo", headers={"X-API-Key": "first"}).status_code == 200
+
+
 def test_without_keys_a_made_up_one_does_not_get_around_the_rate():
     client = build_client(rate_limit=1)
     statuses = [client.post("/v1/echo", headers={"X-API-Key": f"made-up-{i}"}).status_code for i in range(5)]
@@ -100,6 +108,37 @@ def test_the_bucket_fills_at_its_rate_and_callers_are_bounded():
     assert len(limiter._buckets) == MOST_CALLERS
 
 
+ORIGIN = "https://a.example"
+
+
+def ask_beforehand(client, origin=ORIGIN):
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key,content-type"}
+    return client.options("/v1/echo", headers={"Origin": origin, **asked})
+
+
+def test_a_browser_may_ask_beforehand_without_a_key_and_is_counted():
+    client = build_client(api_keys="key", cors_origins=ORIGIN)
+    answer = ask_beforehand(client)
+    assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == ORIGIN
+    assert "x-api-key" in answer.headers["access-control-allow-headers"].lower() and answer.headers["X-Request-ID"]
+    assert 'route="other",status="200"} 1.0' in _metrics(client)
+    assert ask_beforehand(client, "https://b.example").status_code == 400
+    assert client.options("/v1/echo", headers={"Origin": ORIGIN}).status_code == 401  # asks nothing beforehand
+    assert ask_beforehand(build_client(api_keys="key")).status_code == 401  # where no origin is let in
+
+
+def test_a_browser_may_read_refusals_and_failures():
+    client = build_client(api_keys="key", cors_origins=ORIGIN, rate_limit=2, max_body_bytes=10)
+    headers = {"Origin": ORIGIN, "X-API-Key": "key"}
+    answers = [client.post("/v1/echo", headers={"Origin": ORIGIN}), client.get("/v1/broken", headers=headers),
+               *(client.post("/v1/echo", content=b"x" * 11, headers=headers) for _ in range(4))]  # fmt: skip
+    assert [answer.status_code for answer in answers] == [401, 500, 413, 413, 413, 429]
+    for answer in answers:
+        assert answer.headers["access-control-allow-origin"] == ORIGIN and answer.headers["X-Request-ID"]
+        assert "x-request-id, retry-after" in answer.headers["access-control-expose-headers"].lower()
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
 @pytest.mark.parametrize(("given", "kept"), [("order-17", True), ("a b", False), ("x" * 65, False), ("", False)])
 def test_a_sane_request_id_is_kept_and_any_other_replaced(given, kept):
     answer = build_client().get("/open", headers={"X-Request-ID": given})
@@ -112,6 +151,7 @@ def test_errors_have_one_form_without_path_or_trace():
         answer = client.get(path, headers={"X-Request-ID": "id-1"})
         assert answer.status_code == status and answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["request_id"] == "id-1" and "/" not in answer.json()["detail"]
+        assert answer.headers["X-Request-ID"] == "id-1"
     assert client.put("/v1/echo").status_code == 405
 
 
@@ -124,6 +164,15 @@ def test_requests_are_counted_by_the_routes_pattern():
     assert 'churn_request_seconds_count{method="GET",route="/open",status="200"} 3.0' in text
     assert 'churn_request_seconds_count{method="GET",route="other",status="404"} 2.0' in text
     assert "BREW" not in text
+
+
+def test_refused_predictions_are_counted_where_answered_ones_are():
+    client = build_client(api_keys="key")
+    for path in ("/v1/predictions", "/v1/predictions/some-id", "/v1/scores"):
+        client.post(path)
+    text = _metrics(client)
+    for route in ("/v1/predictions", "/v1/scores", "other"):
+        assert f'churn_request_seconds_count{{method="POST",route="{route}",status="401"}} 1.0' in text
 
 
 def _metrics(client):

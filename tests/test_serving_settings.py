@@ -38,6 +38,7 @@ def test_variables_are_read_in_their_types(monkeypatch):
 @pytest.mark.parametrize(("name", "text"), [
     ("RATE_LIMIT", "fast"), ("RATE_LIMIT", "-1"), ("RATE_LIMIT", "nan"), ("PUBLISH", "maybe"), ("LOG_CAPACITY", "0"),
     ("MAX_BODY_BYTES", "1.5"), ("POLL_SECONDS", "inf"), ("API_KEYS", " , "),
+    ("ONLINE_STORE", "localhost:6379"), ("ONLINE_STORE", "http://localhost"),
 ])  # fmt: skip
 def test_a_wrong_value_names_its_variable(monkeypatch, name, text):
     monkeypatch.setenv(f"CHURN_{name}", text)
