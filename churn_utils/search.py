@@ -195,12 +195,12 @@ def run_study(
             report(f"trial {trial.number + 1:>3} of {n_trials}: log loss {trial.value:.4f}  {trial.params['family']}")
 
     while _wait_for_turn(study, n_trials):
-        study.optimize(objective, n_trials=1, callbacks=[tell], catch=(_EnoughTrials,))
+        study.optimize(objective, n_trials=1, callbacks=[tell], catch=(_NotWanted,))
     return study
 
 
-class _EnoughTrials(Exception):
-    """Another worker took the last trial in the same moment."""
+class _NotWanted(Exception):
+    """Another worker took the last trial in the same moment, or has tried these very settings."""
 
 
 def _wait_for_turn(study: optuna.Study, n_trials: int) -> bool:
@@ -216,9 +216,11 @@ def _wait_for_turn(study: optuna.Study, n_trials: int) -> bool:
 
 
 def _check_turn(study: optuna.Study, trial: optuna.Trial, n_trials: int) -> None:
-    before = [other for other in study.get_trials(False) if other.number < trial.number]
-    if sum(other.state in (*DONE, TrialState.RUNNING) for other in before) >= n_trials:
-        raise _EnoughTrials
+    *before, own = (other for other in study.get_trials(False) if other.number <= trial.number)
+    taken = [other.system_attrs.get("fixed_params") for other in before if other.state in (*DONE, TrialState.RUNNING)]
+    asked = own.system_attrs.get("fixed_params")  # workers that start together both ask for the defaults
+    if len(taken) >= n_trials or (asked and asked in taken):
+        raise _NotWanted
 
 
 def best_params(study: optuna.Study) -> dict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import resource
+import os
 import socket
 import sqlite3
 import tempfile
@@ -101,6 +101,10 @@ def check_store(address: str) -> None:
 
 def allow_files(count: int) -> None:
     """Let the process hold as many files and connections open, if the system lets it."""
+    if os.name != "posix":
+        return
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = count if hard == resource.RLIM_INFINITY else min(count, hard)
     if soft != resource.RLIM_INFINITY and soft < most:

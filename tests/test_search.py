@@ -215,6 +215,17 @@ def test_two_workers_never_get_the_same_trial(tmp_path, monkeypatch):
     assert sorted(taken) == list(range(100))
 
 
+def test_settings_that_two_workers_ask_for_at_once_are_tried_once(tmp_path, train, monkeypatch):
+    monkeypatch.setenv("CHURN_STUDY_STORAGE", f"sqlite:///{tmp_path}/shared.db")
+    asked = search._open_study(search._name_of("twice", train, 0), 0, None)
+    defaults = [trial.system_attrs["fixed_params"] for trial in asked.get_trials()]
+    for params in defaults:  # as the other worker does, that has seen none of them yet
+        asked.enqueue_trial(params)
+    study = search.run_study(train, 4, 0, "twice", report=lambda line: None)
+    done = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(states=search.DONE)]
+    assert len(done) == 4 and [done.count(params) for params in defaults] == [1, 1, 1]
+
+
 def test_a_worker_that_died_holds_nobody_up(tmp_path, train, monkeypatch):
     monkeypatch.setenv("CHURN_STUDY_STORAGE", f"sqlite:///{tmp_path / 'studies.db'}")
     monkeypatch.setattr(search, "HEARTBEAT_SECONDS", 1)
