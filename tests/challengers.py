@@ -39,7 +39,7 @@ from churn_utils.world import World
 MONTH = settings.month_start(1)
 AS_OF = settings.month_start(2)
 LIGHTGBM = {"family": "lightgbm", **training.DEFAULTS["lightgbm"]}
-STUMPS = LIGHTGBM | {"n_estimators": 40, "learning_rate": 0.1, "num_leaves": 2}  # weak, and clearly so
+STUMPS = LIGHTGBM | {"n_estimators": 12, "learning_rate": 0.1, "num_leaves": 2}  # behind by 0.03 to 0.05 ROC AUC
 BY_HEART = {"family": "lightgbm", "n_estimators": 200, "learning_rate": 0.3, "num_leaves": 63, "min_child_samples": 1,
             "colsample_bytree": 0.8, "reg_lambda": 0.0}  # fmt: skip
 
