@@ -65,19 +65,31 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         """Open the file, made when missing."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._open()
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._db, self._reader = (
-            sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False) for _ in range(2)
+            sqlite3.connect(self._path, isolation_level=None, timeout=30, check_same_thread=False) for _ in range(2)
         )  # two, because a reader that shares the publisher's connection would see its transaction half done
+        self._file = settings.identify_file(self._path)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("CREATE TABLE IF NOT EXISTS published (only INTEGER PRIMARY KEY CHECK (only = 1), facts TEXT)")
         columns = ", ".join(f"{name} TEXT NOT NULL" for name in ("customer_id", "snapshot_date", "written_at", "row"))
         self._db.execute(f"CREATE TABLE IF NOT EXISTS online ({columns}, PRIMARY KEY (customer_id)) WITHOUT ROWID")
 
+    def reopen_if_replaced(self) -> bool:
+        """Open the file anew if it was deleted or another lies in its place, and tell so."""
+        if settings.identify_file(self._path) == self._file:
+            return False
+        self._open()  # the old connections are closed when the last look-up has let go of them
+        return True
+
     async def look_up(self, customer_ids: Sequence[str]) -> list[OnlineRow | None]:
         """Newest row of each customer, None where there is none, in the order asked (4 µs a customer)."""
-        query = "SELECT row FROM online WHERE customer_id = ?"
-        found = [self._reader.execute(query, (customer_id,)).fetchone() for customer_id in customer_ids]
+        query, reader = "SELECT row FROM online WHERE customer_id = ?", self._reader
+        found = [reader.execute(query, (customer_id,)).fetchone() for customer_id in customer_ids]
         return [_row_of_text(row[0]) if row else None for row in found]
 
     def read_published(self) -> Published:
@@ -135,6 +147,10 @@ class RedisStore:
             self._db.ping()
         except redis.RedisError as error:
             raise OnlineStoreError(f"no Redis server answers for CHURN_ONLINE_STORE: {error}.") from error
+
+    def reopen_if_replaced(self) -> bool:
+        """Never: a server has no file that could be replaced."""
+        return False
 
     async def look_up(self, customer_ids: Sequence[str]) -> list[OnlineRow | None]:
         """Newest row of each customer, None where there is none, in the order asked, in one round trip.

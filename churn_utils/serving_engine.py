@@ -11,26 +11,23 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import pandas as pd
 import uuid_utils
 
-from churn_utils import deployments, fast_scoring, features, lakehouse, online_store, registry, scoring, trials
+from churn_utils import deployments, features, lakehouse, online_store, registry, scoring, settings, trials
 from churn_utils.feature_store import MAX_AGE_DAYS
 from churn_utils.inference_log import InferenceLog, build_entry
 from churn_utils.serving_metrics import ServingMetrics
 from churn_utils.serving_settings import ServingSettings
+from churn_utils.serving_versions import CHALLENGER, CHAMPION, SHADOW, Lineup, Served, Versions
 from churn_utils.settings import ChurnError
 
-MOST_VERSIONS = 8  # kept ready, so that rollbacks and receipts need not load them again
 WATCHED = ("customer_features", "deployments", "churn_labels")
 SETTLED_NS = 1_000_000_000
-CHAMPION, CHALLENGER, SHADOW = "champion", "challenger", "shadow"
 log = logging.getLogger(__name__)
 
 
@@ -38,42 +35,19 @@ class NotReadyError(ChurnError):
     """Nothing answers yet, or the inference log has no room: 503, try again."""
 
 
-@dataclass(frozen=True)
-class Served:
-    """A version that is loaded, compiled, compared with its model and ready to answer."""
-
-    version: int
-    score: fast_scoring.Scorer
-    threshold: float
-    offer_cost_usd: float
-    churner_value_usd: float
-    trained_as_of: str
-    family: str
-
-
-@dataclass(frozen=True)
-class Lineup:
-    """Who answers, and on whose word: replaced as a whole, never changed."""
-
-    champion: Served
-    approved_by: str
-    challenger: Served | None = None
-    trial: trials.Trial | None = None
-
-
 class Engine:
     """Answers requests with the lineup in place and renews it."""
 
-    def __init__(self, settings: ServingSettings, metrics: ServingMetrics) -> None:
+    def __init__(self, serving_settings: ServingSettings, metrics: ServingMetrics) -> None:
         """Prepare everything that needs no table yet; ``start`` does the rest."""
-        self.settings, self.metrics = settings, metrics
+        self.settings, self.metrics = serving_settings, metrics
         self.lineup: Lineup | None = None
         self.refused: int | None = None
         self.newest = ""
-        self.log = InferenceLog(settings.log_capacity, settings.log_seconds)
+        self.log = InferenceLog(serving_settings.log_capacity, serving_settings.log_seconds)
         self._store: online_store.SqliteStore | online_store.RedisStore | None = None
-        self._versions: dict[int, Served] = {}
-        self._loading, self._seen, self._ages = threading.Lock(), None, ("", {})
+        self._versions, self._seen, self._ages = Versions(), None, ("", {})
+        self._database: tuple[int, int] | None = None
         self._task: asyncio.Task | None = None
         metrics.log_waiting.set_function(lambda: len(self.log))
         metrics.log_written.set_function(lambda: self.log.written)
@@ -178,7 +152,9 @@ class Engine:
             return None
         inputs = {name: entry.pop(name) for name in features.MODEL_INPUTS}
         try:
-            again = self._load(entry["model_version"]).score(tuple(inputs.values()))
+            served = self._versions.load(entry["model_version"])
+            # a version that was registered later only has the number of the one that answered, in a home made anew
+            again = served.score(tuple(inputs.values())) if served.registered_at <= entry["answered_at"] else None
         except ChurnError:  # the version is no longer there: the receipt says so and shows the rest
             again = None
         return {**entry, "features": inputs, "reproduced_probability": again}
@@ -196,6 +172,7 @@ class Engine:
 
     def refresh(self) -> None:
         """Publish new features, judge the trial when labels arrived, and take up promotions, rollbacks and trials."""
+        self._notice_replacement()
         marker = _read_marker()
         if marker is not None and (marker, self._store.read_published().newest) == self._seen:
             return
@@ -203,26 +180,49 @@ class Engine:
             done = online_store.publish_changes(self._store)
             self.metrics.published.inc(done.rows)
         self.newest = self._store.read_published().newest
-        champion = deployments.version_in_effect()
-        if champion is not None and self.today:
+        # without its database a registry is not asked: MLflow would make an empty one in the way of who makes it anew
+        champion = None if self._database is None else deployments.version_in_effect()
+        if champion is None:
+            self._withdraw()
+        elif self.today:
             self._take_up(champion)
         # what was written a moment ago may be followed by more within the same tick of the file system's clock
         settled = marker is not None and time.time_ns() - max(marker) > SETTLED_NS
         self._seen = (marker, self.newest) if settled else None
+
+    def _notice_replacement(self) -> None:
+        """Let go of what was read from files that are no longer those of this home, as when it was made anew."""
+        if self._store.reopen_if_replaced():
+            log.warning("the online store's file was replaced: opened anew")
+        found = settings.identify_file(settings.mlflow_database())
+        if self._database not in (None, found):
+            log.warning("the registry's database was replaced: nothing that was loaded from the old one answers")
+            self._versions.clear()
+            self._withdraw()
+        self._database = found
+
+    def _withdraw(self) -> None:
+        """Let nobody answer: no version is in effect, or the one that was belongs to a registry that is gone."""
+        self.refused = None
+        if self.lineup is not None:
+            self.lineup = None
+            self.metrics.changes.inc()
+            self.metrics.serving.clear()
+            log.warning("no version is in effect any more; nothing answers")
 
     def _take_up(self, champion: int) -> None:
         """Put the champion and the trial's challenger in place, each only if it may answer."""
         before = self.lineup
         try:
             approved_by = deployments.check_deployed(champion)["approver"]  # each time: evidence may have been changed
-            served, self.refused = self._load(champion), None
+            served, self.refused = self._versions.load(champion), None
         except ChurnError as error:
             self._refuse(champion, error)
             return
         trial = challenger = None
         try:
             trial = self._read_trial()
-            challenger = None if trial is None else self._load(trial.version)
+            challenger = None if trial is None else self._versions.load(trial.version)
         except ChurnError as error:
             self._refuse(trial.version if trial else None, error)
             trial = challenger = None
@@ -248,20 +248,6 @@ class Engine:
             self._refuse(trial.version, error)
             return None
         return trial
-
-    def _load(self, version: int) -> Served:
-        """Load, compile and compare a version, or take it from those that are ready."""
-        with self._loading:
-            if version not in self._versions:
-                info, economics = registry.read_version(version), scoring.read_economics(version)
-                score = fast_scoring.load_compiled(version)
-                while len(self._versions) >= MOST_VERSIONS:
-                    self._versions.pop(next(iter(self._versions)))
-                self._versions[version] = Served(
-                    version, score, economics.threshold, economics.offer_cost_usd, economics.churner_value_usd,
-                    info["params"].get("as_of", ""), info["params"].get("family", ""),
-                )  # fmt: skip
-            return self._versions[version]
 
     def _refuse(self, version: int | None, error: ChurnError) -> None:
         self.refused = version

@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 import time
 
 import pandas as pd
@@ -131,6 +132,24 @@ def test_a_compiled_form_that_differs_never_answers(serving_home, monkeypatch):
     engine = open_engine()
     engine.refresh()
     assert engine.lineup is None and engine.refused == serving_home.predecessor
+
+
+def test_nothing_answers_once_no_version_is_in_effect(engine):
+    lakehouse.rewind("deployments", None)
+    engine.refresh()
+    with pytest.raises(NotReadyError, match="No model is in place yet"):
+        ask(engine, ID)
+
+
+def test_a_registry_that_is_replaced_between_two_looks_vouches_for_nothing_that_was_loaded_before(
+    engine, serving_home, monkeypatch
+):
+    database = settings.mlflow_database()
+    shutil.copy(database, database.with_suffix(".copy"))
+    database.with_suffix(".copy").replace(database)
+    monkeypatch.setattr(registry, "hash_model", lambda version: "another")
+    engine.refresh()
+    assert engine.lineup is None and engine.refused == serving_home.predecessor and not engine._versions._ready
 
 
 def test_a_split_asks_each_arm_for_its_customers_and_says_so(engine, serving_home, extract):
