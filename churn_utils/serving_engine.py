@@ -28,6 +28,8 @@ from churn_utils.settings import ChurnError
 
 WATCHED = ("customer_features", "deployments", "churn_labels")
 SETTLED_NS = 1_000_000_000
+JUDGE_SECONDS = 30.0  # at least, between two looks at a trial's answers: the log changes every other second
+JUDGE_SHARE = 0.05  # of the time at most goes into them, however large the log is
 log = logging.getLogger(__name__)
 
 
@@ -47,6 +49,7 @@ class Engine:
         self.log = InferenceLog(serving_settings.log_capacity, serving_settings.log_seconds)
         self._store: online_store.SqliteStore | online_store.RedisStore | None = None
         self._versions, self._seen, self._ages = Versions(), None, ("", {})
+        self._judged, self._judge_after = 0, 0.0  # state of the log that a trial was judged on; when to look again
         self._database: tuple[int, int] | None = None
         self._task: asyncio.Task | None = None
         metrics.log_waiting.set_function(lambda: len(self.log))
@@ -171,10 +174,11 @@ class Engine:
             await asyncio.sleep(self.settings.poll_seconds)
 
     def refresh(self) -> None:
-        """Publish new features, judge the trial when labels arrived, and take up promotions, rollbacks and trials."""
+        """Publish new features, judge the trial on new labels and answers, take up promotions, rollbacks and trials."""
         self._notice_replacement()
         marker = _read_marker()
-        if marker is not None and (marker, self._store.read_published().newest) == self._seen:
+        unchanged = marker is not None and (marker, self._store.read_published().newest) == self._seen
+        if unchanged and not self._has_to_judge():
             return
         if self.settings.publish and lakehouse.exists(online_store.TABLE):
             done = online_store.publish_changes(self._store)
@@ -239,7 +243,7 @@ class Engine:
         trial, today = trials.read_trial(), pd.Timestamp(self.today)
         if trial is None or trial.mode == trials.SHADOW:
             return trial
-        if trials.stop_if_worse(trial, today)["verdict"] == trials.WORSE:
+        if self._judge(trial, today) == trials.WORSE:
             log.warning("the trial of version %d was stopped: clearly worse than the champion", trial.version)
             return None
         try:
@@ -248,6 +252,20 @@ class Engine:
             self._refuse(trial.version, error)
             return None
         return trial
+
+    def _has_to_judge(self) -> bool:
+        """Tell whether answers were logged since the running split was last judged, some time ago."""
+        trial = self.lineup and self.lineup.trial
+        if trial is None or trial.mode == trials.SHADOW or time.monotonic() < self._judge_after:
+            return False
+        return lakehouse.read_change_marker("inference_log") != self._judged
+
+    def _judge(self, trial: trials.Trial, today: pd.Timestamp) -> str:
+        self._judged, started = lakehouse.read_change_marker("inference_log"), time.monotonic()
+        verdict = trials.stop_if_worse(trial, today)["verdict"]
+        ended = time.monotonic()
+        self._judge_after = ended + max(JUDGE_SECONDS, (ended - started) / JUDGE_SHARE)
+        return verdict
 
     def _refuse(self, version: int | None, error: ChurnError) -> None:
         self.refused = version

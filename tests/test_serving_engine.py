@@ -196,6 +196,39 @@ def test_an_arm_that_the_labels_show_to_be_worse_is_stopped(engine, serving_home
     assert trials.read_trial_of(trial.version).status == trials.STOPPED
 
 
+def test_an_arm_is_judged_again_when_its_answers_are_logged_after_the_labels_arrived(
+    engine, serving_home, monkeypatch, extract
+):
+    trial, verdicts = trials.start_trial(serving_home.challenger, worlds.AS_OF, 0.5), []
+    real = trials.stop_if_worse
+    monkeypatch.setattr(trials, "stop_if_worse", lambda *a: verdicts.append(real(*a, minimum=100)) or verdicts[-1])
+    monkeypatch.setattr(serving_engine, "SETTLED_NS", 0)
+    engine.refresh()
+    for served in (engine.lineup.challenger, engine.lineup.champion):  # the one decides wrongly, the other rightly
+        labels = lakehouse.read("churn_labels").set_index("customer_id")["churned"]
+        wrong = served.version == trial.version
+        scores = iter([float(labels[name] != wrong) for name in extract["customer_id"] if trial.picks(name) == wrong])
+        object.__setattr__(served, "score", lambda _, scores=scores: next(scores))
+    engine.log.start()
+    ask(engine, *extract["customer_id"])
+    engine.log.close()
+    engine.refresh()
+    assert len(verdicts) == 1 and engine.lineup.trial == trial  # not yet: the log may change with every second
+    monkeypatch.setattr(engine, "_judge_after", 0.0)
+    engine.refresh()
+    assert verdicts[-1]["verdict"] == trials.WORSE and engine.lineup.trial is None
+    assert trials.read_trial_of(trial.version).status == trials.STOPPED
+
+
+def test_a_log_that_takes_long_to_read_is_looked_at_less_often(engine, serving_home, monkeypatch):
+    trial = trials.start_trial(serving_home.challenger, worlds.AS_OF, 0.5)
+    clock = iter([100.0, 110.0])
+    monkeypatch.setattr(trials, "stop_if_worse", lambda *_: {"verdict": trials.TOO_FEW})
+    monkeypatch.setattr(serving_engine.time, "monotonic", lambda: next(clock))
+    engine._judge(trial, worlds.AS_OF)
+    assert engine._judge_after == pytest.approx(110 + 10 / serving_engine.JUDGE_SHARE)
+
+
 def test_new_features_are_published_and_go_back_with_the_table(engine, extract):
     february = settings.month_start(1)
     feature_store.publish_snapshot(extract.head(10).assign(contract="Two year"), february, february)

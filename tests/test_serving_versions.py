@@ -5,7 +5,17 @@ import time
 import pytest
 from starlette.testclient import TestClient
 
-from churn_utils import features, lakehouse, online_store, pipeline, registry, scoring, serving, serving_versions, settings
+from churn_utils import (
+    features,
+    lakehouse,
+    online_store,
+    pipeline,
+    registry,
+    scoring,
+    serving,
+    serving_versions,
+    settings,
+)
 from churn_utils.serving_settings import ServingSettings
 from churn_utils.serving_versions import Versions
 
