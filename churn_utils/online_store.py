@@ -8,9 +8,13 @@ holds must not go on answering.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import sqlite3
+import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -131,7 +135,7 @@ class SqliteStore:
 class RedisStore:
     """Online features in one Redis hash."""
 
-    def __init__(self, url: str, prefix: str = "churn") -> None:
+    def __init__(self, url: str, prefix: str) -> None:
         """Connect to ``redis://host:port/db``; ``prefix`` keeps homes that share a server apart.
 
         Raises:
@@ -216,8 +220,12 @@ def _row_of_text(text: str) -> OnlineRow:
     return OnlineRow(snapshot_date, written_at, tuple(stored))
 
 
-def open_store(address: str = "") -> SqliteStore | RedisStore:
+def open_store(address: str = "", prefix: str = "") -> SqliteStore | RedisStore:
     """Open the store at an address: ``redis://…``, or nothing for SQLite in this home (``online/store.sqlite``).
+
+    Args:
+        address: of the Redis server.
+        prefix: of the keys there; one that this home alone has when not given.
 
     Raises:
         OnlineStoreError: an address of another kind, or a Redis server that does not answer.
@@ -228,7 +236,25 @@ def open_store(address: str = "") -> SqliteStore | RedisStore:
         raise OnlineStoreError(
             "CHURN_ONLINE_STORE must be empty (SQLite) or start with redis://, rediss:// or unix://."
         )
-    return RedisStore(address)
+    return RedisStore(address, prefix or derive_prefix())
+
+
+def derive_prefix() -> str:
+    """Prefix of this home's keys on a server: the same for all its processes on all machines, and no other home's.
+
+    It comes from a random number in the home's file ``home_id`` and from the home's path. The number alone would be
+    shared with a copy of the home, the path with a home in the same place on another machine (all containers may have
+    theirs in ``/data``). The table's own id changes when a home is made anew, and would leave its old keys behind.
+    """
+    path = settings.home() / "home_id"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"home_id.{uuid.uuid4().hex}")
+        partial.write_text(uuid.uuid4().hex)
+        with suppress(FileExistsError):  # another process was faster: its number counts
+            os.link(partial, path)
+        partial.unlink()
+    return "churn:" + hashlib.sha256(f"{path.read_text()} {path}".encode()).hexdigest()[:16]
 
 
 def publish_changes(store: SqliteStore | RedisStore) -> Publication:

@@ -59,7 +59,8 @@ class Engine:
 
     async def start(self) -> None:
         """Open the store, start log and renewal; the first lineup is loaded beside, so ``/healthz`` answers at once."""
-        self._store = await asyncio.to_thread(online_store.open_store, self.settings.online_store)
+        where = self.settings.online_store, self.settings.online_prefix
+        self._store = await asyncio.to_thread(online_store.open_store, *where)
         self.log.start()
         self._task = asyncio.create_task(self._keep_fresh())
 

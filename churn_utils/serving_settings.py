@@ -23,6 +23,7 @@ class ServingSettings:
     """How the API protects itself and what it works on; field ``rate_limit`` is the variable ``CHURN_RATE_LIMIT``."""
 
     online_store: str = _setting("", "redis://host:port/db; empty: SQLite in the home")
+    online_prefix: str = _setting("", "of the keys in Redis, where homes may share one; empty: the home's own")
     api_keys: str = _setting("", "comma-separated keys, one of which X-API-Key must hold for /v1; empty: none")
     rate_limit: float = _setting(0.0, "requests a second that one caller may send; 0: no limit")
     cors_origins: str = _setting("", "comma-separated origins that browsers may call from; empty: none")

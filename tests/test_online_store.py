@@ -6,6 +6,7 @@ import sqlite3
 
 import pandas as pd
 import pytest
+import worlds
 from deltalake import DeltaTable
 
 from churn_utils import feature_store, features, lakehouse, online_store, settings
@@ -140,6 +141,38 @@ def test_of_two_publishers_the_slower_one_writes_nothing(store, deliver):
     rows = [("7590-VHVEG", "2099-01-01", "2099-01-01", *range(len(features.STORED)))]
     assert not store.write(rows, before, Published("slow", 9, "", ""), replace=True)
     assert store.count() == 20 and store.read_published().table_id != "slow"
+
+
+def test_two_homes_on_one_server_keep_to_their_own_features(extract, redis_address, tmp_path):
+    found = []
+    for name, contract in (("one", "One year"), ("two", "Two year")):
+        with worlds.at_home(tmp_path / name):
+            feature_store.publish_snapshot(extract.head(20).assign(contract=contract), JANUARY, JANUARY)
+            found.append((online_store.open_store(redis_address), online_store.open_store(redis_address)))
+            assert online_store.publish_changes(found[-1][0]).kind == "everything"
+    at = features.STORED.index("contract")
+    for name, (store, again), contract in zip(("one", "two"), found, ("One year", "Two year"), strict=True):
+        with worlds.at_home(tmp_path / name):
+            assert online_store.publish_changes(again).kind == "nothing"  # by another process of the same home
+            assert look_up(again, "7590-VHVEG")[0].stored[at] == contract
+        store._db.delete(store._rows, store._published)
+
+
+def test_the_keys_of_a_home_are_its_own_and_stay(home, monkeypatch, tmp_path):
+    first = online_store.derive_prefix()
+    assert online_store.derive_prefix() == first and first.startswith("churn:")
+    shutil.copytree(home, tmp_path / "copy")
+    with worlds.at_home(tmp_path / "copy"):
+        assert online_store.derive_prefix() != first
+    (home / "home_id").unlink()  # another home in the same place, as on another machine
+    assert online_store.derive_prefix() != first
+    assert [path.name for path in home.iterdir()] == ["home_id"]
+
+
+def test_a_prefix_that_is_given_counts(home, redis_address):
+    store = online_store.open_store(redis_address, "mine")
+    assert (store._rows, store._published) == ("mine:online", "mine:published")
+    assert not home.exists()
 
 
 def test_a_reader_sees_a_publication_whole_or_not_at_all(home, deliver):
