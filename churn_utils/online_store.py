@@ -8,51 +8,24 @@ holds must not go on answering.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import sqlite3
-import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-import orjson
 import pandas as pd
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from churn_utils import features, lakehouse, settings
-from churn_utils.settings import ChurnError
+from churn_utils.online_rows import OnlineRow, OnlineStoreError, Published, row_of_text, text_of_row
+from churn_utils.redis_store import RedisStore, derive_prefix
 
 TABLE = "customer_features"
 COLUMNS = ["customer_id", "snapshot_date", "written_at", *features.STORED]
 ATTEMPTS = 5
-
-
-class OnlineStoreError(ChurnError):
-    """The online store cannot be reached, or others kept publishing into it."""
-
-
-class OnlineRow(NamedTuple):
-    """What the store holds of a customer; dates as ``YYYY-MM-DD``, features in the order of ``features.STORED``."""
-
-    snapshot_date: str
-    written_at: str
-    stored: tuple
-
-
-@dataclass(frozen=True)
-class Published:
-    """What the store was filled from: Delta table and version, its columns, the newest ``written_at``."""
-
-    table_id: str = ""
-    version: int = -1
-    columns: str = ""
-    newest: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,7 +67,7 @@ class SqliteStore:
         """Newest row of each customer, None where there is none, in the order asked (4 µs a customer)."""
         query, reader = "SELECT row FROM online WHERE customer_id = ?", self._reader
         found = [reader.execute(query, (customer_id,)).fetchone() for customer_id in customer_ids]
-        return [_row_of_text(row[0]) if row else None for row in found]
+        return [row_of_text(row[0]) if row else None for row in found]
 
     def read_published(self) -> Published:
         """What the store was filled from."""
@@ -113,7 +86,7 @@ class SqliteStore:
                     "INSERT INTO online VALUES (?, ?, ?, ?) ON CONFLICT (customer_id) DO UPDATE SET "
                     "snapshot_date = excluded.snapshot_date, written_at = excluded.written_at, row = excluded.row "
                     "WHERE (excluded.snapshot_date, excluded.written_at) >= (snapshot_date, written_at)",
-                    [(*row[:3], _text_of_row(row)) for row in rows],
+                    [(*row[:3], text_of_row(row)) for row in rows],
                 )
                 self._db.execute("INSERT OR REPLACE INTO published VALUES (1, ?)", (json.dumps(asdict(after)),))
         except BaseException:
@@ -130,94 +103,6 @@ class SqliteStore:
         """Close the file."""
         self._reader.close()
         self._db.close()
-
-
-class RedisStore:
-    """Online features in one Redis hash."""
-
-    def __init__(self, url: str, prefix: str) -> None:
-        """Connect to ``redis://host:port/db``; ``prefix`` keeps homes that share a server apart.
-
-        Raises:
-            OnlineStoreError: nobody answers there.
-        """
-        import redis
-
-        self._url, self._reader = url, None
-        self._rows, self._published = f"{prefix}:online", f"{prefix}:published"
-        self._db = redis.Redis.from_url(url, socket_timeout=5, decode_responses=True)
-        self._changed = redis.WatchError
-        try:
-            self._db.ping()
-        except redis.RedisError as error:
-            raise OnlineStoreError(f"no Redis server answers for CHURN_ONLINE_STORE: {error}.") from error
-
-    def reopen_if_replaced(self) -> bool:
-        """Never: a server has no file that could be replaced."""
-        return False
-
-    async def look_up(self, customer_ids: Sequence[str]) -> list[OnlineRow | None]:
-        """Newest row of each customer, None where there is none, in the order asked, in one round trip.
-
-        Raises:
-            OnlineStoreError: the server does not answer.
-        """
-        import redis.asyncio
-
-        if self._reader is None:  # made here because it belongs to the event loop that uses it
-            self._reader = redis.asyncio.Redis.from_url(self._url, socket_timeout=2, decode_responses=True)
-        try:
-            found = await self._reader.hmget(self._rows, list(customer_ids))
-        except redis.RedisError as error:
-            raise OnlineStoreError(f"the Redis server does not answer: {error}.") from error
-        return [_row_of_text(text) if text else None for text in found]
-
-    def read_published(self) -> Published:
-        """What the store was filled from."""
-        text = self._db.get(self._published)
-        return Published(**json.loads(text)) if text else Published()
-
-    def write(self, rows: list[tuple], before: Published, after: Published, replace: bool) -> bool:
-        """Write rows in one transaction, unless another publisher was faster (False); older never overwrites newer."""
-        with self._db.pipeline() as pipe:
-            pipe.watch(self._published)
-            if self.read_published() != before:
-                return False
-            if not replace and rows:
-                standing = self._db.hmget(self._rows, [row[0] for row in rows])
-                rows = [row for row, text in zip(rows, standing, strict=True)
-                        if not text or row[1:3] >= _row_of_text(text)[:2]]  # fmt: skip
-            pipe.multi()
-            if replace:
-                pipe.delete(self._rows)
-            if rows:
-                pipe.hset(self._rows, mapping={row[0]: _text_of_row(row) for row in rows})
-            pipe.set(self._published, json.dumps(asdict(after)))
-            try:
-                pipe.execute()
-            except self._changed:
-                return False
-        return True
-
-    def count(self) -> int:
-        """Number of customers in the store."""
-        return self._db.hlen(self._rows)
-
-    async def close(self) -> None:
-        """Close the connections."""
-        self._db.close()
-        if self._reader is not None:
-            await self._reader.aclose()
-
-
-def _text_of_row(row: tuple) -> str:
-    """Customer's row as a JSON array without its id: its numbers come back bit for bit."""
-    return orjson.dumps(row[1:]).decode()
-
-
-def _row_of_text(text: str) -> OnlineRow:
-    snapshot_date, written_at, *stored = orjson.loads(text)
-    return OnlineRow(snapshot_date, written_at, tuple(stored))
 
 
 def open_store(address: str = "", prefix: str = "") -> SqliteStore | RedisStore:
@@ -237,24 +122,6 @@ def open_store(address: str = "", prefix: str = "") -> SqliteStore | RedisStore:
             "CHURN_ONLINE_STORE must be empty (SQLite) or start with redis://, rediss:// or unix://."
         )
     return RedisStore(address, prefix or derive_prefix())
-
-
-def derive_prefix() -> str:
-    """Prefix of this home's keys on a server: the same for all its processes on all machines, and no other home's.
-
-    It comes from a random number in the home's file ``home_id`` and from the home's path. The number alone would be
-    shared with a copy of the home, the path with a home in the same place on another machine (all containers may have
-    theirs in ``/data``). The table's own id changes when a home is made anew, and would leave its old keys behind.
-    """
-    path = settings.home() / "home_id"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"home_id.{uuid.uuid4().hex}")
-        partial.write_text(uuid.uuid4().hex)
-        with suppress(FileExistsError):  # another process was faster: its number counts
-            os.link(partial, path)
-        partial.unlink()
-    return "churn:" + hashlib.sha256(f"{path.read_text()} {path}".encode()).hexdigest()[:16]
 
 
 def publish_changes(store: SqliteStore | RedisStore) -> Publication:

@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import time
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
 import pandas as pd
 import uuid_utils
 
-from churn_utils import deployments, features, lakehouse, online_store, registry, scoring, settings, trials
+from churn_utils import deployments, features, lakehouse, online_store, scoring, serving_watch, settings, trials
 from churn_utils.feature_store import MAX_AGE_DAYS
 from churn_utils.inference_log import InferenceLog, build_entry
 from churn_utils.serving_metrics import ServingMetrics
@@ -26,10 +25,6 @@ from churn_utils.serving_settings import ServingSettings
 from churn_utils.serving_versions import CHALLENGER, CHAMPION, SHADOW, Lineup, Served, Versions
 from churn_utils.settings import ChurnError
 
-WATCHED = ("customer_features", "deployments", "churn_labels")
-SETTLED_NS = 1_000_000_000
-JUDGE_SECONDS = 30.0  # at least, between two looks at a trial's answers: the log changes every other second
-JUDGE_SHARE = 0.05  # of the time at most goes into them, however large the log is
 log = logging.getLogger(__name__)
 
 
@@ -49,7 +44,7 @@ class Engine:
         self.log = InferenceLog(serving_settings.log_capacity, serving_settings.log_seconds)
         self._store: online_store.SqliteStore | online_store.RedisStore | None = None
         self._versions, self._seen, self._ages = Versions(), None, ("", {})
-        self._judged, self._judge_after = 0, 0.0  # state of the log that a trial was judged on; when to look again
+        self._judge = serving_watch.Judge()
         self._database: tuple[int, int] | None = None
         self._task: asyncio.Task | None = None
         metrics.log_waiting.set_function(lambda: len(self.log))
@@ -177,9 +172,9 @@ class Engine:
     def refresh(self) -> None:
         """Publish new features, judge the trial on new labels and answers, take up promotions, rollbacks and trials."""
         self._notice_replacement()
-        marker = _read_marker()
+        marker = serving_watch.read_marker()
         unchanged = marker is not None and (marker, self._store.read_published().newest) == self._seen
-        if unchanged and not self._has_to_judge():
+        if unchanged and not self._judge.is_due(self.lineup and self.lineup.trial):
             return
         if self.settings.publish and lakehouse.exists(online_store.TABLE):
             done = online_store.publish_changes(self._store)
@@ -191,9 +186,7 @@ class Engine:
             self._withdraw()
         elif self.today:
             self._take_up(champion)
-        # what was written a moment ago may be followed by more within the same tick of the file system's clock
-        settled = marker is not None and time.time_ns() - max(marker) > SETTLED_NS
-        self._seen = (marker, self.newest) if settled else None
+        self._seen = (marker, self.newest) if marker is not None and serving_watch.is_settled(marker) else None
 
     def _notice_replacement(self) -> None:
         """Let go of what was read from files that are no longer those of this home, as when it was made anew."""
@@ -244,7 +237,7 @@ class Engine:
         trial, today = trials.read_trial(), pd.Timestamp(self.today)
         if trial is None or trial.mode == trials.SHADOW:
             return trial
-        if self._judge(trial, today) == trials.WORSE:
+        if self._judge.judge(trial, today) == trials.WORSE:
             log.warning("the trial of version %d was stopped: clearly worse than the champion", trial.version)
             return None
         try:
@@ -253,20 +246,6 @@ class Engine:
             self._refuse(trial.version, error)
             return None
         return trial
-
-    def _has_to_judge(self) -> bool:
-        """Tell whether answers were logged since the running split was last judged, some time ago."""
-        trial = self.lineup and self.lineup.trial
-        if trial is None or trial.mode == trials.SHADOW or time.monotonic() < self._judge_after:
-            return False
-        return lakehouse.read_change_marker("inference_log") != self._judged
-
-    def _judge(self, trial: trials.Trial, today: pd.Timestamp) -> str:
-        self._judged, started = lakehouse.read_change_marker("inference_log"), time.monotonic()
-        verdict = trials.stop_if_worse(trial, today)["verdict"]
-        ended = time.monotonic()
-        self._judge_after = ended + max(JUDGE_SECONDS, (ended - started) / JUDGE_SHARE)
-        return verdict
 
     def _refuse(self, version: int | None, error: ChurnError) -> None:
         self.refused = version
@@ -280,11 +259,3 @@ class Engine:
             arm = SHADOW if lineup.trial.mode == trials.SHADOW else CHALLENGER
             self.metrics.serving.labels(lineup.challenger.version, arm).set(1)
         log.info("now answering: version %d, trial %s", lineup.champion.version, lineup.trial)
-
-
-def _read_marker() -> tuple[int, ...] | None:
-    """What changes whenever a table or the registry does; None where the registry cannot be watched so."""
-    registered = registry.read_change_marker()
-    if registered is None:
-        return None
-    return (*registered, *(lakehouse.read_change_marker(name) for name in WATCHED))

@@ -158,23 +158,6 @@ def test_two_homes_on_one_server_keep_to_their_own_features(extract, redis_addre
         store._db.delete(store._rows, store._published)
 
 
-def test_the_keys_of_a_home_are_its_own_and_stay(home, monkeypatch, tmp_path):
-    first = online_store.derive_prefix()
-    assert online_store.derive_prefix() == first and first.startswith("churn:")
-    shutil.copytree(home, tmp_path / "copy")
-    with worlds.at_home(tmp_path / "copy"):
-        assert online_store.derive_prefix() != first
-    (home / "home_id").unlink()  # another home in the same place, as on another machine
-    assert online_store.derive_prefix() != first
-    assert [path.name for path in home.iterdir()] == ["home_id"]
-
-
-def test_a_prefix_that_is_given_counts(home, redis_address):
-    store = online_store.open_store(redis_address, "mine")
-    assert (store._rows, store._published) == ("mine:online", "mine:published")
-    assert not home.exists()
-
-
 def test_a_reader_sees_a_publication_whole_or_not_at_all(home, deliver):
     deliver(JANUARY)
     store = online_store.open_store()

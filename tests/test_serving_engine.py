@@ -17,6 +17,7 @@ from churn_utils import (
     registry,
     scoring,
     serving_engine,
+    serving_watch,
     settings,
     trials,
     validation,
@@ -202,7 +203,7 @@ def test_an_arm_is_judged_again_when_its_answers_are_logged_after_the_labels_arr
     trial, verdicts = trials.start_trial(serving_home.challenger, worlds.AS_OF, 0.5), []
     real = trials.stop_if_worse
     monkeypatch.setattr(trials, "stop_if_worse", lambda *a: verdicts.append(real(*a, minimum=100)) or verdicts[-1])
-    monkeypatch.setattr(serving_engine, "SETTLED_NS", 0)
+    monkeypatch.setattr(serving_watch, "SETTLED_NS", 0)
     engine.refresh()
     for served in (engine.lineup.challenger, engine.lineup.champion):  # the one decides wrongly, the other rightly
         labels = lakehouse.read("churn_labels").set_index("customer_id")["churned"]
@@ -214,19 +215,10 @@ def test_an_arm_is_judged_again_when_its_answers_are_logged_after_the_labels_arr
     engine.log.close()
     engine.refresh()
     assert len(verdicts) == 1 and engine.lineup.trial == trial  # not yet: the log may change with every second
-    monkeypatch.setattr(engine, "_judge_after", 0.0)
+    monkeypatch.setattr(engine._judge, "_judge_after", 0.0)
     engine.refresh()
     assert verdicts[-1]["verdict"] == trials.WORSE and engine.lineup.trial is None
     assert trials.read_trial_of(trial.version).status == trials.STOPPED
-
-
-def test_a_log_that_takes_long_to_read_is_looked_at_less_often(engine, serving_home, monkeypatch):
-    trial = trials.start_trial(serving_home.challenger, worlds.AS_OF, 0.5)
-    clock = iter([100.0, 110.0])
-    monkeypatch.setattr(trials, "stop_if_worse", lambda *_: {"verdict": trials.TOO_FEW})
-    monkeypatch.setattr(serving_engine.time, "monotonic", lambda: next(clock))
-    engine._judge(trial, worlds.AS_OF)
-    assert engine._judge_after == pytest.approx(110 + 10 / serving_engine.JUDGE_SHARE)
 
 
 def test_new_features_are_published_and_go_back_with_the_table(engine, extract):
