@@ -14,6 +14,10 @@ class OnlineStoreError(ChurnError):
     """The online store cannot be reached, or others kept publishing into it."""
 
 
+class NotPublishedError(OnlineStoreError):
+    """A customer is unknown to a store into which nothing was published, or which lost it: nobody is known there."""
+
+
 class OnlineRow(NamedTuple):
     """What the store holds of a customer; dates as ``YYYY-MM-DD``, features in the order of ``features.STORED``."""
 

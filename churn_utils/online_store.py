@@ -20,12 +20,13 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from churn_utils import features, lakehouse, settings
-from churn_utils.online_rows import OnlineRow, OnlineStoreError, Published, row_of_text, text_of_row
+from churn_utils.online_rows import NotPublishedError, OnlineRow, OnlineStoreError, Published, row_of_text, text_of_row
 from churn_utils.redis_store import RedisStore, derive_prefix
 
 TABLE = "customer_features"
 COLUMNS = ["customer_id", "snapshot_date", "written_at", *features.STORED]
 ATTEMPTS = 5
+_QUERY = "SELECT row FROM online WHERE customer_id = ?"
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,31 @@ class SqliteStore:
         return True
 
     async def look_up(self, customer_ids: Sequence[str]) -> list[OnlineRow | None]:
-        """Newest row of each customer, None where there is none, in the order asked (4 µs a customer)."""
-        query, reader = "SELECT row FROM online WHERE customer_id = ?", self._reader
-        found = [reader.execute(query, (customer_id,)).fetchone() for customer_id in customer_ids]
+        """Newest row of each customer, None where there is none, in the order asked (4 µs a customer).
+
+        Raises:
+            OnlineStoreError: the file cannot be read.
+            NotPublishedError: nothing was published, so nobody is known.
+        """
+        reader = self._reader
+        try:
+            found = [reader.execute(_QUERY, (customer_id,)).fetchone() for customer_id in customer_ids]
+            if None in found:
+                found = _look_up_again(reader, customer_ids)
+        except sqlite3.Error as error:
+            raise OnlineStoreError(f"{self._path} cannot be read: {error}.") from error
         return [row_of_text(row[0]) if row else None for row in found]
 
     def read_published(self) -> Published:
-        """What the store was filled from."""
-        row = self._db.execute("SELECT facts FROM published").fetchone()
+        """What the store was filled from.
+
+        Raises:
+            OnlineStoreError: the file cannot be read.
+        """
+        try:
+            row = self._db.execute("SELECT facts FROM published").fetchone()
+        except sqlite3.Error as error:
+            raise OnlineStoreError(f"{self._path} cannot be read: {error}.") from error
         return Published(**json.loads(row[0])) if row else Published()
 
     def write(self, rows: list[tuple], before: Published, after: Published, replace: bool) -> bool:
@@ -103,6 +121,17 @@ class SqliteStore:
         """Close the file."""
         self._reader.close()
         self._db.close()
+
+
+def _look_up_again(reader: sqlite3.Connection, customer_ids: Sequence[str]) -> list:
+    """Look up in one transaction with whether anything is published: who is unknown must not be so by accident."""
+    reader.execute("BEGIN")
+    try:
+        if reader.execute("SELECT 1 FROM published").fetchone() is None:
+            raise NotPublishedError("nothing was published into the online store.")
+        return [reader.execute(_QUERY, (customer_id,)).fetchone() for customer_id in customer_ids]
+    finally:
+        reader.execute("COMMIT")
 
 
 def open_store(address: str = "", prefix: str = "") -> SqliteStore | RedisStore:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from churn_utils import settings
-from churn_utils.online_rows import OnlineRow, OnlineStoreError, Published, row_of_text, text_of_row
+from churn_utils.online_rows import NotPublishedError, OnlineRow, OnlineStoreError, Published, row_of_text, text_of_row
 
 
 class RedisStore:
@@ -28,7 +28,7 @@ class RedisStore:
         self._url, self._reader = url, None
         self._rows, self._published = f"{prefix}:online", f"{prefix}:published"
         self._db = redis.Redis.from_url(url, socket_timeout=5, decode_responses=True)
-        self._changed = redis.WatchError
+        self._changed, self._error = redis.WatchError, redis.RedisError
         try:
             self._db.ping()
         except redis.RedisError as error:
@@ -39,10 +39,11 @@ class RedisStore:
         return False
 
     async def look_up(self, customer_ids: Sequence[str]) -> list[OnlineRow | None]:
-        """Newest row of each customer, None where there is none, in the order asked, in one round trip.
+        """Newest row of each customer, None where there is none, in the order asked; one round trip if all are known.
 
         Raises:
             OnlineStoreError: the server does not answer.
+            NotPublishedError: nothing was published, or the server lost it, so nobody is known.
         """
         import redis.asyncio
 
@@ -50,13 +51,30 @@ class RedisStore:
             self._reader = redis.asyncio.Redis.from_url(self._url, socket_timeout=2, decode_responses=True)
         try:
             found = await self._reader.hmget(self._rows, list(customer_ids))
+            if None in found:
+                found = await self._look_up_again(customer_ids)
         except redis.RedisError as error:
             raise OnlineStoreError(f"the Redis server does not answer: {error}.") from error
         return [row_of_text(text) if text else None for text in found]
 
+    async def _look_up_again(self, customer_ids: Sequence[str]) -> list:
+        """Look up in one transaction with whether anything is published: who is unknown must not be so by accident."""
+        async with self._reader.pipeline(transaction=True) as pipe:
+            published, found = await pipe.get(self._published).hmget(self._rows, list(customer_ids)).execute()
+        if published is None:
+            raise NotPublishedError("nothing was published into the online store, or it was lost.")
+        return found
+
     def read_published(self) -> Published:
-        """What the store was filled from."""
-        text = self._db.get(self._published)
+        """What the store was filled from.
+
+        Raises:
+            OnlineStoreError: the server does not answer.
+        """
+        try:
+            text = self._db.get(self._published)
+        except self._error as error:
+            raise OnlineStoreError(f"the Redis server does not answer: {error}.") from error
         return Published(**json.loads(text)) if text else Published()
 
     def write(self, rows: list[tuple], before: Published, after: Published, replace: bool) -> bool:

@@ -12,6 +12,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, date, datetime
 
 import pandas as pd
@@ -20,11 +21,13 @@ import uuid_utils
 from churn_utils import deployments, features, lakehouse, online_store, scoring, serving_watch, settings, trials
 from churn_utils.feature_store import MAX_AGE_DAYS
 from churn_utils.inference_log import InferenceLog, build_entry
+from churn_utils.online_rows import NotPublishedError
 from churn_utils.serving_metrics import ServingMetrics
 from churn_utils.serving_settings import ServingSettings
 from churn_utils.serving_versions import CHALLENGER, CHAMPION, SHADOW, Lineup, Served, Versions
 from churn_utils.settings import ChurnError
 
+UNPUBLISHED = "The features are not in the online store yet; try again."
 log = logging.getLogger(__name__)
 
 
@@ -46,6 +49,7 @@ class Engine:
         self._versions, self._seen, self._ages = Versions(), None, ("", {})
         self._judge = serving_watch.Judge()
         self._database: tuple[int, int] | None = None
+        self._day, self._wake = "", asyncio.Event()  # newest features that there were; what ends the renewal's pause
         self._task: asyncio.Task | None = None
         metrics.log_waiting.set_function(lambda: len(self.log))
         metrics.log_written.set_function(lambda: self.log.written)
@@ -69,14 +73,20 @@ class Engine:
     @property
     def today(self) -> str:
         """Simulated today: the setting, else the day of the newest features."""
-        return self.settings.today or self.newest
+        return self.settings.today or self._day
 
     # --- answering ---------------------------------------------------------------------------------------------------
 
     async def predict(self, customer_ids: Sequence[str], request_id: str) -> tuple[list[dict], list[str]]:
         """Answer for customers from their online features: the answers, and who has none."""
         lineup = self._check_ready(len(customer_ids))
-        rows = await self._store.look_up(customer_ids)
+        try:
+            rows = await self._store.look_up(customer_ids)
+        except NotPublishedError as error:
+            if self.newest:  # it was there: published anew at once, while what was never there has to be waited for
+                self.newest = ""
+                self._wake.set()
+            raise NotReadyError(UNPUBLISHED) from error
         known = [(customer_id, row.snapshot_date, features.complete_inputs(row.stored))
                  for customer_id, row in zip(customer_ids, rows, strict=True) if row is not None]  # fmt: skip
         unknown = [customer_id for customer_id, row in zip(customer_ids, rows, strict=True) if row is None]
@@ -162,24 +172,29 @@ class Engine:
 
     async def _keep_fresh(self) -> None:
         while True:
+            self._wake.clear()
             try:
                 await asyncio.to_thread(self.refresh)
             except Exception:  # a registry that is away must not end the renewal, nor the answers
                 self.metrics.refresh_failures.inc()
                 log.exception("looking for new versions and features failed; will try again")
-            await asyncio.sleep(self.settings.poll_seconds)
+                await asyncio.sleep(self.settings.poll_seconds)
+                continue
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self.settings.poll_seconds)
 
     def refresh(self) -> None:
         """Publish new features, judge the trial on new labels and answers, take up promotions, rollbacks and trials."""
         self._notice_replacement()
         marker = serving_watch.read_marker()
-        unchanged = marker is not None and (marker, self._store.read_published().newest) == self._seen
+        self._read_newest()
+        unchanged = marker is not None and (marker, self.newest) == self._seen
         if unchanged and not self._judge.is_due(self.lineup and self.lineup.trial):
             return
         if self.settings.publish and lakehouse.exists(online_store.TABLE):
             done = online_store.publish_changes(self._store)
             self.metrics.published.inc(done.rows)
-        self.newest = self._store.read_published().newest
+            self._read_newest()
         # without its database a registry is not asked: MLflow would make an empty one in the way of who makes it anew
         champion = None if self._database is None else deployments.version_in_effect()
         if champion is None:
@@ -187,6 +202,10 @@ class Engine:
         elif self.today:
             self._take_up(champion)
         self._seen = (marker, self.newest) if marker is not None and serving_watch.is_settled(marker) else None
+
+    def _read_newest(self) -> None:
+        self.newest = self._store.read_published().newest
+        self._day = self.newest or self._day
 
     def _notice_replacement(self) -> None:
         """Let go of what was read from files that are no longer those of this home, as when it was made anew."""

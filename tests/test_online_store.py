@@ -10,7 +10,7 @@ import worlds
 from deltalake import DeltaTable
 
 from churn_utils import feature_store, features, lakehouse, online_store, settings
-from churn_utils.online_store import OnlineStoreError, Published
+from churn_utils.online_store import NotPublishedError, OnlineStoreError, Published
 
 JANUARY, FEBRUARY, MARCH = (settings.month_start(month) for month in range(3))
 
@@ -28,11 +28,12 @@ def store(request, home):
 
 def look_up(store, *customer_ids):
     async def ask():
-        rows = await store.look_up(customer_ids)
-        if isinstance(store, online_store.RedisStore):  # its reader belongs to this event loop
-            await store._reader.aclose()
-            store._reader = None
-        return rows
+        try:
+            return await store.look_up(customer_ids)
+        finally:
+            if isinstance(store, online_store.RedisStore):  # its reader belongs to this event loop
+                await store._reader.aclose()
+                store._reader = None
 
     return asyncio.run(ask())
 
@@ -132,6 +133,24 @@ def test_an_unknown_customer_is_none_and_the_order_is_kept(store, deliver):
     found = look_up(store, "5575-GNVDE", "NOBODY", "7590-VHVEG", "5575-GNVDE")
     genders = [row and row.stored[0] for row in found]
     assert genders == ["Male", None, "Female", "Male"]
+
+
+def test_where_nothing_is_published_nobody_is_unknown(store, deliver):
+    with pytest.raises(NotPublishedError):
+        look_up(store, "7590-VHVEG")
+    deliver(JANUARY)
+    online_store.publish_changes(store)
+    assert look_up(store, "NOBODY") == [None]
+
+
+def test_a_store_that_cannot_be_read_says_so(home):
+    store = online_store.open_store()
+    store._db.execute("DROP TABLE online")
+    with pytest.raises(OnlineStoreError, match="cannot be read"):
+        look_up(store, "7590-VHVEG")
+    store._db.execute("DROP TABLE published")
+    with pytest.raises(OnlineStoreError, match="cannot be read"):
+        store.read_published()
 
 
 def test_of_two_publishers_the_slower_one_writes_nothing(store, deliver):

@@ -233,6 +233,31 @@ def test_new_features_are_published_and_go_back_with_the_table(engine, extract):
     assert ask(engine, ID)[0][0]["features_as_of"] == "2025-01-01"
 
 
+def test_features_that_redis_lost_are_published_at_once_and_nobody_is_unknown_until_then(serving_home, redis_address):
+    async def play():
+        changed = ServingSettings(today="2025-02-01", online_store=redis_address, poll_seconds=60)
+        engine = Engine(changed, ServingMetrics())
+        await engine.start()
+        while engine.lineup is None:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # the renewal rests now
+        assert (await engine.predict(["NOBODY"], "request"))[1] == ["NOBODY"]
+        engine._store._db.flushall()
+        refused, answers = 0, []
+        while not answers:
+            try:
+                answers, unknown = await engine.predict([ID], "request")
+                assert unknown == []
+            except NotReadyError as error:
+                assert "not in the online store yet" in str(error)
+                refused += 1
+            await asyncio.sleep(0.01)
+        assert refused and count(engine.metrics.unknown) == 1
+        await engine.stop()
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+
+
 @pytest.mark.parametrize(("limit_days", "stale"), [(31, False), (30, True)])
 def test_stale_features_are_said_to_be_stale(engine, monkeypatch, limit_days, stale):
     monkeypatch.setattr(serving_engine, "MAX_AGE_DAYS", limit_days)  # January's features are 31 days old
