@@ -21,13 +21,16 @@ import uuid_utils
 from churn_utils import deployments, features, lakehouse, online_store, scoring, serving_watch, settings, trials
 from churn_utils.feature_store import MAX_AGE_DAYS
 from churn_utils.inference_log import InferenceLog, build_entry
-from churn_utils.online_rows import NotPublishedError
+from churn_utils.online_rows import NotPublishedError, OnlineStoreError
 from churn_utils.serving_metrics import ServingMetrics
 from churn_utils.serving_settings import ServingSettings
 from churn_utils.serving_versions import CHALLENGER, CHAMPION, SHADOW, Lineup, Served, Versions
 from churn_utils.settings import ChurnError
 
+NOTHING = "No model is in place yet."
+FULL = "The inference log cannot keep up; no answer is given that would not be recorded."
 UNPUBLISHED = "The features are not in the online store yet; try again."
+AWAY = "The online store does not answer; try again."
 log = logging.getLogger(__name__)
 
 
@@ -49,6 +52,7 @@ class Engine:
         self._versions, self._seen, self._ages = Versions(), None, ("", {})
         self._judge = serving_watch.Judge()
         self._database: tuple[int, int] | None = None
+        self._trouble = ""  # with the online store
         self._day, self._wake = "", asyncio.Event()  # newest features that there were; what ends the renewal's pause
         self._task: asyncio.Task | None = None
         metrics.log_waiting.set_function(lambda: len(self.log))
@@ -75,6 +79,14 @@ class Engine:
         """Simulated today: the setting, else the day of the newest features."""
         return self.settings.today or self._day
 
+    def why_not_ready(self) -> str:
+        """Why requests cannot be answered at the moment, in words for those who send them; empty when they can."""
+        if self.lineup is None:
+            return NOTHING if self.refused is None else f"Version {self.refused} may not answer."
+        if not self.log.has_room(2):
+            return FULL
+        return self._trouble or ("" if self.newest else UNPUBLISHED)
+
     # --- answering ---------------------------------------------------------------------------------------------------
 
     async def predict(self, customer_ids: Sequence[str], request_id: str) -> tuple[list[dict], list[str]]:
@@ -87,6 +99,10 @@ class Engine:
                 self.newest = ""
                 self._wake.set()
             raise NotReadyError(UNPUBLISHED) from error
+        except OnlineStoreError as error:
+            self._trouble = AWAY
+            log.error("%s", error)
+            raise NotReadyError(AWAY) from error
         known = [(customer_id, row.snapshot_date, features.complete_inputs(row.stored))
                  for customer_id, row in zip(customer_ids, rows, strict=True) if row is not None]  # fmt: skip
         unknown = [customer_id for customer_id, row in zip(customer_ids, rows, strict=True) if row is None]
@@ -103,9 +119,9 @@ class Engine:
 
     def _check_ready(self, count: int) -> Lineup:
         if self.lineup is None:
-            raise NotReadyError("No model is in place yet.")
+            raise NotReadyError(self.why_not_ready() or NOTHING)
         if not self.log.has_room(2 * count):  # each answer may have a shadow
-            raise NotReadyError("The inference log cannot keep up; no answer is given that would not be recorded.")
+            raise NotReadyError(FULL)
         return self.lineup
 
     def _answer(self, lineup: Lineup, known: list[tuple], route: str, request_id: str) -> list[dict]:
@@ -204,7 +220,11 @@ class Engine:
         self._seen = (marker, self.newest) if marker is not None and serving_watch.is_settled(marker) else None
 
     def _read_newest(self) -> None:
-        self.newest = self._store.read_published().newest
+        try:
+            self.newest, self._trouble = self._store.read_published().newest, ""
+        except OnlineStoreError:
+            self._trouble = AWAY
+            raise
         self._day = self.newest or self._day
 
     def _notice_replacement(self) -> None:
@@ -223,8 +243,7 @@ class Engine:
         self.refused = None
         if self.lineup is not None:
             self.lineup = None
-            self.metrics.changes.inc()
-            self.metrics.serving.clear()
+            self.metrics.show_serving({})
             log.warning("no version is in effect any more; nothing answers")
 
     def _take_up(self, champion: int) -> None:
@@ -249,7 +268,6 @@ class Engine:
                 gc.collect()
                 gc.freeze()
             self.lineup = after
-            self.metrics.changes.inc()
             self._show_lineup(after)
 
     def _read_trial(self) -> trials.Trial | None:
@@ -272,9 +290,8 @@ class Engine:
         log.error("version %s may not answer: %s", version, error)
 
     def _show_lineup(self, lineup: Lineup) -> None:
-        self.metrics.serving.clear()
-        self.metrics.serving.labels(lineup.champion.version, CHAMPION).set(1)
+        arms = {CHAMPION: lineup.champion.version}
         if lineup.trial is not None:
-            arm = SHADOW if lineup.trial.mode == trials.SHADOW else CHALLENGER
-            self.metrics.serving.labels(lineup.challenger.version, arm).set(1)
+            arms[SHADOW if lineup.trial.mode == trials.SHADOW else CHALLENGER] = lineup.challenger.version
+        self.metrics.show_serving(arms)
         log.info("now answering: version %d, trial %s", lineup.champion.version, lineup.trial)

@@ -34,6 +34,13 @@ class ServingMetrics:
         self.predictions_of = lru_cache(self.predictions.labels)  # finding a label's child costs more than counting
         self.seconds_of = lru_cache(self.seconds.labels)
 
+    def show_serving(self, arms: dict[str, int]) -> None:
+        """Show which version answers in each arm from now on, and count the change."""
+        self.changes.inc()
+        self.serving.clear()
+        for arm, version in arms.items():
+            self.serving.labels(version, arm).set(1)
+
     def _counter(self, name: str, text: str, labels: list[str] | tuple = ()) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
 

@@ -116,7 +116,7 @@ def test_with_no_version_that_may_answer_nothing_answers(serving_home):
     put_in_place_without_approval(serving_home.challenger)
     engine = open_engine()
     engine.refresh()
-    with pytest.raises(NotReadyError, match="No model"):
+    with pytest.raises(NotReadyError, match=f"Version {serving_home.challenger} may not answer"):
         ask(engine, ID)
 
 
@@ -284,6 +284,36 @@ def test_a_full_log_refuses_answers_instead_of_losing_them(serving_home):
     with pytest.raises(NotReadyError, match="would not be recorded"):
         ask(engine, ID, ID)
     assert len(engine.log) == 1
+
+
+def test_an_engine_that_cannot_answer_says_why(engine, monkeypatch):
+    assert engine.why_not_ready() == ""
+    monkeypatch.setattr(engine.log, "capacity", 1)
+    assert "inference log cannot keep up" in engine.why_not_ready()
+    monkeypatch.setattr(engine.log, "capacity", 100)
+    engine._store._db.execute("DELETE FROM published")
+    with pytest.raises(NotReadyError, match="not in the online store"):
+        ask(engine, "NOBODY")
+    assert "not in the online store" in engine.why_not_ready()
+    engine.refresh()
+    assert engine.why_not_ready() == ""
+
+
+@pytest.mark.parametrize("who_notices", ["a request", "the renewal"])
+def test_a_store_that_does_not_answer_is_no_reason_to_send_requests(engine, who_notices):
+    engine._store._db.execute("ALTER TABLE online RENAME TO gone")
+    engine._store._db.execute("ALTER TABLE published RENAME TO lost")
+    if who_notices == "a request":
+        with pytest.raises(NotReadyError, match="does not answer"):
+            ask(engine, ID)
+    else:
+        with pytest.raises(online_store.OnlineStoreError):
+            engine.refresh()
+    assert "online store does not answer" in engine.why_not_ready()
+    engine._store._db.execute("ALTER TABLE gone RENAME TO online")
+    engine._store._db.execute("ALTER TABLE lost RENAME TO published")
+    engine.refresh()
+    assert engine.why_not_ready() == ""
 
 
 def test_nothing_is_read_again_while_nothing_changed(engine, monkeypatch):
