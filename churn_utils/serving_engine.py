@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 
 import pandas as pd
 import uuid_utils
@@ -22,6 +23,7 @@ from churn_utils import deployments, features, lakehouse, online_store, scoring,
 from churn_utils.feature_store import MAX_AGE_DAYS
 from churn_utils.inference_log import InferenceLog, build_entry
 from churn_utils.online_rows import NotPublishedError, OnlineStoreError
+from churn_utils.serving_calendar import Calendar
 from churn_utils.serving_metrics import ServingMetrics
 from churn_utils.serving_settings import ServingSettings
 from churn_utils.serving_versions import CHALLENGER, CHAMPION, SHADOW, Lineup, Served, Versions
@@ -49,16 +51,18 @@ class Engine:
         self.newest = ""
         self.log = InferenceLog(serving_settings.log_capacity, serving_settings.log_seconds)
         self._store: online_store.SqliteStore | online_store.RedisStore | None = None
-        self._versions, self._seen, self._ages = Versions(), None, ("", {})
+        self._versions, self._seen, self._calendar = Versions(), None, Calendar(serving_settings.today)
         self._judge = serving_watch.Judge()
         self._database: tuple[int, int] | None = None
         self._trouble = ""  # with the online store
-        self._day, self._wake = "", asyncio.Event()  # newest features that there were; what ends the renewal's pause
+        self._wake, self._looked_at = asyncio.Event(), time.monotonic()  # ends the renewal's pause; its last success
         self._task: asyncio.Task | None = None
         metrics.log_waiting.set_function(lambda: len(self.log))
         metrics.log_written.set_function(lambda: self.log.written)
         metrics.log_failures.set_function(lambda: self.log.failures)
-        metrics.feature_age.set_function(lambda: self._age_of(self.newest) if self.newest else float("nan"))
+        metrics.feature_age.set_function(lambda: self._calendar.age_of_newest)
+        metrics.features_ahead.set_function(lambda: self._calendar.days_ahead)
+        metrics.refresh_age.set_function(lambda: time.monotonic() - self._looked_at)
 
     async def start(self) -> None:
         """Open the store, start log and renewal; the first lineup is loaded beside, so ``/healthz`` answers at once."""
@@ -73,11 +77,6 @@ class Engine:
         await asyncio.gather(self._task, return_exceptions=True)
         await asyncio.to_thread(self.log.close)
         await self._store.close()
-
-    @property
-    def today(self) -> str:
-        """Simulated today: the setting, else the day of the newest features."""
-        return self.settings.today or self._day
 
     def why_not_ready(self) -> str:
         """Why requests cannot be answered at the moment, in words for those who send them; empty when they can."""
@@ -135,7 +134,7 @@ class Engine:
                 elif trial.picks(customer_id):
                     served, arm = lineup.challenger, CHALLENGER
             entry = self._record(entries, served, arm, customer_id, as_of, inputs, route, request_id, now)
-            stale = as_of is not None and self._age_of(as_of) > MAX_AGE_DAYS
+            stale = as_of is not None and self._calendar.age_of(as_of) > MAX_AGE_DAYS
             if stale:
                 self.metrics.stale.inc()
             answers.append({
@@ -154,21 +153,12 @@ class Engine:
         decision = scoring.OFFER if probability >= served.threshold else scoring.NO_OFFER
         value = served.churner_value_usd * probability - served.offer_cost_usd
         entry = build_entry(
-            str(uuid_utils.uuid7()), now, self.today, request_id, route, customer_id, as_of, served.version, arm,
-            (probability, served.threshold, decision, value), inputs,
+            str(uuid_utils.uuid7()), now, self._calendar.today, request_id, route, customer_id, as_of, served.version,
+            arm, (probability, served.threshold, decision, value), inputs,
         )  # fmt: skip
         entries.append(entry)
         self.metrics.predictions_of(served.version, arm).inc()
         return entry
-
-    def _age_of(self, snapshot_date: str) -> int:
-        """Days from a snapshot to today, remembered until today changes."""
-        today, ages = self._ages
-        if today != self.today:
-            today, ages = self._ages = (self.today, {})
-        if snapshot_date not in ages:
-            ages[snapshot_date] = (date.fromisoformat(today) - date.fromisoformat(snapshot_date)).days
-        return ages[snapshot_date]
 
     def find_receipt(self, prediction_id: str) -> dict | None:
         """What is on record of an answer that was shown, with its probability computed anew; None if there is none."""
@@ -191,6 +181,7 @@ class Engine:
             self._wake.clear()
             try:
                 await asyncio.to_thread(self.refresh)
+                self._looked_at = time.monotonic()
             except Exception:  # a registry that is away must not end the renewal, nor the answers
                 self.metrics.refresh_failures.inc()
                 log.exception("looking for new versions and features failed; will try again")
@@ -215,7 +206,7 @@ class Engine:
         champion = None if self._database is None else deployments.version_in_effect()
         if champion is None:
             self._withdraw()
-        elif self.today:
+        elif self._calendar.today:
             self._take_up(champion)
         self._seen = (marker, self.newest) if marker is not None and serving_watch.is_settled(marker) else None
 
@@ -225,7 +216,7 @@ class Engine:
         except OnlineStoreError:
             self._trouble = AWAY
             raise
-        self._day = self.newest or self._day
+        self._calendar.note_newest(self.newest)
 
     def _notice_replacement(self) -> None:
         """Let go of what was read from files that are no longer those of this home, as when it was made anew."""
@@ -271,7 +262,7 @@ class Engine:
             self._show_lineup(after)
 
     def _read_trial(self) -> trials.Trial | None:
-        trial, today = trials.read_trial(), pd.Timestamp(self.today)
+        trial, today = trials.read_trial(), pd.Timestamp(self._calendar.today)
         if trial is None or trial.mode == trials.SHADOW:
             return trial
         if self._judge.judge(trial, today) == trials.WORSE:

@@ -51,6 +51,10 @@ def count(metric, **labels):
     return metric.labels(**labels)._value.get() if labels else metric._value.get()
 
 
+def read(engine, name):
+    return engine.metrics.registry.get_sample_value(name)
+
+
 def promote_challenger(home):
     validation.approve(home.challenger, "Ada", "good", worlds.AS_OF)
     deployments.promote(home.challenger, worlds.AS_OF)
@@ -258,6 +262,16 @@ def test_features_that_redis_lost_are_published_at_once_and_nobody_is_unknown_un
     asyncio.run(asyncio.wait_for(play(), 30))
 
 
+def test_features_later_than_today_answer_and_are_told_of(engine, extract, caplog):
+    may = settings.month_start(4)
+    feature_store.publish_snapshot(extract.head(10), may, may)
+    engine.refresh()
+    answer = ask(engine, ID)[0][0]
+    assert (answer["features_as_of"], answer["features_stale"]) == ("2025-05-01", False)
+    assert read(engine, "churn_feature_age_days") == 0 and read(engine, "churn_features_ahead_days") == 89
+    assert "CHURN_TODAY is 2025-02-01" in caplog.text
+
+
 @pytest.mark.parametrize(("limit_days", "stale"), [(31, False), (30, True)])
 def test_stale_features_are_said_to_be_stale(engine, monkeypatch, limit_days, stale):
     monkeypatch.setattr(serving_engine, "MAX_AGE_DAYS", limit_days)  # January's features are 31 days old
@@ -336,9 +350,13 @@ def test_a_renewal_that_fails_is_counted_and_tried_again(serving_home, monkeypat
         await engine.start()
         while not count(engine.metrics.refresh_failures):
             await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+        assert read(engine, "churn_refresh_age_seconds") > 0.3  # failures do not count as looks
         monkeypatch.setattr(deployments, "version_in_effect", real)
         while engine.lineup is None:
             await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert read(engine, "churn_refresh_age_seconds") < 0.2
         await engine.predict([ID], "request")
         await engine.stop()
 

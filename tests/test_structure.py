@@ -16,10 +16,11 @@ ORDER = [
     "search", "search_report", "simulator", "world", "provenance", "tracking", "registry", "approvals", "deployments",
     "lineage", "scoring", "isolation", "probing", "candidate", "gate_report", "record_checks", "behaviour_checks",
     "checks", "validation", "batch", "online_rows", "redis_store", "online_store", "fast_scoring", "inference_log",
-    "trials", "serving_settings", "serving_metrics", "serving_models", "serving_versions", "serving_watch",
-    "serving_engine", "serving_http", "serving_transport", "serving", "serving_client", "rehearsal", "monitoring",
-    "drift", "production", "review", "charts", "production_charts", "serving_charts", "governance_charts",
-    "evidently_page", "reporting", "warm_up", "kernels", "stages", "state", "execution", "pipeline",
+    "trials", "serving_settings", "serving_metrics", "serving_models", "serving_versions", "serving_calendar",
+    "serving_watch", "serving_engine", "serving_http", "serving_transport", "serving", "serving_client", "rehearsal",
+    "monitoring", "drift", "production", "review", "charts", "production_charts", "serving_charts",
+    "governance_charts", "evidently_page", "reporting", "warm_up", "kernels", "stages", "state", "execution",
+    "pipeline",
 ]  # fmt: skip
 NOTEBOOKS = sorted((settings.PROJECT / "notebooks").glob("*.ipynb"))
 
