@@ -30,6 +30,8 @@ from churn_utils.serving_versions import CHALLENGER, CHAMPION, SHADOW, Lineup, S
 from churn_utils.settings import ChurnError
 
 NOTHING = "No model is in place yet."
+NOT_PROMOTED = "No model is in place yet: no version was promoted in this home."
+NO_FEATURES = "No model is in place yet: no features were published in this home."
 FULL = "The inference log cannot keep up; no answer is given that would not be recorded."
 UNPUBLISHED = "The features are not in the online store yet; try again."
 AWAY = "The online store does not answer; try again."
@@ -54,7 +56,7 @@ class Engine:
         self._versions, self._seen, self._calendar = Versions(), None, Calendar(serving_settings.today)
         self._judge = serving_watch.Judge()
         self._database: tuple[int, int] | None = None
-        self._trouble = ""  # with the online store
+        self._absence, self._trouble = NOTHING, ""  # why there is no lineup; what is wrong with the online store
         self._wake, self._looked_at = asyncio.Event(), time.monotonic()  # ends the renewal's pause; its last success
         self._task: asyncio.Task | None = None
         metrics.log_waiting.set_function(lambda: len(self.log))
@@ -66,6 +68,8 @@ class Engine:
 
     async def start(self) -> None:
         """Open the store, start log and renewal; the first lineup is loaded beside, so ``/healthz`` answers at once."""
+        if not settings.home().exists():
+            log.warning("the home %s does not exist and is made now; is CHURN_HOME right?", settings.home())
         where = self.settings.online_store, self.settings.online_prefix
         self._store = await asyncio.to_thread(online_store.open_store, *where)
         self.log.start()
@@ -81,7 +85,7 @@ class Engine:
     def why_not_ready(self) -> str:
         """Why requests cannot be answered at the moment, in words for those who send them; empty when they can."""
         if self.lineup is None:
-            return NOTHING if self.refused is None else f"Version {self.refused} may not answer."
+            return self._absence
         if not self.log.has_room(2):
             return FULL
         return self._trouble or ("" if self.newest else UNPUBLISHED)
@@ -204,9 +208,9 @@ class Engine:
             self._read_newest()
         # without its database a registry is not asked: MLflow would make an empty one in the way of who makes it anew
         champion = None if self._database is None else deployments.version_in_effect()
-        if champion is None:
-            self._withdraw()
-        elif self._calendar.today:
+        if champion is None or not self._calendar.today:
+            self._withdraw(NOT_PROMOTED if champion is None else NO_FEATURES)
+        else:
             self._take_up(champion)
         self._seen = (marker, self.newest) if marker is not None and serving_watch.is_settled(marker) else None
 
@@ -226,16 +230,19 @@ class Engine:
         if self._database not in (None, found):
             log.warning("the registry's database was replaced: nothing that was loaded from the old one answers")
             self._versions.clear()
-            self._withdraw()
+            self._withdraw(self._absence)
         self._database = found
 
-    def _withdraw(self) -> None:
-        """Let nobody answer: no version is in effect, or the one that was belongs to a registry that is gone."""
+    def _withdraw(self, absence: str) -> None:
+        """Let nobody answer, and say once why: nothing is in effect, or what was belongs to a registry that is gone."""
         self.refused = None
         if self.lineup is not None:
             self.lineup = None
             self.metrics.show_serving({})
-            log.warning("no version is in effect any more; nothing answers")
+        if absence != self._absence:
+            self._absence = absence
+            log.warning("%s It was looked for in %s: make it with run_all.py, or let CHURN_HOME name the home that is "
+                        "meant; the API takes it up by itself", absence, settings.home())  # fmt: skip
 
     def _take_up(self, champion: int) -> None:
         """Put the champion and the trial's challenger in place, each only if it may answer."""
@@ -245,6 +252,7 @@ class Engine:
             served, self.refused = self._versions.load(champion), None
         except ChurnError as error:
             self._refuse(champion, error)
+            self._absence = f"Version {champion} may not answer."
             return
         trial = challenger = None
         try:
@@ -258,7 +266,7 @@ class Engine:
             if before is None:  # what was imported and loaded stays for good: the collector need not look at it again
                 gc.collect()
                 gc.freeze()
-            self.lineup = after
+            self.lineup, self._absence = after, NOTHING
             self._show_lineup(after)
 
     def _read_trial(self) -> trials.Trial | None:

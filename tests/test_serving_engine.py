@@ -146,6 +146,29 @@ def test_nothing_answers_once_no_version_is_in_effect(engine):
         ask(engine, ID)
 
 
+def test_a_home_without_a_model_is_named_once_in_the_log_and_never_to_callers(home, caplog):
+    async def play():
+        engine = Engine(ServingSettings(poll_seconds=0.02), ServingMetrics())
+        assert engine.why_not_ready() == "No model is in place yet."
+        await engine.start()
+        await asyncio.sleep(0.5)
+        await engine.stop()
+        return engine.why_not_ready()
+
+    assert asyncio.run(play()) == "No model is in place yet: no version was promoted in this home."
+    assert caplog.text.count("no version was promoted") == 1
+    assert caplog.text.count("does not exist and is made now") == 1
+    assert f"looked for in {home}: make it with run_all.py" in caplog.text
+
+
+def test_a_home_without_features_says_that_these_are_missing(serving_home):
+    engine = open_engine()
+    engine._calendar = type(engine._calendar)("")
+    shutil.rmtree(lakehouse.path_of("customer_features"))
+    engine.refresh()
+    assert "no features were published" in engine.why_not_ready()
+
+
 def test_a_registry_that_is_replaced_between_two_looks_vouches_for_nothing_that_was_loaded_before(
     engine, serving_home, monkeypatch
 ):
