@@ -26,7 +26,7 @@ from churn_utils.online_rows import NotPublishedError, OnlineStoreError
 from churn_utils.serving_calendar import Calendar
 from churn_utils.serving_metrics import ServingMetrics
 from churn_utils.serving_settings import ServingSettings
-from churn_utils.serving_versions import CHALLENGER, CHAMPION, SHADOW, Lineup, Served, Versions
+from churn_utils.serving_versions import CHALLENGER, CHAMPION, SHADOW, Lineup, Served, Versions, explain_refusal
 from churn_utils.settings import ChurnError
 
 NOTHING = "No model is in place yet."
@@ -286,7 +286,7 @@ class Engine:
     def _refuse(self, version: int | None, error: ChurnError) -> None:
         self.refused = version
         self.metrics.refusals.inc()
-        log.error("version %s may not answer: %s", version, error)
+        log.error("version %s may not answer: %s", version, explain_refusal(version, error))
 
     def _show_lineup(self, lineup: Lineup) -> None:
         arms = {CHAMPION: lineup.champion.version}

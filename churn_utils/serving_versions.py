@@ -9,8 +9,12 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 from churn_utils import fast_scoring, registry, scoring, settings, trials
+from churn_utils.settings import ChurnError
 
 MOST_VERSIONS = 8  # kept ready, so that rollbacks and receipts need not load them again
 CHAMPION, CHALLENGER, SHADOW = "champion", "challenger", "shadow"
@@ -71,6 +75,32 @@ class Versions:
         """Forget every version."""
         with self._loading:
             self._ready.clear()
+
+
+def explain_refusal(version: int | None, error: ChurnError) -> str:
+    """Why a version may not answer, for the log; where the home was moved, that rather than what followed from it."""
+    missing = None if version is None else _find_missing_folder(version)
+    if missing is None:
+        return str(error)
+    return (
+        f"its files belong in {missing}, where the registry of {settings.home()} has them, and there is nothing. A "
+        "home cannot be moved or copied, because MLflow keeps absolute paths: run it in the place where it was made, "
+        "or make it anew (run_all.py --fresh)."
+    )
+
+
+def _find_missing_folder(version: int) -> Path | None:
+    """Folder of a version's evidence or model that is not where the registry says, None where both are."""
+    mlflow = settings.connect_mlflow()
+    client = mlflow.MlflowClient()
+    try:
+        run_id = client.get_model_version(settings.MODEL_NAME, str(version)).run_id
+        addresses = [client.get_run(run_id).info.artifact_uri,
+                     client.get_model_version_download_uri(settings.MODEL_NAME, str(version))]  # fmt: skip
+    except mlflow.MlflowException:
+        return None
+    folders = [Path(url2pathname(urlparse(address).path)) for address in addresses]
+    return next((folder for folder in folders if not folder.exists()), None)
 
 
 def _load(info: dict) -> Served:

@@ -1,3 +1,4 @@
+import sqlite3
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from churn_utils import (
     serving_versions,
     settings,
 )
+from churn_utils.serving_engine import Engine
+from churn_utils.serving_metrics import ServingMetrics
 from churn_utils.serving_settings import ServingSettings
 from churn_utils.serving_versions import Versions
 
@@ -102,3 +105,21 @@ def test_no_registry_is_made_where_there_is_none(home):
 def test_versions_were_registered_before_now(serving_home):
     served = Versions().load(serving_home.predecessor)
     assert 0 < time.time() - served.registered_at.timestamp() < 3600
+
+
+def test_a_home_that_was_moved_is_told_so_instead_of_being_sent_to_the_gate(serving_home, caplog):
+    database = sqlite3.connect(settings.mlflow_database())
+    with database:  # as if everything had been made in a place that is no more
+        database.execute("UPDATE runs SET artifact_uri = replace(artifact_uri, 'file://', 'file:///gone')")
+    database.close()
+    engine = Engine(SETTINGS, ServingMetrics())
+    engine._store = online_store.open_store()
+    engine.refresh()
+    assert "A home cannot be moved or copied" in caplog.text and "belong in /gone" in caplog.text
+    assert "04a" not in caplog.text and "/gone" not in engine.why_not_ready()
+
+
+def test_any_other_refusal_is_told_as_it_is(serving_home):
+    error = registry.RegistryError("what it is")
+    assert serving_versions.explain_refusal(serving_home.predecessor, error) == "what it is"
+    assert serving_versions.explain_refusal(99, error) == serving_versions.explain_refusal(None, error) == "what it is"
