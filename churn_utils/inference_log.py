@@ -1,7 +1,9 @@
 """Every answer of the API, written to the Delta table ``inference_log`` in the background, in batches.
 
 The queue is bounded and nothing is shed: when it is full, ``has_room`` says so, and the API refuses the request with
-503 instead of giving an answer that nobody could account for. A write that fails is kept and tried again.
+503 instead of giving an answer that nobody could account for. A write that fails is kept and tried again. What waits is
+in memory: an API that is told to end writes it first, one that is killed (SIGKILL, no memory, no power) loses it, at
+most the answers of the last ``CHURN_LOG_SECONDS``, or of as long as the table could not be written.
 """
 
 from __future__ import annotations
