@@ -315,7 +315,8 @@ def test_a_receipt_reproduces_the_probability_of_a_version_that_answers_no_more(
 
 
 def test_a_full_log_refuses_answers_instead_of_losing_them(serving_home):
-    engine = open_engine(log_capacity=3)
+    engine = open_engine()
+    engine.log.capacity = 3
     engine.refresh()
     ask(engine, ID)
     with pytest.raises(NotReadyError, match="would not be recorded"):
