@@ -1,7 +1,9 @@
 """Every answer of the API, written to the Delta table ``inference_log`` in the background, in batches.
 
 The queue is bounded and nothing is shed: when it is full, ``has_room`` says so, and the API refuses the request with
-503 instead of giving an answer that nobody could account for. A write that fails is kept and tried again.
+503 instead of giving an answer that nobody could account for. A write that fails is kept and tried again. What waits is
+in memory: an API that is told to end writes it first, one that is killed (SIGKILL, no memory, no power) loses it, at
+most the answers of the last ``CHURN_LOG_SECONDS``, or of as long as the table could not be written.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import time
 from collections.abc import Sequence
 from datetime import date, datetime
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
@@ -141,6 +144,25 @@ class InferenceLog:
             DeltaTable(str(lakehouse.path_of(TABLE))).optimize.compact()
         except Exception:  # another API may compact at the same time; the small files do until the next time
             log.exception("could not compact %s; will try again", TABLE)
+
+
+def read_answers(since: datetime, months: Sequence[date], columns: list[str]) -> pd.DataFrame:
+    """Read the answers shown since a moment about features of some months, oldest first; empty when there are none.
+
+    Only these are read: the table grows with every request, and most are about a month that has no labels yet.
+    """
+    if not lakehouse.exists(TABLE):
+        return pd.DataFrame(columns=columns)
+    path = str(lakehouse.path_of(TABLE))
+    rows = DeltaTable(path).to_pyarrow_dataset(filesystem=SubTreeFileSystem(path, LocalFileSystem()))
+    wanted = (
+        (ds.field("answered_at") >= pa.scalar(since, SCHEMA.field("answered_at").type))
+        & ds.field("features_as_of").isin(pa.array(months, pa.date32()))
+        & (ds.field("arm") != "shadow")
+    )
+    found = rows.to_table([*columns, "answered_at", "prediction_id"], wanted)
+    found = found.sort_by([("answered_at", "ascending"), ("prediction_id", "ascending")])
+    return found.select(columns).to_pandas(date_as_object=False)
 
 
 def _to_arrow(entries: Sequence[tuple], pauses_s: float = 0.0) -> pa.Table:

@@ -13,42 +13,20 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-import orjson
 import pandas as pd
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from churn_utils import features, lakehouse, settings
-from churn_utils.settings import ChurnError
+from churn_utils.online_rows import NotPublishedError, OnlineRow, OnlineStoreError, Published, row_of_text, text_of_row
+from churn_utils.redis_store import RedisStore, derive_prefix
 
 TABLE = "customer_features"
 COLUMNS = ["customer_id", "snapshot_date", "written_at", *features.STORED]
 ATTEMPTS = 5
-
-
-class OnlineStoreError(ChurnError):
-    """The online store cannot be reached, or others kept publishing into it."""
-
-
-class OnlineRow(NamedTuple):
-    """What the store holds of a customer; dates as ``YYYY-MM-DD``, features in the order of ``features.STORED``."""
-
-    snapshot_date: str
-    written_at: str
-    stored: tuple
-
-
-@dataclass(frozen=True)
-class Published:
-    """What the store was filled from: Delta table and version, its columns, the newest ``written_at``."""
-
-    table_id: str = ""
-    version: int = -1
-    columns: str = ""
-    newest: str = ""
+_QUERY = "SELECT row FROM online WHERE customer_id = ?"
 
 
 @dataclass(frozen=True)
@@ -65,24 +43,53 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         """Open the file, made when missing."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._open()
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         self._db, self._reader = (
-            sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False) for _ in range(2)
+            sqlite3.connect(self._path, isolation_level=None, timeout=30, check_same_thread=False) for _ in range(2)
         )  # two, because a reader that shares the publisher's connection would see its transaction half done
+        self._file = settings.identify_file(self._path)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("CREATE TABLE IF NOT EXISTS published (only INTEGER PRIMARY KEY CHECK (only = 1), facts TEXT)")
         columns = ", ".join(f"{name} TEXT NOT NULL" for name in ("customer_id", "snapshot_date", "written_at", "row"))
         self._db.execute(f"CREATE TABLE IF NOT EXISTS online ({columns}, PRIMARY KEY (customer_id)) WITHOUT ROWID")
 
+    def reopen_if_replaced(self) -> bool:
+        """Open the file anew if it was deleted or another lies in its place, and tell so."""
+        if settings.identify_file(self._path) == self._file:
+            return False
+        self._open()  # the old connections are closed when the last look-up has let go of them
+        return True
+
     async def look_up(self, customer_ids: Sequence[str]) -> list[OnlineRow | None]:
-        """Newest row of each customer, None where there is none, in the order asked (4 µs a customer)."""
-        query = "SELECT row FROM online WHERE customer_id = ?"
-        found = [self._reader.execute(query, (customer_id,)).fetchone() for customer_id in customer_ids]
-        return [_row_of_text(row[0]) if row else None for row in found]
+        """Newest row of each customer, None where there is none, in the order asked (4 µs a customer).
+
+        Raises:
+            OnlineStoreError: the file cannot be read.
+            NotPublishedError: nothing was published, so nobody is known.
+        """
+        reader = self._reader
+        try:
+            found = [reader.execute(_QUERY, (customer_id,)).fetchone() for customer_id in customer_ids]
+            if None in found:
+                found = _look_up_again(reader, customer_ids)
+        except sqlite3.Error as error:
+            raise OnlineStoreError(f"{self._path} cannot be read: {error}.") from error
+        return [row_of_text(row[0]) if row else None for row in found]
 
     def read_published(self) -> Published:
-        """What the store was filled from."""
-        row = self._db.execute("SELECT facts FROM published").fetchone()
+        """What the store was filled from.
+
+        Raises:
+            OnlineStoreError: the file cannot be read.
+        """
+        try:
+            row = self._db.execute("SELECT facts FROM published").fetchone()
+        except sqlite3.Error as error:
+            raise OnlineStoreError(f"{self._path} cannot be read: {error}.") from error
         return Published(**json.loads(row[0])) if row else Published()
 
     def write(self, rows: list[tuple], before: Published, after: Published, replace: bool) -> bool:
@@ -97,7 +104,7 @@ class SqliteStore:
                     "INSERT INTO online VALUES (?, ?, ?, ?) ON CONFLICT (customer_id) DO UPDATE SET "
                     "snapshot_date = excluded.snapshot_date, written_at = excluded.written_at, row = excluded.row "
                     "WHERE (excluded.snapshot_date, excluded.written_at) >= (snapshot_date, written_at)",
-                    [(*row[:3], _text_of_row(row)) for row in rows],
+                    [(*row[:3], text_of_row(row)) for row in rows],
                 )
                 self._db.execute("INSERT OR REPLACE INTO published VALUES (1, ?)", (json.dumps(asdict(after)),))
         except BaseException:
@@ -116,92 +123,23 @@ class SqliteStore:
         self._db.close()
 
 
-class RedisStore:
-    """Online features in one Redis hash."""
-
-    def __init__(self, url: str, prefix: str = "churn") -> None:
-        """Connect to ``redis://host:port/db``; ``prefix`` keeps homes that share a server apart.
-
-        Raises:
-            OnlineStoreError: nobody answers there.
-        """
-        import redis
-
-        self._url, self._reader = url, None
-        self._rows, self._published = f"{prefix}:online", f"{prefix}:published"
-        self._db = redis.Redis.from_url(url, socket_timeout=5, decode_responses=True)
-        self._changed = redis.WatchError
-        try:
-            self._db.ping()
-        except redis.RedisError as error:
-            raise OnlineStoreError(f"no Redis server answers for CHURN_ONLINE_STORE: {error}.") from error
-
-    async def look_up(self, customer_ids: Sequence[str]) -> list[OnlineRow | None]:
-        """Newest row of each customer, None where there is none, in the order asked, in one round trip.
-
-        Raises:
-            OnlineStoreError: the server does not answer.
-        """
-        import redis.asyncio
-
-        if self._reader is None:  # made here because it belongs to the event loop that uses it
-            self._reader = redis.asyncio.Redis.from_url(self._url, socket_timeout=2, decode_responses=True)
-        try:
-            found = await self._reader.hmget(self._rows, list(customer_ids))
-        except redis.RedisError as error:
-            raise OnlineStoreError(f"the Redis server does not answer: {error}.") from error
-        return [_row_of_text(text) if text else None for text in found]
-
-    def read_published(self) -> Published:
-        """What the store was filled from."""
-        text = self._db.get(self._published)
-        return Published(**json.loads(text)) if text else Published()
-
-    def write(self, rows: list[tuple], before: Published, after: Published, replace: bool) -> bool:
-        """Write rows in one transaction, unless another publisher was faster (False); older never overwrites newer."""
-        with self._db.pipeline() as pipe:
-            pipe.watch(self._published)
-            if self.read_published() != before:
-                return False
-            if not replace and rows:
-                standing = self._db.hmget(self._rows, [row[0] for row in rows])
-                rows = [row for row, text in zip(rows, standing, strict=True)
-                        if not text or row[1:3] >= _row_of_text(text)[:2]]  # fmt: skip
-            pipe.multi()
-            if replace:
-                pipe.delete(self._rows)
-            if rows:
-                pipe.hset(self._rows, mapping={row[0]: _text_of_row(row) for row in rows})
-            pipe.set(self._published, json.dumps(asdict(after)))
-            try:
-                pipe.execute()
-            except self._changed:
-                return False
-        return True
-
-    def count(self) -> int:
-        """Number of customers in the store."""
-        return self._db.hlen(self._rows)
-
-    async def close(self) -> None:
-        """Close the connections."""
-        self._db.close()
-        if self._reader is not None:
-            await self._reader.aclose()
+def _look_up_again(reader: sqlite3.Connection, customer_ids: Sequence[str]) -> list:
+    """Look up in one transaction with whether anything is published: who is unknown must not be so by accident."""
+    reader.execute("BEGIN")
+    try:
+        if reader.execute("SELECT 1 FROM published").fetchone() is None:
+            raise NotPublishedError("nothing was published into the online store.")
+        return [reader.execute(_QUERY, (customer_id,)).fetchone() for customer_id in customer_ids]
+    finally:
+        reader.execute("COMMIT")
 
 
-def _text_of_row(row: tuple) -> str:
-    """Customer's row as a JSON array without its id: its numbers come back bit for bit."""
-    return orjson.dumps(row[1:]).decode()
-
-
-def _row_of_text(text: str) -> OnlineRow:
-    snapshot_date, written_at, *stored = orjson.loads(text)
-    return OnlineRow(snapshot_date, written_at, tuple(stored))
-
-
-def open_store(address: str = "") -> SqliteStore | RedisStore:
+def open_store(address: str = "", prefix: str = "") -> SqliteStore | RedisStore:
     """Open the store at an address: ``redis://…``, or nothing for SQLite in this home (``online/store.sqlite``).
+
+    Args:
+        address: of the Redis server.
+        prefix: of the keys there; one that this home alone has when not given.
 
     Raises:
         OnlineStoreError: an address of another kind, or a Redis server that does not answer.
@@ -212,7 +150,7 @@ def open_store(address: str = "") -> SqliteStore | RedisStore:
         raise OnlineStoreError(
             "CHURN_ONLINE_STORE must be empty (SQLite) or start with redis://, rediss:// or unix://."
         )
-    return RedisStore(address)
+    return RedisStore(address, prefix or derive_prefix())
 
 
 def publish_changes(store: SqliteStore | RedisStore) -> Publication:

@@ -14,13 +14,13 @@ OFFER, NO_OFFER = "offer", "no_offer"
 
 
 @lru_cache(maxsize=4)
-def _load(home: str, version: int):
+def _load(home: str, version: int, run_id: str):
     return model_files.load_model(version)
 
 
 def load_model(version: int):
-    """Load a version's model once per process and home."""
-    return _load(str(settings.home()), version)
+    """Load a version's model once per process, home and run: a home that is made anew counts from 1 again."""
+    return _load(str(settings.home()), version, registry.read_version(version)["run_id"])
 
 
 def read_economics(version: int) -> Economics:

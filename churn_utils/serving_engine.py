@@ -11,26 +11,30 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 
 import pandas as pd
 import uuid_utils
 
-from churn_utils import deployments, fast_scoring, features, lakehouse, online_store, registry, scoring, trials
+from churn_utils import deployments, features, lakehouse, online_store, scoring, serving_watch, settings, trials
 from churn_utils.feature_store import MAX_AGE_DAYS
 from churn_utils.inference_log import InferenceLog, build_entry
+from churn_utils.online_rows import NotPublishedError, OnlineStoreError
+from churn_utils.serving_calendar import Calendar
 from churn_utils.serving_metrics import ServingMetrics
 from churn_utils.serving_settings import ServingSettings
+from churn_utils.serving_versions import CHALLENGER, CHAMPION, SHADOW, Lineup, Served, Versions, explain_refusal
 from churn_utils.settings import ChurnError
 
-MOST_VERSIONS = 8  # kept ready, so that rollbacks and receipts need not load them again
-WATCHED = ("customer_features", "deployments", "churn_labels")
-SETTLED_NS = 1_000_000_000
-CHAMPION, CHALLENGER, SHADOW = "champion", "challenger", "shadow"
+NOTHING = "No model is in place yet."
+NOT_PROMOTED = "No model is in place yet: no version was promoted in this home."
+NO_FEATURES = "No model is in place yet: no features were published in this home."
+FULL = "The inference log cannot keep up; no answer is given that would not be recorded."
+UNPUBLISHED = "The features are not in the online store yet; try again."
+AWAY = "The online store does not answer; try again."
 log = logging.getLogger(__name__)
 
 
@@ -38,51 +42,36 @@ class NotReadyError(ChurnError):
     """Nothing answers yet, or the inference log has no room: 503, try again."""
 
 
-@dataclass(frozen=True)
-class Served:
-    """A version that is loaded, compiled, compared with its model and ready to answer."""
-
-    version: int
-    score: fast_scoring.Scorer
-    threshold: float
-    offer_cost_usd: float
-    churner_value_usd: float
-    trained_as_of: str
-    family: str
-
-
-@dataclass(frozen=True)
-class Lineup:
-    """Who answers, and on whose word: replaced as a whole, never changed."""
-
-    champion: Served
-    approved_by: str
-    challenger: Served | None = None
-    trial: trials.Trial | None = None
-
-
 class Engine:
     """Answers requests with the lineup in place and renews it."""
 
-    def __init__(self, settings: ServingSettings, metrics: ServingMetrics) -> None:
+    def __init__(self, serving_settings: ServingSettings, metrics: ServingMetrics) -> None:
         """Prepare everything that needs no table yet; ``start`` does the rest."""
-        self.settings, self.metrics = settings, metrics
+        self.settings, self.metrics = serving_settings, metrics
         self.lineup: Lineup | None = None
         self.refused: int | None = None
         self.newest = ""
-        self.log = InferenceLog(settings.log_capacity, settings.log_seconds)
+        self.log = InferenceLog(serving_settings.log_capacity, serving_settings.log_seconds)
         self._store: online_store.SqliteStore | online_store.RedisStore | None = None
-        self._versions: dict[int, Served] = {}
-        self._loading, self._seen, self._ages = threading.Lock(), None, ("", {})
+        self._versions, self._seen, self._calendar = Versions(), None, Calendar(serving_settings.today)
+        self._judge = serving_watch.Judge()
+        self._database: tuple[int, int] | None = None
+        self._absence, self._trouble = NOTHING, ""  # why there is no lineup; what is wrong with the online store
+        self._wake, self._looked_at = asyncio.Event(), time.monotonic()  # ends the renewal's pause; its last success
         self._task: asyncio.Task | None = None
         metrics.log_waiting.set_function(lambda: len(self.log))
         metrics.log_written.set_function(lambda: self.log.written)
         metrics.log_failures.set_function(lambda: self.log.failures)
-        metrics.feature_age.set_function(lambda: self._age_of(self.newest) if self.newest else float("nan"))
+        metrics.feature_age.set_function(lambda: self._calendar.age_of_newest)
+        metrics.features_ahead.set_function(lambda: self._calendar.days_ahead)
+        metrics.refresh_age.set_function(lambda: time.monotonic() - self._looked_at)
 
     async def start(self) -> None:
         """Open the store, start log and renewal; the first lineup is loaded beside, so ``/healthz`` answers at once."""
-        self._store = await asyncio.to_thread(online_store.open_store, self.settings.online_store)
+        if not settings.home().exists():
+            log.warning("the home %s does not exist and is made now; is CHURN_HOME right?", settings.home())
+        where = self.settings.online_store, self.settings.online_prefix
+        self._store = await asyncio.to_thread(online_store.open_store, *where)
         self.log.start()
         self._task = asyncio.create_task(self._keep_fresh())
 
@@ -93,23 +82,30 @@ class Engine:
         await asyncio.to_thread(self.log.close)
         await self._store.close()
 
-    @property
-    def today(self) -> str:
-        """Simulated today: the setting, else the day of the newest features."""
-        return self.settings.today or self.newest
-
     def why_not_ready(self) -> str:
-        """Why no prediction can be answered now; "" when they can."""
+        """Why requests cannot be answered at the moment, in words for those who send them; empty when they can."""
         if self.lineup is None:
-            return "No model is in place yet." if self.refused is None else f"Version {self.refused} may not answer."
-        return ""
+            return self._absence
+        if not self.log.has_room(2):
+            return FULL
+        return self._trouble or ("" if self.newest else UNPUBLISHED)
 
     # --- answering ---------------------------------------------------------------------------------------------------
 
     async def predict(self, customer_ids: Sequence[str], request_id: str) -> tuple[list[dict], list[str]]:
         """Answer for customers from their online features: the answers, and who has none."""
         lineup = self._check_ready(len(customer_ids))
-        rows = await self._store.look_up(customer_ids)
+        try:
+            rows = await self._store.look_up(customer_ids)
+        except NotPublishedError as error:
+            if self.newest:  # it was there: published anew at once, while what was never there has to be waited for
+                self.newest = ""
+                self._wake.set()
+            raise NotReadyError(UNPUBLISHED) from error
+        except OnlineStoreError as error:
+            self._trouble = AWAY
+            log.error("%s", error)
+            raise NotReadyError(AWAY) from error
         known = [(customer_id, row.snapshot_date, features.complete_inputs(row.stored))
                  for customer_id, row in zip(customer_ids, rows, strict=True) if row is not None]  # fmt: skip
         unknown = [customer_id for customer_id, row in zip(customer_ids, rows, strict=True) if row is None]
@@ -126,9 +122,9 @@ class Engine:
 
     def _check_ready(self, count: int) -> Lineup:
         if self.lineup is None:
-            raise NotReadyError("No model is in place yet.")
+            raise NotReadyError(self.why_not_ready() or NOTHING)
         if not self.log.has_room(2 * count):  # each answer may have a shadow
-            raise NotReadyError("The inference log cannot keep up; no answer is given that would not be recorded.")
+            raise NotReadyError(FULL)
         return self.lineup
 
     def _answer(self, lineup: Lineup, known: list[tuple], route: str, request_id: str) -> list[dict]:
@@ -142,7 +138,7 @@ class Engine:
                 elif trial.picks(customer_id):
                     served, arm = lineup.challenger, CHALLENGER
             entry = self._record(entries, served, arm, customer_id, as_of, inputs, route, request_id, now)
-            stale = as_of is not None and self._age_of(as_of) > MAX_AGE_DAYS
+            stale = as_of is not None and self._calendar.age_of(as_of) > MAX_AGE_DAYS
             if stale:
                 self.metrics.stale.inc()
             answers.append({
@@ -161,21 +157,12 @@ class Engine:
         decision = scoring.OFFER if probability >= served.threshold else scoring.NO_OFFER
         value = served.churner_value_usd * probability - served.offer_cost_usd
         entry = build_entry(
-            str(uuid_utils.uuid7()), now, self.today, request_id, route, customer_id, as_of, served.version, arm,
-            (probability, served.threshold, decision, value), inputs,
+            str(uuid_utils.uuid7()), now, self._calendar.today, request_id, route, customer_id, as_of, served.version,
+            arm, (probability, served.threshold, decision, value), inputs,
         )  # fmt: skip
         entries.append(entry)
         self.metrics.predictions_of(served.version, arm).inc()
         return entry
-
-    def _age_of(self, snapshot_date: str) -> int:
-        """Days from a snapshot to today, remembered until today changes."""
-        today, ages = self._ages
-        if today != self.today:
-            today, ages = self._ages = (self.today, {})
-        if snapshot_date not in ages:
-            ages[snapshot_date] = (date.fromisoformat(today) - date.fromisoformat(snapshot_date)).days
-        return ages[snapshot_date]
 
     def find_receipt(self, prediction_id: str) -> dict | None:
         """What is on record of an answer that was shown, with its probability computed anew; None if there is none."""
@@ -184,7 +171,9 @@ class Engine:
             return None
         inputs = {name: entry.pop(name) for name in features.MODEL_INPUTS}
         try:
-            again = self._load(entry["model_version"]).score(tuple(inputs.values()))
+            served = self._versions.load(entry["model_version"])
+            # a version that was registered later only has the number of the one that answered, in a home made anew
+            again = served.score(tuple(inputs.values())) if served.registered_at <= entry["answered_at"] else None
         except ChurnError:  # the version is no longer there: the receipt says so and shows the rest
             again = None
         return {**entry, "features": inputs, "reproduced_probability": again}
@@ -193,42 +182,82 @@ class Engine:
 
     async def _keep_fresh(self) -> None:
         while True:
+            self._wake.clear()
             try:
                 await asyncio.to_thread(self.refresh)
+                self._looked_at = time.monotonic()
             except Exception:  # a registry that is away must not end the renewal, nor the answers
                 self.metrics.refresh_failures.inc()
                 log.exception("looking for new versions and features failed; will try again")
-            await asyncio.sleep(self.settings.poll_seconds)
+                await asyncio.sleep(self.settings.poll_seconds)
+                continue
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self.settings.poll_seconds)
 
     def refresh(self) -> None:
-        """Publish new features, judge the trial when labels arrived, and take up promotions, rollbacks and trials."""
-        marker = _read_marker()
-        if marker is not None and (marker, self._store.read_published().newest) == self._seen:
+        """Publish new features, judge the trial on new labels and answers, take up promotions, rollbacks and trials."""
+        self._notice_replacement()
+        marker = serving_watch.read_marker()
+        self._read_newest()
+        unchanged = marker is not None and (marker, self.newest) == self._seen
+        if unchanged and not self._judge.is_due(self.lineup and self.lineup.trial):
             return
         if self.settings.publish and lakehouse.exists(online_store.TABLE):
             done = online_store.publish_changes(self._store)
             self.metrics.published.inc(done.rows)
-        self.newest = self._store.read_published().newest
-        champion = deployments.version_in_effect()
-        if champion is not None and self.today:
+            self._read_newest()
+        # without its database a registry is not asked: MLflow would make an empty one in the way of who makes it anew
+        champion = None if self._database is None else deployments.version_in_effect()
+        if champion is None or not self._calendar.today:
+            self._withdraw(NOT_PROMOTED if champion is None else NO_FEATURES)
+        else:
             self._take_up(champion)
-        # what was written a moment ago may be followed by more within the same tick of the file system's clock
-        settled = marker is not None and time.time_ns() - max(marker) > SETTLED_NS
-        self._seen = (marker, self.newest) if settled else None
+        self._seen = (marker, self.newest) if marker is not None and serving_watch.is_settled(marker) else None
+
+    def _read_newest(self) -> None:
+        try:
+            self.newest, self._trouble = self._store.read_published().newest, ""
+        except OnlineStoreError:
+            self._trouble = AWAY
+            raise
+        self._calendar.note_newest(self.newest)
+
+    def _notice_replacement(self) -> None:
+        """Let go of what was read from files that are no longer those of this home, as when it was made anew."""
+        if self._store.reopen_if_replaced():
+            log.warning("the online store's file was replaced: opened anew")
+        found = settings.identify_file(settings.mlflow_database())
+        if self._database not in (None, found):
+            log.warning("the registry's database was replaced: nothing that was loaded from the old one answers")
+            self._versions.clear()
+            self._withdraw(self._absence)
+        self._database = found
+
+    def _withdraw(self, absence: str) -> None:
+        """Let nobody answer, and say once why: nothing is in effect, or what was belongs to a registry that is gone."""
+        self.refused = None
+        if self.lineup is not None:
+            self.lineup = None
+            self.metrics.show_serving({})
+        if absence != self._absence:
+            self._absence = absence
+            log.warning("%s It was looked for in %s: make it with run_all.py, or let CHURN_HOME name the home that is "
+                        "meant; the API takes it up by itself", absence, settings.home())  # fmt: skip
 
     def _take_up(self, champion: int) -> None:
         """Put the champion and the trial's challenger in place, each only if it may answer."""
         before = self.lineup
         try:
             approved_by = deployments.check_deployed(champion)["approver"]  # each time: evidence may have been changed
-            served, self.refused = self._load(champion), None
+            served, self.refused = self._versions.load(champion), None
         except ChurnError as error:
             self._refuse(champion, error)
+            self._absence = f"Version {champion} may not answer."
             return
         trial = challenger = None
         try:
             trial = self._read_trial()
-            challenger = None if trial is None else self._load(trial.version)
+            challenger = None if trial is None else self._versions.load(trial.version)
         except ChurnError as error:
             self._refuse(trial.version if trial else None, error)
             trial = challenger = None
@@ -237,15 +266,14 @@ class Engine:
             if before is None:  # what was imported and loaded stays for good: the collector need not look at it again
                 gc.collect()
                 gc.freeze()
-            self.lineup = after
-            self.metrics.changes.inc()
+            self.lineup, self._absence = after, NOTHING
             self._show_lineup(after)
 
     def _read_trial(self) -> trials.Trial | None:
-        trial, today = trials.read_trial(), pd.Timestamp(self.today)
+        trial, today = trials.read_trial(), pd.Timestamp(self._calendar.today)
         if trial is None or trial.mode == trials.SHADOW:
             return trial
-        if trials.stop_if_worse(trial, today)["verdict"] == trials.WORSE:
+        if self._judge.judge(trial, today) == trials.WORSE:
             log.warning("the trial of version %d was stopped: clearly worse than the champion", trial.version)
             return None
         try:
@@ -255,37 +283,14 @@ class Engine:
             return None
         return trial
 
-    def _load(self, version: int) -> Served:
-        """Load, compile and compare a version, or take it from those that are ready."""
-        with self._loading:
-            if version not in self._versions:
-                info, economics = registry.read_version(version), scoring.read_economics(version)
-                score = fast_scoring.load_compiled(version)
-                while len(self._versions) >= MOST_VERSIONS:
-                    self._versions.pop(next(iter(self._versions)))
-                self._versions[version] = Served(
-                    version, score, economics.threshold, economics.offer_cost_usd, economics.churner_value_usd,
-                    info["params"].get("as_of", ""), info["params"].get("family", ""),
-                )  # fmt: skip
-            return self._versions[version]
-
     def _refuse(self, version: int | None, error: ChurnError) -> None:
         self.refused = version
         self.metrics.refusals.inc()
-        log.error("version %s may not answer: %s", version, error)
+        log.error("version %s may not answer: %s", version, explain_refusal(version, error))
 
     def _show_lineup(self, lineup: Lineup) -> None:
-        self.metrics.serving.clear()
-        self.metrics.serving.labels(lineup.champion.version, CHAMPION).set(1)
+        arms = {CHAMPION: lineup.champion.version}
         if lineup.trial is not None:
-            arm = SHADOW if lineup.trial.mode == trials.SHADOW else CHALLENGER
-            self.metrics.serving.labels(lineup.challenger.version, arm).set(1)
+            arms[SHADOW if lineup.trial.mode == trials.SHADOW else CHALLENGER] = lineup.challenger.version
+        self.metrics.show_serving(arms)
         log.info("now answering: version %d, trial %s", lineup.champion.version, lineup.trial)
-
-
-def _read_marker() -> tuple[int, ...] | None:
-    """What changes whenever a table or the registry does; None where the registry cannot be watched so."""
-    registered = registry.read_change_marker()
-    if registered is None:
-        return None
-    return (*registered, *(lakehouse.read_change_marker(name) for name in WATCHED))

@@ -28,11 +28,21 @@ class ServingMetrics:
         self.published = counter("churn_published_rows", "Rows published into the online store")
         self.serving = gauge("churn_model_serving", "1 for each version that answers", ["model_version", "arm"])
         self.feature_age = gauge("churn_feature_age_days", "Age of the newest features on the simulated today")
+        self.features_ahead = gauge("churn_features_ahead_days", "Days that the newest features are after CHURN_TODAY")
+        self.refresh_age = gauge("churn_refresh_age_seconds", "Time since features and versions were last looked for "
+                                 "with success; it grows when the renewal has stopped")  # fmt: skip
         self.log_waiting = gauge("churn_log_waiting", "Answers that are not in the inference log yet")
         self.log_written = gauge("churn_log_written", "Answers written to the inference log since the start")
         self.log_failures = gauge("churn_log_failures", "Writes of the inference log that failed and were repeated")
         self.predictions_of = lru_cache(self.predictions.labels)  # finding a label's child costs more than counting
         self.seconds_of = lru_cache(self.seconds.labels)
+
+    def show_serving(self, arms: dict[str, int]) -> None:
+        """Show which version answers in each arm from now on, and count the change."""
+        self.changes.inc()
+        self.serving.clear()
+        for arm, version in arms.items():
+            self.serving.labels(version, arm).set(1)
 
     def _counter(self, name: str, text: str, labels: list[str] | tuple = ()) -> Counter:
         return Counter(name, text, labels, registry=self.registry)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, fields
 from churn_utils import settings
 from churn_utils.settings import ChurnError
 
+LEAST_LOG_CAPACITY = 2_000  # answers to the largest request: 1,000 customers, each of whom a shadow may answer as well
+
 
 class ServingSettingsError(ChurnError):
     """A variable whose value the API cannot work with."""
@@ -23,6 +25,7 @@ class ServingSettings:
     """How the API protects itself and what it works on; field ``rate_limit`` is the variable ``CHURN_RATE_LIMIT``."""
 
     online_store: str = _setting("", "redis://host:port/db; empty: SQLite in the home")
+    online_prefix: str = _setting("", "of the keys in Redis, where homes may share one; empty: the home's own")
     api_keys: str = _setting("", "comma-separated keys, one of which X-API-Key must hold for /v1; empty: none")
     rate_limit: float = _setting(0.0, "requests a second that one caller may send; 0: no limit")
     cors_origins: str = _setting("", "comma-separated origins that browsers may call from; empty: none")
@@ -32,7 +35,7 @@ class ServingSettings:
     poll_seconds: float = _setting(1.0, "how often promotions, trials and new features are looked for")
     publish: bool = _setting(True, "publish changed features into the online store whenever they are looked for")
     log_capacity: int = _setting(100_000, "answers that may wait to be logged; beyond, requests are refused with 503")
-    log_seconds: float = _setting(2.0, "how often the inference log is written")
+    log_seconds: float = _setting(2.0, "how often the log is written; a process that is killed loses what waits")
     access_log: bool = _setting(True, "write a JSON line per request to standard output")
 
     def __post_init__(self) -> None:
@@ -46,6 +49,11 @@ class ServingSettings:
                 raise ServingSettingsError(f"{variable(name)} is {getattr(self, name)}; it must be above 0.")
         if not 0 <= self.rate_limit < math.inf:
             raise ServingSettingsError(f"{variable('rate_limit')} is {self.rate_limit}; it must be 0 or above.")
+        if self.log_capacity < LEAST_LOG_CAPACITY:
+            raise ServingSettingsError(
+                f"{variable('log_capacity')} is {self.log_capacity}; below {LEAST_LOG_CAPACITY} a request of the "
+                "largest size, with a shadow's answers beside its own, would be refused each time it is tried."
+            )
         if self.api_keys and not self.keys:
             raise ServingSettingsError(f"{variable('api_keys')} holds no key; leave it out if none is to be asked for.")
         if self.online_store and not self.online_store.startswith(("redis://", "rediss://", "unix://")):

@@ -85,6 +85,20 @@ def mlflow_folder() -> Path:
     return home() / "mlflow"
 
 
+def mlflow_database() -> Path:
+    """File of MLflow's database: runs, versions, tags."""
+    return mlflow_folder() / "mlflow.db"
+
+
+def identify_file(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file, None where there is none: another in its place has others while the first is open."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def study_storage() -> str | None:
     """URL of the relational database that workers share a search in (``CHURN_STUDY_STORAGE``); None: a local file."""
     return os.environ.get("CHURN_STUDY_STORAGE") or None
@@ -104,8 +118,15 @@ def is_same_person(one: str, other: str) -> bool:
     return first == second
 
 
+_connected: dict[str, tuple[int, int] | None] = {}  # file that MLflow opened under each address
+
+
 def connect_mlflow():
-    """Return ``mlflow``, pointed at this home's database (made when missing); telemetry is off before its import."""
+    """Return ``mlflow``, pointed at this home's database (made when missing); telemetry is off before its import.
+
+    A database that was replaced since, as ``run_all.py --fresh`` does, is opened anew: MLflow by itself would go on
+    reading the deleted file.
+    """
     os.environ.update(
         MLFLOW_DISABLE_TELEMETRY="true",
         DO_NOT_TRACK="true",
@@ -115,11 +136,31 @@ def connect_mlflow():
     import mlflow  # 3 to 5 s, so only for those who need it
 
     mlflow_folder().mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(f"sqlite:///{mlflow_folder() / 'mlflow.db'}")
+    address, found = f"sqlite:///{mlflow_database()}", identify_file(mlflow_database())
+    if _connected.get(address) not in (None, found):
+        _forget_database(address)
+    mlflow.set_tracking_uri(address)
     if mlflow.get_experiment_by_name(EXPERIMENT) is None:
         mlflow.create_experiment(EXPERIMENT, artifact_location=(mlflow_folder() / "artifacts").as_uri())
     mlflow.set_experiment(EXPERIMENT)
+    _connected[address] = found or identify_file(mlflow_database())
     return mlflow
+
+
+def _forget_database(address: str) -> None:
+    """Drop what MLflow keeps of a database: it has no public way, and its stores live as long as the process."""
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
+    from mlflow.tracking._model_registry.utils import _get_store_registry
+    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
+
+    for stores in (_tracking_store_registry, _get_store_registry()):
+        stores._get_store_with_resolved_uri.cache_clear()
+    for store in (TrackingStore, RegistryStore):
+        with store._engine_map_lock:
+            engine = store._engine_map.pop(address, None)
+        if engine is not None:
+            engine.dispose()
 
 
 def month_start(month: int) -> pd.Timestamp:

@@ -16,15 +16,16 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from churn_utils import approvals, deployments, lakehouse, registry, scoring
+from churn_utils import approvals, deployments, inference_log, lakehouse, registry, scoring
 from churn_utils.evaluation import decision_value_usd
 from churn_utils.settings import ChurnError
 
 SPLIT, SHADOW = "split", "shadow"
+VERSION = "model_version"
 RUNNING, STOPPED = "running", "stopped"
 MIN_LABELLED = 500  # customers per arm; a difference of 65 USD a customer is found with 700 (standard deviation 610)
 LEVEL = 0.95
-STOP_LEVEL = 0.99  # stricter, because it is looked at whenever labels arrive
+STOP_LEVEL = 0.99  # stricter, because it is looked at whenever labels or answers arrive
 TOO_FEW, UNDECIDED, BETTER, WORSE = "too_few", "undecided", "challenger_better", "challenger_worse"
 
 
@@ -128,20 +129,20 @@ def read_labelled_answers(trial: Trial, as_of: pd.Timestamp) -> pd.DataFrame:
         ``customer_id, features_as_of, arm, decision, churned``. Customers who were answered by both arms, because
         the share was changed under way, are left out.
     """
-    if not lakehouse.exists("inference_log") or not lakehouse.exists("churn_labels"):
-        return pd.DataFrame(columns=["customer_id", "features_as_of", "arm", "decision", "churned"])
-    columns = ["customer_id", "features_as_of", "answered_at", "model_version", "arm", "decision"]
-    answers = lakehouse.read("inference_log", columns=columns)
-    version_of_arm = {"champion": trial.champion, "challenger": trial.version}
-    ours = (answers["arm"].map(version_of_arm) == answers["model_version"]) & answers["features_as_of"].notna()
-    answers = answers[ours & (answers["answered_at"] >= pd.Timestamp(trial.started_at))]
-    # until the API took the trial up, the champion also answered those who are the challenger's
-    answers = answers[(answers["arm"] == "challenger") == answers["customer_id"].map(trial.picks).astype(bool)]
-    answers = answers.sort_values("answered_at").drop_duplicates(["customer_id", "features_as_of"])
+    wanted = ["customer_id", "features_as_of", "arm", "decision", "churned"]
+    if not lakehouse.exists("churn_labels"):
+        return pd.DataFrame(columns=wanted)
     labels = lakehouse.read("churn_labels")
     labels = labels[labels["label_date"] <= as_of].rename(columns={"snapshot_date": "features_as_of"})
-    joined = answers.merge(labels[["customer_id", "features_as_of", "churned"]], on=["customer_id", "features_as_of"])
-    return joined[["customer_id", "features_as_of", "arm", "decision", "churned"]]
+    months = labels["features_as_of"].dt.date.unique()
+    answers = inference_log.read_answers(datetime.fromisoformat(trial.started_at), months, [*wanted[:4], VERSION])
+    version_of_arm = {"champion": trial.champion, "challenger": trial.version}
+    answers = answers[answers["arm"].map(version_of_arm) == answers[VERSION]]
+    # until the API took the trial up, the champion also answered those who are the challenger's
+    picked = {name for name in answers["customer_id"].unique() if trial.picks(name)}
+    answers = answers[(answers["arm"] == "challenger") == answers["customer_id"].isin(picked)]
+    answers = answers.drop_duplicates(["customer_id", "features_as_of"])
+    return answers.merge(labels[["customer_id", "features_as_of", "churned"]], on=wanted[:2])[wanted]
 
 
 def judge_trial(trial: Trial, as_of: pd.Timestamp, minimum: int = MIN_LABELLED, level: float = LEVEL) -> dict:

@@ -6,10 +6,11 @@ import sqlite3
 
 import pandas as pd
 import pytest
+import worlds
 from deltalake import DeltaTable
 
 from churn_utils import feature_store, features, lakehouse, online_store, settings
-from churn_utils.online_store import OnlineStoreError, Published
+from churn_utils.online_store import NotPublishedError, OnlineStoreError, Published
 
 JANUARY, FEBRUARY, MARCH = (settings.month_start(month) for month in range(3))
 
@@ -27,11 +28,12 @@ def store(request, home):
 
 def look_up(store, *customer_ids):
     async def ask():
-        rows = await store.look_up(customer_ids)
-        if isinstance(store, online_store.RedisStore):  # its reader belongs to this event loop
-            await store._reader.aclose()
-            store._reader = None
-        return rows
+        try:
+            return await store.look_up(customer_ids)
+        finally:
+            if isinstance(store, online_store.RedisStore):  # its reader belongs to this event loop
+                await store._reader.aclose()
+                store._reader = None
 
     return asyncio.run(ask())
 
@@ -133,6 +135,24 @@ def test_an_unknown_customer_is_none_and_the_order_is_kept(store, deliver):
     assert genders == ["Male", None, "Female", "Male"]
 
 
+def test_where_nothing_is_published_nobody_is_unknown(store, deliver):
+    with pytest.raises(NotPublishedError):
+        look_up(store, "7590-VHVEG")
+    deliver(JANUARY)
+    online_store.publish_changes(store)
+    assert look_up(store, "NOBODY") == [None]
+
+
+def test_a_store_that_cannot_be_read_says_so(home):
+    store = online_store.open_store()
+    store._db.execute("DROP TABLE online")
+    with pytest.raises(OnlineStoreError, match="cannot be read"):
+        look_up(store, "7590-VHVEG")
+    store._db.execute("DROP TABLE published")
+    with pytest.raises(OnlineStoreError, match="cannot be read"):
+        store.read_published()
+
+
 def test_of_two_publishers_the_slower_one_writes_nothing(store, deliver):
     deliver(JANUARY)
     before = store.read_published()
@@ -140,6 +160,21 @@ def test_of_two_publishers_the_slower_one_writes_nothing(store, deliver):
     rows = [("7590-VHVEG", "2099-01-01", "2099-01-01", *range(len(features.STORED)))]
     assert not store.write(rows, before, Published("slow", 9, "", ""), replace=True)
     assert store.count() == 20 and store.read_published().table_id != "slow"
+
+
+def test_two_homes_on_one_server_keep_to_their_own_features(extract, redis_address, tmp_path):
+    found = []
+    for name, contract in (("one", "One year"), ("two", "Two year")):
+        with worlds.at_home(tmp_path / name):
+            feature_store.publish_snapshot(extract.head(20).assign(contract=contract), JANUARY, JANUARY)
+            found.append((online_store.open_store(redis_address), online_store.open_store(redis_address)))
+            assert online_store.publish_changes(found[-1][0]).kind == "everything"
+    at = features.STORED.index("contract")
+    for name, (store, again), contract in zip(("one", "two"), found, ("One year", "Two year"), strict=True):
+        with worlds.at_home(tmp_path / name):
+            assert online_store.publish_changes(again).kind == "nothing"  # by another process of the same home
+            assert look_up(again, "7590-VHVEG")[0].stored[at] == contract
+        store._db.delete(store._rows, store._published)
 
 
 def test_a_reader_sees_a_publication_whole_or_not_at_all(home, deliver):

@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 import time
 
 import pandas as pd
@@ -17,6 +18,7 @@ from churn_utils import (
     registry,
     scoring,
     serving_engine,
+    serving_watch,
     settings,
     trials,
     validation,
@@ -48,6 +50,10 @@ def ask(engine, *customer_ids):
 
 def count(metric, **labels):
     return metric.labels(**labels)._value.get() if labels else metric._value.get()
+
+
+def read(engine, name):
+    return engine.metrics.registry.get_sample_value(name)
 
 
 def promote_challenger(home):
@@ -115,7 +121,7 @@ def test_with_no_version_that_may_answer_nothing_answers(serving_home):
     put_in_place_without_approval(serving_home.challenger)
     engine = open_engine()
     engine.refresh()
-    with pytest.raises(NotReadyError, match="No model"):
+    with pytest.raises(NotReadyError, match=f"Version {serving_home.challenger} may not answer"):
         ask(engine, ID)
 
 
@@ -132,6 +138,47 @@ def test_a_compiled_form_that_differs_never_answers(serving_home, monkeypatch):
     engine = open_engine()
     engine.refresh()
     assert engine.lineup is None and engine.refused == serving_home.predecessor
+
+
+def test_nothing_answers_once_no_version_is_in_effect(engine):
+    lakehouse.rewind("deployments", None)
+    engine.refresh()
+    with pytest.raises(NotReadyError, match="No model is in place yet"):
+        ask(engine, ID)
+
+
+def test_a_home_without_a_model_is_named_once_in_the_log_and_never_to_callers(home, caplog):
+    async def play():
+        engine = Engine(ServingSettings(poll_seconds=0.02), ServingMetrics())
+        assert engine.why_not_ready() == "No model is in place yet."
+        await engine.start()
+        await asyncio.sleep(0.5)
+        await engine.stop()
+        return engine.why_not_ready()
+
+    assert asyncio.run(play()) == "No model is in place yet: no version was promoted in this home."
+    assert caplog.text.count("no version was promoted") == 1
+    assert caplog.text.count("does not exist and is made now") == 1
+    assert f"looked for in {home}: make it with run_all.py" in caplog.text
+
+
+def test_a_home_without_features_says_that_these_are_missing(serving_home):
+    engine = open_engine()
+    engine._calendar = type(engine._calendar)("")
+    shutil.rmtree(lakehouse.path_of("customer_features"))
+    engine.refresh()
+    assert "no features were published" in engine.why_not_ready()
+
+
+def test_a_registry_that_is_replaced_between_two_looks_vouches_for_nothing_that_was_loaded_before(
+    engine, serving_home, monkeypatch
+):
+    database = settings.mlflow_database()
+    shutil.copy(database, database.with_suffix(".copy"))
+    database.with_suffix(".copy").replace(database)
+    monkeypatch.setattr(registry, "hash_model", lambda version: "another")
+    engine.refresh()
+    assert engine.lineup is None and engine.refused == serving_home.predecessor and not engine._versions._ready
 
 
 def test_a_split_asks_each_arm_for_its_customers_and_says_so(engine, serving_home, extract):
@@ -178,6 +225,30 @@ def test_an_arm_that_the_labels_show_to_be_worse_is_stopped(engine, serving_home
     assert trials.read_trial_of(trial.version).status == trials.STOPPED
 
 
+def test_an_arm_is_judged_again_when_its_answers_are_logged_after_the_labels_arrived(
+    engine, serving_home, monkeypatch, extract
+):
+    trial, verdicts = trials.start_trial(serving_home.challenger, worlds.AS_OF, 0.5), []
+    real = trials.stop_if_worse
+    monkeypatch.setattr(trials, "stop_if_worse", lambda *a: verdicts.append(real(*a, minimum=100)) or verdicts[-1])
+    monkeypatch.setattr(serving_watch, "SETTLED_NS", 0)
+    engine.refresh()
+    for served in (engine.lineup.challenger, engine.lineup.champion):  # the one decides wrongly, the other rightly
+        labels = lakehouse.read("churn_labels").set_index("customer_id")["churned"]
+        wrong = served.version == trial.version
+        scores = iter([float(labels[name] != wrong) for name in extract["customer_id"] if trial.picks(name) == wrong])
+        object.__setattr__(served, "score", lambda _, scores=scores: next(scores))
+    engine.log.start()
+    ask(engine, *extract["customer_id"])
+    engine.log.close()
+    engine.refresh()
+    assert len(verdicts) == 1 and engine.lineup.trial == trial  # not yet: the log may change with every second
+    monkeypatch.setattr(engine._judge, "_judge_after", 0.0)
+    engine.refresh()
+    assert verdicts[-1]["verdict"] == trials.WORSE and engine.lineup.trial is None
+    assert trials.read_trial_of(trial.version).status == trials.STOPPED
+
+
 def test_new_features_are_published_and_go_back_with_the_table(engine, extract):
     february = settings.month_start(1)
     feature_store.publish_snapshot(extract.head(10).assign(contract="Two year"), february, february)
@@ -188,6 +259,41 @@ def test_new_features_are_published_and_go_back_with_the_table(engine, extract):
     DeltaTable(str(lakehouse.path_of("customer_features"))).restore(0)
     engine.refresh()
     assert ask(engine, ID)[0][0]["features_as_of"] == "2025-01-01"
+
+
+def test_features_that_redis_lost_are_published_at_once_and_nobody_is_unknown_until_then(serving_home, redis_address):
+    async def play():
+        changed = ServingSettings(today="2025-02-01", online_store=redis_address, poll_seconds=60)
+        engine = Engine(changed, ServingMetrics())
+        await engine.start()
+        while engine.lineup is None:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # the renewal rests now
+        assert (await engine.predict(["NOBODY"], "request"))[1] == ["NOBODY"]
+        engine._store._db.flushall()
+        refused, answers = 0, []
+        while not answers:
+            try:
+                answers, unknown = await engine.predict([ID], "request")
+                assert unknown == []
+            except NotReadyError as error:
+                assert "not in the online store yet" in str(error)
+                refused += 1
+            await asyncio.sleep(0.01)
+        assert refused and count(engine.metrics.unknown) == 1
+        await engine.stop()
+
+    asyncio.run(asyncio.wait_for(play(), 30))
+
+
+def test_features_later_than_today_answer_and_are_told_of(engine, extract, caplog):
+    may = settings.month_start(4)
+    feature_store.publish_snapshot(extract.head(10), may, may)
+    engine.refresh()
+    answer = ask(engine, ID)[0][0]
+    assert (answer["features_as_of"], answer["features_stale"]) == ("2025-05-01", False)
+    assert read(engine, "churn_feature_age_days") == 0 and read(engine, "churn_features_ahead_days") == 89
+    assert "CHURN_TODAY is 2025-02-01" in caplog.text
 
 
 @pytest.mark.parametrize(("limit_days", "stale"), [(31, False), (30, True)])
@@ -210,12 +316,43 @@ def test_a_receipt_reproduces_the_probability_of_a_version_that_answers_no_more(
 
 
 def test_a_full_log_refuses_answers_instead_of_losing_them(serving_home):
-    engine = open_engine(log_capacity=3)
+    engine = open_engine()
+    engine.log.capacity = 3
     engine.refresh()
     ask(engine, ID)
     with pytest.raises(NotReadyError, match="would not be recorded"):
         ask(engine, ID, ID)
     assert len(engine.log) == 1
+
+
+def test_an_engine_that_cannot_answer_says_why(engine, monkeypatch):
+    assert engine.why_not_ready() == ""
+    monkeypatch.setattr(engine.log, "capacity", 1)
+    assert "inference log cannot keep up" in engine.why_not_ready()
+    monkeypatch.setattr(engine.log, "capacity", 100)
+    engine._store._db.execute("DELETE FROM published")
+    with pytest.raises(NotReadyError, match="not in the online store"):
+        ask(engine, "NOBODY")
+    assert "not in the online store" in engine.why_not_ready()
+    engine.refresh()
+    assert engine.why_not_ready() == ""
+
+
+@pytest.mark.parametrize("who_notices", ["a request", "the renewal"])
+def test_a_store_that_does_not_answer_is_no_reason_to_send_requests(engine, who_notices):
+    engine._store._db.execute("ALTER TABLE online RENAME TO gone")
+    engine._store._db.execute("ALTER TABLE published RENAME TO lost")
+    if who_notices == "a request":
+        with pytest.raises(NotReadyError, match="does not answer"):
+            ask(engine, ID)
+    else:
+        with pytest.raises(online_store.OnlineStoreError):
+            engine.refresh()
+    assert "online store does not answer" in engine.why_not_ready()
+    engine._store._db.execute("ALTER TABLE gone RENAME TO online")
+    engine._store._db.execute("ALTER TABLE lost RENAME TO published")
+    engine.refresh()
+    assert engine.why_not_ready() == ""
 
 
 def test_nothing_is_read_again_while_nothing_changed(engine, monkeypatch):
@@ -238,9 +375,13 @@ def test_a_renewal_that_fails_is_counted_and_tried_again(serving_home, monkeypat
         await engine.start()
         while not count(engine.metrics.refresh_failures):
             await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+        assert read(engine, "churn_refresh_age_seconds") > 0.3  # failures do not count as looks
         monkeypatch.setattr(deployments, "version_in_effect", real)
         while engine.lineup is None:
             await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        assert read(engine, "churn_refresh_age_seconds") < 0.2
         await engine.predict([ID], "request")
         await engine.stop()
 

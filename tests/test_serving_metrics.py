@@ -17,3 +17,12 @@ def test_a_labels_child_is_found_again():
     text = generate_latest(metrics.registry).decode()
     assert 'churn_request_seconds_bucket{le="0.0005",method="POST",route="/v1/scores",status="200"} 1.0' in text
     assert 'churn_request_seconds_count{method="POST",route="/v1/scores",status="200"} 2.0' in text
+
+
+def test_only_the_versions_that_answer_are_shown():
+    metrics = ServingMetrics()
+    metrics.show_serving({"champion": 1, "challenger": 2})
+    metrics.show_serving({"champion": 2})
+    text = generate_latest(metrics.registry).decode()
+    assert 'churn_model_serving{arm="champion",model_version="2"} 1.0' in text and "challenger" not in text
+    assert "churn_lineup_changes_total 2.0" in text

@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from churn_utils import serving_models, serving_settings
 from churn_utils.serving_settings import (
     ServingSettings,
     ServingSettingsError,
@@ -44,6 +45,17 @@ def test_a_wrong_value_names_its_variable(monkeypatch, name, text):
     monkeypatch.setenv(f"CHURN_{name}", text)
     with pytest.raises(ServingSettingsError, match=f"CHURN_{name}"):
         read_serving_settings()
+
+
+def test_a_log_that_could_never_take_the_largest_request_is_refused():
+    assert serving_settings.LEAST_LOG_CAPACITY == 2 * serving_models.MOST_CUSTOMERS
+    with pytest.raises(ServingSettingsError, match="CHURN_LOG_CAPACITY is 1999; below 2000 .* refused each time"):
+        ServingSettings(log_capacity=1999)
+    assert ServingSettings(log_capacity=2000).log_capacity == 2000
+
+
+def test_what_a_kill_costs_is_said():
+    assert "killed loses what waits" in describe_settings()
 
 
 def test_today_must_be_a_month(monkeypatch):

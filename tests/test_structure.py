@@ -15,11 +15,12 @@ ORDER = [
     "settings", "source", "contract", "lakehouse", "features", "feature_store", "evaluation", "payoff", "training",
     "search", "search_report", "simulator", "world", "provenance", "model_files", "tracking", "registry", "approvals",
     "deployments", "lineage", "scoring", "isolation", "probing", "candidate", "gate_report", "record_checks",
-    "behaviour_checks", "checks", "validation", "batch", "online_store", "fast_scoring", "inference_log", "trials",
-    "trial_command", "serving_settings", "serving_metrics", "serving_models", "serving_documents", "serving_engine",
-    "serving_http", "serving_transport", "serving_start", "serving", "serving_client", "rehearsal", "monitoring",
-    "drift", "production", "review", "charts", "production_charts", "serving_charts", "governance_charts",
-    "evidently_page", "reporting", "warm_up", "kernels", "stages", "state", "execution", "pipeline",
+    "behaviour_checks", "checks", "validation", "batch", "online_rows", "redis_store", "online_store", "fast_scoring",
+    "inference_log", "trials", "trial_command", "serving_settings", "serving_metrics", "serving_models",
+    "serving_documents", "serving_versions", "serving_calendar", "serving_watch", "serving_engine", "serving_http",
+    "serving_transport", "serving_start", "serving", "serving_client", "rehearsal", "monitoring", "drift", "production",
+    "review", "charts", "production_charts", "serving_charts", "governance_charts", "evidently_page", "reporting",
+    "warm_up", "kernels", "stages", "state", "execution", "pipeline",
 ]  # fmt: skip
 NOTEBOOKS = sorted((settings.PROJECT / "notebooks").glob("*.ipynb"))
 
