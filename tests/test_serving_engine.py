@@ -176,7 +176,7 @@ def test_a_registry_that_is_replaced_between_two_looks_vouches_for_nothing_that_
     database = settings.mlflow_database()
     shutil.copy(database, database.with_suffix(".copy"))
     database.with_suffix(".copy").replace(database)
-    monkeypatch.setattr(registry, "hash_model", lambda version: "another")
+    monkeypatch.setattr(model_files, "hash_model", lambda version: "another")
     engine.refresh()
     assert engine.lineup is None and engine.refused == serving_home.predecessor and not engine._versions._ready
 
