@@ -122,29 +122,6 @@ def test_the_documents_are_complete_and_load_nothing_from_afar(client):
                 assert {"401", "413", "422", "429", "503"} <= set(operation["responses"])
 
 
-def test_browsers_of_other_sites_are_let_in_only_where_a_setting_says_so(client, serving_home):
-    assert "access-control-allow-origin" not in client.get("/healthz", headers={"Origin": "https://a.example"}).headers
-    open_one = TestClient(serving.create_app(ServingSettings(cors_origins="https://a.example", access_log=False)))
-    for origin, allowed in (("https://a.example", True), ("https://b.example", False)):
-        headers = open_one.get("/healthz", headers={"Origin": origin}).headers
-        assert ("access-control-allow-origin" in headers) == allowed
-
-
-def test_the_keys_that_are_asked_for_are_documented(serving_home):
-    keyed = TestClient(serving.create_app(ServingSettings(api_keys="key", access_log=False)))
-    document = keyed.get("/openapi.json").json()
-    assert document["components"]["securitySchemes"]["key"]["name"] == "X-API-Key"
-    assert document["paths"]["/v1/scores"]["post"]["security"] == [{"key": []}]
-    assert "security" not in document["paths"]["/healthz"]["get"] and keyed.get("/v1/model").status_code == 401
-
-
-def test_before_anything_is_in_place_it_is_alive_and_not_ready(home):
-    with TestClient(serving.create_app(SETTINGS)) as empty:
-        assert empty.get("/healthz").status_code == 200
-        for answer in (empty.get("/readyz"), predict(empty, ID), empty.get("/v1/model")):
-            assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
-
-
 def test_it_is_not_ready_when_the_engine_says_why(client, monkeypatch):
     monkeypatch.setattr(client.app.state.engine, "why_not_ready", lambda: "The inference log cannot be written.")
     answer = client.get("/readyz")
@@ -168,6 +145,33 @@ def test_probes_may_ask_for_the_head_alone(client):
         series = f'churn_request_seconds_count{{method="HEAD",route="{path}",status="200"}}'
         assert series in client.get("/metrics").text
     assert client.head("/v1/model").status_code == 405
+
+
+# From here on tests have homes of their own. The API above reads its home from the environment: it would take the
+# home of another test for its own made anew, and not be ready for a moment.
+
+
+def test_browsers_of_other_sites_are_let_in_only_where_a_setting_says_so(client, serving_home):
+    assert "access-control-allow-origin" not in client.get("/healthz", headers={"Origin": "https://a.example"}).headers
+    open_one = TestClient(serving.create_app(ServingSettings(cors_origins="https://a.example", access_log=False)))
+    for origin, allowed in (("https://a.example", True), ("https://b.example", False)):
+        headers = open_one.get("/healthz", headers={"Origin": origin}).headers
+        assert ("access-control-allow-origin" in headers) == allowed
+
+
+def test_the_keys_that_are_asked_for_are_documented(serving_home):
+    keyed = TestClient(serving.create_app(ServingSettings(api_keys="key", access_log=False)))
+    document = keyed.get("/openapi.json").json()
+    assert document["components"]["securitySchemes"]["key"]["name"] == "X-API-Key"
+    assert document["paths"]["/v1/scores"]["post"]["security"] == [{"key": []}]
+    assert "security" not in document["paths"]["/healthz"]["get"] and keyed.get("/v1/model").status_code == 401
+
+
+def test_before_anything_is_in_place_it_is_alive_and_not_ready(home):
+    with TestClient(serving.create_app(SETTINGS)) as empty:
+        assert empty.get("/healthz").status_code == 200
+        for answer in (empty.get("/readyz"), predict(empty, ID), empty.get("/v1/model")):
+            assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
 
 
 def find_port():
