@@ -42,14 +42,15 @@ def play(until, world=PRICE_RISE):
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory, shared_world):
-    """A home with a champion in effect from month 1 on, no month played."""
+def started(tmp_path_factory):
+    """A home with a champion in effect from month 1 on, no month played.
+
+    Built, not copied from another module's: MLflow names its files by their whole path, so that the evidence which
+    this module's gates leave would land among that module's.
+    """
     path = tmp_path_factory.mktemp("production")
-    shutil.copytree(shared_world[0], path, dirs_exist_ok=True)
-    for table in ("predictions", "deployments", "audit"):  # what other modules' tests left there
-        shutil.rmtree(path / "lakehouse" / table, ignore_errors=True)
     with worlds.at_home(path):
-        promote(shared_world[1]["version"], worlds.AS_OF)
+        promote(worlds.build_registered_home()["version"], worlds.AS_OF)
     return path
 
 

@@ -3,7 +3,7 @@ import time
 import pytest
 import worlds
 
-from churn_utils import features, model_files, registry
+from churn_utils import features, model_files, registry, settings
 
 
 def test_a_run_gets_one_version_however_often_it_is_registered(registered_home):
@@ -74,6 +74,14 @@ def test_evidence_is_kept_beside_what_was_kept_before_and_the_same_facts_are_one
     kept = [registry.read_evidence(version, digest) for digest in (first, second)]
     assert [(found["seed"], found["run"], digest) for found, digest in kept] == [(0, 1, first), (1, 2, second)]
     assert registry.read_evidence(version) == kept[0]  # the newest is what the gate found last
+
+
+def test_a_gate_that_ended_between_evidence_and_count_is_counted_by_the_next(registered_home):
+    version = worlds.register_model(registered_home["training_set"], registered_home["model"])
+    worlds.pass_gate(version)
+    settings.connect_mlflow().MlflowClient().delete_model_version_tag(settings.MODEL_NAME, str(version), "gate_runs")
+    worlds.pass_gate(version)
+    assert registry.read_version(version)["tags"]["gate_runs"] == "1"
 
 
 def test_evidence_that_was_edited_is_not_taken_for_the_same_facts(registered_home):
