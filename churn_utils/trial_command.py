@@ -68,6 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = getattr(options, "as_of", None) or os.environ.get("CHURN_TODAY", "").strip()
     try:
         as_of = settings.as_of_date(given) if given else None
+        if options.action == "start":
+            trials.check_share(options.share)
     except ChurnError as error:
         parser.error(str(error))
     try:

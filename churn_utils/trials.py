@@ -53,6 +53,16 @@ class Trial:
         return int.from_bytes(digest) < self.share * 2**64
 
 
+def check_share(share: float) -> None:
+    """Check that a share of the customers can be given to a challenger.
+
+    Raises:
+        TrialError: it is not above 0, or above 0.5.
+    """
+    if not 0 < share <= 0.5:
+        raise TrialError(f"share is {share}; it must be above 0 and at most 0.5, so that most stay with the champion.")
+
+
 def start_trial(version: int, as_of: pd.Timestamp, share: float = 0.1, mode: str = SPLIT) -> Trial:
     """Start a trial of a version against the champion in effect; it becomes the challenger.
 
@@ -71,8 +81,7 @@ def start_trial(version: int, as_of: pd.Timestamp, share: float = 0.1, mode: str
         raise TrialError(f"version {version} has no other champion to be tried against (champion: {champion}).")
     if mode not in (SPLIT, SHADOW):
         raise TrialError(f"there is no mode {mode!r}; a trial is a {SPLIT} or runs in the {SHADOW}.")
-    if not 0 < share <= 0.5:
-        raise TrialError(f"share is {share}; it must be above 0 and at most 0.5, so that most stay with the champion.")
+    check_share(share)
     if mode == SPLIT:
         deployments.check_may_replace(version, check_may_answer(version, as_of)[1], as_of)
     trial = Trial(version, champion, mode, share, f"{as_of:%Y-%m-%d}", datetime.now(UTC).isoformat())
