@@ -223,7 +223,7 @@ def plot_lineage(links: pd.DataFrame, title: str) -> go.Figure:
     """Draw what came from what: ``links`` has ``source`` and ``target``, left to right."""
     names = list(dict.fromkeys([*links["source"], *links["target"]]))
     figure = new_figure(title, height=340)
-    labels = [name.replace(" from ", "<br>from ") for name in names]  # else the last two run into each other
+    labels = [name.replace(" ", "<br>", 1) for name in names]  # else the last ones run into each other
     figure.add_sankey(
         node={"label": labels, "color": BLUE, "pad": 28, "thickness": 16},
         link={"source": [names.index(s) for s in links["source"]], "target": [names.index(t) for t in links["target"]],

@@ -145,7 +145,7 @@ def _answers(record: dict) -> dict[str, str]:
 def link_version(version: int) -> pd.DataFrame:
     """What came from what, for ``charts.plot_lineage``: ``source, target``, from the delivered file to the champion."""
     record = describe_version(version)
-    run, name = f"run {record['run_id'][:8]}", f"{settings.MODEL_NAME} {record['version']}"
+    run, name = f"run {record['run_id'][:8]}", f"version {record['version']}"
     links = []
     for table, found in record["tables"].items():
         links += [(f"source {record['source_sha256'][:8]}", f"{table} v{found}"), (f"{table} v{found}", run)]

@@ -214,7 +214,7 @@ def test_any_number_of_intervals_can_be_drawn(count):
 def test_lineage_links_what_came_from_what():
     links = pd.DataFrame({"source": ["labels", "features", "run"], "target": ["run", "run", "version 1"]})
     sankey = charts.plot_lineage(links, "Lineage").data[0]
-    names = sankey.node.label
+    names = [name.replace("<br>", " ") for name in sankey.node.label]
     drawn = [(names[s], names[t]) for s, t in zip(sankey.link.source, sankey.link.target, strict=True)]
     assert drawn == list(zip(links["source"], links["target"], strict=True))
     assert sorted(names) == ["features", "labels", "run", "version 1"]

@@ -135,7 +135,7 @@ def test_what_is_deployed_is_answered_by_one_call_and_drawn(trained):
     assert answers["let answer by"] == "Ada Lovelace: tested"
     assert not answers.isna().any()
     links = lineage.link_version(version)
-    assert {"customer_features v0", f"telco_churn {version}"} <= set(links["source"])
+    assert {"customer_features v0", f"version {version}"} <= set(links["source"])
     assert "champion from 2025-02" in set(links["target"])
 
 
