@@ -57,7 +57,8 @@ class Engine:
         self._judge = serving_watch.Judge()
         self._database: tuple[int, int] | None = None
         self._absence, self._trouble = NOTHING, ""  # why there is no lineup; what is wrong with the online store
-        self._wake, self._looked_at = asyncio.Event(), time.monotonic()  # ends the renewal's pause; its last success
+        self._wake, self._stopped = asyncio.Event(), asyncio.Event()  # end a renewal's pause, and the renewals
+        self._looked_at = time.monotonic()  # when one last succeeded
         self._task: asyncio.Task | None = None
         metrics.log_waiting.set_function(lambda: len(self.log))
         metrics.log_written.set_function(lambda: self.log.written)
@@ -76,10 +77,11 @@ class Engine:
         self._task = asyncio.create_task(self._keep_fresh())
 
     async def stop(self) -> None:
-        """End the renewal, write what waits to be logged, close the store."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        """Write what waits to be logged, let a renewal that is under way end, close the store that it works with."""
+        self._stopped.set()
+        self._wake.set()
         await asyncio.to_thread(self.log.close)
+        await self._task
         await self._store.close()
 
     def why_not_ready(self) -> str:
@@ -181,18 +183,18 @@ class Engine:
     # --- renewal -----------------------------------------------------------------------------------------------------
 
     async def _keep_fresh(self) -> None:
-        while True:
+        while not self._stopped.is_set():
             self._wake.clear()
+            pause = self._wake
             try:
                 await asyncio.to_thread(self.refresh)
                 self._looked_at = time.monotonic()
             except Exception:  # a registry that is away must not end the renewal, nor the answers
                 self.metrics.refresh_failures.inc()
                 log.exception("looking for new versions and features failed; will try again")
-                await asyncio.sleep(self.settings.poll_seconds)
-                continue
+                pause = self._stopped  # what fails is not tried at the pace of the requests
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self.settings.poll_seconds)
+                await asyncio.wait_for(pause.wait(), self.settings.poll_seconds)
 
     def refresh(self) -> None:
         """Publish new features, judge the trial on new labels and answers, take up promotions, rollbacks and trials."""

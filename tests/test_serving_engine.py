@@ -162,6 +162,41 @@ def test_a_home_without_a_model_is_named_once_in_the_log_and_never_to_callers(ho
     assert f"looked for in {home}: make it with run_all.py" in caplog.text
 
 
+def test_the_store_is_closed_only_when_the_renewal_under_way_has_ended(serving_home, monkeypatch):
+    """SQLite crashes the whole process when a connection is closed while another thread works with it."""
+    events = []
+
+    def refresh():
+        events.append("begun")
+        time.sleep(0.5)
+        events.append(engine._store.count())
+
+    async def play():
+        await engine.start()
+        while not events:
+            await asyncio.sleep(0.01)
+        await engine.stop()
+
+    engine = Engine(ServingSettings(poll_seconds=60), ServingMetrics())
+    monkeypatch.setattr(engine, "refresh", refresh)
+    asyncio.run(asyncio.wait_for(play(), 20))
+    assert events == ["begun", 0]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_pause_holds_the_end_up(serving_home, monkeypatch, fails):
+    async def play():
+        await engine.start()
+        await asyncio.sleep(0.3)
+        began = time.monotonic()
+        await engine.stop()
+        return time.monotonic() - began
+
+    engine = Engine(ServingSettings(poll_seconds=60), ServingMetrics())
+    monkeypatch.setattr(engine, "refresh", lambda: 1 / (not fails))
+    assert asyncio.run(asyncio.wait_for(play(), 30)) < 20
+
+
 def test_a_home_without_features_says_that_these_are_missing(serving_home):
     engine = open_engine()
     engine._calendar = type(engine._calendar)("")
