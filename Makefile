@@ -14,7 +14,7 @@ run: .venv/installed  ## run all notebooks as one pipeline; ARGS="--help" shows 
 
 test: .venv/installed  ## lint, unit and end-to-end tests, then every notebook under nbval
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 tests  # a worker that crashes fails the run; restarted, it hangs
 	home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 	CHURN_HOME="$$home" CHURN_REPORTS="$$home/reports" $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env notebooks
 
