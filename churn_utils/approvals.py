@@ -10,6 +10,7 @@ from churn_utils import model_files, registry, settings
 from churn_utils.registry import RegistryError
 
 NEEDED = {"approver", "reason", "scope", "evidence_sha256", "approved", "expires"}
+EXACT = {"format": "%Y-%m-%d", "errors": "coerce"}
 
 
 class PromotionError(RegistryError):
@@ -39,12 +40,13 @@ def parse_approval(version: int, text: str) -> dict:
         PromotionError: it lacks something, or is none at all.
     """
     try:
-        approval = json.loads(text)
-        missing = NEEDED - set(approval)
+        approval = dict(json.loads(text))
+        lacks = {name for name in NEEDED if not isinstance(approval.get(name), str) or not approval[name].strip()}
+        lacks |= {name for name in {"approved", "expires"} - lacks if pd.isna(pd.to_datetime(approval[name], **EXACT))}
     except (ValueError, TypeError):
-        approval, missing = {}, NEEDED
-    if missing:
-        raise PromotionError(f"the approval of version {version} lacks {', '.join(sorted(missing))}; approve it anew.")
+        approval, lacks = {}, NEEDED
+    if lacks:
+        raise PromotionError(f"the approval of version {version} lacks {', '.join(sorted(lacks))}; approve it anew.")
     return approval
 
 

@@ -116,7 +116,8 @@ def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
         What changed: index fact (version, family, table versions, metrics, …), columns ``before, after``.
 
     Raises:
-        RollbackError: no name or reason, no champion in effect or none before it, or a later change stands.
+        RollbackError: no name or reason, no champion in effect or none before it, a later change stands, or the date
+            is a year or more after the newest features and the last change.
         PromotionError: evidence or model of the version to restore were changed since its approval.
         RegistryError: the version to restore is no longer there. In each case nothing is changed.
     """
@@ -125,6 +126,7 @@ def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
         raise RollbackError("a rollback needs the name of who decides it and a reason.")
     table, current = read_deployments(), champion_at(as_of)
     _check_latest(table, as_of, RollbackError)
+    _check_reached(table, as_of)
     row = _find_predecessor(as_of)
     if row is None:
         now = "no version is in effect" if current is None else f"version {current} is in effect and no other stands"
@@ -224,6 +226,15 @@ def _check_latest(table: pd.DataFrame, as_of: pd.Timestamp, error: type[Registry
         raise error(
             f"version {last['version']} was {last['action']} on {last['effective_from']:%Y-%m-%d}; nothing can take "
             f"effect before that, on {as_of:%Y-%m-%d}."
+        )
+
+
+def _check_reached(table: pd.DataFrame, as_of: pd.Timestamp) -> None:
+    written = lakehouse.read("customer_features", columns=["written_at"])["written_at"]
+    if as_of >= (newest := max(written.max(), table["effective_from"].max())) + pd.DateOffset(years=1):
+        raise RollbackError(
+            f"nothing is known here of a time after {newest:%Y-%m-%d}; a rollback on {as_of:%Y-%m-%d}, a year or more "
+            "ahead, would bar all changes until then. Is the date right?"
         )
 
 

@@ -42,6 +42,13 @@ def text_of_row(row: tuple) -> str:
 
 
 def row_of_text(text: str) -> OnlineRow:
-    """The row that such a text holds."""
-    snapshot_date, written_at, *stored = orjson.loads(text)
+    """The row that such a text holds.
+
+    Raises:
+        OnlineStoreError: it holds none, as when others wrote into the store.
+    """
+    try:
+        snapshot_date, written_at, *stored = orjson.loads(text)
+    except (ValueError, TypeError) as error:
+        raise OnlineStoreError(f"a row of the online store cannot be read: {text[:40]!r}; publish it anew.") from error
     return OnlineRow(snapshot_date, written_at, tuple(stored))

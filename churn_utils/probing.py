@@ -34,8 +34,8 @@ def ask(version: int, rows: pd.DataFrame, first: int) -> dict:
         ``probability`` of each row, shape (n,); ``by_id``: largest difference when 50 customers of the newest month are
         looked up in the store by id; ``extremes``: lowest and highest probability under each of ``EXTREMES``;
         ``flips``: share of decisions that turn when the bill is 1 % higher; ``answered``: defects that got a number
-        where they should be refused, of how many ``defects``; ``milliseconds`` that one customer takes (median of
-        ``CALLS``).
+        where they should be refused, of how many ``defects``; ``milliseconds`` that one customer takes (quickest
+        of ``CALLS``).
     """
     model = model_files.load_model(version)  # not the copy that a process keeps: the file is what is judged
     inputs = features.select_model_inputs(rows.head(first))
@@ -123,4 +123,4 @@ def _time_one(model, inputs: pd.DataFrame) -> float:
         started = time.perf_counter()
         scoring.predict_probability(model, row)
         taken.append(1000 * (time.perf_counter() - started))
-    return float(np.median(taken))  # what else the machine did now and then is not the model's fault
+    return min(taken)  # the rest is what else the machine did, which is not the model's fault

@@ -60,8 +60,9 @@ class RedisStore:
     async def _look_up_again(self, customer_ids: Sequence[str]) -> list:
         """Look up in one transaction with whether anything is published: who is unknown must not be so by accident."""
         async with self._reader.pipeline(transaction=True) as pipe:
-            published, found = await pipe.get(self._published).hmget(self._rows, list(customer_ids)).execute()
-        if published is None:
+            pipe.exists(self._published, self._rows).hmget(self._rows, list(customer_ids))
+            standing, found = await pipe.execute()
+        if standing < 2:
             raise NotPublishedError("nothing was published into the online store, or it was lost.")
         return found
 
@@ -72,7 +73,7 @@ class RedisStore:
             OnlineStoreError: the server does not answer.
         """
         try:
-            text = self._db.get(self._published)
+            text = self._db.get(self._published) if self._db.exists(self._rows) else None  # an evicted hash is lost
         except self._error as error:
             raise OnlineStoreError(f"the Redis server does not answer: {error}.") from error
         return Published(**json.loads(text)) if text else Published()

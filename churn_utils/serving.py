@@ -147,7 +147,7 @@ def _add_state_routes(app: FastAPI, engine: Engine) -> None:
         """Tell which version answers, on whose approval, and which trial runs."""
         lineup = engine.lineup
         if lineup is None:
-            raise NotReadyError("No model is in place yet.")
+            raise NotReadyError(engine.why_not_ready())
         champion, trial = lineup.champion, lineup.trial
         return _json({
             "model_version": champion.version, "approved_by": lineup.approved_by, "threshold": champion.threshold,

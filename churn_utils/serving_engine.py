@@ -3,7 +3,7 @@
 Which version answers follows from the ``deployments`` table and the challenger's trial, never from a setting. A renewal
 runs beside the answers: it loads, compiles, compares and warms a version up, and puts the new lineup in place with one
 assignment, so that each request sees the old one or the new one whole. What may not answer is refused, and who answered
-before goes on.
+before goes on, unless it is the approval of that very version that no longer holds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pandas as pd
 import uuid_utils
 
 from churn_utils import deployments, features, lakehouse, online_store, scoring, serving_watch, settings, trials
+from churn_utils.approvals import PromotionError
 from churn_utils.feature_store import MAX_AGE_DAYS
 from churn_utils.inference_log import InferenceLog, build_entry
 from churn_utils.online_rows import NotPublishedError, OnlineStoreError
@@ -54,7 +55,7 @@ class Engine:
         self.log = InferenceLog(serving_settings.log_capacity, serving_settings.log_seconds)
         self._store: online_store.SqliteStore | online_store.RedisStore | None = None
         self._versions, self._seen, self._calendar = Versions(), None, Calendar(serving_settings.today)
-        self._judge = serving_watch.Judge()
+        self._judge, self._refusals = serving_watch.Judge(), serving_watch.Refusals()
         self._database: tuple[int, int] | None = None
         self._absence, self._trouble = NOTHING, ""  # why there is no lineup; what is wrong with the online store
         self._wake, self._stopped = asyncio.Event(), asyncio.Event()  # end a renewal's pause, and the renewals
@@ -202,7 +203,8 @@ class Engine:
         marker = serving_watch.read_marker()
         self._read_newest()
         unchanged = marker is not None and (marker, self.newest) == self._seen
-        if unchanged and not self._judge.is_due(self.lineup and self.lineup.trial):
+        refused_again = self.refused is not None and self._refusals.are_due()  # files that are put back move no marker
+        if unchanged and not refused_again and not self._judge.is_due(self.lineup and self.lineup.trial):
             return
         if self.settings.publish and lakehouse.exists(online_store.TABLE):
             done = online_store.publish_changes(self._store)
@@ -250,11 +252,14 @@ class Engine:
         """Put the champion and the trial's challenger in place, each only if it may answer."""
         before = self.lineup
         try:
-            approved_by = deployments.check_deployed(champion)["approver"]  # each time: evidence may have been changed
+            approved_by = deployments.check_deployed(champion)["approver"]
             served, self.refused = self._versions.load(champion), None
         except ChurnError as error:
             self._refuse(champion, error)
             self._absence = f"Version {champion} may not answer."
+            if before and before.champion.version == champion and isinstance(error, PromotionError):
+                self.lineup = None  # its approval no longer holds; a version that it was to replace goes on
+                self.metrics.show_serving({})
             return
         trial = challenger = None
         try:
@@ -269,7 +274,9 @@ class Engine:
                 gc.collect()
                 gc.freeze()
             self.lineup, self._absence = after, NOTHING
-            self._show_lineup(after)
+            self._refusals = self._refusals if self.refused is not None else serving_watch.Refusals()
+            self.metrics.show_serving(after.name_arms())
+            log.info("now answering: version %d, trial %s", served.version, trial)
 
     def _read_trial(self) -> trials.Trial | None:
         trial, today = trials.read_trial(), pd.Timestamp(self._calendar.today)
@@ -287,12 +294,6 @@ class Engine:
 
     def _refuse(self, version: int | None, error: ChurnError) -> None:
         self.refused = version
-        self.metrics.refusals.inc()
-        log.error("version %s may not answer: %s", version, explain_refusal(version, error))
-
-    def _show_lineup(self, lineup: Lineup) -> None:
-        arms = {CHAMPION: lineup.champion.version}
-        if lineup.trial is not None:
-            arms[SHADOW if lineup.trial.mode == trials.SHADOW else CHALLENGER] = lineup.challenger.version
-        self.metrics.show_serving(arms)
-        log.info("now answering: version %d, trial %s", lineup.champion.version, lineup.trial)
+        if self._refusals.is_new(version, reason := explain_refusal(version, error)):
+            self.metrics.refusals.inc()
+            log.error("version %s may not answer: %s", version, reason)

@@ -62,7 +62,7 @@ class ServingSettings:
                 "redis://localhost:6379/0, or leave it out for SQLite in the home."
             )
         if self.today:
-            settings.as_of_date(self.today)
+            settings.as_of_date(self.today, variable("today"))
 
     @property
     def keys(self) -> tuple[bytes, ...]:

@@ -43,6 +43,13 @@ class Lineup:
     challenger: Served | None = None
     trial: trials.Trial | None = None
 
+    def name_arms(self) -> dict[str, int]:
+        """Version of each arm that answers, or is asked in the shadow."""
+        arms = {CHAMPION: self.champion.version}
+        if self.trial is not None:
+            arms[SHADOW if self.trial.mode == trials.SHADOW else CHALLENGER] = self.challenger.version
+        return arms
+
 
 class Versions:
     """Loads versions and keeps the last few ready."""

@@ -10,6 +10,7 @@ from churn_utils import lakehouse, registry, trials
 
 WATCHED = ("customer_features", "deployments", "churn_labels")
 SETTLED_NS = 1_000_000_000
+RETRY_SECONDS = 10.0  # until what was refused is looked at again: files that are put back move no marker
 JUDGE_SECONDS = 30.0  # at least, between two looks at a trial's answers: the log changes every other second
 JUDGE_SHARE = 0.05  # of the time at most goes into them, however large the log is
 
@@ -25,6 +26,23 @@ def read_marker() -> tuple[int, ...] | None:
 def is_settled(marker: tuple[int, ...]) -> bool:
     """Tell whether a change that is a moment old cannot be followed by another within the same tick of the clock."""
     return time.time_ns() - max(marker) > SETTLED_NS
+
+
+class Refusals:
+    """What was refused, so that it is told once however often it is looked at again."""
+
+    def __init__(self) -> None:
+        """Start with nothing refused."""
+        self._told, self._looked_at = None, 0.0
+
+    def is_new(self, version: int | None, reason: str) -> bool:
+        """Note that a version was refused, and tell whether that was not known yet."""
+        told, self._told, self._looked_at = self._told, (version, reason), time.monotonic()
+        return told != self._told
+
+    def are_due(self) -> bool:
+        """Tell whether what was refused should be looked at again."""
+        return time.monotonic() > self._looked_at + RETRY_SECONDS
 
 
 class Judge:

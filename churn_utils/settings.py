@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import math
 import os
+import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 MODEL_NAME = "telco_churn"
 EXPERIMENT = "telco_churn"
 SEED = 42
+# letters and symbols that Unicode lets nobody see (Default_Ignorable_Code_Point, after NFKC), and the blank of Braille
+IGNORABLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 FIRST_SNAPSHOT = pd.Timestamp("2025-01-01")
 
 
@@ -112,10 +115,15 @@ def user() -> str:
 def is_same_person(one: str, other: str) -> bool:
     """Tell whether two names are one, however they are spaced, capitalised and encoded (NFKC, nothing invisible)."""
     first, second = (
-        "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if unicodedata.category(c)[0] not in "CZ")
+        "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if not _is_invisible(c))
         for name in (one, other)
     )
     return first == second
+
+
+def _is_invisible(character: str) -> bool:
+    """Control and space characters, and what Unicode lists as ignorable by default although it counts as a letter."""
+    return unicodedata.category(character)[0] in "CZ" or bool(IGNORABLE.match(character))
 
 
 _connected: dict[str, tuple[int, int] | None] = {}  # file that MLflow opened under each address
@@ -173,8 +181,8 @@ def month_of(date: pd.Timestamp) -> int:
     return (date.year - FIRST_SNAPSHOT.year) * 12 + date.month - FIRST_SNAPSHOT.month
 
 
-def as_of_date(text: str) -> pd.Timestamp:
-    """Parse a notebook's ``AS_OF`` (``YYYY-MM-DD``, the first of a month).
+def as_of_date(text: str, name: str = "AS_OF") -> pd.Timestamp:
+    """Parse a notebook's ``AS_OF``, or a date of another name (``YYYY-MM-DD``, the first of a month).
 
     Raises:
         ChurnError: not such a date; the message shows the form.
@@ -182,7 +190,7 @@ def as_of_date(text: str) -> pd.Timestamp:
     try:
         date = pd.Timestamp(text)
     except ValueError as error:
-        raise ChurnError(f"AS_OF is {text!r}; write a date such as '2025-02-01'.") from error
+        raise ChurnError(f"{name} is {text!r}; write a date such as '2025-02-01'.") from error
     if pd.isna(date) or date.tzinfo is not None or date.day != 1 or date != date.normalize():
-        raise ChurnError(f"AS_OF is {text!r}; months start on the first day, such as '2025-02-01'.")
+        raise ChurnError(f"{name} is {text!r}; months start on the first day, such as '2025-02-01'.")
     return date

@@ -70,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
         as_of = settings.as_of_date(given) if given else None
         if options.action == "start":
             trials.check_share(options.share)
+        elif options.action == "stop" and not options.reason.strip():
+            raise TrialError("a stop needs a reason.")
     except ChurnError as error:
         parser.error(str(error))
     try:

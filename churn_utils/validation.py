@@ -129,11 +129,11 @@ def approve(version: int, approver: str, reason: str, as_of: pd.Timestamp, scope
 
     Returns:
         The approval: ``approver, reason, scope, evidence_sha256, approved, expires`` (31 simulated days later); the
-        standing one, if the version is champion on the same evidence already.
+        standing one, if the version was promoted under it already.
 
     Raises:
         ApprovalError: no name or reason, no such scope, the gate was not passed, evidence, model or record were
-            changed since, or the approver is the trainer.
+            changed since, the date is before that of the evidence, or the approver is the trainer.
     """
     approver, reason = approver.strip(), reason.strip()
     if not approver or not reason:
@@ -152,9 +152,10 @@ def approve(version: int, approver: str, reason: str, as_of: pd.Timestamp, scope
         raise ApprovalError(f"the files of version {version} are not those that the gate judged; run the gate again.")
     if changed := approvals.list_changes(version, evidence):
         raise ApprovalError(f"{changed} of version {version} changed after the gate; run the gate again.")
-    standing = _read_standing(info, scope, digest)
-    if standing and deployments.champion_at(as_of) == version:
-        return standing  # it answers customers under that name already
+    if f"{as_of:%Y-%m-%d}" < evidence["as_of"]:
+        raise ApprovalError(f"version {version} was judged as of {evidence['as_of']}, after {as_of:%Y-%m-%d}.")
+    if standing := _read_standing(version, scope, digest):
+        return standing  # it answered customers under that name; what looks back at that must find it
     approval = {
         "approver": approver, "reason": reason, "scope": scope, "evidence_sha256": digest,
         "approved": f"{as_of:%Y-%m-%d}", "expires": f"{as_of + pd.Timedelta(days=APPROVAL_DAYS):%Y-%m-%d}",
@@ -163,12 +164,13 @@ def approve(version: int, approver: str, reason: str, as_of: pd.Timestamp, scope
     return approval
 
 
-def _read_standing(info: dict, scope: str, digest: str) -> dict | None:
-    """The approval that a version has; none where it is not one: that is what a new one is for."""
+def _read_standing(version: int, scope: str, digest: str) -> dict | None:
+    """The approval under which a version took effect on that evidence; None where there is none that holds."""
     try:
-        return approvals.find_approval(info, scope, digest)
+        approval = deployments.check_deployed(version)
     except approvals.PromotionError:
         return None
+    return approval if (approval["scope"], approval["evidence_sha256"]) == (scope, digest) else None
 
 
 def refuse(version: int) -> None:

@@ -94,7 +94,9 @@ def widen(name):
 
 
 SPELLINGS = {"upper": str.upper, "title": str.title, "spaced": "  {} ".format, "line": "{}\n".format,
-             "invisible": "\u200b{}\u2060".format, "wide": widen}  # fmt: skip
+             "invisible": "\u200b{}\u2060".format, "wide": widen,
+             "joiner": "\u034f{}".format, "filler": "{}\u3164".format, "selector": "{}\ufe0f".format,
+             "braille": "\u2800{}".format}  # fmt: skip
 
 
 @pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)

@@ -143,6 +143,31 @@ def test_where_nothing_is_published_nobody_is_unknown(store, deliver):
     assert look_up(store, "NOBODY") == [None]
 
 
+def test_rows_that_a_redis_server_lost_are_not_unknown_customers_and_are_published_again(home, redis_address, deliver):
+    """It may evict the hash, and keep what says that it was filled."""
+    store = online_store.RedisStore(redis_address, prefix=str(home))
+    deliver(JANUARY)
+    online_store.publish_changes(store)
+    store._db.delete(store._rows)
+    with pytest.raises(NotPublishedError):
+        look_up(store, "7590-VHVEG")
+    assert online_store.publish_changes(store).kind == "everything"
+    assert look_up(store, "7590-VHVEG")[0].snapshot_date == "2025-01-01"
+    store._db.delete(store._rows, store._published)
+
+
+@pytest.mark.parametrize("text", ["no row", "[]", "7"])
+def test_a_row_that_is_none_is_an_error_of_the_store(store, deliver, text):
+    deliver(JANUARY)
+    online_store.publish_changes(store)
+    if isinstance(store, online_store.RedisStore):
+        store._db.hset(store._rows, "7590-VHVEG", text)
+    else:
+        store._db.execute("UPDATE online SET row = ? WHERE customer_id = '7590-VHVEG'", (text,))
+    with pytest.raises(OnlineStoreError, match="a row of the online store cannot be read"):
+        look_up(store, "7590-VHVEG")
+
+
 def test_a_store_that_cannot_be_read_says_so(home):
     store = online_store.open_store()
     store._db.execute("DROP TABLE online")

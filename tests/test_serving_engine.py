@@ -132,6 +132,33 @@ def test_evidence_that_is_changed_later_voids_a_version_at_the_next_look(serving
     assert engine.lineup is None and engine.refused == serving_home.predecessor
 
 
+def test_a_version_whose_files_are_put_back_answers_again(serving_home, monkeypatch):
+    file = worlds.find_model_file(serving_home.predecessor)
+    file.rename(file.with_suffix(".away"))
+    engine = open_engine()
+    engine.refresh()
+    time.sleep(1.1)  # no change of the registry is as young as to be looked at again for that
+    engine.refresh()
+    file.with_suffix(".away").rename(file)
+    engine.refresh()
+    assert engine.lineup is None and count(engine.metrics.refusals) == 1  # not looked at all the time
+    monkeypatch.setattr(serving_watch, "RETRY_SECONDS", 0)
+    engine.refresh()
+    assert engine.refused is None and ask(engine, ID)[0]
+
+
+def test_a_version_whose_approval_is_withdrawn_answers_no_more(engine, serving_home):
+    info = registry.read_version(serving_home.predecessor)
+    tag = next(name for name in info["tags"] if name.startswith("approval.champion."))
+    registry.set_tags(serving_home.predecessor, {tag: "{}"})
+    engine.refresh()
+    with pytest.raises(NotReadyError, match=f"Version {serving_home.predecessor} may not answer"):
+        ask(engine, ID)
+    registry.set_tags(serving_home.predecessor, {tag: info["tags"][tag]})
+    engine.refresh()
+    assert ask(engine, ID)[0]
+
+
 def test_a_compiled_form_that_differs_never_answers(serving_home, monkeypatch):
     real = fast_scoring.compile_model
     monkeypatch.setattr(fast_scoring, "compile_model", lambda model: lambda row: real(model)(row) + 1e-5)

@@ -60,7 +60,7 @@ def test_what_a_kill_costs_is_said():
 
 def test_today_must_be_a_month(monkeypatch):
     monkeypatch.setenv("CHURN_TODAY", "tomorrow")
-    with pytest.raises(ChurnError, match="such as '2025-02-01'"):
+    with pytest.raises(ChurnError, match="CHURN_TODAY is 'tomorrow'.*such as '2025-02-01'"):
         read_serving_settings()
 
 

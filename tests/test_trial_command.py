@@ -95,6 +95,7 @@ def test_today_is_the_day_of_the_newest_features(run, serving_home, monkeypatch)
 @pytest.mark.parametrize("arguments", [
     [], ["start"], ["start", "two"], ["stop", "2"], ["status", "--as-of", "soon"], ["start", "2", "--share", "half"],
     ["start", "2", "--share", "0.7"], ["start", "2", "--share", "0"], ["start", "2", "--share", "nan"],
+    ["stop", "2", "--reason", " "],
 ])  # fmt: skip
 def test_wrong_usage_is_2(arguments, home, capsys):
     with pytest.raises(SystemExit) as ended:
