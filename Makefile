@@ -12,9 +12,10 @@ help:  ## say what there is
 run: .venv/installed  ## run all notebooks as one pipeline; ARGS="--help" shows its options
 	$(BIN)/python run_all.py $(ARGS)
 
+# a worker that crashes fails the run: restarted, it would hang for ever
 test: .venv/installed  ## lint, unit and end-to-end tests, then every notebook under nbval
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 tests  # a worker that crashes fails the run; restarted, it hangs
+	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 tests
 	home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 	CHURN_HOME="$$home" CHURN_REPORTS="$$home/reports" $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env notebooks
 

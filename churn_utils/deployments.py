@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from churn_utils import approvals, lakehouse, model_files, registry, settings
+from churn_utils import approvals, feature_store, lakehouse, model_files, registry, settings
 from churn_utils.approvals import PromotionError
 from churn_utils.registry import RegistryError
 
@@ -230,8 +230,8 @@ def _check_latest(table: pd.DataFrame, as_of: pd.Timestamp, error: type[Registry
 
 
 def _check_reached(table: pd.DataFrame, as_of: pd.Timestamp) -> None:
-    written = lakehouse.read("customer_features", columns=["written_at"])["written_at"]
-    if as_of >= (newest := max(written.max(), table["effective_from"].max())) + pd.DateOffset(years=1):
+    newest = max(feature_store.newest_features(), table["effective_from"].max())
+    if as_of >= newest + pd.DateOffset(years=1):
         raise RollbackError(
             f"nothing is known here of a time after {newest:%Y-%m-%d}; a rollback on {as_of:%Y-%m-%d}, a year or more "
             "ahead, would bar all changes until then. Is the date right?"

@@ -200,6 +200,15 @@ def look_up_features(spine: pd.DataFrame, stored: pd.DataFrame, max_age_days: in
     return joined
 
 
+def newest_features() -> pd.Timestamp:
+    """Day of the newest features, which is today for the API too.
+
+    Raises:
+        LakehouseError: there are none.
+    """
+    return lakehouse.read("customer_features", columns=["written_at"])["written_at"].max()
+
+
 def current_versions() -> dict[str, int]:
     """Delta versions of the tables that a training set is built from, to be read and recorded together."""
     return {table: lakehouse.version_of(table) for table in TRAINING_TABLES}

@@ -274,7 +274,8 @@ class Engine:
                 gc.collect()
                 gc.freeze()
             self.lineup, self._absence = after, NOTHING
-            self._refusals = self._refusals if self.refused is not None else serving_watch.Refusals()
+            if self.refused is None:
+                self._refusals = serving_watch.Refusals()
             self.metrics.show_serving(after.name_arms())
             log.info("now answering: version %d, trial %s", served.version, trial)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from churn_utils import deployments, lakehouse, registry, settings, trials
+from churn_utils import deployments, feature_store, registry, settings, trials
 from churn_utils.settings import ChurnError
 from churn_utils.trials import Trial, TrialError
 
@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.action == "stop":
             message = stop(options.version, options.reason)
         else:
-            as_of = as_of or newest_features()
+            as_of = as_of or feature_store.newest_features()
             message = tell(as_of) if options.action == "status" else start(options, as_of)
     except ChurnError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -96,15 +96,6 @@ def check_home() -> None:
     """
     if not (settings.mlflow_folder() / "mlflow.db").exists():
         raise TrialError(f"no version was ever registered in {settings.home()}; is --home (CHURN_HOME) right?")
-
-
-def newest_features() -> pd.Timestamp:
-    """Day of the newest features, which is today for the API too.
-
-    Raises:
-        LakehouseError: there are none.
-    """
-    return lakehouse.read("customer_features", columns=["written_at"])["written_at"].max()
 
 
 def start(options: argparse.Namespace, as_of: pd.Timestamp) -> str:

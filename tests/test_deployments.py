@@ -417,9 +417,11 @@ def test_a_version_that_met_a_champion_that_is_gone_is_not_promoted(approve_anot
         deployments.promote(version, worlds.AS_OF)
 
 
-def test_evidence_of_other_days_promotes_nobody(approved):
-    worlds.pass_gate(approved, settings.month_start(1))
-    validation.approve(approved, "Ada Lovelace", "tested", settings.month_start(3))
+@pytest.mark.parametrize("judged", [1, 4])
+def test_evidence_of_other_days_promotes_nobody(approved, judged):
+    worlds.pass_gate(approved, settings.month_start(judged))
+    validation.approve(approved, "Ada Lovelace", "tested", settings.month_start(4))
+    change_approval(approved, approved="2025-04-01")  # with a date that no approval of the later evidence is given
     with pytest.raises(PromotionError, match="not within 31 days before 2025-04-01. Run the gate again"):
         deployments.promote(approved, settings.month_start(3))
 
