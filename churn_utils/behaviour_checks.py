@@ -7,7 +7,8 @@ import numpy as np
 from churn_utils.candidate import Candidate, make_finding
 
 SAME = 1e-9  # of one customer alone and among others: the last bits depend on how many rows are multiplied at once
-MOST_MILLISECONDS = 100.0  # for one customer, validation included
+MOST_COMPILED_MS = 5.0  # of CPU for one customer in the API; the families that are searched take 0.002 to 1
+MOST_BATCH_MS = 250.0  # of CPU for 1,000 rows in batch, about four minutes for a million; ours take 10 to 60
 MOST_FLIPS = 0.05  # share of decisions that a bill 1 % higher may turn round
 
 
@@ -36,9 +37,16 @@ def check_robustness(candidate: Candidate) -> dict:
 
 
 def check_latency(candidate: Candidate) -> dict:
-    """One customer is answered fast enough for the API."""
-    taken = candidate.answers["milliseconds"]
-    holds = taken <= MOST_MILLISECONDS
+    """The compiled scorer of the API and the batch path need little CPU; how busy the machine is does not count."""
+    found = candidate.answers
+    requirement = f"CPU: at most {MOST_COMPILED_MS:.0f} ms for one customer in the API"
+    requirement += f", {MOST_BATCH_MS:.0f} ms for 1,000 rows in batch"
+    problems = []
+    if found["not_compiled"]:
+        problems.append(f"the API cannot answer with it: {found['not_compiled']}")
+    elif found["compiled_cpu_ms"] > MOST_COMPILED_MS:
+        problems.append(f"one customer takes {found['compiled_cpu_ms']:.1f} ms of CPU, at most {MOST_COMPILED_MS:.0f}")
+    if found["batch_cpu_ms"] > MOST_BATCH_MS:
+        problems.append(f"1,000 rows take {found['batch_cpu_ms']:.0f} ms of CPU, at most {MOST_BATCH_MS:.0f}")
     # the time itself is never twice the same, and evidence must be; it goes into a tag of the version
-    detail = "one customer is answered in time" if holds else f"one customer takes {taken:.0f} ms"
-    return make_finding(holds, f"at most {MOST_MILLISECONDS:.0f} ms for one customer", detail)
+    return make_finding(not problems, requirement, "; ".join(problems) or "both within their limits")

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -33,6 +33,7 @@ PRELOAD = [
 ]  # fmt: skip
 ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
 START_SECONDS = 120  # for the imports, on a machine that has other things to do
+WALL_PER_CPU = 10  # a call may take so many times its limit of CPU by the clock, on a machine that is busy, or asleep
 OFFERED = "CHURN_ISOLATION"  # environment variable: socket of a process that forks servers, see ``offer``
 _server: tuple[subprocess.Popen | _Fork, Connection] | None = None
 _turn = threading.RLock()  # one question at a time
@@ -107,7 +108,8 @@ def call(function: str, *arguments, seconds: float, environment: dict[str, str] 
     Args:
         function: imported there.
         arguments: can be pickled, as can the result.
-        seconds: time limit for the call itself; imports do not count.
+        seconds: limit of the call's CPU time, rounded up to whole seconds; imports do not count. By the clock it may
+            take ``WALL_PER_CPU`` times as long, so that a busy machine does not decide.
         environment: variables that it sees; those of this process when not given.
 
     Raises:
@@ -118,8 +120,9 @@ def call(function: str, *arguments, seconds: float, environment: dict[str, str] 
         connection = _server[1]
         try:
             connection.send((function, arguments, environment or dict(os.environ), seconds))
-            if not connection.poll(START_SECONDS + seconds):
-                raise IsolationError(f"{function} did not answer within {START_SECONDS + seconds:.0f} s.")
+            longest = START_SECONDS + WALL_PER_CPU * seconds
+            if not connection.poll(longest):
+                raise IsolationError(f"{function} did not answer within {longest:.0f} s.")
             kind, content = connection.recv()
         except (EOFError, OSError) as error:
             raise IsolationError(f"{function} ended its process without an answer.") from error
@@ -192,18 +195,28 @@ def _fork(function: str, arguments: tuple, environment: dict, seconds: float) ->
     receiver, sender = Pipe(duplex=False)
     child = os.fork()
     if child == 0:
+        _limit_cpu(math.ceil(seconds))
         _run(function, arguments, environment, sender)
     sender.close()
-    deadline = time.monotonic() + seconds
     try:
-        if not receiver.poll(max(0.0, deadline - time.monotonic())):
-            return "failed", f"{function} did not answer within {seconds:.0f} s."
+        if not receiver.poll(WALL_PER_CPU * seconds):
+            return "failed", f"{function} did not answer within {WALL_PER_CPU * seconds:.0f} s."
         return receiver.recv()
     except EOFError:
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
+            return "failed", f"{function} did not answer within {seconds:.0f} s of CPU."
         return "failed", f"{function} ended its process without an answer."
     finally:
         receiver.close()
         _end_children()
+
+
+def _limit_cpu(seconds: int) -> None:
+    """Have this process ended by SIGXCPU once it has used so many seconds of CPU, in all of its threads."""
+    import resource  # there is none on Windows, where calls are not forked
+
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
 
 
 def _end_children() -> None:

@@ -74,7 +74,9 @@ def judge(candidate: Candidate) -> pd.DataFrame:
     tags = {"gate": verdict, "gate_evidence_sha256": digest}
     tags |= {f"gate.{row.check}": row.verdict for row in findings.itertuples()}
     if "answers" in candidate.__dict__:
-        tags["gate_milliseconds"] = f"{candidate.answers['milliseconds']:.1f}"
+        tags["gate_batch_cpu_ms"] = f"{candidate.answers['batch_cpu_ms']:.1f}"
+        if not candidate.answers["not_compiled"]:
+            tags["gate_compiled_cpu_ms"] = f"{candidate.answers['compiled_cpu_ms']:.4f}"
     registry.set_tags(candidate.version, tags)
     return findings
 

@@ -25,6 +25,11 @@ def hang():
     time.sleep(600)
 
 
+def spin():
+    while True:
+        pass
+
+
 def die():
     os._exit(3)
 
@@ -75,8 +80,15 @@ def test_what_is_raised_there_is_named_here():
 def test_what_hangs_is_ended_and_the_next_call_answered():
     started = time.monotonic()
     with pytest.raises(isolation.IsolationError, match="test_isolation:hang did not answer within 1 s"):
-        call("hang", seconds=1.0)
+        call("hang", seconds=0.1)
     assert time.monotonic() - started < 10
+    assert call("double", 1)[0] == 2
+
+
+@pytest.mark.skipif(not isolation.FORKS, reason="needs Linux")
+def test_what_computes_without_end_is_ended_by_its_cpu_time():
+    with pytest.raises(isolation.IsolationError, match="test_isolation:spin did not answer within 1 s of CPU"):
+        call("spin", seconds=1.0)
     assert call("double", 1)[0] == 2
 
 
@@ -91,7 +103,7 @@ def test_what_a_call_left_behind_ends_with_it(tmp_path, seconds):
     path = tmp_path / "pid"
     if seconds:
         with pytest.raises(isolation.IsolationError, match="did not answer within 2 s"):
-            call("leave_behind", str(path), seconds, seconds=2.0)
+            call("leave_behind", str(path), seconds, seconds=0.2)
     else:
         assert call("leave_behind", str(path), seconds)
     with pytest.raises(ProcessLookupError):
@@ -124,7 +136,7 @@ def test_a_server_that_is_offered_is_used_and_each_call_has_a_process_of_its_own
     server = isolation._server[0].pid
     assert (one, two) == (2, 4) and len({first, second, server, offered.pid, os.getpid()}) == 5
     with pytest.raises(isolation.IsolationError, match="did not answer within 1 s"):
-        call("hang", seconds=1.0)
+        call("hang", seconds=0.1)
     with pytest.raises(isolation.IsolationError, match="ended its process without an answer"):
         call("die")
     assert isolation._server[0].pid == server and call("double", 3)[0] == 6

@@ -14,8 +14,9 @@ PACKAGE = settings.PROJECT / "churn_utils"
 ORDER = [
     "settings", "source", "contract", "lakehouse", "features", "feature_store", "evaluation", "payoff", "training",
     "search", "search_report", "simulator", "world", "provenance", "model_files", "tracking", "registry", "approvals",
-    "deployments", "lineage", "scoring", "isolation", "probing", "candidate", "gate_report", "record_checks",
-    "behaviour_checks", "checks", "validation", "batch", "online_rows", "redis_store", "online_store", "fast_scoring",
+    "deployments", "lineage", "scoring", "fast_scoring", "isolation", "probing", "candidate", "gate_report",
+    "record_checks",
+    "behaviour_checks", "checks", "validation", "batch", "online_rows", "redis_store", "online_store",
     "inference_log", "trials", "trial_command", "serving_settings", "serving_metrics", "serving_models",
     "serving_documents", "serving_versions", "serving_calendar", "serving_watch", "serving_engine", "serving_http",
     "serving_transport", "serving_start", "serving", "serving_client", "rehearsal", "monitoring", "drift", "production",
