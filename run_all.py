@@ -67,17 +67,36 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="STAGE",
         help="run just these stages, finished or not",
     )
-    add("--from", dest="start", metavar="STAGE", help="run this stage and all after it, finished or not")
-    add("-p", dest="parameters", nargs="+", action="extend", default=[], metavar="NAME=VALUE",
-        help="set a notebook parameter wherever it occurs; --list shows them")  # fmt: skip
+    add(
+        "--from",
+        dest="start",
+        metavar="STAGE",
+        help="run this stage and all after it, finished or not",
+    )
+    add(
+        "-p",
+        dest="parameters",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a notebook parameter wherever it occurs; --list shows them",
+    )
     approval = parser.add_mutually_exclusive_group()
     approval.add_argument(
         "--approve-as",
         metavar="NAME",
         help="approve every challenger of this call that passes under this name; not the trainer's",
     )
-    approval.add_argument("--manual-approval", action="store_true", help="stop with exit code 3 before the approval")
-    add("--home", type=Path, metavar="DIR", help="tables, models and state (default: data, or CHURN_HOME)")
+    approval.add_argument(
+        "--manual-approval", action="store_true", help="stop with exit code 3 before the approval"
+    )
+    add(
+        "--home",
+        type=Path,
+        metavar="DIR",
+        help="tables, models and state (default: data, or CHURN_HOME)",
+    )
     add(
         "--reports",
         type=Path,
@@ -89,7 +108,11 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="delete this home's tables, models and state first; data/raw stays",
     )
-    add("--list", action="store_true", help="draw the stages with their parameters and state, run nothing")
+    add(
+        "--list",
+        action="store_true",
+        help="draw the stages with their parameters and state, run nothing",
+    )
     return parser
 
 
@@ -112,15 +135,23 @@ def draw_stages(plan: stages.Plan) -> None:
     notebooks = stages.read_notebooks()
     parameters = stages.resolve_parameters(plan, timeline, notebooks)
     fingerprints = state.fingerprint_stages(plan, timeline, parameters, held, notebooks)
-    finished = {name: e for name, e in held["stages"].items() if e["fingerprint"] == fingerprints.get(name)}
+    finished = {
+        name: e for name, e in held["stages"].items() if e["fingerprint"] == fingerprints.get(name)
+    }
     for position, stage in enumerate(timeline):
-        mark = f"finished in {finished[stage.name]['seconds']} s" if stage.name in finished else "to do"
+        mark = (
+            f"finished in {finished[stage.name]['seconds']} s"
+            if stage.name in finished
+            else "to do"
+        )
         needs = f"  after {', '.join(stage.needs)}" if stage.needs else ""
         print(f"{'│' if position else ' '}\n● {stage.name}{needs}  [{mark}]")
         helps = notebooks[stage.kind].parameters
         for name, value in parameters[stage.name].items():
             print(f"│     {name} = {value!r}  {helps[name]['help']}")
-    print("\nA retraining adds stages of its own, named after its month, when production asks for one.")
+    print(
+        "\nA retraining adds stages of its own, named after its month, when production asks for one."
+    )
 
 
 def run_with_progress(plan: stages.Plan) -> int:

@@ -20,14 +20,26 @@ PEER = settings.PROJECT / ".venv-flaml" / "bin" / "python"
 TIMES = 10
 
 
-def ask_flaml(train: pd.DataFrame, unseen: pd.DataFrame, seconds: float, folder: Path) -> tuple[np.ndarray, str]:
+def ask_flaml(
+    train: pd.DataFrame, unseen: pd.DataFrame, seconds: float, folder: Path
+) -> tuple[np.ndarray, str]:
     """Probabilities of FLAML's best model, and what it says of itself."""
     files = [str(folder / name) for name in ("train.csv", "unseen.csv", "answers.csv")]
     labels = train["churned"].astype(int).to_numpy()
     features.select_model_inputs(train).assign(churned=labels).to_csv(files[0], index=False)
     features.select_model_inputs(unseen).to_csv(files[1], index=False)
-    command = [str(PEER), str(Path(__file__).parent / "flaml_peer.py"), *files, str(seconds), str(settings.SEED)]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1]
+    command = [
+        str(PEER),
+        str(Path(__file__).parent / "flaml_peer.py"),
+        *files,
+        str(seconds),
+        str(settings.SEED),
+    ]
+    said = (
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        .stdout.strip()
+        .splitlines()[-1]
+    )
     return pd.read_csv(files[2])["probability"].to_numpy(), said
 
 
@@ -38,7 +50,11 @@ def calibrate(probability: np.ndarray, validate: np.ndarray, churned: np.ndarray
         p = np.clip(p, 1e-6, 1 - 1e-6)
         return np.log(p / (1 - p))[:, None]
 
-    return LogisticRegression(C=np.inf).fit(logit(validate), churned).predict_proba(logit(probability))[:, 1]
+    return (
+        LogisticRegression(C=np.inf)
+        .fit(logit(validate), churned)
+        .predict_proba(logit(probability))[:, 1]
+    )
 
 
 def main() -> None:
@@ -47,7 +63,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CHURN_HOME"] = f"{folder}/home"
         data = publish()
-        train, validate, test = (feature_store.training_rows(data, split) for split in ("train", "validate", "test"))
+        train, validate, test = (
+            feature_store.training_rows(data, split) for split in ("train", "validate", "test")
+        )
         started = time.perf_counter()
         study = search.run_study(train, TRIALS, settings.SEED, "automl", lambda line: None)
         seconds = time.perf_counter() - started
@@ -59,15 +77,21 @@ def main() -> None:
             theirs[len(validate) :], theirs[: len(validate)], validate["churned"]
         ),
     }
-    sampled = evaluation.bootstrap_metrics(test["churned"], answers, test["customer_id"], economics, 4000)
+    sampled = evaluation.bootstrap_metrics(
+        test["churned"], answers, test["customer_id"], economics, 4000
+    )
     ours, peer = sampled.values()
     difference = ours - peer
     bounds, rows = evaluation.interval(difference), []
     for name, probability in answers.items():
         point = evaluation.score_metrics(test["churned"], probability, economics).iloc[0]
-        rows.append({"model": name} | {m: f"{point[m]:.4g}" for m in ("roc_auc", "log_loss", "value_usd")})
-    gap = {m: f"{difference[m].mean():+.4f} [{bounds.loc[m, 'lower']:+.4f}, {bounds.loc[m, 'upper']:+.4f}]"
-           for m in ("roc_auc", "log_loss", "value_usd")}  # fmt: skip
+        rows.append(
+            {"model": name} | {m: f"{point[m]:.4g}" for m in ("roc_auc", "log_loss", "value_usd")}
+        )
+    gap = {
+        m: f"{difference[m].mean():+.4f} [{bounds.loc[m, 'lower']:+.4f}, {bounds.loc[m, 'upper']:+.4f}]"
+        for m in ("roc_auc", "log_loss", "value_usd")
+    }
     rows.append({"model": "ours less FLAML (paired, 95 %)"} | gap)
     save_table("AutoML", pd.DataFrame(rows), Path(__file__).name)
 

@@ -41,7 +41,9 @@ RIGHT = {
 }
 # Worlds that no scenario names and no limit was set on: what a month adds to the log-odds of customers with a contract.
 UNNAMED = {
-    "slow_change": lambda month: 0.25 * max(0, month - START_MONTH + 1),  # after ten months that of the competitor
+    "slow_change": lambda month: (
+        0.25 * max(0, month - START_MONTH + 1)
+    ),  # after ten months that of the competitor
     "wave": lambda month: 2.5 if month in (START_MONTH, START_MONTH + 1) else 0.0,
 }
 # Fewest and most retrainings that are right. What changes slowly needs one sooner or later, and more as it goes on.
@@ -64,7 +66,11 @@ def look_up(number: int, seed: int, world: str, as_of: int) -> Month:
     Where a world has not changed (yet, or any more), it is one and the same with all others.
     """
     broken = world == "data_bug" and number == as_of == START_MONTH
-    same = number < START_MONTH or world == "data_bug" or (world in UNNAMED and UNNAMED[world](number) == 0)
+    same = (
+        number < START_MONTH
+        or world == "data_bug"
+        or (world in UNNAMED and UNNAMED[world](number) == 0)
+    )
     return Month(number, seed, "none" if same else world, broken)
 
 
@@ -74,9 +80,13 @@ def take_in(month: Month) -> tuple[pd.DataFrame, int]:
     from churn_utils import simulator
 
     if month.world not in UNNAMED:
-        return simulator.known_rows(month.number, month.seed, month.world, START_MONTH, broken=month.broken)
+        return simulator.known_rows(
+            month.number, month.seed, month.world, START_MONTH, broken=month.broken
+        )
     rows, quarantined = take_in(month._replace(world="none"))
-    log_odds = UNNAMED[month.world](month.number) * (rows["contract"] != "Month-to-month").to_numpy()
+    log_odds = (
+        UNNAMED[month.world](month.number) * (rows["contract"] != "Month-to-month").to_numpy()
+    )
     return simulator.redraw_labels(rows, log_odds, [month.seed, month.number]), quarantined
 
 
@@ -114,7 +124,9 @@ def first_champion():
 DECIDED: dict[tuple, pd.DataFrame] = {}
 
 
-def decide(current: Month, labelled: tuple[Month, ...], champion, history: pd.DataFrame | None) -> pd.DataFrame:
+def decide(
+    current: Month, labelled: tuple[Month, ...], champion, history: pd.DataFrame | None
+) -> pd.DataFrame:
     """``drift.decide``, asked once for the same months, champion and standing alerts: all that its answer rests on."""
     from churn_utils import drift, settings
 
@@ -125,7 +137,9 @@ def decide(current: Month, labelled: tuple[Month, ...], champion, history: pd.Da
         rows, (_, quarantined) = score(current, champion), take_in(current)
         delivery = {"delivered": len(rows) + quarantined, "quarantined": quarantined}
         known = join(labelled, champion) if labelled else rows.head(0)
-        DECIDED[question] = drift.decide(as_of, delivery, rows, known, champion, history, seed=current.seed)
+        DECIDED[question] = drift.decide(
+            as_of, delivery, rows, known, champion, history, seed=current.seed
+        )
     return DECIDED[question]
 
 
@@ -141,7 +155,9 @@ def passes_gate(challenger, champion, labelled: pd.DataFrame) -> bool:
     rows = labelled[labelled["split"] == "test"]
     models = {"new": challenger.model, "old": champion.model}
     scores = {name: scoring.predict_probability(model, rows) for name, model in models.items()}
-    draws = evaluation.bootstrap_metrics(rows["churned"], scores, rows["customer_id"], settings.Economics(), 400)
+    draws = evaluation.bootstrap_metrics(
+        rows["churned"], scores, rows["customer_id"], settings.Economics(), 400
+    )
     wins, harmless, _ = checks.weigh_difference(draws["new"] - draws["old"])
     return bool(wins) and harmless
 
@@ -152,7 +168,9 @@ def expected_value(rows: pd.DataFrame, probability: np.ndarray) -> float:
 
     economics = settings.Economics()
     treated = probability >= economics.threshold
-    return float((treated * economics.expected_value_usd(rows["churn_probability"].to_numpy())).mean())
+    return float(
+        (treated * economics.expected_value_usd(rows["churn_probability"].to_numpy())).mean()
+    )
 
 
 def play(seed: int, world: str, months: int) -> pd.DataFrame:
@@ -166,13 +184,19 @@ def play(seed: int, world: str, months: int) -> pd.DataFrame:
 
     champion, decisions, played = first_champion(), [], []
     for number in range(1, months + 1):
-        newest = range(max(0, number - max(drift.WINDOW_MONTHS)), number)  # as far back as drift looks
+        newest = range(
+            max(0, number - max(drift.WINDOW_MONTHS)), number
+        )  # as far back as drift looks
         news = [known for known in newest if settings.month_start(known) > champion.trained_to]
         labelled = tuple(look_up(known, seed, world, as_of=number) for known in news)
         history = pd.concat(decisions) if decisions else None
         row = decide(look_up(number, seed, world, as_of=number), labelled, champion, history)
         decisions.append(row)
-        record = {"month": number, **row.iloc[0][["decision", "diagnosis", "why"]].to_dict(), "promoted": False}
+        record = {
+            "month": number,
+            **row.iloc[0][["decision", "diagnosis", "why"]].to_dict(),
+            "promoted": False,
+        }
         if record["decision"] == drift.RETRAIN:
             known = join(labelled, champion)
             window = known[known["event_date"] >= row["labels_from"].iloc[0]]
@@ -204,7 +228,10 @@ def judge_run(played: pd.DataFrame) -> dict:
     """Score one run against the scenario table of the design."""
     scenario = played["scenario"].iloc[0]
     acted = played[played["decision"] != "ok"].set_index("month")
-    actions, right = acted["decision"].to_dict(), {month: action for month, (action, _) in RIGHT[scenario].items()}
+    actions, right = (
+        acted["decision"].to_dict(),
+        {month: action for month, (action, _) in RIGHT[scenario].items()},
+    )
     diagnoses = {month: diagnosis for month, (_, diagnosis) in RIGHT[scenario].items()}
     wrong = [month for month, action in actions.items() if right.get(month) != action]
     after = [month for month in actions if month >= START_MONTH and scenario != "none"]
@@ -219,8 +246,11 @@ def judge_run(played: pd.DataFrame) -> dict:
         "false_alarms": len(wrong) / len(played),
         "false_retraining": any(actions[month] == "retrain" for month in wrong),
         "delay": min(after) - START_MONTH if after else np.nan,
-        "diagnosed": all(acted["diagnosis"].get(month) == name for month, name in diagnoses.items()),
-        "promoted_in_time": promoted == min((m for m, a in right.items() if a == "retrain"), default=np.nan),
+        "diagnosed": all(
+            acted["diagnosis"].get(month) == name for month, name in diagnoses.items()
+        ),
+        "promoted_in_time": promoted
+        == min((m for m, a in right.items() if a == "retrain"), default=np.nan),
         "regret": (played["best"] - played["own"]).mean(),
         "regret_frozen": (played["best"] - played["old"]).mean(),
         "recovered": (later["own"] - later["old"]).sum() / lost if len(later) else np.nan,
@@ -238,7 +268,9 @@ def play_seed(arguments: tuple[int, int]) -> pd.DataFrame:
     # thousands of small calls on frames that nobody changes in place; two processes leave no core for second threads
     quick = {"assume_finite": True, "skip_parameter_validation": True}
     with sklearn.config_context(**quick), pd.option_context("mode.copy_on_write", True):
-        played = pd.concat([training.one_thread(play)(seed, world, months) for world in [*RIGHT, *UNNAMED]])
+        played = pd.concat(
+            [training.one_thread(play)(seed, world, months) for world in [*RIGHT, *UNNAMED]]
+        )
     take_in.cache_clear()
     score.cache_clear()
     DECIDED.clear()
@@ -249,7 +281,10 @@ def summarise(runs: pd.DataFrame, head: str) -> pd.DataFrame:
     """One column per scenario, as it is printed."""
     columns = {}
     for scenario, group in runs.groupby("scenario", sort=False):
-        acts, retrains = bool(RIGHT[scenario]), "retrain" in [action for action, _ in RIGHT[scenario].values()]
+        acts, retrains = (
+            bool(RIGHT[scenario]),
+            "retrain" in [action for action, _ in RIGHT[scenario].values()],
+        )
         columns[scenario] = {
             "right action": f"{group['right'].mean():.0%}",
             "detected": f"{group['detected'].mean():.0%}" if acts else "–",
@@ -257,8 +292,12 @@ def summarise(runs: pd.DataFrame, head: str) -> pd.DataFrame:
             "right diagnosis": f"{group['diagnosed'].mean():.0%}" if acts else "–",
             "false alarms, share of months": f"{group['false_alarms'].mean():.1%}",
             "runs without false retraining": f"{1 - group['false_retraining'].mean():.0%}",
-            "new champion with the first labels": f"{group['promoted_in_time'].mean():.0%}" if retrains else "–",
-            "lost value recovered (median)": f"{group['recovered'].median():.1%}" if retrains else "–",
+            "new champion with the first labels": f"{group['promoted_in_time'].mean():.0%}"
+            if retrains
+            else "–",
+            "lost value recovered (median)": f"{group['recovered'].median():.1%}"
+            if retrains
+            else "–",
             "regret, USD": f"{group['regret'].median():.1f}",
             "regret if never retrained, USD": f"{group['regret_frozen'].median():.1f}",
         }
@@ -305,12 +344,22 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         epilog="USD are per customer and month. All seeds share month 0, IBM's extract.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--seeds", type=whole_number_from(1), default=20, metavar="N", help="number of seeds")
+    parser.add_argument(
+        "--seeds", type=whole_number_from(1), default=20, metavar="N", help="number of seeds"
+    )
     first = f"first seed; {TUNING} are those that the limits were looked at on"
-    parser.add_argument("--first-seed", type=whole_number_from(0), default=100, metavar="N", help=first)
-    months = f"as-of months of a year, {FEWEST_MONTHS} or more: the world changes in month {START_MONTH}"
-    parser.add_argument("--months", type=whole_number_from(FEWEST_MONTHS), default=12, metavar="N", help=months)
-    parser.add_argument("--runs", type=Path, metavar="CSV", help="keep every month of every run in this file")
+    parser.add_argument(
+        "--first-seed", type=whole_number_from(0), default=100, metavar="N", help=first
+    )
+    months = (
+        f"as-of months of a year, {FEWEST_MONTHS} or more: the world changes in month {START_MONTH}"
+    )
+    parser.add_argument(
+        "--months", type=whole_number_from(FEWEST_MONTHS), default=12, metavar="N", help=months
+    )
+    parser.add_argument(
+        "--runs", type=Path, metavar="CSV", help="keep every month of every run in this file"
+    )
     parser.add_argument("--no-save", action="store_true", help="print only")
     options = parser.parse_args(arguments)
     if options.runs and not options.runs.parent.is_dir():
@@ -327,24 +376,36 @@ def play_seeds(seeds: range, months: int) -> pd.DataFrame:
         source.obtain_extract()
         with multiprocessing.get_context("spawn").Pool(2) as pool:
             played = pool.imap(play_seed, [(seed, months) for seed in seeds])
-            return pd.concat(tqdm(played, "production years", len(seeds), unit=" seed"), ignore_index=True)
+            return pd.concat(
+                tqdm(played, "production years", len(seeds), unit=" seed"), ignore_index=True
+            )
 
 
 def main() -> None:
     """Play all runs, print what went wrong, print and save the tables."""
     options = parse_arguments()
-    started, seeds = time.perf_counter(), range(options.first_seed, options.first_seed + options.seeds)
+    started, seeds = (
+        time.perf_counter(),
+        range(options.first_seed, options.first_seed + options.seeds),
+    )
     played = play_seeds(seeds, options.months)
     if options.runs:
         played.to_csv(options.runs, index=False)
     named = played[played["scenario"].isin(RIGHT)]
-    runs = pd.DataFrame([judge_run(run) for _, run in named.groupby(["scenario", "seed"], sort=False)])
+    runs = pd.DataFrame(
+        [judge_run(run) for _, run in named.groupby(["scenario", "seed"], sort=False)]
+    )
     for run in runs[~runs["right"] | ~runs["diagnosed"]].itertuples():
         print(f"not right: {run.scenario}, seed {run.seed}: {run.actions}")
     times = os.times()
-    seconds = f"{time.perf_counter() - started:.0f} s, {times.user + times.children_user:.0f} s of CPU"
+    seconds = (
+        f"{time.perf_counter() - started:.0f} s, {times.user + times.children_user:.0f} s of CPU"
+    )
     head = f"seeds {seeds[0]}–{seeds[-1]} (limits looked at on {TUNING}), {options.months} months, {seconds}"
-    tables = {"Drill": summarise(runs, head), "Drill, worlds that no scenario names": summarise_unnamed(played, head)}
+    tables = {
+        "Drill": summarise(runs, head),
+        "Drill, worlds that no scenario names": summarise_unnamed(played, head),
+    }
     for title, table in tables.items():
         if options.no_save:
             print(f"\n## {title}\n\n{to_markdown(table)}")

@@ -16,7 +16,16 @@ import numpy as np
 import pandas as pd
 from results import save_table
 
-from churn_utils import contract, fast_scoring, feature_store, features, scoring, settings, source, training
+from churn_utils import (
+    contract,
+    fast_scoring,
+    feature_store,
+    features,
+    scoring,
+    settings,
+    source,
+    training,
+)
 
 HERE = Path(__file__).parent
 PEERS = settings.PROJECT / ".venv-peers" / "bin" / "python"
@@ -25,9 +34,13 @@ PEERS = settings.PROJECT / ".venv-peers" / "bin" / "python"
 def read_training_set() -> pd.DataFrame:
     """Features and labels of IBM's month, without any home."""
     customers = contract.check_rows(source.read_delivery(source.obtain_extract()))[0]
-    stamped = customers.assign(snapshot_date=settings.month_start(0), written_at=settings.month_start(0))
+    stamped = customers.assign(
+        snapshot_date=settings.month_start(0), written_at=settings.month_start(0)
+    )
     rows = features.add_on_demand(features.build_features(stamped))
-    return rows.assign(churned=customers["churn"] == "Yes", split=feature_store.split_of(customers["customer_id"]))
+    return rows.assign(
+        churned=customers["churn"] == "Yes", split=feature_store.split_of(customers["customer_id"])
+    )
 
 
 def time_call(call, repetitions: int) -> float:
@@ -43,19 +56,29 @@ def time_call(call, repetitions: int) -> float:
 
 def measure_family(family: str, rows: pd.DataFrame, folder: Path) -> dict:
     """Fit a family, compile it, and hold every form against the pipeline."""
-    train, validate = (rows[rows["split"] == split].reset_index(drop=True) for split in ("train", "validate"))
-    model = training.fit_calibrated({"family": family, **training.DEFAULTS[family]}, train, validate, settings.SEED)
+    train, validate = (
+        rows[rows["split"] == split].reset_index(drop=True) for split in ("train", "validate")
+    )
+    model = training.fit_calibrated(
+        {"family": family, **training.DEFAULTS[family]}, train, validate, settings.SEED
+    )
     inputs = features.select_model_inputs(rows)
     compiled, values = fast_scoring.compile_model(model), fast_scoring.rows_as_tuples(inputs)
     own = scoring.predict_probability(model, inputs)
     fast = np.array([compiled(row) for row in values])
     joblib.dump((model, inputs, own), folder / "model.joblib")
-    found = subprocess.run([PEERS, HERE / "peers" / "onnx_form.py", folder / "model.joblib"], check=True,
-                           capture_output=True, text=True).stdout  # fmt: skip
+    found = subprocess.run(
+        [PEERS, HERE / "peers" / "onnx_form.py", folder / "model.joblib"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
     onnx = json.loads(found.splitlines()[-1])
     return {
         "model": family,
-        "pipeline, µs": round(time_call(lambda: scoring.predict_probability(model, inputs.head(1)), 50)),
+        "pipeline, µs": round(
+            time_call(lambda: scoring.predict_probability(model, inputs.head(1)), 50)
+        ),
         "compiled, µs": round(time_call(lambda: compiled(values[0]), 2000), 1),
         "compiled, largest difference": f"{np.abs(fast - own).max():.1g}",
         "ONNX, µs": onnx["microseconds"],

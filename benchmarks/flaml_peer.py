@@ -17,9 +17,17 @@ def main(train: str, unseen: str, answers: str, seconds: float, seed: int) -> No
     asked = pd.read_csv(unseen).astype({name: rows[name].dtype for name in categories})
     automl = AutoML()
     automl.fit(
-        rows.drop(columns="churned"), rows["churned"], task="classification", metric="log_loss", time_budget=seconds,
-        eval_method="cv", n_splits=5, n_jobs=2, seed=seed, verbose=0,
-    )  # fmt: skip
+        rows.drop(columns="churned"),
+        rows["churned"],
+        task="classification",
+        metric="log_loss",
+        time_budget=seconds,
+        eval_method="cv",
+        n_splits=5,
+        n_jobs=2,
+        seed=seed,
+        verbose=0,
+    )
     print(automl.best_estimator)
     pd.DataFrame({"probability": automl.predict_proba(asked)[:, 1]}).to_csv(answers, index=False)
 

@@ -26,8 +26,21 @@ from churn_utils.world import World
 
 sys.path.insert(0, str(settings.PROJECT / "tests"))
 JUDGES = ["auc_floor", "value_floor", "calibration", "slices", "champion"]
-PERSON = ["gender", "senior_citizen", "partner", "dependents", "payment_method", "paperless_billing"]
-SERVICE = ["internet_service", "online_security", "tech_support", "multiple_lines", "monthly_charges"]
+PERSON = [
+    "gender",
+    "senior_citizen",
+    "partner",
+    "dependents",
+    "payment_method",
+    "paperless_billing",
+]
+SERVICE = [
+    "internet_service",
+    "online_security",
+    "tech_support",
+    "multiple_lines",
+    "monthly_charges",
+]
 
 
 def refuse_all(seeds: int) -> pd.DataFrame:
@@ -35,26 +48,39 @@ def refuse_all(seeds: int) -> pd.DataFrame:
     from challengers import BAD, STUMPS, Gauntlet, register
 
     better = "a clearly better one is promoted"
-    own = {name: [] for name in ["a sound one passes", better, *BAD, "settled_bills", "edited_after_approval"]}
+    own = {
+        name: []
+        for name in ["a sound one passes", better, *BAD, "settled_bills", "edited_after_approval"]
+    }
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
             os.environ["CHURN_HOME"] = f"{folder}/home"
             gauntlet = Gauntlet(seed)
-            own["a sound one passes"].append(validation.overall_verdict(gauntlet.submit("sound")) == "pass")
+            own["a sound one passes"].append(
+                validation.overall_verdict(gauntlet.submit("sound")) == "pass"
+            )
             for name, (_, verdict) in BAD.items():
                 own[name].append(gauntlet.judge_alone(name) == verdict)
             own["edited_after_approval"].append("is not what Ada" in gauntlet.edit_after_approval())
-            own[better].append(gauntlet.promote(register(gauntlet.rows, STUMPS))
-                               and gauntlet.promote(gauntlet.sound.version))  # fmt: skip
+            own[better].append(
+                gauntlet.promote(register(gauntlet.rows, STUMPS))
+                and gauntlet.promote(gauntlet.sound.version)
+            )
             found = gauntlet.settled_bills(Path(folder) / "leak")
             own["settled_bills"].append(found.loc["leakage", "verdict"] == "fail")
         print(seed, {name: found[-1] for name, found in own.items() if not found[-1]}, flush=True)
     meant = {name: check for name, (check, _) in BAD.items()} | {"settled_bills": "leakage"}
     meant |= {better: "gate, approval, promotion", "edited_after_approval": "promotion"}
     return pd.DataFrame(
-        [{"challenger": name, "check meant for it": meant.get(name, "all of them"), f"of {seeds} seeds": sum(found)}
-         for name, found in own.items()]
-    )  # fmt: skip
+        [
+            {
+                "challenger": name,
+                "check meant for it": meant.get(name, "all of them"),
+                f"of {seeds} seeds": sum(found),
+            }
+            for name, found in own.items()
+        ]
+    )
 
 
 def fit_logit(rows: pd.DataFrame, columns: list[str], truth: np.ndarray):
@@ -64,11 +90,17 @@ def fit_logit(rows: pd.DataFrame, columns: list[str], truth: np.ndarray):
 
     def encode(some: pd.DataFrame) -> pd.DataFrame:
         codes = encoder.transform(features.select_model_inputs(some))
-        return codes.assign(**{name: codes[name].iloc[0] * 0 for name in codes if name not in columns})
+        return codes.assign(
+            **{name: codes[name].iloc[0] * 0 for name in codes if name not in columns}
+        )
 
     twice = pd.concat([encode(rows)] * 2)
     weights = np.r_[truth, 1 - truth]
-    spline.fit(twice, np.r_[np.ones(len(rows)), np.zeros(len(rows))], logisticregression__sample_weight=weights)
+    spline.fit(
+        twice,
+        np.r_[np.ones(len(rows)), np.zeros(len(rows))],
+        logisticregression__sample_weight=weights,
+    )
     return lambda some: spline.decision_function(encode(some))
 
 
@@ -82,7 +114,9 @@ def calibrate(logit: np.ndarray, truth: np.ndarray):
     """Sigmoid that makes log-odds honest in the population."""
     weights = np.r_[truth, 1 - truth]
     labels = np.r_[np.ones(len(truth)), np.zeros(len(truth))]
-    return LogisticRegression(C=np.inf).fit(np.r_[logit, logit][:, None], labels, sample_weight=weights)
+    return LogisticRegression(C=np.inf).fit(
+        np.r_[logit, logit][:, None], labels, sample_weight=weights
+    )
 
 
 class Contest:
@@ -94,10 +128,14 @@ class Contest:
         Their quality is set on the test slots of those worlds: the same slots stand behind every seed's test rows, and
         what is equal on all customers differs by 0.001 in ROC AUC on these.
         """
-        months = [read_rows(World("none", 1000 + i), month) for i in range(3) for month in (1, 2, 3)]
+        months = [
+            read_rows(World("none", 1000 + i), month) for i in range(3) for month in (1, 2, 3)
+        ]
         population = pd.concat(months, ignore_index=True)
         everything, truth = list(features.MODEL_INPUTS), population["truth"].to_numpy()
-        self.models = [fit_logit(population, columns, truth) for columns in (everything, PERSON, SERVICE)]
+        self.models = [
+            fit_logit(population, columns, truth) for columns in (everything, PERSON, SERVICE)
+        ]
         judged = population[feature_store.split_of(population["slot_id"]) == "test"]
         self.truth = judged["truth"].to_numpy()
         self.scores = [model(judged) for model in self.models]
@@ -109,9 +147,16 @@ class Contest:
         def mixed(share: float, scores: list[np.ndarray]) -> np.ndarray:
             return (1 - share) * scores[0] + share * scores[other]
 
-        share = brentq(lambda s: expected_auc(mixed(s, self.scores), self.truth) - (best - loss), 0.0, 0.999, xtol=1e-4)
+        share = brentq(
+            lambda s: expected_auc(mixed(s, self.scores), self.truth) - (best - loss),
+            0.0,
+            0.999,
+            xtol=1e-4,
+        )
         sigmoid = calibrate(mixed(share, self.scores), self.truth)
-        return lambda rows: sigmoid.predict_proba(mixed(share, [m(rows) for m in self.models])[:, None])[:, 1]
+        return lambda rows: sigmoid.predict_proba(
+            mixed(share, [m(rows) for m in self.models])[:, None]
+        )[:, 1]
 
 
 def read_rows(world: World, month: int) -> pd.DataFrame:
@@ -119,39 +164,64 @@ def read_rows(world: World, month: int) -> pd.DataFrame:
     from churn_utils import contract, simulator
 
     simulated, delivered = world.simulate(month), world.deliver(month)[month]
-    customers = contract.check_rows(delivered)[0].assign(snapshot_date=settings.month_start(month), written_at=0)
+    customers = contract.check_rows(delivered)[0].assign(
+        snapshot_date=settings.month_start(month), written_at=0
+    )
     rows = features.add_on_demand(features.build_features(customers))
-    facts = simulated[["customer_id", "slot_id", "churn_probability"]].rename(columns={"churn_probability": "truth"})
+    facts = simulated[["customer_id", "slot_id", "churn_probability"]].rename(
+        columns={"churn_probability": "truth"}
+    )
     labels = simulator.labels_of(simulated)[["customer_id", "churn"]]
     rows = rows.merge(facts, on="customer_id").merge(labels, on="customer_id")
-    return rows.assign(churned=rows["churn"] == "Yes").astype(dict.fromkeys(features.INTEGER, "int64"))
+    return rows.assign(churned=rows["churn"] == "Yes").astype(
+        dict.fromkeys(features.INTEGER, "int64")
+    )
 
 
-def judge(rows: pd.DataFrame, challenger: np.ndarray, champion: np.ndarray, seed: int) -> dict[str, bool]:
+def judge(
+    rows: pd.DataFrame, challenger: np.ndarray, champion: np.ndarray, seed: int
+) -> dict[str, bool]:
     """Which of the checks of figures pass."""
     candidate = Candidate(0, settings.month_start(2), None, 1000, seed)
     economics = settings.Economics()
-    candidate.__dict__.update(rows=rows, economics=economics, champion=99, probability=challenger,
-                              champion_probability=champion, champion_threshold=economics.threshold)  # fmt: skip
+    candidate.__dict__.update(
+        rows=rows,
+        economics=economics,
+        champion=99,
+        probability=challenger,
+        champion_probability=champion,
+        champion_threshold=economics.threshold,
+    )
     return {name: checks.CHECKS[name](candidate)["verdict"] == "pass" for name in JUDGES}
 
 
 def measure_power(seeds: int) -> pd.DataFrame:
     """Share of seeds in which a challenger of known quality is promoted."""
     contest, table = Contest(), []
-    weaker = {"+0.02 ROC AUC, one month": (0.02, [1]), "+0.01 ROC AUC, three months": (0.01, [1, 2, 3]),
-              "equal, one month": (None, [1]), "equal, three months": (None, [1, 2, 3])}  # fmt: skip
+    weaker = {
+        "+0.02 ROC AUC, one month": (0.02, [1]),
+        "+0.01 ROC AUC, three months": (0.01, [1, 2, 3]),
+        "equal, one month": (None, [1]),
+        "equal, three months": (None, [1, 2, 3]),
+    }
     for name, (gain, months) in weaker.items():
         # of the equal pair one leans on the person, the other on the service: two models that differ, equally good
-        pair = (contest.water_down(1, 0.0005), contest.water_down(1, 0.0005 + gain)) if gain else (
-            contest.water_down(1, 0.01), contest.water_down(2, 0.01))  # fmt: skip
+        pair = (
+            (contest.water_down(1, 0.0005), contest.water_down(1, 0.0005 + gain))
+            if gain
+            else (contest.water_down(1, 0.01), contest.water_down(2, 0.01))
+        )
         found = []
         for seed in range(seeds):
-            rows = pd.concat([read_rows(World("none", seed), month) for month in months], ignore_index=True)
+            rows = pd.concat(
+                [read_rows(World("none", seed), month) for month in months], ignore_index=True
+            )
             rows = rows[feature_store.split_of(rows["slot_id"]) == "test"].reset_index(drop=True)
             found.append(judge(rows, pair[0](rows), pair[1](rows), seed))
         passed = pd.DataFrame(found)
-        row = {"challenger": name, "seeds": seeds} | {f"{n} passes": f"{passed[n].mean():.1%}" for n in JUDGES}
+        row = {"challenger": name, "seeds": seeds} | {
+            f"{n} passes": f"{passed[n].mean():.1%}" for n in JUDGES
+        }
         row["promoted"] = f"{passed.all(axis=1).mean():.1%}"
         print(row, flush=True)
         table.append(row)

@@ -22,7 +22,16 @@ METRICS = ["roc_auc", "pr_auc", "log_loss", "value_usd"]
 
 def main() -> None:
     """Search as notebook 02 does, then refit and print one row per model."""
-    from churn_utils import contract, evaluation, feature_store, features, search, settings, source, training
+    from churn_utils import (
+        contract,
+        evaluation,
+        feature_store,
+        features,
+        search,
+        settings,
+        source,
+        training,
+    )
 
     with tempfile.TemporaryDirectory() as home:
         os.environ["CHURN_HOME"] = home
@@ -32,7 +41,11 @@ def main() -> None:
         feature_store.record_labels(contract.check_rows(rows)[0], first, second)
         data = feature_store.build_training_set(second)
         study = search.run_study(
-            feature_store.training_rows(data, "train"), 32, settings.SEED, "bench", lambda line: None
+            feature_store.training_rows(data, "train"),
+            32,
+            settings.SEED,
+            "bench",
+            lambda line: None,
         )
         chosen = search.best_params(study)
 
@@ -46,19 +59,33 @@ def main() -> None:
             probability = np.empty(len(churned))
             folds = StratifiedKFold(5, shuffle=True, random_state=repeat).split(inputs, churned)
             for train, held_out in folds:
-                fit, calibrate = train_test_split(train, test_size=0.25, random_state=repeat, stratify=churned[train])
-                model = training.build_model(params, settings.SEED).fit(inputs.iloc[fit], churned[fit])
+                fit, calibrate = train_test_split(
+                    train, test_size=0.25, random_state=repeat, stratify=churned[train]
+                )
+                model = training.build_model(params, settings.SEED).fit(
+                    inputs.iloc[fit], churned[fit]
+                )
                 model = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid")
                 model.fit(inputs.iloc[calibrate], churned[calibrate])
                 probability[held_out] = model.predict_proba(inputs.iloc[held_out])[:, 1]
-            scores.append(evaluation.score_metrics(churned, probability, economics).iloc[0][METRICS])
+            scores.append(
+                evaluation.score_metrics(churned, probability, economics).iloc[0][METRICS]
+            )
         return pd.DataFrame(scores).mean()
 
     table = {f"chosen by the search: {chosen['family']}": refit(chosen)}
     for family, params in training.DEFAULTS.items():
         table[f"default {family}"] = refit({"family": family, **params})
-    frame = pd.DataFrame(table).T.rename_axis("model, refitted in 2 x 5 folds over 7,043 rows").reset_index()
-    frame[METRICS] = frame[METRICS].astype(float).round({"roc_auc": 4, "pr_auc": 4, "log_loss": 4, "value_usd": 1})
+    frame = (
+        pd.DataFrame(table)
+        .T.rename_axis("model, refitted in 2 x 5 folds over 7,043 rows")
+        .reset_index()
+    )
+    frame[METRICS] = (
+        frame[METRICS]
+        .astype(float)
+        .round({"roc_auc": 4, "pr_auc": 4, "log_loss": 4, "value_usd": 1})
+    )
     save_table("Model quality", frame, Path(__file__).name)
 
 

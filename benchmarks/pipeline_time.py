@@ -35,21 +35,43 @@ def time_run(prefix: list[str]) -> tuple[float, float]:
         seconds = []
         for _ in range(2):
             started = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ)
+            subprocess.run(
+                command,
+                check=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=os.environ,
+            )
             seconds.append(time.perf_counter() - started)
         return seconds[0], seconds[1]
 
 
 def main() -> None:
     """Run both ways in turn and print medians and the ratio of each pair."""
-    pairs = [(time_run([sys.executable]), time_run([sys.executable, "-c", ORDINARY])) for _ in range(ROUNDS)]
-    forked, ordinary = (pd.DataFrame([pair[i] for pair in pairs], columns=["fresh", "finished"]) for i in range(2))
+    pairs = [
+        (time_run([sys.executable]), time_run([sys.executable, "-c", ORDINARY]))
+        for _ in range(ROUNDS)
+    ]
+    forked, ordinary = (
+        pd.DataFrame([pair[i] for pair in pairs], columns=["fresh", "finished"]) for i in range(2)
+    )
     frame = pd.DataFrame(
         {
-            f"whole run, {ROUNDS} rounds in turn": ["kernels forked from one warm process", "ordinary kernels"],
-            "fresh run, seconds (median)": [round(forked["fresh"].median(), 1), round(ordinary["fresh"].median(), 1)],
-            "second run, seconds (median)": [round(f["finished"].median(), 1) for f in (forked, ordinary)],
-            "ratio to forked (median of pairs)": [1.0, round((ordinary["fresh"] / forked["fresh"]).median(), 2)],
+            f"whole run, {ROUNDS} rounds in turn": [
+                "kernels forked from one warm process",
+                "ordinary kernels",
+            ],
+            "fresh run, seconds (median)": [
+                round(forked["fresh"].median(), 1),
+                round(ordinary["fresh"].median(), 1),
+            ],
+            "second run, seconds (median)": [
+                round(f["finished"].median(), 1) for f in (forked, ordinary)
+            ],
+            "ratio to forked (median of pairs)": [
+                1.0,
+                round((ordinary["fresh"] / forked["fresh"]).median(), 2),
+            ],
         }
     )
     save_table("Pipeline", frame, Path(__file__).name)

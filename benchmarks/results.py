@@ -13,7 +13,11 @@ HEAD = "# Measured figures\n\nWritten by `make bench` and `make drill`; not edit
 
 def to_markdown(frame: pd.DataFrame) -> str:
     """Write a frame as a Markdown table."""
-    rows = [frame.columns.tolist(), ["---"] * len(frame.columns), *frame.astype(str).values.tolist()]
+    rows = [
+        frame.columns.tolist(),
+        ["---"] * len(frame.columns),
+        *frame.astype(str).values.tolist(),
+    ]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
 
 

@@ -47,39 +47,70 @@ def compare_pruning(data: pd.DataFrame, seeds: int) -> pd.DataFrame:
             model = training.build_model(search.best_params(study), seed)
             model.fit(features.select_model_inputs(train), train["churned"].to_numpy())
             found[name] = {
-                "fits": int(search.trials_table(study)["folds"].sum()), "seconds": seconds, "loss": study.best_value,
+                "fits": int(search.trials_table(study)["folds"].sum()),
+                "seconds": seconds,
+                "loss": study.best_value,
                 "auc": roc_auc_score(churned, model.predict_proba(inputs)[:, 1]),
-            }  # fmt: skip
+            }
         pruned, whole = found["pruned"], found["whole"]
-        rows.append({
-            "seed": seed, "fits": pruned["fits"], "fits without pruning": whole["fits"],
-            "saved": 1 - pruned["fits"] / whole["fits"], "seconds": pruned["seconds"],
-            "seconds without": whole["seconds"], "ROC AUC lost": whole["auc"] - pruned["auc"],
-            "log loss lost": pruned["loss"] - whole["loss"],
-        })  # fmt: skip
+        rows.append(
+            {
+                "seed": seed,
+                "fits": pruned["fits"],
+                "fits without pruning": whole["fits"],
+                "saved": 1 - pruned["fits"] / whole["fits"],
+                "seconds": pruned["seconds"],
+                "seconds without": whole["seconds"],
+                "ROC AUC lost": whole["auc"] - pruned["auc"],
+                "log loss lost": pruned["loss"] - whole["loss"],
+            }
+        )
         print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
     mean = table.mean().to_frame().T.assign(seed="mean")
-    worst = table.agg({name: "min" if name == "saved" else "max" for name in table}).to_frame().T.assign(seed="worst")
+    worst = (
+        table.agg({name: "min" if name == "saved" else "max" for name in table})
+        .to_frame()
+        .T.assign(seed="worst")
+    )
     found = pd.concat([table.astype({"seed": str}), mean, worst])
     found = found.astype({"fits": int, "fits without pruning": int})
-    return found.round({"saved": 3, "seconds": 1, "seconds without": 1, "ROC AUC lost": 5, "log loss lost": 5})
+    return found.round(
+        {"saved": 3, "seconds": 1, "seconds without": 1, "ROC AUC lost": 5, "log loss lost": 5}
+    )
 
 
 def nest(data: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Search anew inside each outer fold's training rows, and compare the flat estimate with the honest one."""
-    rows = pd.concat([feature_store.training_rows(data, split) for split in ("train", "validate")], ignore_index=True)
-    inputs, churned, honest, flat = features.select_model_inputs(rows), rows["churned"].to_numpy(), [], []
+    rows = pd.concat(
+        [feature_store.training_rows(data, split) for split in ("train", "validate")],
+        ignore_index=True,
+    )
+    inputs, churned, honest, flat = (
+        features.select_model_inputs(rows),
+        rows["churned"].to_numpy(),
+        [],
+        [],
+    )
     for number, (fit, held_out) in enumerate(training.make_folds(rows, seed)):
         study, _ = run(rows.iloc[fit].reset_index(drop=True), seed, f"outer {number}")
-        model = training.build_model(search.best_params(study), seed).fit(inputs.iloc[fit], churned[fit])
+        model = training.build_model(search.best_params(study), seed).fit(
+            inputs.iloc[fit], churned[fit]
+        )
         flat.append(study.best_value)
         honest.append(log_loss(churned[held_out], model.predict_proba(inputs.iloc[held_out])[:, 1]))
         print(number, flat[-1], honest[-1], flush=True)
-    return pd.DataFrame([{
-        "figure": "log loss", "best trial of the search": np.mean(flat), "nested, 5 outer folds": np.mean(honest),
-        "flattery": np.mean(honest) - np.mean(flat), "spread of the outer folds": np.std(honest, ddof=1),
-    }]).round(4)  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "figure": "log loss",
+                "best trial of the search": np.mean(flat),
+                "nested, 5 outer folds": np.mean(honest),
+                "flattery": np.mean(honest) - np.mean(flat),
+                "spread of the outer folds": np.std(honest, ddof=1),
+            }
+        ]
+    ).round(4)
 
 
 def main(seeds: int = 5) -> None:

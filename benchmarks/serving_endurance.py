@@ -60,7 +60,9 @@ class Tally:
     milliseconds: list[float] = field(default_factory=list)
 
 
-async def send_load(port: int, ids: list[str], rate: float, seconds: float, memory: list[int], pid: int) -> Tally:
+async def send_load(
+    port: int, ids: list[str], rate: float, seconds: float, memory: list[int], pid: int
+) -> Tally:
     """Send requests at a fixed rate, whether answers come or not; a request that finds no free caller is counted."""
     tally, free = Tally(), asyncio.Queue()
     for _ in range(CALLERS):
@@ -81,7 +83,9 @@ async def send_load(port: int, ids: list[str], rate: float, seconds: float, memo
             if free.empty():
                 tally.unsent += 1
                 continue
-            task = asyncio.create_task(_ask(port, head.encode() + body, free.get_nowait(), free, tally))
+            task = asyncio.create_task(
+                _ask(port, head.encode() + body, free.get_nowait(), free, tally)
+            )
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         if now > seen + 1:
@@ -133,7 +137,9 @@ def measure_overload(api: Api, ids: list[str]) -> dict:
         "without an answer": tally.lost,
         f"not sent, all {CALLERS} callers waiting": tally.unsent,
         "p99, ms": round(pd.Series(tally.milliseconds).quantile(0.99)),
-        "memory at start / after 30 s / at the end, MB": " / ".join(str(mb.iloc[at]) for at in (0, len(mb) // 2, -1)),
+        "memory at start / after 30 s / at the end, MB": " / ".join(
+            str(mb.iloc[at]) for at in (0, len(mb) // 2, -1)
+        ),
         "answers given / logged": f"{given:,} / {logged:,}",
     }
 
@@ -150,7 +156,9 @@ def main() -> None:
         folder = Path(text)
         copy_home(folder)
         copy = rehearsal.build_rehearsal(folder / "rehearsal", AS_OF)
-        validation.approve(copy.challenger, validation.AUTOMATIC, "to take turns with its predecessor", AS_OF)
+        validation.approve(
+            copy.challenger, validation.AUTOMATIC, "to take turns with its predecessor", AS_OF
+        )
         deployments.promote(copy.challenger, AS_OF)
         ids = lakehouse.read("customer_features", columns=["customer_id"])["customer_id"].tolist()
         with Api(CHURN_TODAY="2025-02-01", CHURN_POLL_SECONDS="0.2") as api:

@@ -45,7 +45,14 @@ def copy_home(folder: Path) -> Path:
     home = settings.home()
     if deployments.version_in_effect() is None:
         home = folder / "run"
-        command = [sys.executable, settings.PROJECT / "run_all.py", "--home", home, "--reports", folder / "reports"]
+        command = [
+            sys.executable,
+            settings.PROJECT / "run_all.py",
+            "--home",
+            home,
+            "--reports",
+            folder / "reports",
+        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         os.environ["CHURN_HOME"] = str(home)
     ignored = shutil.ignore_patterns("inference_log")
@@ -69,34 +76,70 @@ def write_script(path: Path, bodies: list[str]) -> Path:
 def start_servers(folder: Path, home: Path) -> list[Server]:
     """Start the four servers and wait until each answers its own request."""
     version = deployments.version_in_effect()
-    rows = features.select_model_inputs(features.add_on_demand(lakehouse.read("customer_features"))).head(2000)
+    rows = features.select_model_inputs(
+        features.add_on_demand(lakehouse.read("customer_features"))
+    ).head(2000)
     ids = lakehouse.read("customer_features", columns=["customer_id"])["customer_id"].head(2000)
     records = rows.to_dict("records")
     mlflow = settings.connect_mlflow()
-    local = mlflow.artifacts.download_artifacts(f"models:/{settings.MODEL_NAME}/{version}", dst_path=str(folder / "m"))
+    local = mlflow.artifacts.download_artifacts(
+        f"models:/{settings.MODEL_NAME}/{version}", dst_path=str(folder / "m")
+    )
     model_file = next(Path(local).rglob("*.skops"))
     split = {"columns": list(rows), "index": [0]}
     plans = {
-        OURS: ([sys.executable, "-m", "churn_utils.serving", "--port"], "/v1/predictions",
-               [json.dumps({"customer_ids": [name]}) for name in ids]),
-        CONSTANT: ([sys.executable, HERE / "peers" / "constant.py"], "/constant",
-                   [json.dumps({"customer_ids": [name]}) for name in ids]),
-        MLFLOW: ([Path(sys.executable).with_name("mlflow"), "models", "serve", "--env-manager", "local", "-m",
-                  f"models:/{settings.MODEL_NAME}/{version}", "--port"], "/invocations",
-                 [json.dumps({"dataframe_split": {**split, "data": [list(r.values())]}}) for r in records]),
-        BENTOML: ([PEERS / "bentoml", "serve", "bento_service:Churn", "--host", "127.0.0.1", "--port"], "/predict",
-                  [json.dumps({"customer": record}) for record in records]),
-    }  # fmt: skip
+        OURS: (
+            [sys.executable, "-m", "churn_utils.serving", "--port"],
+            "/v1/predictions",
+            [json.dumps({"customer_ids": [name]}) for name in ids],
+        ),
+        CONSTANT: (
+            [sys.executable, HERE / "peers" / "constant.py"],
+            "/constant",
+            [json.dumps({"customer_ids": [name]}) for name in ids],
+        ),
+        MLFLOW: (
+            [
+                Path(sys.executable).with_name("mlflow"),
+                "models",
+                "serve",
+                "--env-manager",
+                "local",
+                "-m",
+                f"models:/{settings.MODEL_NAME}/{version}",
+                "--port",
+            ],
+            "/invocations",
+            [
+                json.dumps({"dataframe_split": {**split, "data": [list(r.values())]}})
+                for r in records
+            ],
+        ),
+        BENTOML: (
+            [PEERS / "bentoml", "serve", "bento_service:Churn", "--host", "127.0.0.1", "--port"],
+            "/predict",
+            [json.dumps({"customer": record}) for record in records],
+        ),
+    }
     variables = {
-        **os.environ, "CHURN_TODAY": "2025-02-01", "MODEL_FILE": str(model_file), "BENTOML_DO_NOT_TRACK": "true",
+        **os.environ,
+        "CHURN_TODAY": "2025-02-01",
+        "MODEL_FILE": str(model_file),
+        "BENTOML_DO_NOT_TRACK": "true",
         "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow' / 'mlflow.db'}",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-    }  # fmt: skip
+    }
     servers = []
     for name, (command, path, bodies) in plans.items():
         port, log = find_free_port(), (folder / f"{name.split()[0]}.log").open("w")
-        process = subprocess.Popen([*map(str, command), str(port)], env=variables, stdout=log, stderr=log,
-                                   cwd=HERE / "peers", start_new_session=True)  # fmt: skip
+        process = subprocess.Popen(
+            [*map(str, command), str(port)],
+            env=variables,
+            stdout=log,
+            stderr=log,
+            cwd=HERE / "peers",
+            start_new_session=True,
+        )
         script = write_script(folder / f"{len(servers)}.lua", bodies)
         servers.append(Server(name, f"http://127.0.0.1:{port}{path}", script, process))
         wait_for_answer(servers[-1], bodies[0])
@@ -105,7 +148,9 @@ def start_servers(folder: Path, home: Path) -> list[Server]:
 
 def wait_for_answer(server: Server, body: str) -> None:
     """Wait up to a minute for a first good answer."""
-    request = urllib.request.Request(server.url, body.encode(), {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        server.url, body.encode(), {"Content-Type": "application/json"}
+    )
     for _ in range(300):
         try:
             urllib.request.urlopen(request, timeout=5).read()
@@ -117,15 +162,27 @@ def wait_for_answer(server: Server, body: str) -> None:
 
 def run_wrk(server: Server, connections: int, seconds: int = SECONDS) -> dict:
     """Ask a server for some seconds: requests a second, latencies in ms, failed requests."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", server.script, server.url]
+    command = [
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{seconds}s",
+        "--latency",
+        "-s",
+        server.script,
+        server.url,
+    ]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = dict(re.findall(r"^\s+(50|99)%\s+([\d.]+(?:us|ms|s|m))\s*$", text, re.M))
     failed = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
     return {
-        "server": server.name, "connections": connections,
+        "server": server.name,
+        "connections": connections,
         "rate": float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1]),
-        "p50": _in_ms(found.get("50")), "p99": _in_ms(found.get("99")), "failed": int(failed[1]) if failed else 0,
-    }  # fmt: skip
+        "p50": _in_ms(found.get("50")),
+        "p99": _in_ms(found.get("99")),
+        "failed": int(failed[1]) if failed else 0,
+    }
 
 
 def _in_ms(text: str | None) -> float:
@@ -156,10 +213,14 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     for name in (OURS, CONSTANT, MLFLOW, BENTOML):
         line = {f"one customer a request, {ROUNDS} rounds of {SECONDS} s in turn": name}
         for connections in CONNECTIONS:
-            line[f"requests/s, {connections} conn."] = f"{rates.xs(connections, level=1)[name].median():,.0f}"
+            line[f"requests/s, {connections} conn."] = (
+                f"{rates.xs(connections, level=1)[name].median():,.0f}"
+            )
         line["p99 at 8 conn., ms"] = round(slow.xs(8, level=1)[name].median(), 2)
         ratio = (rates[OURS] / rates[name]).groupby("connections").median()
-        line["this API is … times as fast (1 / 8 / 32)"] = " / ".join(f"{ratio[c]:.2f}" for c in CONNECTIONS)
+        line["this API is … times as fast (1 / 8 / 32)"] = " / ".join(
+            f"{ratio[c]:.2f}" for c in CONNECTIONS
+        )
         table.append(line)
     return pd.DataFrame(table)
 
@@ -167,7 +228,9 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     """Start, measure, end, report."""
     if not shutil.which("wrk") or not PEERS.exists():
-        raise SystemExit("wrk and .venv-peers are needed: apt-get install wrk; make .venv-peers/installed")
+        raise SystemExit(
+            "wrk and .venv-peers are needed: apt-get install wrk; make .venv-peers/installed"
+        )
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         home = copy_home(folder)
@@ -180,7 +243,9 @@ def main() -> None:
                 os.killpg(server.process.pid, 15)
                 server.process.wait(30)
         logged = len(lakehouse.read("inference_log"))
-    print(f"failed requests: {rows.groupby('server')['failed'].sum().to_dict()}; answers logged: {logged}")
+    print(
+        f"failed requests: {rows.groupby('server')['failed'].sum().to_dict()}; answers logged: {logged}"
+    )
     save_table("Serving", summarise(rows), Path(__file__).name)
 
 

@@ -41,16 +41,28 @@ def parse_approval(version: int, text: str) -> dict:
     """
     try:
         approval = dict(json.loads(text))
-        lacks = {name for name in NEEDED if not isinstance(approval.get(name), str) or not approval[name].strip()}
-        lacks |= {name for name in {"approved", "expires"} - lacks if pd.isna(pd.to_datetime(approval[name], **EXACT))}
+        lacks = {
+            name
+            for name in NEEDED
+            if not isinstance(approval.get(name), str) or not approval[name].strip()
+        }
+        lacks |= {
+            name
+            for name in {"approved", "expires"} - lacks
+            if pd.isna(pd.to_datetime(approval[name], **EXACT))
+        }
     except (ValueError, TypeError):
         approval, lacks = {}, NEEDED
     if lacks:
-        raise PromotionError(f"the approval of version {version} lacks {', '.join(sorted(lacks))}; approve it anew.")
+        raise PromotionError(
+            f"the approval of version {version} lacks {', '.join(sorted(lacks))}; approve it anew."
+        )
     return approval
 
 
-def check_newest(info: dict, as_of: pd.Timestamp, scopes: tuple[str, ...] = (registry.CHAMPION,)) -> tuple[dict, dict]:
+def check_newest(
+    info: dict, as_of: pd.Timestamp, scopes: tuple[str, ...] = (registry.CHAMPION,)
+) -> tuple[dict, dict]:
     """Check that a version passed its last gate and holds an approval of that for one of ``scopes`` on a date.
 
     Args:
@@ -68,7 +80,9 @@ def check_newest(info: dict, as_of: pd.Timestamp, scopes: tuple[str, ...] = (reg
     """
     version, tags = info["version"], info["tags"]
     if tags.get("gate") != "pass":
-        raise PromotionError(f"version {version} has not passed the gate (gate: {tags.get('gate', 'never run')}).")
+        raise PromotionError(
+            f"version {version} has not passed the gate (gate: {tags.get('gate', 'never run')})."
+        )
     return check_approval(info, tags.get("gate_evidence_sha256", ""), as_of, scopes)
 
 
@@ -81,7 +95,9 @@ def has_passed(evidence: dict) -> bool:
 def list_changes(version: int, evidence: dict) -> str:
     """What of a version's record is not as the gate judged it, in words; empty when all of it is."""
     now = registry.describe_record(version)
-    return ", ".join(name.removesuffix("_sha256") for name, value in now.items() if evidence.get(name) != value)
+    return ", ".join(
+        name.removesuffix("_sha256") for name, value in now.items() if evidence.get(name) != value
+    )
 
 
 def check_approval(
@@ -101,11 +117,16 @@ def check_approval(
             f"the files of version {version} are not those that the gate judged and {approval['approver']} approved. "
             "Train and register a version anew, or put the files back."
         )
-    for trainer in (info["trained_by"], evidence.get("trained_by", "")):  # as it stands now, and as it was judged
+    for trainer in (
+        info["trained_by"],
+        evidence.get("trained_by", ""),
+    ):  # as it stands now, and as it was judged
         if settings.is_same_person(approval["approver"], trainer):
             raise PromotionError(f"version {version} was approved by its trainer, {trainer}.")
     if as_of < pd.Timestamp(approval["approved"]):
-        raise PromotionError(f"version {version} was approved on {approval['approved']}, after {as_of:%Y-%m-%d}.")
+        raise PromotionError(
+            f"version {version} was approved on {approval['approved']}, after {as_of:%Y-%m-%d}."
+        )
     if as_of > pd.Timestamp(approval["expires"]):
         raise PromotionError(f"the approval of version {version} expired on {approval['expires']}.")
     return approval, evidence
@@ -124,7 +145,9 @@ def _find_in_force(info: dict, digest: str, scopes: tuple[str, ...]) -> dict:
     others = [parse_approval(version, text) for text in others]
     for other in others:
         if other["evidence_sha256"] == digest:
-            raise PromotionError(f"version {version} is approved for {other['scope']!r}, not for {scopes[0]!r}.")
+            raise PromotionError(
+                f"version {version} is approved for {other['scope']!r}, not for {scopes[0]!r}."
+            )
     raise PromotionError(
         f"the evidence of version {version} is not what {others[-1]['approver']} approved: SHA-256 {digest}, approved "
         f"{', '.join(other['evidence_sha256'] for other in others)}. Have it approved anew."

@@ -43,10 +43,14 @@ def score_snapshot(
     if role not in ROLES:
         raise BatchError(f"there is no role {role!r}; the roles are {', '.join(ROLES)}.")
     if version is not None and role != "shadow":
-        raise BatchError(f"version {version} was named for role {role!r}; a version may be named in the shadow only.")
+        raise BatchError(
+            f"version {version} was named for role {role!r}; a version may be named in the shadow only."
+        )
     version = version or deployments.champion_at(as_of)
     if version is None:
-        raise BatchError(f"no champion is in effect on {as_of:%Y-%m-%d}; promote one first (notebooks 02 to 04b).")
+        raise BatchError(
+            f"no champion is in effect on {as_of:%Y-%m-%d}; promote one first (notebooks 02 to 04b)."
+        )
     rows = read_scoring_rows(snapshot_date, as_of, customer_ids)
     parts = [
         scoring.score_rows(version, rows.iloc[start : start + ROWS_AT_ONCE])
@@ -68,7 +72,9 @@ def read_scoring_rows(
     """
     rows = lakehouse.read("customer_features", snapshot_date=snapshot_date, as_of=as_of)
     if rows.empty:
-        raise BatchError(f"no features of {snapshot_date:%Y-%m-%d} had been written by {as_of:%Y-%m-%d}.")
+        raise BatchError(
+            f"no features of {snapshot_date:%Y-%m-%d} had been written by {as_of:%Y-%m-%d}."
+        )
     if customer_ids is not None:
         unknown = sorted(set(customer_ids) - set(rows["customer_id"]))
         if unknown:
@@ -93,7 +99,9 @@ def build_retention_list(predictions: pd.DataFrame, as_of: pd.Timestamp, size: i
         model_version``, best first; empty when no offer pays.
     """
     worth = predictions[predictions["decision"] == scoring.OFFER]
-    worth = worth.sort_values(["expected_value_usd", "customer_id"], ascending=[False, True]).head(size)
+    worth = worth.sort_values(["expected_value_usd", "customer_id"], ascending=[False, True]).head(
+        size
+    )
     worth = worth.reset_index(drop=True).assign(rank=range(1, len(worth) + 1))
     rows = read_scoring_rows(predictions["snapshot_date"].iloc[0], as_of)
     chosen = rows.set_index("customer_id").loc[worth["customer_id"]].reset_index()
@@ -104,9 +112,18 @@ def build_retention_list(predictions: pd.DataFrame, as_of: pd.Timestamp, size: i
         else pd.DataFrame(columns=["reason_1", "reason_2", "reason_3"])
     )
     return worth.join(reasons)[
-        ["rank", "customer_id", "churn_probability", "expected_value_usd", "reason_1", "reason_2", "reason_3",
-         "snapshot_date", "model_version"]
-    ]  # fmt: skip
+        [
+            "rank",
+            "customer_id",
+            "churn_probability",
+            "expected_value_usd",
+            "reason_1",
+            "reason_2",
+            "reason_3",
+            "snapshot_date",
+            "model_version",
+        ]
+    ]
 
 
 def write_retention_list(table: pd.DataFrame, as_of: pd.Timestamp) -> Path:

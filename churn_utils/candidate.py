@@ -9,12 +9,24 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from churn_utils import deployments, evaluation, feature_store, isolation, lineage, registry, scoring
+from churn_utils import (
+    deployments,
+    evaluation,
+    feature_store,
+    isolation,
+    lineage,
+    registry,
+    scoring,
+)
 from churn_utils.settings import ChurnError, Economics
 
 PASS, FAIL, NOT_EVALUATED = "pass", "fail", "not_evaluated"
-ANSWER_SECONDS = 60.0  # that a challenger may take over all of its questions; a sound one takes one or two
-REFIT_SECONDS = 300.0  # that training it again may take; a sound one takes one or two for each 5,000 rows
+ANSWER_SECONDS = (
+    60.0  # that a challenger may take over all of its questions; a sound one takes one or two
+)
+REFIT_SECONDS = (
+    300.0  # that training it again may take; a sound one takes one or two for each 5,000 rows
+)
 
 
 @dataclass(frozen=True)
@@ -64,14 +76,18 @@ class Candidate:
     def questioning(self) -> Future:
         """It is being asked, in a process of its own (``probing.ask``), on ``rows`` and then on ``learned``; once."""
         asked = pd.concat([self.rows, self.learned], ignore_index=True)
-        answers = isolation.submit(self.ask, self.version, asked, len(self.rows), seconds=self.seconds)
+        answers = isolation.submit(
+            self.ask, self.version, asked, len(self.rows), seconds=self.seconds
+        )
         _ = self.refitting  # waits for its turn there, while the figures are computed here
         return answers
 
     @cached_property
     def refitting(self) -> Future:
         """It is being trained again from its record, in a process of its own: a record may ask for a year's work."""
-        return isolation.submit("churn_utils.probing:refit", self.version, self.rows, seconds=REFIT_SECONDS)
+        return isolation.submit(
+            "churn_utils.probing:refit", self.version, self.rows, seconds=REFIT_SECONDS
+        )
 
     @cached_property
     def answers(self) -> dict:
@@ -102,7 +118,9 @@ class Candidate:
         """
         given, asked = len(self.answers["probability"]), len(self.rows) + len(self.learned)
         if given != asked:
-            raise evaluation.EvaluationError(f"{asked} probabilities were asked for, {given} were given.")
+            raise evaluation.EvaluationError(
+                f"{asked} probabilities were asked for, {given} were given."
+            )
         return self.answers["probability"][: len(self.rows)]
 
     @cached_property
@@ -134,9 +152,18 @@ class Candidate:
         """Bootstrap metrics over customers, paired where there is a champion."""
         models, thresholds = {"challenger": self.probability}, {}
         if self.champion is not None:
-            models["champion"], thresholds["champion"] = self.champion_probability, self.champion_threshold
+            models["champion"], thresholds["champion"] = (
+                self.champion_probability,
+                self.champion_threshold,
+            )
         return evaluation.bootstrap_metrics(
-            self.rows["churned"], models, self.rows["customer_id"], self.economics, self.draws, self.seed, thresholds
+            self.rows["churned"],
+            models,
+            self.rows["customer_id"],
+            self.economics,
+            self.draws,
+            self.seed,
+            thresholds,
         )
 
     @cached_property
@@ -149,13 +176,21 @@ class Candidate:
         impostor = replace(self, draws=draws or self.draws)
         changed = {"probability", "samples", "weights", "draws"}
         kept = {name: value for name, value in self.__dict__.items() if name not in changed}
-        impostor.__dict__.update(kept, probability=np.asarray(probability))  # fills the cached properties
+        impostor.__dict__.update(
+            kept, probability=np.asarray(probability)
+        )  # fills the cached properties
         return impostor
 
 
-def make_finding(holds: bool, requirement: str, detail: str, value=None, lower=None, upper=None) -> dict:
+def make_finding(
+    holds: bool, requirement: str, detail: str, value=None, lower=None, upper=None
+) -> dict:
     """One check's verdict with its evidence; ``value, lower, upper`` where there is a number behind it."""
     return {
-        "verdict": PASS if holds else FAIL, "value": value, "lower": lower, "upper": upper,
-        "requirement": requirement, "detail": detail,
-    }  # fmt: skip
+        "verdict": PASS if holds else FAIL,
+        "value": value,
+        "lower": lower,
+        "upper": upper,
+        "requirement": requirement,
+        "detail": detail,
+    }

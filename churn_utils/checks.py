@@ -29,25 +29,39 @@ MIN_SLICE_ROWS = 50
 def check_auc_floor(candidate: Candidate) -> dict:
     """ROC AUC is clearly above the floor."""
     lower, upper = candidate.samples["challenger"]["roc_auc"].quantile([0.025, 0.975])
-    value = evaluation.score_metrics(candidate.rows["churned"], candidate.probability, candidate.economics)["roc_auc"][
-        0
-    ]
+    value = evaluation.score_metrics(
+        candidate.rows["churned"], candidate.probability, candidate.economics
+    )["roc_auc"][0]
     detail = f"{len(candidate.rows)} test rows"
-    return make_finding(lower > AUC_FLOOR, f"ROC AUC interval above {AUC_FLOOR}", detail, value, lower, upper)
+    return make_finding(
+        lower > AUC_FLOOR, f"ROC AUC interval above {AUC_FLOOR}", detail, value, lower, upper
+    )
 
 
 def check_value_floor(candidate: Candidate) -> dict:
     """Its decisions are clearly worth more than making the offer to all, or to none."""
     y = candidate.rows["churned"].to_numpy(dtype=float)
-    own = decision_value_usd(y, candidate.probability >= candidate.economics.threshold, candidate.economics)
+    own = decision_value_usd(
+        y, candidate.probability >= candidate.economics.threshold, candidate.economics
+    )
     weights, lowest = candidate.weights, {}
     for name, treated in (("all", 1.0), ("none", 0.0)):
         gain = own - decision_value_usd(y, treated, candidate.economics)
-        lowest[name] = (gain.mean(), *np.quantile(weights @ gain / weights.sum(axis=1), [0.025, 0.975]))
+        lowest[name] = (
+            gain.mean(),
+            *np.quantile(weights @ gain / weights.sum(axis=1), [0.025, 0.975]),
+        )
     rival = min(lowest, key=lambda name: lowest[name][1])
     value, lower, upper = lowest[rival]
     detail = f"value {own.mean():.0f} USD a customer; the closer rival is the offer to {rival}"
-    return make_finding(lower > 0, "USD gain over treating all and none: interval above 0", detail, value, lower, upper)
+    return make_finding(
+        lower > 0,
+        "USD gain over treating all and none: interval above 0",
+        detail,
+        value,
+        lower,
+        upper,
+    )
 
 
 def check_calibration(candidate: Candidate) -> dict:
@@ -57,7 +71,11 @@ def check_calibration(candidate: Candidate) -> dict:
 
     p = np.clip(candidate.probability, 1e-6, 1 - 1e-6)
     logit = np.log(p / (1 - p))[:, None]
-    best = LogisticRegression(C=np.inf).fit(logit, candidate.rows["churned"]).predict_proba(logit)[:, 1]
+    best = (
+        LogisticRegression(C=np.inf)
+        .fit(logit, candidate.rows["churned"])
+        .predict_proba(logit)[:, 1]
+    )
     saved = log_loss(candidate.rows["churned"], p) - log_loss(candidate.rows["churned"], best)
     requirement = f"recalibration saves at most {CALIBRATION_LOSS} nats"
     return make_finding(
@@ -73,12 +91,15 @@ def check_overfitting(candidate: Candidate) -> dict:
     learned, unseen = (
         evaluation.score_metrics(rows["churned"], probability, candidate.economics)["roc_auc"][0]
         for rows, probability in (
-            (candidate.learned, candidate.learned_probability), (candidate.rows, candidate.probability),
+            (candidate.learned, candidate.learned_probability),
+            (candidate.rows, candidate.probability),
         )
-    )  # fmt: skip
+    )
     gap = learned - unseen
     detail = f"ROC AUC {learned:.3f} on the rows that it learned from, {unseen:.3f} on unseen ones"
-    return make_finding(gap <= OVERFITTING_GAP, f"ROC AUC at most {OVERFITTING_GAP} apart", detail, gap)
+    return make_finding(
+        gap <= OVERFITTING_GAP, f"ROC AUC at most {OVERFITTING_GAP} apart", detail, gap
+    )
 
 
 def check_slices(candidate: Candidate) -> dict:
@@ -89,20 +110,29 @@ def check_slices(candidate: Candidate) -> dict:
         before = candidate.champion_probability >= candidate.champion_threshold
         rival = f"champion {candidate.champion}"
     groups = sorted(_compare_groups(candidate, treated, before))
-    tests_left = range(len(groups), 0, -1)  # Holm: the smallest share has to pass the strictest bound
+    tests_left = range(
+        len(groups), 0, -1
+    )  # Holm: the smallest share has to pass the strictest bound
     clearly = [
-        group for group, _ in takewhile(lambda pair: pair[0][0] < 0.025 / pair[1], zip(groups, tests_left, strict=True))
+        group
+        for group, _ in takewhile(
+            lambda pair: pair[0][0] < 0.025 / pair[1], zip(groups, tests_left, strict=True)
+        )
     ]
     weakest = min(groups, key=lambda g: g[2])
     detail = f"{len(groups)} groups against {rival}; lowest {weakest[1]} ({weakest[2]:+.0f} USD)"
     if clearly:
         detail = f"clearly worse than under {rival}: {', '.join(name for _, name, _ in clearly)}"
     unequal = equal_opportunity_difference(candidate.rows, treated)
-    detail += "; equal opportunity gap " + ", ".join(f"{name} {gap:.2f}" for name, gap in unequal.items())
+    detail += "; equal opportunity gap " + ", ".join(
+        f"{name} {gap:.2f}" for name, gap in unequal.items()
+    )
     return make_finding(not clearly, "no group clearly worse (Holm)", detail, weakest[2])
 
 
-def _compare_groups(candidate: Candidate, treated: np.ndarray, before: np.ndarray) -> list[tuple[float, str, float]]:
+def _compare_groups(
+    candidate: Candidate, treated: np.ndarray, before: np.ndarray
+) -> list[tuple[float, str, float]]:
     """Of each group: p-value of "not worse off", its name, its mean gain in USD."""
     y, economics = candidate.rows["churned"].to_numpy(dtype=bool), candidate.economics
     gain = decision_value_usd(y.astype(float), treated, economics)
@@ -119,7 +149,9 @@ def _compare_groups(candidate: Candidate, treated: np.ndarray, before: np.ndarra
     ]
 
 
-def p_value_of_harm(churned: np.ndarray, treated: np.ndarray, before: np.ndarray, threshold: float) -> float:
+def p_value_of_harm(
+    churned: np.ndarray, treated: np.ndarray, before: np.ndarray, threshold: float
+) -> float:
     """Probability of outcomes as bad as these, if the decisions that changed were worth nothing: exact, one-sided.
 
     A changed decision is worth nothing on average where customers churn with probability cost / value, for that is
@@ -139,7 +171,9 @@ def equal_opportunity_difference(rows: pd.DataFrame, treated: np.ndarray) -> dic
     Hardt, Price, Srebro: Equality of Opportunity in Supervised Learning (2016). Reported, not bounded: a bound on it is
     a decision of policy, and these groups hold some 50 churners each.
     """
-    churners = rows[["gender", "senior_citizen"]].assign(treated=treated)[rows["churned"].to_numpy(dtype=bool)]
+    churners = rows[["gender", "senior_citizen"]].assign(treated=treated)[
+        rows["churned"].to_numpy(dtype=bool)
+    ]
     found = {}
     for column in ("gender", "senior_citizen"):
         rates = churners.groupby(column)["treated"].mean()
@@ -158,9 +192,11 @@ def check_champion(candidate: Candidate) -> dict:
     )
     return make_finding(
         bool(wins) and harmless,
-        f"clearly better in ROC AUC or USD; neither below -{AUC_MARGIN}, -{USD_MARGIN:.0f} USD", detail,
-        difference["value_usd"].mean(), *plain.loc["value_usd"],
-    )  # fmt: skip
+        f"clearly better in ROC AUC or USD; neither below -{AUC_MARGIN}, -{USD_MARGIN:.0f} USD",
+        detail,
+        difference["value_usd"].mean(),
+        *plain.loc["value_usd"],
+    )
 
 
 def weigh_difference(difference: pd.DataFrame) -> tuple[list[str], bool, pd.DataFrame]:
@@ -173,13 +209,21 @@ def weigh_difference(difference: pd.DataFrame) -> tuple[list[str], bool, pd.Data
         Measures on which the challenger clearly wins (95 %, corrected for the two routes), whether it is clearly worse
         on neither, and the plain 95 % intervals: index measure, columns ``lower, upper``.
     """
-    two_routes, plain = evaluation.interval(difference, level=1 - 0.05 / 2), evaluation.interval(difference)
+    two_routes, plain = (
+        evaluation.interval(difference, level=1 - 0.05 / 2),
+        evaluation.interval(difference),
+    )
     wins = [name for name in ("roc_auc", "value_usd") if two_routes.loc[name, "lower"] > 0]
-    harmless = plain.loc["roc_auc", "lower"] > -AUC_MARGIN and plain.loc["value_usd", "lower"] > -USD_MARGIN
+    harmless = (
+        plain.loc["roc_auc", "lower"] > -AUC_MARGIN
+        and plain.loc["value_usd", "lower"] > -USD_MARGIN
+    )
     return wins, bool(harmless), plain
 
 
-CHECKS: dict[str, Callable[[Candidate], dict]] = {  # those that do not question it first: it takes time to start
+CHECKS: dict[
+    str, Callable[[Candidate], dict]
+] = {  # those that do not question it first: it takes time to start
     "documentation": record_checks.check_documentation,
     "signature": record_checks.check_signature,
     "artifacts": record_checks.check_artifacts,

@@ -16,8 +16,13 @@ NUMERIC = {
     "total_charges": "float64",
 }
 INTERNET_OPTIONS = [
-    "online_security", "online_backup", "device_protection", "tech_support", "streaming_tv", "streaming_movies",
-]  # fmt: skip
+    "online_security",
+    "online_backup",
+    "device_protection",
+    "tech_support",
+    "streaming_tv",
+    "streaming_movies",
+]
 YES_NO = ["No", "Yes"]
 CATEGORIES = {
     "gender": ["Female", "Male"],
@@ -30,15 +35,21 @@ CATEGORIES = {
     "contract": ["Month-to-month", "One year", "Two year"],
     "paperless_billing": YES_NO,
     "payment_method": [
-        "Bank transfer (automatic)", "Credit card (automatic)", "Electronic check", "Mailed check",
+        "Bank transfer (automatic)",
+        "Credit card (automatic)",
+        "Electronic check",
+        "Mailed check",
     ],
     "churn": YES_NO,
-}  # fmt: skip
+}
 # Bounds come from what is possible, not from what one file happens to hold.
 TENURE_MONTHS = (0, 240)
 MONTHLY_CHARGES_USD = (5.0, 500.0)
 MOST_TOTAL_CHARGES_USD = TENURE_MONTHS[1] * MONTHLY_CHARGES_USD[1]
-TOTAL_TO_EXPECTED = (0.3, 3.0)  # total charges / (tenure x monthly charges); IBM's file: 0.69 to 1.57
+TOTAL_TO_EXPECTED = (
+    0.3,
+    3.0,
+)  # total charges / (tenure x monthly charges); IBM's file: 0.69 to 1.57
 
 
 def _ratio_is_plausible(frame: pd.DataFrame) -> pd.Series:
@@ -54,17 +65,32 @@ def _rule(column: str, reason: str, holds) -> pa.Check:
 
 def _rules_between_columns() -> list[pa.Check]:
     return [
-        _rule("total_charges", "is blank although tenure is not 0",
-              lambda d: d["total_charges"].notna() | ~(d["tenure"] > 0)),
-        _rule("total_charges", f"is not {TOTAL_TO_EXPECTED} times tenure x monthly charges", _ratio_is_plausible),
-        _rule("multiple_lines", "contradicts phone_service",
-              lambda d: (d["multiple_lines"] == "No phone service") == (d["phone_service"] == "No")),
+        _rule(
+            "total_charges",
+            "is blank although tenure is not 0",
+            lambda d: d["total_charges"].notna() | ~(d["tenure"] > 0),
+        ),
+        _rule(
+            "total_charges",
+            f"is not {TOTAL_TO_EXPECTED} times tenure x monthly charges",
+            _ratio_is_plausible,
+        ),
+        _rule(
+            "multiple_lines",
+            "contradicts phone_service",
+            lambda d: (d["multiple_lines"] == "No phone service") == (d["phone_service"] == "No"),
+        ),
         *[
-            _rule(name, "contradicts internet_service",
-                  lambda d, name=name: (d[name] == "No internet service") == (d["internet_service"] == "No"))
+            _rule(
+                name,
+                "contradicts internet_service",
+                lambda d, name=name: (
+                    (d[name] == "No internet service") == (d["internet_service"] == "No")
+                ),
+            )
             for name in INTERNET_OPTIONS
         ],
-    ]  # fmt: skip
+    ]
 
 
 @cache
@@ -86,7 +112,8 @@ def build_contract(labelled: bool = True) -> pa.DataFrameSchema:
             ],
         ),
         "monthly_charges": pa.Column(
-            float, pa.Check.in_range(*MONTHLY_CHARGES_USD, error=f"is outside {MONTHLY_CHARGES_USD} USD")
+            float,
+            pa.Check.in_range(*MONTHLY_CHARGES_USD, error=f"is outside {MONTHLY_CHARGES_USD} USD"),
         ),
         "total_charges": pa.Column(
             float,
@@ -120,13 +147,18 @@ def check_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     for name in NUMERIC:
         typed[name] = pd.to_numeric(rows[name], errors="coerce").astype("float64")
         unreadable = typed[name].isna() & (rows[name] != "")
-        problems += [(line, name, f"is not a number: {rows.at[line, name]!r}") for line in rows.index[unreadable]]
+        problems += [
+            (line, name, f"is not a number: {rows.at[line, name]!r}")
+            for line in rows.index[unreadable]
+        ]
     try:
         build_contract("churn" in rows).validate(typed, lazy=True)
     except pa.errors.SchemaErrors as error:
         problems += _row_problems(error.failure_cases)
     found = pd.DataFrame(problems, columns=["line", "failed_column", "reason"])
-    found = found.drop_duplicates(["line", "failed_column"])  # "abc" is not a number; no need to call it blank too
+    found = found.drop_duplicates(
+        ["line", "failed_column"]
+    )  # "abc" is not a number; no need to call it blank too
     found["reason"] = found["failed_column"] + " " + found["reason"]
     blamed = found.groupby("line", sort=True).agg(
         failed_column=("failed_column", "first"), reason=("reason", "; ".join)
@@ -139,7 +171,9 @@ def _row_problems(cases: pd.DataFrame) -> list[tuple[int, str, str]]:
     """Turn pandera's failure cases into (line, column, reason)."""
     whole_frame = cases[cases["index"].isna()]
     if len(whole_frame):
-        raise SourceError(f"the delivery's columns break the contract: {whole_frame['check'].tolist()}")
+        raise SourceError(
+            f"the delivery's columns break the contract: {whole_frame['check'].tolist()}"
+        )
     # A row is blamed on the column that is wrong in itself, before those that no longer fit to it.
     cases = cases.assign(between_columns=cases["check"].str.contains("|", regex=False))
     cases = cases.sort_values(["between_columns", "column", "check"])

@@ -22,8 +22,16 @@ def read_deployments() -> pd.DataFrame:
 
     ``entry`` is that of the audit: several changes may fall on one simulated day.
     """
-    columns = ["entry", "effective_from", "version", "effective_to", "action", "approved_by", "evidence_sha256",
-               "reason"]  # fmt: skip
+    columns = [
+        "entry",
+        "effective_from",
+        "version",
+        "effective_to",
+        "action",
+        "approved_by",
+        "evidence_sha256",
+        "reason",
+    ]
     if not lakehouse.exists("deployments"):
         return pd.DataFrame(columns=columns).astype(
             {"entry": "int64", "effective_from": "datetime64[ms]", "effective_to": "datetime64[ms]"}
@@ -52,7 +60,9 @@ def version_in_effect() -> int | None:
     return None if found.empty else int(found.iloc[-1])
 
 
-@lakehouse.hold("deployments")  # look at what stands, then write: two at once would take the same entry
+@lakehouse.hold(
+    "deployments"
+)  # look at what stands, then write: two at once would take the same entry
 def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     """Make an approved version the champion from ``as_of`` on; clear the challenger alias.
 
@@ -66,9 +76,13 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     """
     approval, evidence = approvals.check_newest(registry.read_version(version), as_of)
     table = read_deployments()
-    known = (table["version"] == version) & (table["evidence_sha256"] == approval["evidence_sha256"])
+    known = (table["version"] == version) & (
+        table["evidence_sha256"] == approval["evidence_sha256"]
+    )
     later = table["effective_from"] > as_of
-    if later.any() and (known & (table["effective_from"] == as_of)).any():  # on record, and not the last word
+    if (
+        later.any() and (known & (table["effective_from"] == as_of)).any()
+    ):  # on record, and not the last word
         realign_champion()
         registry.clear_challenger(version)
         return table
@@ -98,7 +112,9 @@ def check_may_replace(version: int, evidence: dict, as_of: pd.Timestamp) -> None
     _check_met(version, evidence, table[table["effective_to"].isna()], as_of)
 
 
-@lakehouse.hold("deployments")  # look at what stands, then write: two at once would take the same entry
+@lakehouse.hold(
+    "deployments"
+)  # look at what stands, then write: two at once would take the same entry
 def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
     """Restore the champion before this one from ``as_of`` on; the champion alias follows.
 
@@ -129,10 +145,18 @@ def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
     _check_reached(table, as_of)
     row = _find_predecessor(as_of)
     if row is None:
-        now = "no version is in effect" if current is None else f"version {current} is in effect and no other stands"
-        raise RollbackError(f"there is nothing to roll back to on {as_of:%Y-%m-%d}: {now} before it in deployments.")
+        now = (
+            "no version is in effect"
+            if current is None
+            else f"version {current} is in effect and no other stands"
+        )
+        raise RollbackError(
+            f"there is nothing to roll back to on {as_of:%Y-%m-%d}: {now} before it in deployments."
+        )
     previous, approval = int(row.version), _check_behind(table, row.version, row.evidence_sha256)
-    model_files.load_model(previous)  # a version that cannot answer must not be put in the place of one that does
+    model_files.load_model(
+        previous
+    )  # a version that cannot answer must not be put in the place of one that does
     take_effect(previous, as_of, {**approval, "approver": by, "reason": reason}, ROLLED_BACK)
     registry.set_tags(current, {"status": f"rolled back on {as_of:%Y-%m-%d} by {by}: {reason}"})
     return registry.compare_versions(current, previous)
@@ -156,7 +180,9 @@ def check_deployed(version: int) -> dict:
 
 def _check_behind(table: pd.DataFrame, version: int, digest: str) -> dict:
     """Check the approval of the evidence on which a version first took effect; return it."""
-    starts = table.loc[(table["version"] == version) & (table["evidence_sha256"] == digest), "effective_from"]
+    starts = table.loc[
+        (table["version"] == version) & (table["evidence_sha256"] == digest), "effective_from"
+    ]
     return approvals.check_approval(registry.read_version(version), digest, starts.min())[0]
 
 
@@ -180,12 +206,21 @@ def take_effect(version: int, as_of: pd.Timestamp, approval: dict, action: str) 
     """
     table = read_deployments()
     in_effect = table[table["effective_to"].isna()]
-    facts = {"version": version, "action": action, "reason": approval["reason"],
-             "evidence_sha256": approval["evidence_sha256"]}  # fmt: skip
+    facts = {
+        "version": version,
+        "action": action,
+        "reason": approval["reason"],
+        "evidence_sha256": approval["evidence_sha256"],
+    }
     replaced = int(in_effect["version"].iloc[-1]) if len(in_effect) else None
     entry = _audit({**facts, "as_of": as_of, "replaced": replaced, "by": approval["approver"]})
-    row = {**facts, "entry": entry, "approved_by": approval["approver"], "effective_from": as_of,
-           "effective_to": pd.NaT}  # fmt: skip
+    row = {
+        **facts,
+        "entry": entry,
+        "approved_by": approval["approver"],
+        "effective_from": as_of,
+        "effective_to": pd.NaT,
+    }
     rows = pd.DataFrame([*in_effect.assign(effective_to=as_of).to_dict("records"), row])
     lakehouse.merge("deployments", rows.astype({"effective_to": "datetime64[ms]"}))
     registry.set_champion(version)
@@ -240,11 +275,17 @@ def _check_reached(table: pd.DataFrame, as_of: pd.Timestamp) -> None:
 
 def _check_not_rolled_back(table: pd.DataFrame, version: int, evidence: dict) -> None:
     standing = [row.entry for row in _list_standing(table)]
-    undone = table[(table["version"] == version) & (table["action"] == PROMOTED) & ~table["entry"].isin(standing)]
+    undone = table[
+        (table["version"] == version)
+        & (table["action"] == PROMOTED)
+        & ~table["entry"].isin(standing)
+    ]
     for digest in undone["evidence_sha256"].unique():
         before, found = registry.read_evidence(version, digest)
         if found != digest:
-            raise PromotionError(f"the evidence {digest}, on which version {version} was promoted before, was changed.")
+            raise PromotionError(
+                f"the evidence {digest}, on which version {version} was promoted before, was changed."
+            )
         if evidence["as_of"] <= before["as_of"]:
             raise PromotionError(
                 f"version {version} was rolled back, having been promoted on evidence of {before['as_of']}; that of "
@@ -258,7 +299,9 @@ def _check_met(version: int, evidence: dict, in_effect: pd.DataFrame, as_of: pd.
     met = evidence["champion"]
     now = int(in_effect["version"].iloc[-1]) if len(in_effect) else None
     if now == version:
-        raise PromotionError(f"version {version} is in effect already, on other evidence; there is nothing to promote.")
+        raise PromotionError(
+            f"version {version} is in effect already, on other evidence; there is nothing to promote."
+        )
     if met != now:
         raise PromotionError(
             f"the gate judged version {version} against {_name_champion(met)}, while {_name_champion(now)} is in "
@@ -285,16 +328,30 @@ def realign_champion() -> None:
         registry.clear_alias(registry.CHAMPION)
 
 
-@lakehouse.hold("deployments")  # look at what stands, then write: two at once would take the same entry
+@lakehouse.hold(
+    "deployments"
+)  # look at what stands, then write: two at once would take the same entry
 def record_rewind(version: int | None) -> None:
     """Before ``deployments`` is taken back to a version of the table (None: no rows), say in ``audit`` what goes."""
     now = read_deployments()
-    then = now.iloc[:0] if version is None or now.empty else lakehouse.read("deployments", version=version)
+    then = (
+        now.iloc[:0]
+        if version is None or now.empty
+        else lakehouse.read("deployments", version=version)
+    )
     gone, stays = (table.loc[table["effective_to"].isna()].tail(1) for table in (now, then))
     if gone.empty or gone["version"].tolist() == stays["version"].tolist():
         return
     gone = gone.iloc[0]
     restored = None if stays.empty else stays["version"].iloc[0]
-    _audit({"as_of": gone["effective_from"], "action": TAKEN_BACK, "version": restored,
-            "replaced": gone["version"], "by": settings.user(), "reason": "its stage of the pipeline is repeated",
-            "evidence_sha256": gone["evidence_sha256"]})  # fmt: skip
+    _audit(
+        {
+            "as_of": gone["effective_from"],
+            "action": TAKEN_BACK,
+            "version": restored,
+            "replaced": gone["version"],
+            "by": settings.user(),
+            "reason": "its stage of the pipeline is repeated",
+            "evidence_sha256": gone["evidence_sha256"],
+        }
+    )

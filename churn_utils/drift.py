@@ -18,11 +18,26 @@ from churn_utils.settings import ChurnError, Economics
 
 OK, ALERT, QUARANTINE, RETRAIN = "ok", "alert", "quarantine", "retrain"
 DECISIONS = (OK, ALERT, QUARANTINE, RETRAIN)
-NONE, DATA_QUALITY, COVARIATE, PRIOR, CONCEPT = "none", "data quality", "covariate", "prior", "concept"
+NONE, DATA_QUALITY, COVARIATE, PRIOR, CONCEPT = (
+    "none",
+    "data quality",
+    "covariate",
+    "prior",
+    "concept",
+)
 # The newest month finds what came at once; three together have the power for what comes slowly.
 WINDOW_MONTHS = (1, 3)
 REFIT_PARAMS = {"family": "logistic_regression", **training.DEFAULTS["logistic_regression"]}
-COLUMNS = ["as_of_date", "feature_month", "labels_from", "labels_to", "decision", "diagnosis", "why", "evidence"]
+COLUMNS = [
+    "as_of_date",
+    "feature_month",
+    "labels_from",
+    "labels_to",
+    "decision",
+    "diagnosis",
+    "why",
+    "evidence",
+]
 
 
 class DriftError(ChurnError):
@@ -38,7 +53,9 @@ class Limits:
     use: float = 0.01  # share of the champion's use from which a feature's shift matters
     gain_usd: float = 5.0  # per customer and month that a retraining must surely bring
     confidence: float = 0.98  # two-sided: two windows a month are looked at
-    prior_share: float = 0.8  # of the gain that moving the intercept alone must bring to be called a prior shift
+    prior_share: float = (
+        0.8  # of the gain that moving the intercept alone must bring to be called a prior shift
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +65,9 @@ class Champion:
     version: int
     model: object  # has predict_proba over model inputs
     training_rows: pd.DataFrame  # model inputs of its train rows, the reference of every shift
-    trained_to: pd.Timestamp  # newest month whose labels it was trained on; later labels are news to it
+    trained_to: (
+        pd.Timestamp
+    )  # newest month whose labels it was trained on; later labels are news to it
 
     @cached_property
     def use(self) -> pd.Series:
@@ -66,7 +85,9 @@ class Champion:
             inputs = features.select_model_inputs(rows)
             return inputs.assign(**{monitoring.SCORE: self.model.predict_proba(inputs)[:, 1]})
         if unscored := rows[monitoring.SCORE].isna().sum():
-            raise DriftError(f"{unscored} of {len(rows)} rows have no {monitoring.SCORE}; score all rows or none.")
+            raise DriftError(
+                f"{unscored} of {len(rows)} rows have no {monitoring.SCORE}; score all rows or none."
+            )
         return rows[[*features.MODEL_INPUTS, monitoring.SCORE]]
 
 
@@ -106,7 +127,9 @@ def decide(
     _check(as_of, delivery, labelled)
     news = labelled[(labelled["split"] == "train") & (labelled["event_date"] > champion.trained_to)]
     if is_broken(delivery, limits):
-        current = current.iloc[:0]  # what is left of a broken delivery says nothing about the customers
+        current = current.iloc[
+            :0
+        ]  # what is left of a broken delivery says nothing about the customers
     evidence = {
         "champion_version": champion.version,
         "delivered": int(delivery["delivered"]),
@@ -115,14 +138,25 @@ def decide(
         "gains": measure_gains(news, champion, economics, limits, seed),
     }
     best = best_window(evidence["gains"])
-    evidence["passed"] = list_passed(news, evidence["shifts"], champion, limits) if _is_worth_it(best, limits) else []
+    evidence["passed"] = (
+        list_passed(news, evidence["shifts"], champion, limits)
+        if _is_worth_it(best, limits)
+        else []
+    )
     decision, diagnosis, why = judge(evidence, limits)
     row = {
-        "as_of_date": as_of, "feature_month": as_of,
-        "labels_from": pd.to_datetime(best and best["from"]), "labels_to": pd.to_datetime(best and best["to"]),
-        "decision": decision, "diagnosis": diagnosis, "why": why, "evidence": json.dumps(evidence),
-    }  # fmt: skip
-    return pd.DataFrame([row], columns=COLUMNS).astype({"labels_from": "datetime64[ns]", "labels_to": "datetime64[ns]"})
+        "as_of_date": as_of,
+        "feature_month": as_of,
+        "labels_from": pd.to_datetime(best and best["from"]),
+        "labels_to": pd.to_datetime(best and best["to"]),
+        "decision": decision,
+        "diagnosis": diagnosis,
+        "why": why,
+        "evidence": json.dumps(evidence),
+    }
+    return pd.DataFrame([row], columns=COLUMNS).astype(
+        {"labels_from": "datetime64[ns]", "labels_to": "datetime64[ns]"}
+    )
 
 
 def is_broken(delivery: dict[str, int], limits: Limits | None = None) -> bool:
@@ -132,13 +166,17 @@ def is_broken(delivery: dict[str, int], limits: Limits | None = None) -> bool:
 
 def _check(as_of: pd.Timestamp, delivery: dict[str, int], labelled: pd.DataFrame) -> None:
     if delivery["delivered"] < 1:
-        raise DriftError(f"no row of {as_of:%Y-%m-%d} was delivered; ask upstream for the snapshot, then decide.")
+        raise DriftError(
+            f"no row of {as_of:%Y-%m-%d} was delivered; ask upstream for the snapshot, then decide."
+        )
     if early := (labelled["event_date"] >= as_of).sum():
         problem = f"{early} label(s) belong to {as_of:%Y-%m-%d} or later, which is not over"
         raise DriftError(f"{problem}; read labels as of the date on which you decide.")
 
 
-def last_standing(history: pd.DataFrame | None, as_of: pd.Timestamp, version: int) -> dict[str, float]:
+def last_standing(
+    history: pd.DataFrame | None, as_of: pd.Timestamp, version: int
+) -> dict[str, float]:
     """Shifts that were alerted before ``as_of`` under this champion and stood at the last decision: PSI by feature."""
     if history is None or (earlier := history[history["as_of_date"] < as_of]).empty:
         return {}
@@ -146,7 +184,9 @@ def last_standing(history: pd.DataFrame | None, as_of: pd.Timestamp, version: in
     return evidence["standing"] if evidence["champion_version"] == version else {}
 
 
-def gather_shifts(current: pd.DataFrame, champion: Champion, standing: dict[str, float], limits: Limits) -> dict:
+def gather_shifts(
+    current: pd.DataFrame, champion: Champion, standing: dict[str, float], limits: Limits
+) -> dict:
     """Compare the month's features and scores with the champion's training data.
 
     Returns:
@@ -156,17 +196,27 @@ def gather_shifts(current: pd.DataFrame, champion: Champion, standing: dict[str,
     if current.empty:
         return {"shifts": {}, "weighted_psi": None, "new_shifts": [], "standing": standing}
     psi = _psi_that_matters(champion.with_score(current), champion, limits)
-    new = [name for name, value in psi.items() if value >= limits.psi and _is_new(value, standing.get(name), limits)]
+    new = [
+        name
+        for name, value in psi.items()
+        if value >= limits.psi and _is_new(value, standing.get(name), limits)
+    ]
     visible = {name: value for name, value in psi.items() if value >= limits.psi / 2}
     kept = {name: then for name, then in standing.items() if name in visible}
     if new:  # what moves along belongs to the same alert: chance must not lift it over the line next month
         kept = visible | kept | {name: psi[name] for name in new}
     use = {name: float(champion.use.get(name, 1.0)) for name in psi}
     return {
-        "shifts": {name: {"psi": round(value, 4), "use": round(use[name], 4)} for name, value in psi.items()},
-        "weighted_psi": round(sum(value * champion.use.get(name, 0.0) for name, value in psi.items()), 5),
-        "new_shifts": new, "standing": kept,
-    }  # fmt: skip
+        "shifts": {
+            name: {"psi": round(value, 4), "use": round(use[name], 4)}
+            for name, value in psi.items()
+        },
+        "weighted_psi": round(
+            sum(value * champion.use.get(name, 0.0) for name, value in psi.items()), 5
+        ),
+        "new_shifts": new,
+        "standing": kept,
+    }
 
 
 def list_passed(news: pd.DataFrame, shifts: dict, champion: Champion, limits: Limits) -> list[str]:
@@ -174,14 +224,20 @@ def list_passed(news: pd.DataFrame, shifts: dict, champion: Champion, limits: Li
     if not shifts or news.empty:
         return []
     then = _psi_that_matters(news[news["event_date"] == news["event_date"].max()], champion, limits)
-    return [name for name, psi in then.items() if psi >= limits.psi and shifts[name]["psi"] < limits.psi / 2]
+    return [
+        name
+        for name, psi in then.items()
+        if psi >= limits.psi and shifts[name]["psi"] < limits.psi / 2
+    ]
 
 
 def _psi_that_matters(rows: pd.DataFrame, champion: Champion, limits: Limits) -> dict[str, float]:
     """PSI beyond chance of every feature that the champion uses and, where the rows have it, of its score."""
     names = [name for name, share in champion.use.items() if share >= limits.use]
     names += [monitoring.SCORE] if monitoring.SCORE in rows else []
-    return monitoring.measure_shift(rows[names], champion.reference[names])["psi_beyond_chance"].to_dict()
+    return monitoring.measure_shift(rows[names], champion.reference[names])[
+        "psi_beyond_chance"
+    ].to_dict()
 
 
 def _is_new(psi: float, alerted: float | None, limits: Limits) -> bool:
@@ -214,26 +270,42 @@ def measure_gains(
         if not _can_be_fitted(window):
             continue
         refit, moved = _gain_per_row(window, design[inside], old[inside], economics, seed)
-        lower, upper = monitoring.interval_by_customer(refit, window["customer_id"], limits.confidence)
+        lower, upper = monitoring.interval_by_customer(
+            refit, window["customer_id"], limits.confidence
+        )
         newest = window["event_date"] == months[-1]
         figures = {
-            "gain_usd": refit.mean(), "lower": lower, "upper": upper,
-            "newest_gain_usd": refit[newest].mean(), "prior_gain_usd": moved.mean(),
-        }  # fmt: skip
-        span = {"from": f"{months[-length]:%Y-%m-%d}", "to": f"{months[-1]:%Y-%m-%d}", "rows": len(window)}
+            "gain_usd": refit.mean(),
+            "lower": lower,
+            "upper": upper,
+            "newest_gain_usd": refit[newest].mean(),
+            "prior_gain_usd": moved.mean(),
+        }
+        span = {
+            "from": f"{months[-length]:%Y-%m-%d}",
+            "to": f"{months[-1]:%Y-%m-%d}",
+            "rows": len(window),
+        }
         gains.append(span | {name: round(float(value), 2) for name, value in figures.items()})
     return gains
 
 
 def _can_be_fitted(window: pd.DataFrame) -> bool:
     """Every fold needs customers who left and customers who stayed."""
-    return window["churned"].value_counts().reindex([False, True], fill_value=0).min() >= monitoring.MIN_LABELLED
+    return (
+        window["churned"].value_counts().reindex([False, True], fill_value=0).min()
+        >= monitoring.MIN_LABELLED
+    )
 
 
 def _encode(rows: pd.DataFrame, champion: Champion) -> tuple[np.ndarray, np.ndarray]:
     """Design matrix of the refit, and the champion's probabilities; knots and scales need no label, so no fold."""
     inputs = champion.with_score(rows)
-    numbers = training.build_estimator(REFIT_PARAMS, seed=0)[0].set_params(one_hot="drop").fit_transform(inputs)
+    numbers = (
+        training.build_estimator(REFIT_PARAMS, seed=0)[0]
+        .set_params(one_hot="drop")
+        .fit_transform(inputs)
+    )
     design = np.hstack([features.indicate_categories(inputs), numbers])
     return design, inputs[monitoring.SCORE].clip(1e-6, 1 - 1e-6).to_numpy()
 
@@ -242,14 +314,19 @@ def _gain_per_row(
     window: pd.DataFrame, design: np.ndarray, old: np.ndarray, economics: Economics, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """USD that the refit, and the champion with its intercept moved, win over the champion (``old``) on each row."""
-    churned, refit, moved = window["churned"].to_numpy(dtype=float), np.empty(len(window)), np.empty(len(window))
+    churned, refit, moved = (
+        window["churned"].to_numpy(dtype=float),
+        np.empty(len(window)),
+        np.empty(len(window)),
+    )
     # each fold starts where the last one ended: half the steps, and the tolerance leaves no trace of whom that one saw
     model = training.build_estimator(REFIT_PARAMS, seed)[-1].set_params(warm_start=True, tol=1e-6)
     for fit, held_out in training.make_folds(window, seed):
         refit[held_out] = model.fit(design[fit], churned[fit]).predict_proba(design[held_out])[:, 1]
         moved[held_out] = monitoring.move_intercept(old[fit], churned[fit], old[held_out])
     own, with_refit, with_move = (
-        evaluation.decision_value_usd(churned, p >= economics.threshold, economics) for p in (old, refit, moved)
+        evaluation.decision_value_usd(churned, p >= economics.threshold, economics)
+        for p in (old, refit, moved)
     )
     return with_refit - own, with_move - own
 
@@ -277,19 +354,29 @@ def _is_worth_it(gain: dict | None, limits: Limits) -> bool:
 
 def _judge_gain(gain: dict, evidence: dict, limits: Limits) -> tuple[str, str, str]:
     if gain["newest_gain_usd"] <= limits.gain_usd:
-        return _judge_shifts(evidence, f"{_describe_gain(gain)}, but no longer in the newest labelled month")
+        return _judge_shifts(
+            evidence, f"{_describe_gain(gain)}, but no longer in the newest labelled month"
+        )
     if evidence["passed"]:
-        return _judge_shifts(evidence, f"{_describe_gain(gain)}, but {', '.join(evidence['passed'])} is back by now")
+        return _judge_shifts(
+            evidence, f"{_describe_gain(gain)}, but {', '.join(evidence['passed'])} is back by now"
+        )
     intercept_is_enough = gain["prior_gain_usd"] >= limits.prior_share * gain["gain_usd"]
     return RETRAIN, PRIOR if intercept_is_enough else CONCEPT, _describe_gain(gain)
 
 
 def _judge_shifts(evidence: dict, labels_say: str) -> tuple[str, str, str]:
     if evidence["new_shifts"]:
-        names = ", ".join(f"{name} (PSI {evidence['shifts'][name]['psi']:.2f})" for name in evidence["new_shifts"])
+        names = ", ".join(
+            f"{name} (PSI {evidence['shifts'][name]['psi']:.2f})" for name in evidence["new_shifts"]
+        )
         return ALERT, COVARIATE, f"moved since training: {names}; {labels_say}"
     if evidence["standing"]:
-        return OK, COVARIATE, f"alerted and unchanged: {', '.join(evidence['standing'])}; {labels_say}"
+        return (
+            OK,
+            COVARIATE,
+            f"alerted and unchanged: {', '.join(evidence['standing'])}; {labels_say}",
+        )
     return OK, NONE, f"no used feature moved; {labels_say}"
 
 

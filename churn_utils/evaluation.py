@@ -8,8 +8,15 @@ import pandas as pd
 from churn_utils.settings import ChurnError, Economics
 
 METRICS = [
-    "roc_auc", "pr_auc", "log_loss", "brier", "calibration_error", "precision", "recall", "value_usd",
-]  # fmt: skip
+    "roc_auc",
+    "pr_auc",
+    "log_loss",
+    "brier",
+    "calibration_error",
+    "precision",
+    "recall",
+    "value_usd",
+]
 BINS = 10
 ROWS_AT_ONCE = 4_000_000  # resampling weights held in memory together (32 MB of float64)
 
@@ -18,15 +25,20 @@ class EvaluationError(ChurnError):
     """Rows on which a metric has no meaning."""
 
 
-def decision_value_usd(churned: np.ndarray, treated: np.ndarray, economics: Economics) -> np.ndarray:
+def decision_value_usd(
+    churned: np.ndarray, treated: np.ndarray, economics: Economics
+) -> np.ndarray:
     """Value in USD of each decision: an offer to a churner wins value minus cost, to anybody else it costs."""
     return treated * (churned * economics.churner_value_usd - economics.offer_cost_usd)
 
 
 def score_metrics(
-    churned: np.ndarray, probability: np.ndarray, economics: Economics, weights: np.ndarray | None = None,
+    churned: np.ndarray,
+    probability: np.ndarray,
+    economics: Economics,
+    weights: np.ndarray | None = None,
     threshold: float | None = None,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Compute every metric for each of several weightings of the same rows.
 
     Args:
@@ -48,7 +60,9 @@ def score_metrics(
     order = np.argsort(-probability, kind="stable")
     y, p = churned[order], probability[order]
     w = np.ones((1, len(y))) if weights is None else np.asarray(weights, dtype=float)[:, order]
-    starts = np.flatnonzero(np.r_[True, np.diff(p) != 0])  # rows of equal probability count together
+    starts = np.flatnonzero(
+        np.r_[True, np.diff(p) != 0]
+    )  # rows of equal probability count together
     positive, negative = (np.add.reduceat(w * side, starts, axis=1) for side in (y, 1 - y))
     found, wrong = positive.cumsum(axis=1), negative.cumsum(axis=1)
     all_positive, all_negative, all_rows = found[:, -1], wrong[:, -1], w.sum(axis=1)
@@ -59,8 +73,10 @@ def score_metrics(
     with np.errstate(invalid="ignore", divide="ignore"):
         return pd.DataFrame(
             {
-                "roc_auc": 1 - (positive * (wrong - negative / 2)).sum(axis=1) / (all_positive * all_negative),
-                "pr_auc": (positive * np.nan_to_num(found / (found + wrong))).sum(axis=1) / all_positive,
+                "roc_auc": 1
+                - (positive * (wrong - negative / 2)).sum(axis=1) / (all_positive * all_negative),
+                "pr_auc": (positive * np.nan_to_num(found / (found + wrong))).sum(axis=1)
+                / all_positive,
                 "log_loss": w @ -(y * np.log(clipped) + (1 - y) * np.log(1 - clipped)) / all_rows,
                 "brier": w @ (y - p) ** 2 / all_rows,
                 "calibration_error": gaps / all_rows,
@@ -83,7 +99,9 @@ def _check(churned: np.ndarray, probability: np.ndarray) -> None:
         raise EvaluationError(f"all {len(churned)} rows have the same label; metrics need both.")
     bad = ~((probability >= 0) & (probability <= 1))
     if bad.any():
-        raise EvaluationError(f"{bad.sum()} of {len(bad)} probabilities are not numbers from 0 to 1.")
+        raise EvaluationError(
+            f"{bad.sum()} of {len(bad)} probabilities are not numbers from 0 to 1."
+        )
 
 
 def resample(groups: pd.Series, draws: int, seed: int) -> np.ndarray:
@@ -118,7 +136,9 @@ def bootstrap_metrics(
         weights = resample(groups, min(size, draws - start), seed + start)
         for name, probability in probabilities.items():
             threshold = (thresholds or {}).get(name)
-            parts[name].append(score_metrics(churned.to_numpy(), probability, economics, weights, threshold))
+            parts[name].append(
+                score_metrics(churned.to_numpy(), probability, economics, weights, threshold)
+            )
     return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
 
 
@@ -138,7 +158,9 @@ def metrics_with_intervals(
 ) -> pd.DataFrame:
     """Metrics of one model with 95 % bootstrap intervals: index metric, columns ``value, lower, upper``."""
     point = score_metrics(churned.to_numpy(), probability, economics).iloc[0].rename("value")
-    sampled = bootstrap_metrics(churned, {"model": probability}, groups, economics, draws, seed)["model"]
+    sampled = bootstrap_metrics(churned, {"model": probability}, groups, economics, draws, seed)[
+        "model"
+    ]
     return pd.concat([point, interval(sampled)], axis=1).rename_axis("metric")
 
 

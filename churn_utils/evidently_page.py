@@ -29,26 +29,41 @@ def write_evidently_page(
         Path of the page.
     """
     os.environ.update(DO_NOT_TRACK="true")
-    from evidently import BinaryClassification, DataDefinition, Dataset, Report  # 4 s, so only for those who need it
+    from evidently import (
+        BinaryClassification,
+        DataDefinition,
+        Dataset,
+        Report,
+    )  # 4 s, so only for those who need it
     from evidently.presets import ClassificationPreset, DataDriftPreset
 
     definition = DataDefinition(
         numerical_columns=features.NUMERICAL,
         categorical_columns=list(features.CATEGORICAL),
-        classification=[BinaryClassification(target=LABEL, prediction_probas=PROBABILITY, pos_label=1)],
+        classification=[
+            BinaryClassification(target=LABEL, prediction_probas=PROBABILITY, pos_label=1)
+        ],
     )
     trained = champion.reference.rename(columns={monitoring.SCORE: PROBABILITY})
     trained = trained.assign(**{LABEL: champion.training_rows[LABEL].astype(int)})
     columns = [*features.MODEL_INPUTS, PROBABILITY, LABEL]
     sides = [
-        Dataset.from_pandas(rows[columns].astype({LABEL: "int64"}).reset_index(drop=True), data_definition=definition)
+        Dataset.from_pandas(
+            rows[columns].astype({LABEL: "int64"}).reset_index(drop=True),
+            data_definition=definition,
+        )
         for rows in (current, trained)
     ]
     presets = [
-        DataDriftPreset(columns=list(features.MODEL_INPUTS), num_method="psi", cat_method="psi", num_threshold=psi,
-                        cat_threshold=psi),
+        DataDriftPreset(
+            columns=list(features.MODEL_INPUTS),
+            num_method="psi",
+            cat_method="psi",
+            num_threshold=psi,
+            cat_threshold=psi,
+        ),
         ClassificationPreset(probas_threshold=threshold),
-    ]  # fmt: skip
+    ]
     path = settings.run_reports() / "evidently" / f"{window}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     Report(presets).run(*sides).save_html(str(path))
@@ -62,5 +77,6 @@ def _share_script(path: Path) -> None:
     script = max(re.findall(r"<script>(.*?)</script>", text, flags=re.S), key=len)
     path.with_name("evidently.js").write_text(script, encoding="utf-8")
     path.write_text(
-        text.replace(f"<script>{script}</script>", '<script src="evidently.js"></script>'), encoding="utf-8"
+        text.replace(f"<script>{script}</script>", '<script src="evidently.js"></script>'),
+        encoding="utf-8",
     )

@@ -34,7 +34,9 @@ from churn_utils.state import fingerprint_stages, write_state
 WORKERS = 2  # cores that the design counts on
 
 
-def choose_stages(plan: Plan, state: dict, timeline: list[Stage], fingerprints: dict, reports: Path) -> list[str]:
+def choose_stages(
+    plan: Plan, state: dict, timeline: list[Stage], fingerprints: dict, reports: Path
+) -> list[str]:
     """Stages to execute, in order: those asked for, else those that are not finished as the plan wants them.
 
     Raises:
@@ -42,17 +44,20 @@ def choose_stages(plan: Plan, state: dict, timeline: list[Stage], fingerprints: 
     """
     names = [stage.name for stage in timeline]
     finished = {
-        name for name, entry in state["stages"].items()
+        name
+        for name, entry in state["stages"].items()
         if entry["fingerprint"] == fingerprints.get(name)
         and (entry.get("page") is False or _executed_path(reports, name).exists())
-    }  # fmt: skip
+    }
     if plan.only:
         chosen = [stage.name for stage in timeline if stage.name in plan.only]
         if any(stage.kind == PRODUCTION for stage in timeline if stage.name in chosen):
             raise UsageError(
                 "months cannot be played alone: what they ask for comes after them; use --from production."
             )
-        missing = sorted({n for s in timeline if s.name in chosen for n in s.needs} - finished - set(chosen))
+        missing = sorted(
+            {n for s in timeline if s.name in chosen for n in s.needs} - finished - set(chosen)
+        )
         if missing:
             raise UsageError(
                 f"--only {' '.join(chosen)} needs {', '.join(missing)}, which did not run yet, or not with these "
@@ -103,7 +108,9 @@ class Execution:
         """Learn the timeline from the state, which knows where months of production ended in a retraining."""
         self.timeline = unfold(self.plan, self.state)
         self.parameters = resolve_parameters(self.plan, self.timeline, self.notebooks)
-        self.fingerprints = fingerprint_stages(self.plan, self.timeline, self.parameters, self.state, self.notebooks)
+        self.fingerprints = fingerprint_stages(
+            self.plan, self.timeline, self.parameters, self.state, self.notebooks
+        )
 
     def cut(self, names: list[str]) -> tuple[list[str], list[str]]:
         """Stages to run now, up to the next months of production, and those among them that wait for an approval."""
@@ -112,15 +119,22 @@ class Execution:
         stages = stages[: ends[0] + 1] if ends else stages
         held: list[str] = []
         for stage in stages:
-            if self.plan.manual_approval and (stage.kind == APPROVAL or set(stage.needs) & set(held)):
+            if self.plan.manual_approval and (
+                stage.kind == APPROVAL or set(stage.needs) & set(held)
+            ):
                 held.append(stage.name)
         return [stage.name for stage in stages if stage.name not in held], held
 
     def unfinished(self, names: list[str]) -> list[str]:
         """Of the stages that were chosen those still to run; with the whole timeline chosen, what unfolded since."""
         self.unfold()
-        left = choose_stages(replace(self.plan, only=(), start=None), self.state, self.timeline, self.fingerprints,
-                             self.reports)  # fmt: skip
+        left = choose_stages(
+            replace(self.plan, only=(), start=None),
+            self.state,
+            self.timeline,
+            self.fingerprints,
+            self.reports,
+        )
         return [name for name in left if name in names] if self.plan.only else left
 
     def run(self, names: list[str]) -> None:
@@ -129,19 +143,29 @@ class Execution:
             return
         _prepare_environment(self.reports)
         offered = kernels.offer_isolation() if kernels.use_forked_kernels() else nullcontext()
-        waiting = {stage.name: set(stage.needs) & set(names) for stage in self.timeline if stage.name in names}
+        waiting = {
+            stage.name: set(stage.needs) & set(names)
+            for stage in self.timeline
+            if stage.name in names
+        }
         running: dict[Future, str] = {}
         failures: list[BaseException] = []
         with offered, ThreadPoolExecutor(WORKERS) as workers, ThreadPoolExecutor(1) as exporter:
             while running or (waiting and not failures):
-                ready = [name for name, needs in waiting.items() if not needs & {*waiting, *running.values()}]
+                ready = [
+                    name
+                    for name, needs in waiting.items()
+                    if not needs & {*waiting, *running.values()}
+                ]
                 for name in ready[: WORKERS - len(running)] if not failures else []:
                     del waiting[name]
                     stage = next(stage for stage in self.timeline if stage.name == name)
                     if not self._leave_out(stage):
                         self._begin(stage)
                         running[workers.submit(self._execute, stage)] = name
-                self.watch(list(running.values()), len(names) - len(waiting) - len(running), len(names))
+                self.watch(
+                    list(running.values()), len(names) - len(waiting) - len(running), len(names)
+                )
                 finished, _ = wait(running, return_when=FIRST_COMPLETED) if running else ((), ())
                 for future in finished:
                     name = running.pop(future)
@@ -162,7 +186,9 @@ class Execution:
         that were killed go on instead; ``--only`` takes the home as it is, and what needs the stage becomes stale.
         """
         struck, before = set(names), dict(self.state["rewind"])
-        for stage in unfold(replace(self.plan, months=MOST_MONTHS), self.state):  # what lies beyond --months as well
+        for stage in unfold(
+            replace(self.plan, months=MOST_MONTHS), self.state
+        ):  # what lies beyond --months as well
             if struck & set(stage.needs):
                 struck.add(stage.name)
             if stage.name not in struck:
@@ -172,7 +198,9 @@ class Execution:
                 if entry:
                     entry["fingerprint"] = "stale"
                 continue
-            killed = entry is None and stage.name != self.plan.start and not struck & set(stage.needs)
+            killed = (
+                entry is None and stage.name != self.plan.start and not struck & set(stage.needs)
+            )
             self.state["stages"].pop(stage.name, None)
             if not killed:
                 before = self.state["began"].pop(stage.name, {}) | before
@@ -203,7 +231,10 @@ class Execution:
 
     def _begin(self, stage: Stage) -> None:
         """Note what the stage's tables held before it; one that was killed keeps its first note."""
-        versions = {table: lakehouse.version_of(table) if lakehouse.exists(table) else None for table in stage.writes}
+        versions = {
+            table: lakehouse.version_of(table) if lakehouse.exists(table) else None
+            for table in stage.writes
+        }
         self.state["began"].setdefault(stage.name, versions)
         write_state(self.state)
 
@@ -219,9 +250,17 @@ class Execution:
 
     def _leave_out(self, stage: Stage) -> bool:
         """Leave out what needs a champion while no challenger has ever passed; a refusal is a result, not a failure."""
-        if stage.name not in (BATCH, SERVING, PRODUCTION, MONITORING, DRIFT) or deployments.champion_at(self.plan.end):
+        if stage.name not in (
+            BATCH,
+            SERVING,
+            PRODUCTION,
+            MONITORING,
+            DRIFT,
+        ) or deployments.champion_at(self.plan.end):
             return False
-        self.say(f"{stage.name} is left out: no model has been promoted yet, the challenger was refused.")
+        self.say(
+            f"{stage.name} is left out: no model has been promoted yet, the challenger was refused."
+        )
         self._remember(stage.name, {"seconds": 0.0, "page": False})
         return True
 
@@ -235,13 +274,19 @@ class Execution:
         """Play months of production; remember where they ask for a retraining."""
         world = (f"{self.plan.end:%Y-%m-%d}", self.plan.scenario, self.plan.seed)
         try:
-            asked = kernels.call_in_warm_process("churn_utils.production:play_run", *world, report=self.say)
+            asked = kernels.call_in_warm_process(
+                "churn_utils.production:play_run", *world, report=self.say
+            )
         except Exception as error:
             kept = self.reports / f"{stage.name}_failed.txt"
             kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_text("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])]))
+            kept.write_text(
+                "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
+            )
             what = f"{type(error).__name__}: {error}"
-            raise StageError(f"stage {stage.name} failed: {what}\nWhere it was raised is kept: {kept}") from error
+            raise StageError(
+                f"stage {stage.name} failed: {what}\nWhere it was raised is kept: {kept}"
+            ) from error
         return {"page": False, "retrain": asked}
 
     def _execute_notebook(self, stage: Stage) -> dict:
@@ -253,15 +298,25 @@ class Execution:
         try:
             with kernels.open_channels() as config:
                 papermill.execute_notebook(
-                    str(source), str(target), self.parameters[stage.name], kernel_name="python3",
-                    cwd=str(source.parent), progress_bar=False, log_output=False, config=config,
-                )  # fmt: skip
+                    str(source),
+                    str(target),
+                    self.parameters[stage.name],
+                    kernel_name="python3",
+                    cwd=str(source.parent),
+                    progress_bar=False,
+                    log_output=False,
+                    config=config,
+                )
         except papermill.PapermillExecutionError as error:
             what = f"{error.ename}: {error.evalue}"
-            raise StageError(f"stage {stage.name} failed: {what}\nIts executed notebook is kept: {target}") from error
+            raise StageError(
+                f"stage {stage.name} failed: {what}\nIts executed notebook is kept: {target}"
+            ) from error
         except Exception as error:  # a kernel that died, a disk that is full: say in which stage
             what = f"{type(error).__name__}: {error}"
-            raise StageError(f"stage {stage.name} failed: {what}\nWhat was executed is kept: {target}") from error
+            raise StageError(
+                f"stage {stage.name} failed: {what}\nWhat was executed is kept: {target}"
+            ) from error
         return {}
 
     def wait_for_approval(self, gate: str, call: str) -> None:
@@ -271,19 +326,29 @@ class Execution:
 
     def gate_verdict(self, approval: str) -> str | None:
         """Verdict that the gate before an approval ended with."""
-        return reporting.read_summary(_executed_path(self.reports, approval.replace(APPROVAL, GATE))).get("gate")
+        return reporting.read_summary(
+            _executed_path(self.reports, approval.replace(APPROVAL, GATE))
+        ).get("gate")
 
     def write_pages(self) -> Path:
         """Export every executed notebook that has no page of its own age, then the index; return its path."""
-        executed = [path for stage in self.timeline if (path := _executed_path(self.reports, stage.name)).exists()]
+        executed = [
+            path
+            for stage in self.timeline
+            if (path := _executed_path(self.reports, stage.name)).exists()
+        ]
         for notebook in executed:
             page = self.reports / f"{notebook.stem}.html"
             if not page.exists() or page.stat().st_mtime < notebook.stat().st_mtime:
                 self._export(notebook.stem)
         reporting.copy_assets(self.reports)
-        return reporting.write_index(self.reports, executed, {"run": self.plan.run, **self.plan.world})
+        return reporting.write_index(
+            self.reports, executed, {"run": self.plan.run, **self.plan.world}
+        )
 
     def _export(self, name: str) -> None:
         entry = self.state["stages"].get(name, {"finished": "failed", "seconds": "unknown"})
         facts = {"run": self.plan.run, "finished": entry["finished"], "seconds": entry["seconds"]}
-        reporting.export_notebook(_executed_path(self.reports, name), self.reports, {**facts, **self.parameters[name]})
+        reporting.export_notebook(
+            _executed_path(self.reports, name), self.reports, {**facts, **self.parameters[name]}
+        )

@@ -67,7 +67,10 @@ def compare_forms(model, compiled: Scorer, example: pd.DataFrame, seed: int = 0)
     Raises:
         FastScoringError: they differ by more than 1e-6 somewhere.
     """
-    rows = pd.concat([features.select_model_inputs(example), draw_random_rows(RANDOM_ROWS, seed)], ignore_index=True)
+    rows = pd.concat(
+        [features.select_model_inputs(example), draw_random_rows(RANDOM_ROWS, seed)],
+        ignore_index=True,
+    )
     own = scoring.predict_probability(model, rows)
     fast = np.array([compiled(values) for values in rows_as_tuples(rows)])
     difference = float(np.abs(own - fast).max())
@@ -99,14 +102,18 @@ def rows_as_tuples(inputs: pd.DataFrame) -> list[tuple]:
 def draw_random_rows(count: int, seed: int) -> pd.DataFrame:
     """Draw rows of model inputs from the whole range that the contract allows, on-demand features included."""
     generator = np.random.default_rng(seed)
-    rows = pd.DataFrame({name: generator.choice(known, count) for name, known in features.CATEGORICAL.items()})
+    rows = pd.DataFrame(
+        {name: generator.choice(known, count) for name, known in features.CATEGORICAL.items()}
+    )
     months = generator.integers(contract.TENURE_MONTHS[0], 90, count)
     monthly = generator.uniform(*contract.MONTHLY_CHARGES_USD, count).round(2)
     rows = rows.assign(
         senior_citizen=generator.integers(0, 2, count),
         tenure=months,
         monthly_charges=monthly,
-        total_charges=(months * monthly * generator.uniform(*contract.TOTAL_TO_EXPECTED, count)).round(2),
+        total_charges=(
+            months * monthly * generator.uniform(*contract.TOTAL_TO_EXPECTED, count)
+        ).round(2),
         num_optional_services=generator.integers(0, 7, count),
     )
     return features.select_model_inputs(features.add_on_demand(rows))
@@ -117,7 +124,9 @@ def _encode(encoder) -> tuple[list[str], list[dict | None]]:
     fitted = encoder.named_transformers_["categories"]
     codes = dict(zip(encoder.transformers_[0][2], fitted.categories_, strict=True))
     names = list(encoder.get_feature_names_out())
-    return names, [{v: float(i) for i, v in enumerate(codes[n])} if n in codes else None for n in names]
+    return names, [
+        {v: float(i) for i, v in enumerate(codes[n])} if n in codes else None for n in names
+    ]
 
 
 def _build_encoder(encoder) -> Callable[[Sequence], list[float]]:
@@ -137,7 +146,9 @@ def _compile_booster(encoder, estimator) -> Scorer:
     log_odds = hasattr(estimator, "decision_function")  # what the calibration was learned on
 
     def score(values: Sequence) -> float:
-        return float(booster.predict(np.array([encode(values)]), raw_score=log_odds, num_threads=1)[0])
+        return float(
+            booster.predict(np.array([encode(values)]), raw_score=log_odds, num_threads=1)[0]
+        )
 
     return score
 
@@ -148,11 +159,20 @@ def _compile_forest(encoder, estimator) -> Scorer:
     trees = []
     for tree in (fitted.tree_ for fitted in forest.estimators_):
         share = tree.value[:, 0, churned] / tree.value[:, 0, :].sum(axis=1)
-        trees.append((tree.feature.tolist(), tree.threshold.tolist(), tree.children_left.tolist(),
-                      tree.children_right.tolist(), share.tolist()))  # fmt: skip
+        trees.append(
+            (
+                tree.feature.tolist(),
+                tree.threshold.tolist(),
+                tree.children_left.tolist(),
+                tree.children_right.tolist(),
+                share.tolist(),
+            )
+        )
 
     def score(values: Sequence) -> float:
-        row = np.array(encode(values), dtype=np.float32).tolist()  # as scikit-learn does before it compares
+        row = np.array(
+            encode(values), dtype=np.float32
+        ).tolist()  # as scikit-learn does before it compares
         total = 0.0
         for feature, threshold, left, right, share in trees:
             node = 0
@@ -168,16 +188,27 @@ def _compile_additive(encoder, estimator) -> Scorer:
     """One term per input: a table for a category, a line or a piecewise polynomial for a number."""
     columns, linear = estimator[0], estimator[-1]
     weights = linear.coef_[0]
-    parts = {name: (columns.named_transformers_[name], columns.transformers_[i][2], columns.output_indices_[name])
-             for i, name in enumerate(("one_hot", "splines", "linear"))}  # fmt: skip
+    parts = {
+        name: (
+            columns.named_transformers_[name],
+            columns.transformers_[i][2],
+            columns.output_indices_[name],
+        )
+        for i, name in enumerate(("one_hot", "splines", "linear"))
+    }
     terms: dict[str, Scorer] = {}
     codes = dict(zip(*_encode(encoder), strict=True))
     terms |= _category_terms(*parts["one_hot"], weights, codes)
     terms |= _spline_terms(*parts["splines"], weights)
     scaler, names, at = parts["linear"]
-    for name, mean, scale, weight in zip(names, scaler.mean_, scaler.scale_, weights[at], strict=True):
+    for name, mean, scale, weight in zip(
+        names, scaler.mean_, scaler.scale_, weights[at], strict=True
+    ):
         terms[name] = _line(float(mean), float(scale), float(weight))
-    intercept, ordered = float(linear.intercept_[0]), [terms[name] for name in features.MODEL_INPUTS]
+    intercept, ordered = (
+        float(linear.intercept_[0]),
+        [terms[name] for name in features.MODEL_INPUTS],
+    )
 
     def score(values: Sequence) -> float:
         return intercept + sum([term(value) for term, value in zip(ordered, values, strict=True)])
@@ -185,7 +216,9 @@ def _compile_additive(encoder, estimator) -> Scorer:
     return score
 
 
-def _category_terms(one_hot, names: Sequence[str], at: slice, weights: np.ndarray, codes: dict) -> dict[str, Scorer]:
+def _category_terms(
+    one_hot, names: Sequence[str], at: slice, weights: np.ndarray, codes: dict
+) -> dict[str, Scorer]:
     """Weight of every category of every column; a dropped one weighs nothing."""
     table = one_hot.transform(pd.DataFrame({name: [0.0] for name in names}))
     terms, start = {}, at.start
@@ -193,7 +226,9 @@ def _category_terms(one_hot, names: Sequence[str], at: slice, weights: np.ndarra
     for name, known, drop in zip(names, one_hot.categories_, dropped, strict=True):
         kept = [code for i, code in enumerate(known) if drop is None or i != drop]
         by_code = dict(zip(kept, weights[start : start + len(kept)].tolist(), strict=True))
-        terms[name] = {text: by_code.get(code, 0.0) for text, code in codes[name].items()}.__getitem__
+        terms[name] = {
+            text: by_code.get(code, 0.0) for text, code in codes[name].items()
+        }.__getitem__
         start += len(kept)
     assert start == at.stop and table.shape[1] == at.stop - at.start
     return terms
@@ -203,13 +238,19 @@ def _spline_terms(part, names: Sequence[str], at: slice, weights: np.ndarray) ->
     """Sum the weighted basis of each column into one piecewise polynomial of the scaled value."""
     scaler, splines = part[0], part[-1]
     if splines.extrapolation != "constant" or not splines.include_bias:
-        raise TypeError(f"splines with extrapolation {splines.extrapolation!r}, bias {splines.include_bias}")
+        raise TypeError(
+            f"splines with extrapolation {splines.extrapolation!r}, bias {splines.include_bias}"
+        )
     terms, start = {}, at.start
-    for name, basis, mean, scale in zip(names, splines.bsplines_, scaler.mean_, scaler.scale_, strict=True):
+    for name, basis, mean, scale in zip(
+        names, splines.bsplines_, scaler.mean_, scaler.scale_, strict=True
+    ):
         count = len(basis.t) - basis.k - 1
         curve = PPoly.from_spline(BSpline(basis.t, weights[start : start + count], basis.k))
         inner = slice(basis.k, len(basis.t) - basis.k)  # knots beyond the data only carry the basis
-        terms[name] = _curve(curve.x[inner].tolist(), curve.c[:, inner].T.tolist(), float(mean), float(scale))
+        terms[name] = _curve(
+            curve.x[inner].tolist(), curve.c[:, inner].T.tolist(), float(mean), float(scale)
+        )
         start += count
     return terms
 
@@ -218,11 +259,15 @@ def _line(mean: float, scale: float, weight: float) -> Scorer:
     return lambda value: (value - mean) / scale * weight
 
 
-def _curve(knots: list[float], coefficients: list[list[float]], mean: float, scale: float) -> Scorer:
+def _curve(
+    knots: list[float], coefficients: list[list[float]], mean: float, scale: float
+) -> Scorer:
     first, last, pieces = knots[0], knots[-1], len(knots) - 1
 
     def evaluate(value: float) -> float:
-        x = min(max((value - mean) / scale, first), last)  # constant beyond the data that it was fitted on
+        x = min(
+            max((value - mean) / scale, first), last
+        )  # constant beyond the data that it was fitted on
         piece = min(bisect_right(knots, x), pieces) - 1
         x, total = x - knots[piece], 0.0
         for coefficient in coefficients[piece]:

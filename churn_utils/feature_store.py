@@ -10,7 +10,9 @@ import pandas as pd
 from churn_utils import contract, features, lakehouse, source
 from churn_utils.settings import ChurnError
 
-MAX_AGE_DAYS = 62  # a snapshot a month: older than two months means that a customer was missed twice
+MAX_AGE_DAYS = (
+    62  # a snapshot a month: older than two months means that a customer was missed twice
+)
 TRAINING_TABLES = ("customer_features", "churn_labels")
 SPLITS = {"train": 0.6, "validate": 0.8, "test": 1.0}  # upper ends
 
@@ -19,7 +21,9 @@ class FeatureStoreError(ChurnError):
     """Rows that cannot be published or looked up."""
 
 
-def publish_snapshot(rows: pd.DataFrame, snapshot_date: pd.Timestamp, written_at: pd.Timestamp) -> pd.Series:
+def publish_snapshot(
+    rows: pd.DataFrame, snapshot_date: pd.Timestamp, written_at: pd.Timestamp
+) -> pd.Series:
     """Check a delivery against the contract and publish it: customers, quarantine, features.
 
     Args:
@@ -39,12 +43,16 @@ def publish_snapshot(rows: pd.DataFrame, snapshot_date: pd.Timestamp, written_at
             f"the delivery of {snapshot_date:%Y-%m-%d} has no rows. Nothing was written; ask for it again."
         )
     if written_at < snapshot_date:
-        raise FeatureStoreError(f"a snapshot of {snapshot_date:%Y-%m-%d} cannot arrive on {written_at:%Y-%m-%d}.")
+        raise FeatureStoreError(
+            f"a snapshot of {snapshot_date:%Y-%m-%d} cannot arrive on {written_at:%Y-%m-%d}."
+        )
     accepted, rejected = contract.check_rows(rows)
     stamp = {"snapshot_date": snapshot_date, "written_at": written_at}
     customers = accepted.drop(columns="churn", errors="ignore").assign(**stamp)
     if len(rejected):
-        lakehouse.merge("quarantine", rejected.drop(columns="churn", errors="ignore").assign(**stamp))
+        lakehouse.merge(
+            "quarantine", rejected.drop(columns="churn", errors="ignore").assign(**stamp)
+        )
     written = features_written = 0
     if len(accepted):
         written = lakehouse.merge("customers", customers)
@@ -62,7 +70,9 @@ def publish_snapshot(rows: pd.DataFrame, snapshot_date: pd.Timestamp, written_at
 
 def split_of(slot_ids: pd.Series) -> pd.Series:
     """Assign slots to ``train`` (60 %), ``validate`` (20 %) or ``test`` (20 %) by SHA-256 of their IBM id."""
-    share = slot_ids.map(lambda text: int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32)
+    share = slot_ids.map(
+        lambda text: int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
+    )
     return pd.Series(
         np.array(list(SPLITS))[np.searchsorted(list(SPLITS.values()), share, side="right")],
         index=slot_ids.index,
@@ -93,7 +103,9 @@ def record_labels(
             snapshot that never arrived; slots that do not cover the rows. Nothing is written then.
     """
     if label_date <= snapshot_date:
-        raise FeatureStoreError(f"labels of {snapshot_date:%Y-%m-%d} cannot arrive on {label_date:%Y-%m-%d}.")
+        raise FeatureStoreError(
+            f"labels of {snapshot_date:%Y-%m-%d} cannot arrive on {label_date:%Y-%m-%d}."
+        )
     wrong = ~rows["churn"].isin(contract.YES_NO)
     if wrong.any():
         raise FeatureStoreError(
@@ -101,7 +113,9 @@ def record_labels(
         )
     slots = rows["customer_id"] if slot_ids is None else slot_ids
     if not slots.index.equals(rows.index) or slots.isna().any():
-        raise FeatureStoreError(f"slot_ids must name a slot for each of the {len(rows)} rows, under the same index.")
+        raise FeatureStoreError(
+            f"slot_ids must name a slot for each of the {len(rows)} rows, under the same index."
+        )
     if not has_arrived(snapshot_date):
         raise FeatureStoreError(
             f"{len(rows)} label(s) of {snapshot_date:%Y-%m-%d} arrived before that snapshot. Nothing was written; "
@@ -119,34 +133,50 @@ def record_labels(
     )
     written = lakehouse.merge("churn_labels", labels[known])
     _quarantine_labels(rows[~known], snapshot_date, label_date)
-    return pd.Series({"delivered": len(rows), "labels_written": written, "quarantined": int((~known).sum())})
+    return pd.Series(
+        {"delivered": len(rows), "labels_written": written, "quarantined": int((~known).sum())}
+    )
 
 
 def has_arrived(snapshot_date: pd.Timestamp) -> bool:
     """Tell whether any row of a snapshot arrived, be it accepted or quarantined."""
-    return bool(_customers_of(snapshot_date, "customers").size + _customers_of(snapshot_date, "quarantine").size)
+    return bool(
+        _customers_of(snapshot_date, "customers").size
+        + _customers_of(snapshot_date, "quarantine").size
+    )
 
 
 def _customers_of(snapshot_date: pd.Timestamp, table: str) -> pd.Series:
     if not lakehouse.exists(table):
         return pd.Series(dtype=object)
-    return lakehouse.read(table, snapshot_date=snapshot_date, columns=["customer_id"])["customer_id"]
+    return lakehouse.read(table, snapshot_date=snapshot_date, columns=["customer_id"])[
+        "customer_id"
+    ]
 
 
-def _quarantine_labels(rows: pd.DataFrame, snapshot_date: pd.Timestamp, label_date: pd.Timestamp) -> None:
+def _quarantine_labels(
+    rows: pd.DataFrame, snapshot_date: pd.Timestamp, label_date: pd.Timestamp
+) -> None:
     """Keep labels that belong to nobody; lines below 0 tell them from rows of a snapshot."""
     if rows.empty:
         return
-    kept = pd.DataFrame(None, index=rows.index, columns=[n for n in source.COLUMNS.values() if n != "churn"])
+    kept = pd.DataFrame(
+        None, index=rows.index, columns=[n for n in source.COLUMNS.values() if n != "churn"]
+    )
     kept = kept.assign(
-        customer_id=rows["customer_id"], snapshot_date=snapshot_date, written_at=label_date,
-        line=-np.arange(1, len(rows) + 1), failed_column="churn",
+        customer_id=rows["customer_id"],
+        snapshot_date=snapshot_date,
+        written_at=label_date,
+        line=-np.arange(1, len(rows) + 1),
+        failed_column="churn",
         reason="label " + rows["churn"] + " of a customer who is not in that snapshot",
-    )  # fmt: skip
+    )
     lakehouse.merge("quarantine", kept)
 
 
-def look_up_features(spine: pd.DataFrame, stored: pd.DataFrame, max_age_days: int = MAX_AGE_DAYS) -> pd.DataFrame:
+def look_up_features(
+    spine: pd.DataFrame, stored: pd.DataFrame, max_age_days: int = MAX_AGE_DAYS
+) -> pd.DataFrame:
     """Join each row of a spine with the features that were known at its event date.
 
     Of the rows of ``customer_features`` that describe a month up to the event date *and* were written by it, the
@@ -167,12 +197,16 @@ def look_up_features(spine: pd.DataFrame, stored: pd.DataFrame, max_age_days: in
     """
     undated = spine["event_date"].isna().sum()
     if undated:
-        raise FeatureStoreError(f"{undated} of {len(spine)} rows have no event_date to be looked up as of.")
+        raise FeatureStoreError(
+            f"{undated} of {len(spine)} rows have no event_date to be looked up as of."
+        )
     known = stored.assign(__known_from=stored[["snapshot_date", "written_at"]].max(axis=1))
     known = known.sort_values(["customer_id", "__known_from", "snapshot_date", "written_at"])
     # A correction of an old month that arrives late must not hide a newer month that was known before it.
     newest = known.groupby("customer_id")["snapshot_date"].cummax()
-    known = known[known["snapshot_date"] >= newest].drop_duplicates(["customer_id", "__known_from"], keep="last")
+    known = known[known["snapshot_date"] >= newest].drop_duplicates(
+        ["customer_id", "__known_from"], keep="last"
+    )
     known = known.sort_values("__known_from").rename(columns={"snapshot_date": "features_as_of"})
     left = spine.assign(__position=np.arange(len(spine))).sort_values("event_date", kind="stable")
     clash = [name for name in known.columns if name in left.columns and name != "customer_id"]
@@ -183,7 +217,11 @@ def look_up_features(spine: pd.DataFrame, stored: pd.DataFrame, max_age_days: in
         right_on="__known_from",
         by="customer_id",
     )
-    joined = joined.sort_values("__position").drop(columns=["__position", "__known_from"]).set_axis(spine.index)
+    joined = (
+        joined.sort_values("__position")
+        .drop(columns=["__position", "__known_from"])
+        .set_axis(spine.index)
+    )
     age = (joined["event_date"] - joined["features_as_of"]).dt.days
     stale = age > max_age_days
     joined.loc[stale, features.STORED] = None
@@ -258,5 +296,7 @@ def training_rows(training_set: pd.DataFrame, split: str) -> pd.DataFrame:
     found = rows[rows["lookup_status"] == "found"]
     if found.empty:
         counts = rows["lookup_status"].value_counts().to_dict()
-        raise FeatureStoreError(f"split {split!r} has no row with features (status of its rows: {counts}).")
+        raise FeatureStoreError(
+            f"split {split!r} has no row with features (status of its rows: {counts})."
+        )
     return found.astype({name: "int64" for name in features.INTEGER}).reset_index(drop=True)

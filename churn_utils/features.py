@@ -34,14 +34,24 @@ MODEL_INPUTS = {
     "monthly_charges": ("USD per month", "stored", "the current monthly bill"),
     "total_charges": ("USD", "stored", "billed so far; 0 before the first bill"),
     "num_optional_services": ("count", "stored", "how many of the six internet options are bought"),
-    "avg_price_increase": ("USD per month", "on demand", "current bill minus the average bill so far"),
+    "avg_price_increase": (
+        "USD per month",
+        "on demand",
+        "current bill minus the average bill so far",
+    ),
 }
 STORED = [name for name, (_, origin, _) in MODEL_INPUTS.items() if origin == "stored"]
 CATEGORICAL = {name: CATEGORIES[name] for name in MODEL_INPUTS if name in CATEGORIES}
 NUMERICAL = [name for name in MODEL_INPUTS if name not in CATEGORICAL]
 INTEGER = ["senior_citizen", "tenure", "num_optional_services"]
-SLICES = ["contract", "senior_citizen", "internet_service"]  # groups that gate and monitoring look at one by one
-_MONTHLY, _TOTAL, _TENURE = (STORED.index(name) for name in ("monthly_charges", "total_charges", "tenure"))
+SLICES = [
+    "contract",
+    "senior_citizen",
+    "internet_service",
+]  # groups that gate and monitoring look at one by one
+_MONTHLY, _TOTAL, _TENURE = (
+    STORED.index(name) for name in ("monthly_charges", "total_charges", "tenure")
+)
 
 
 class FeatureError(ChurnError):
@@ -59,7 +69,9 @@ def avg_price_increase(monthly_charges, total_charges, tenure) -> np.ndarray | f
     The one definition for training, batch and API: computed on demand, never stored, because a caller may know
     a newer bill than the store. Takes arrays or scalars, months for ``tenure``, USD for the charges.
     """
-    if isinstance(tenure, int | float):  # one customer: the same arithmetic without arrays, which cost 10 µs
+    if isinstance(
+        tenure, int | float
+    ):  # one customer: the same arithmetic without arrays, which cost 10 µs
         return monthly_charges - (total_charges / tenure if tenure > 0 else monthly_charges)
     months = np.asarray(tenure, dtype="float64")
     monthly = np.asarray(monthly_charges, dtype="float64")
@@ -119,13 +131,17 @@ def select_model_inputs(frame: pd.DataFrame) -> pd.DataFrame:
     if missing:
         raise FeatureError(f"{len(missing)} model input(s) are missing: {', '.join(missing)}.")
     inputs = frame[list(MODEL_INPUTS)]
-    unknown = {name: ~inputs[name].isin(known) for name, known in CATEGORICAL.items()}  # a null is unknown as well
+    unknown = {
+        name: ~inputs[name].isin(known) for name, known in CATEGORICAL.items()
+    }  # a null is unknown as well
     unknown = {name: rows for name, rows in unknown.items() if rows.any()}
     if unknown or inputs[NUMERICAL].isna().any(axis=None):
         _refuse_nulls(inputs)
     for name, rows in unknown.items():
         values = sorted(inputs.loc[rows, name].astype(str).unique())[:5]
-        raise FeatureError(f"{rows.sum()} row(s) hold an unknown {name}: {values}; known are {CATEGORICAL[name]}.")
+        raise FeatureError(
+            f"{rows.sum()} row(s) hold an unknown {name}: {values}; known are {CATEGORICAL[name]}."
+        )
     texts = [name for name in NUMERICAL if not pd.api.types.is_numeric_dtype(inputs[name])]
     if texts:
         raise FeatureError(f"{', '.join(texts)} must be numbers.")
@@ -164,8 +180,13 @@ def feature_contract() -> pd.DataFrame:
     """Describe every model input: ``feature, unit, origin, description, categories``."""
     return pd.DataFrame(
         [
-            {"feature": name, "unit": unit, "origin": origin, "description": text,
-             "categories": CATEGORICAL.get(name)}
+            {
+                "feature": name,
+                "unit": unit,
+                "origin": origin,
+                "description": text,
+                "categories": CATEGORICAL.get(name),
+            }
             for name, (unit, origin, text) in MODEL_INPUTS.items()
         ]
-    )  # fmt: skip
+    )

@@ -21,18 +21,28 @@ def render_page(evidence: dict, digest: str) -> str:
         evidence: as ``validation.run_gate`` keeps it.
         digest: its SHA-256, which an approval is bound to.
     """
-    against = f"champion {evidence['champion']}" if evidence["champion"] is not None else "no champion yet: the floors"
+    against = (
+        f"champion {evidence['champion']}"
+        if evidence["champion"] is not None
+        else "no champion yet: the floors"
+    )
     since = f" of {evidence['since']} and later" if evidence["since"] else ""
     facts = {
-        "As of": evidence["as_of"], "Compared with": against, "Training run": evidence["run_id"],
+        "As of": evidence["as_of"],
+        "Compared with": against,
+        "Training run": evidence["run_id"],
         "Decided by": f"{evidence['rows']} test rows{since}",
         "Costs": f"{evidence['offer_cost_usd']:,.0f} USD an offer, {evidence['churner_value_usd']:,.0f} USD a churner",
         "Bootstrap": f"{evidence['draws']} draws over customers, seed {evidence['seed']}",
         "Gate of this version": f"run {evidence['run']}",
-        "Model, SHA-256": evidence["model_sha256"], "Evidence, SHA-256": digest,
-    }  # fmt: skip
+        "Model, SHA-256": evidence["model_sha256"],
+        "Evidence, SHA-256": digest,
+    }
     title = f"Gate of {settings.MODEL_NAME} {evidence['version']}"
-    rows = "".join(f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>" for name, value in facts.items())
+    rows = "".join(
+        f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>"
+        for name, value in facts.items()
+    )
     checks = "".join(_render_check(check) for check in evidence["checks"])
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>"
@@ -51,13 +61,20 @@ def write_page(evidence: dict, digest: str) -> Path:
 
 
 def _render_check(check: dict) -> str:
-    cells = [check["check"].replace("_", " "), _badge(check["verdict"]), html.escape(check["requirement"]),
-             html.escape(check["detail"]), _number(check)]  # fmt: skip
+    cells = [
+        check["check"].replace("_", " "),
+        _badge(check["verdict"]),
+        html.escape(check["requirement"]),
+        html.escape(check["detail"]),
+        _number(check),
+    ]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells[:4])}<td class='number'>{cells[4]}</td></tr>"
 
 
 def _badge(verdict: str) -> str:
-    return f"<b class='verdict' style='background:{COLOURS[verdict]}'>{verdict.replace('_', ' ')}</b>"
+    return (
+        f"<b class='verdict' style='background:{COLOURS[verdict]}'>{verdict.replace('_', ' ')}</b>"
+    )
 
 
 def _number(check: dict) -> str:

@@ -41,13 +41,22 @@ FACTS = {
 SCHEMA = pa.schema(
     list(FACTS.items())
     + [
-        (name, pa.int64() if name in features.INTEGER else pa.float64() if name in features.NUMERICAL else pa.string())
+        (
+            name,
+            pa.int64()
+            if name in features.INTEGER
+            else pa.float64()
+            if name in features.NUMERICAL
+            else pa.string(),
+        )
         for name in features.MODEL_INPUTS
     ]
 )
 WRITES_TO_COMPACT = 100  # each write is a small file; so many are put together into one
 ROWS_AT_ONCE = 250  # converted in one go, in 1 ms, during which the thread that answers has to share the interpreter
-PAUSE_S = 0.005  # after each such part: a batch converted without a pause held every answer of 0.1 s up
+PAUSE_S = (
+    0.005  # after each such part: a batch converted without a pause held every answer of 0.1 s up
+)
 _DATES = [SCHEMA.get_field_index(name) for name in ("as_of_date", "features_as_of")]
 log = logging.getLogger(__name__)
 
@@ -86,13 +95,17 @@ class InferenceLog:
     def find(self, prediction_id: str) -> dict | None:
         """Find an answer by its id, first among those still waiting, then in the table; None when there is none."""
         with self._lock:
-            entry = next((e for e in (*self._waiting, *self._writing) if e[0] == prediction_id), None)
+            entry = next(
+                (e for e in (*self._waiting, *self._writing) if e[0] == prediction_id), None
+            )
         if entry is not None:
             return _to_arrow([entry]).to_pylist()[0]
         if not lakehouse.exists(TABLE):
             return None
         path = str(lakehouse.path_of(TABLE))
-        rows = DeltaTable(path).to_pyarrow_dataset(filesystem=SubTreeFileSystem(path, LocalFileSystem()))
+        rows = DeltaTable(path).to_pyarrow_dataset(
+            filesystem=SubTreeFileSystem(path, LocalFileSystem())
+        )
         found = rows.to_table(filter=ds.field("prediction_id") == prediction_id).to_pylist()
         return found[0] if found else None
 
@@ -126,11 +139,15 @@ class InferenceLog:
         if not self._writing:
             return True
         try:
-            lakehouse.append(TABLE, _to_arrow(self._writing, 0.0 if self._ending else self.interval_s / 2))
+            lakehouse.append(
+                TABLE, _to_arrow(self._writing, 0.0 if self._ending else self.interval_s / 2)
+            )
             self._writes += 1
         except Exception:  # a full disk must end neither the thread nor the answers that wait
             self.failures += 1
-            log.exception("could not write %d answer(s) to %s; will try again", len(self._writing), TABLE)
+            log.exception(
+                "could not write %d answer(s) to %s; will try again", len(self._writing), TABLE
+            )
             return False
         with self._lock:
             self.written += len(self._writing)
@@ -142,7 +159,9 @@ class InferenceLog:
     def _compact(self) -> None:
         try:
             DeltaTable(str(lakehouse.path_of(TABLE))).optimize.compact()
-        except Exception:  # another API may compact at the same time; the small files do until the next time
+        except (
+            Exception
+        ):  # another API may compact at the same time; the small files do until the next time
             log.exception("could not compact %s; will try again", TABLE)
 
 
@@ -154,7 +173,9 @@ def read_answers(since: datetime, months: Sequence[date], columns: list[str]) ->
     if not lakehouse.exists(TABLE):
         return pd.DataFrame(columns=columns)
     path = str(lakehouse.path_of(TABLE))
-    rows = DeltaTable(path).to_pyarrow_dataset(filesystem=SubTreeFileSystem(path, LocalFileSystem()))
+    rows = DeltaTable(path).to_pyarrow_dataset(
+        filesystem=SubTreeFileSystem(path, LocalFileSystem())
+    )
     wanted = (
         (ds.field("answered_at") >= pa.scalar(since, SCHEMA.field("answered_at").type))
         & ds.field("features_as_of").isin(pa.array(months, pa.date32()))
@@ -171,11 +192,18 @@ def _to_arrow(entries: Sequence[tuple], pauses_s: float = 0.0) -> pa.Table:
     for start in range(0, len(entries), ROWS_AT_ONCE):
         if start:
             time.sleep(pause)
-        columns = [list(column) for column in zip(*entries[start : start + ROWS_AT_ONCE], strict=True)]
+        columns = [
+            list(column) for column in zip(*entries[start : start + ROWS_AT_ONCE], strict=True)
+        ]
         for at in _DATES:
-            columns[at] = [None if text is None else date.fromisoformat(text) for text in columns[at]]
-        parts.append(pa.Table.from_arrays([pa.array(c, t) for c, t in zip(columns, SCHEMA.types, strict=True)],
-                                          schema=SCHEMA))  # fmt: skip
+            columns[at] = [
+                None if text is None else date.fromisoformat(text) for text in columns[at]
+            ]
+        parts.append(
+            pa.Table.from_arrays(
+                [pa.array(c, t) for c, t in zip(columns, SCHEMA.types, strict=True)], schema=SCHEMA
+            )
+        )
     return pa.concat_tables(parts)
 
 
@@ -193,5 +221,16 @@ def build_entry(
     inputs: tuple,
 ) -> tuple:
     """Lay an answer out in ``SCHEMA`` order; ``scores`` are probability, threshold, decision, expected value (USD)."""
-    return (prediction_id, answered_at, as_of_date, request_id, route, customer_id, features_as_of, model_version, arm,
-            *scores, *inputs)  # fmt: skip
+    return (
+        prediction_id,
+        answered_at,
+        as_of_date,
+        request_id,
+        route,
+        customer_id,
+        features_as_of,
+        model_version,
+        arm,
+        *scores,
+        *inputs,
+    )

@@ -28,13 +28,19 @@ from churn_utils.settings import ChurnError
 
 FORKS = sys.platform.startswith("linux")
 PRELOAD = [
-    "mlflow.sklearn", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store",
-    "lightgbm", "skops.io", "churn_utils.probing",
-]  # fmt: skip
+    "mlflow.sklearn",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "lightgbm",
+    "skops.io",
+    "churn_utils.probing",
+]
 ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
 START_SECONDS = 120  # for the imports, on a machine that has other things to do
 WALL_PER_CPU = 10  # a call may take so many times its limit of CPU by the clock, on a machine that is busy, or asleep
-OFFERED = "CHURN_ISOLATION"  # environment variable: socket of a process that forks servers, see ``offer``
+OFFERED = (
+    "CHURN_ISOLATION"  # environment variable: socket of a process that forks servers, see ``offer``
+)
 _server: tuple[subprocess.Popen | _Fork, Connection] | None = None
 _turn = threading.RLock()  # one question at a time
 _asking = ThreadPoolExecutor(1)
@@ -102,7 +108,9 @@ def submit(function: str, *arguments, seconds: float) -> Future:
     return _asking.submit(call, function, *arguments, seconds=seconds, environment=dict(os.environ))
 
 
-def call(function: str, *arguments, seconds: float, environment: dict[str, str] | None = None) -> object:
+def call(
+    function: str, *arguments, seconds: float, environment: dict[str, str] | None = None
+) -> object:
     """Call ``module:name`` in a fresh process and return what it returns.
 
     Args:
@@ -168,7 +176,9 @@ def offer(address: str) -> NoReturn:
 
 def serve(handle: int, forks: bool, preload: list[str]) -> None:
     """Import, then answer calls until the caller is gone; runs in the server process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # meant for the caller, whose end closes the connection
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # meant for the caller, whose end closes the connection
     for name in preload:
         importlib.import_module(name)
     _serve(Connection(handle), forks)

@@ -60,8 +60,12 @@ def offer_isolation() -> Iterator[None]:
     """Let kernels question challengers in forks of the warm process meanwhile (see ``isolation``): 4 s less."""
     with tempfile.TemporaryDirectory(prefix="churn-") as folder:  # nobody else may connect
         address = str(Path(folder) / "isolation")
-        process = multiprocessing.get_context("forkserver").Process(target=_offer, args=(address,), daemon=True)
-        starting = threading.Thread(target=process.start)  # it waits for the imports, and there is other work meanwhile
+        process = multiprocessing.get_context("forkserver").Process(
+            target=_offer, args=(address,), daemon=True
+        )
+        starting = threading.Thread(
+            target=process.start
+        )  # it waits for the imports, and there is other work meanwhile
         starting.start()
         os.environ[isolation.OFFERED] = address
         try:
@@ -90,7 +94,9 @@ def call_in_warm_process(function: str, *arguments, report: Callable[[str], None
         Exception: whatever the function raised.
         ChurnError: the process died without an answer.
     """
-    context = multiprocessing.get_context("forkserver" if sys.platform.startswith("linux") else "spawn")
+    context = multiprocessing.get_context(
+        "forkserver" if sys.platform.startswith("linux") else "spawn"
+    )
     receiver, sender = context.Pipe(duplex=False)
     target = (function, arguments, dict(os.environ), sender)
     process = context.Process(target=_call, args=target, daemon=True)
@@ -103,7 +109,9 @@ def call_in_warm_process(function: str, *arguments, report: Callable[[str], None
             kind, content = receiver.recv()
     except EOFError as error:
         process.join()
-        raise ChurnError(f"{function} ended without an answer (exit code {process.exitcode}).") from error
+        raise ChurnError(
+            f"{function} ended without an answer (exit code {process.exitcode})."
+        ) from error
     process.join()
     if kind == "raised":
         raise content
@@ -155,7 +163,9 @@ class _Process:
 
     def __init__(self, arguments: list[str], environment: dict[str, str], folder: str) -> None:
         context = multiprocessing.get_context("forkserver")
-        self._process = context.Process(target=_run_kernel, args=(arguments, environment, folder), daemon=True)
+        self._process = context.Process(
+            target=_run_kernel, args=(arguments, environment, folder), daemon=True
+        )
         self._process.start()
         self.pid = self._process.pid
 
@@ -183,6 +193,8 @@ class ForkedProvisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **kwargs) -> dict:
         """Fork a kernel for ``cmd``, which names the connection file after ``-f``."""
         arguments = cmd[cmd.index("-f") :]
-        self.process = _Process(arguments, kwargs.get("env") or dict(os.environ), kwargs.get("cwd") or str(Path.cwd()))
+        self.process = _Process(
+            arguments, kwargs.get("env") or dict(os.environ), kwargs.get("cwd") or str(Path.cwd())
+        )
         self.pid = self.pgid = self.process.pid
         return self.connection_info

@@ -72,7 +72,9 @@ def merge(table: str, frame: pd.DataFrame) -> int:
     if not exists(table):
         if not frame.empty:
             for position, field in enumerate(rows.schema):
-                if pa.types.is_null(field.type):  # nothing says what it will hold; text is what nulls are here
+                if pa.types.is_null(
+                    field.type
+                ):  # nothing says what it will hold; text is what nulls are here
                     rows = rows.set_column(position, field.name, rows[field.name].cast(pa.string()))
             feed = {"delta.enableChangeDataFeed": "true"} if table in CHANGE_DATA_FEED else None
             write_deltalake(str(path), rows, configuration=feed)
@@ -117,17 +119,24 @@ def _check_rows(table: str, frame: pd.DataFrame) -> None:
         raise LakehouseError(f"{nulls} row(s) for {table} have a null in the key {key}.")
     for name in frame.select_dtypes("datetime"):
         if (frame[name].dropna() != frame[name].dropna().dt.normalize()).any():
-            raise LakehouseError(f"rows for {table} hold times of day in {name}; simulated time is whole days.")
+            raise LakehouseError(
+                f"rows for {table} hold times of day in {name}; simulated time is whole days."
+            )
     doubles = frame.duplicated(key, keep=False)
     if doubles.any():
         example = frame.loc[doubles, key].iloc[0].to_dict()
-        raise LakehouseError(f"{doubles.sum()} rows for {table} share a key with another, such as {example}.")
+        raise LakehouseError(
+            f"{doubles.sum()} rows for {table} share a key with another, such as {example}."
+        )
 
 
 def _fit_to_table(table: str, rows: pa.Table, target: DeltaTable) -> pa.Table:
     """Give rows the table's column types where no value changes; delta-rs itself would cut 1.5 to 1."""
     schema = pa.schema(target.schema().to_arrow())
-    missing, extra = set(schema.names) - set(rows.column_names), set(rows.column_names) - set(schema.names)
+    missing, extra = (
+        set(schema.names) - set(rows.column_names),
+        set(rows.column_names) - set(schema.names),
+    )
     if missing or extra:
         raise LakehouseError(
             f"rows for {table} have other columns than the table: missing {sorted(missing)}, extra {sorted(extra)}."
@@ -139,11 +148,15 @@ def _fit_to_table(table: str, rows: pa.Table, target: DeltaTable) -> pa.Table:
                 raise pa.ArrowInvalid(f"{name} is {given}")
         return rows.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise LakehouseError(f"rows for {table} do not fit the table's column types: {error}.") from error
+        raise LakehouseError(
+            f"rows for {table} do not fit the table's column types: {error}."
+        ) from error
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return (
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
 
 
 def _to_arrow(frame: pd.DataFrame) -> pa.Table:
@@ -195,7 +208,9 @@ def read(
         LakehouseError: the table, version or a column does not exist, or ``as_of`` for one without ``written_at``.
     """
     if not exists(table):
-        raise LakehouseError(f"table {table} is empty or was never written in {settings.lakehouse()}.")
+        raise LakehouseError(
+            f"table {table} is empty or was never written in {settings.lakehouse()}."
+        )
     if as_of is not None and "written_at" not in KEYS[table]:
         raise LakehouseError(f"table {table} has no written_at; it cannot be read as of a date.")
     try:
@@ -203,7 +218,9 @@ def read(
     except Exception as error:
         newest = version_of(table)
         if version is not None and not 0 <= version <= newest:
-            raise LakehouseError(f"table {table} has no version {version}; it has 0 to {newest}.") from error
+            raise LakehouseError(
+                f"table {table} has no version {version}; it has 0 to {newest}."
+            ) from error
         raise
     condition = None
     for name, bound, operator in (
@@ -216,13 +233,23 @@ def read(
     wanted = None if columns is None else list(dict.fromkeys([*columns, *KEYS[table]]))
     missing = set(wanted or KEYS[table]) - {field.name for field in rows.schema().fields}
     if missing:
-        raise LakehouseError(f"table {table} of this home has no {', '.join(sorted(missing))}: it was written by an "
-                             "earlier state of this project. Start anew (run_all.py --fresh).")  # fmt: skip
-    files = SubTreeFileSystem(str(path_of(table)), LocalFileSystem())  # the plain way aborts at exit (deltalake 1.6)
-    frame = rows.to_pyarrow_dataset(filesystem=files).to_table(wanted, condition).to_pandas(date_as_object=False)
+        raise LakehouseError(
+            f"table {table} of this home has no {', '.join(sorted(missing))}: it was written by an "
+            "earlier state of this project. Start anew (run_all.py --fresh)."
+        )
+    files = SubTreeFileSystem(
+        str(path_of(table)), LocalFileSystem()
+    )  # the plain way aborts at exit (deltalake 1.6)
+    frame = (
+        rows.to_pyarrow_dataset(filesystem=files)
+        .to_table(wanted, condition)
+        .to_pandas(date_as_object=False)
+    )
     frame = frame.sort_values(KEYS[table], ignore_index=True)
     if as_of is not None:
-        frame = frame.drop_duplicates([k for k in KEYS[table] if k != "written_at"], keep="last", ignore_index=True)
+        frame = frame.drop_duplicates(
+            [k for k in KEYS[table] if k != "written_at"], keep="last", ignore_index=True
+        )
     return frame if columns is None else frame[columns]
 
 

@@ -8,7 +8,16 @@ import numpy as np
 import pandas as pd
 from sklearn.calibration import CalibratedClassifierCV
 
-from churn_utils import deployments, feature_store, features, provenance, registry, settings, tracking, training
+from churn_utils import (
+    deployments,
+    feature_store,
+    features,
+    provenance,
+    registry,
+    settings,
+    tracking,
+    training,
+)
 from churn_utils.settings import ChurnError
 
 ROUNDING = 1e-6  # largest difference that another machine's arithmetic may make
@@ -40,14 +49,18 @@ def describe_version(version: int) -> dict:
             "Train with notebook 02 and register that run."
         )
     return {
-        "version": version, "trained_by": info["trained_by"], "run_id": info["run_id"],
-        "study": params.get("study", ""), "as_of": settings.as_of_date(params["as_of"]),
+        "version": version,
+        "trained_by": info["trained_by"],
+        "run_id": info["run_id"],
+        "study": params.get("study", ""),
+        "as_of": settings.as_of_date(params["as_of"]),
         "since": settings.as_of_date(params["since"]) if params.get("since") else None,
-        "seed": int(params["seed"]), "rows_train": params.get("rows_train", ""),
+        "seed": int(params["seed"]),
+        "rows_train": params.get("rows_train", ""),
         "tables": {name: int(found) for name, found in tables.items()},
         "hyperparameters": tracking.read_hyperparameters(params),
         **{name: params.get(name, "") for name in provenance.FIELDS},
-    }  # fmt: skip
+    }
 
 
 def read_training_set(version: int) -> pd.DataFrame:
@@ -91,9 +104,11 @@ def compare_refit(version: int, rows: pd.DataFrame, probability: np.ndarray) -> 
     changed = [name for name in ("code_sha256", "lock_sha256") if record[name] != here[name]]
     gaps = np.abs(again - probability)
     return {
-        "rows": len(rows), "differing": int((again != probability).sum()), "largest": float(gaps.max()),
+        "rows": len(rows),
+        "differing": int((again != probability).sum()),
+        "largest": float(gaps.max()),
         "changed": changed,
-    }  # fmt: skip
+    }
 
 
 def explain_deployed(as_of: pd.Timestamp) -> pd.DataFrame:
@@ -107,7 +122,9 @@ def explain_deployed(as_of: pd.Timestamp) -> pd.DataFrame:
     """
     version = deployments.champion_at(as_of)
     if version is None:
-        raise LineageError(f"no version is in effect on {as_of:%Y-%m-%d}; promote one first (notebook 04b).")
+        raise LineageError(
+            f"no version is in effect on {as_of:%Y-%m-%d}; promote one first (notebook 04b)."
+        )
     table = deployments.read_deployments()
     row = table[(table["version"] == version) & (table["effective_from"] <= as_of)].iloc[-1]
     answers = _answers(describe_version(version)) | {
@@ -129,7 +146,9 @@ def _answers(record: dict) -> dict[str, str]:
     return {
         "which version": f"{settings.MODEL_NAME} {record['version']}",
         "trained by whom": record["trained_by"],
-        "on which data": ", ".join(f"{name} version {found}" for name, found in record["tables"].items()),
+        "on which data": ", ".join(
+            f"{name} version {found}" for name, found in record["tables"].items()
+        ),
         "which rows": f"{record['rows_train']} in train, labels{since} known on {record['as_of']:%Y-%m-%d}",
         "from which source": f"SHA-256 {record['source_sha256'] or 'not recorded'}",
         "in which world": record["world"] or "IBM's month alone",
@@ -148,11 +167,16 @@ def link_version(version: int) -> pd.DataFrame:
     run, name = f"run {record['run_id'][:8]}", f"version {record['version']}"
     links = []
     for table, found in record["tables"].items():
-        links += [(f"source {record['source_sha256'][:8]}", f"{table} v{found}"), (f"{table} v{found}", run)]
+        links += [
+            (f"source {record['source_sha256'][:8]}", f"{table} v{found}"),
+            (f"{table} v{found}", run),
+        ]
     links += [
         (f"code {record['code_commit'][:8] or record['code_sha256'][:8]}", run),
-        (f"packages {record['lock_sha256'][:8]}", run), (f"study, seed {record['seed']}", run), (run, name),
-    ]  # fmt: skip
+        (f"packages {record['lock_sha256'][:8]}", run),
+        (f"study, seed {record['seed']}", run),
+        (run, name),
+    ]
     table = deployments.read_deployments()
     for row in table[table["version"] == version].itertuples():
         links.append((name, f"champion from {row.effective_from:%Y-%m}"))

@@ -16,10 +16,14 @@ FORMAT = "skops"
 # Types that skops may load besides its own list; the list in a model's own folder may hold no other.
 TRUSTED_TYPES = [
     "sklearn.tree._tree.Tree",  # a forged one could crash the process; ours come from our own registry
-    "collections.OrderedDict", "lightgbm.basic.Booster", "lightgbm.sklearn.LGBMClassifier",
-    "sklearn.calibration._CalibratedClassifier", "sklearn.calibration._SigmoidCalibration",
-    "scipy._lib.array_api_compat.numpy._aliases.asarray", "scipy.interpolate._bsplines.BSpline",
-]  # fmt: skip
+    "collections.OrderedDict",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "scipy._lib.array_api_compat.numpy._aliases.asarray",
+    "scipy.interpolate._bsplines.BSpline",
+]
 
 
 class ModelFileError(ChurnError):
@@ -50,7 +54,9 @@ def check_format(version: int) -> None:
         )
     strange = sorted(set(flavor.get("skops_trusted_types") or []) - set(TRUSTED_TYPES))
     if strange:
-        raise ModelFileError(f"version {version} asks for types that no model here has: {', '.join(strange)}.")
+        raise ModelFileError(
+            f"version {version} asks for types that no model here has: {', '.join(strange)}."
+        )
 
 
 def load_model(version: int):
@@ -72,7 +78,9 @@ def hash_model(version: int) -> str:
     uri = client.get_model_version_download_uri(MODEL_NAME, str(version))
     folder, digest = Path(url2pathname(urlparse(uri).path)), hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != "registered_model_meta":  # MLflow writes that one when it loads a model
+        if (
+            path.is_file() and path.name != "registered_model_meta"
+        ):  # MLflow writes that one when it loads a model
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
     return digest.hexdigest()

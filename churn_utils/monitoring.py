@@ -15,8 +15,17 @@ from churn_utils.features import SLICES
 from churn_utils.settings import ChurnError, Economics
 
 COLUMNS = [
-    "as_of_date", "window", "model_version", "slice", "metric", "value", "lower", "upper", "rows", "rows_labelled",
-]  # fmt: skip
+    "as_of_date",
+    "window",
+    "model_version",
+    "slice",
+    "metric",
+    "value",
+    "lower",
+    "upper",
+    "rows",
+    "rows_labelled",
+]
 METRICS = [*evaluation.METRICS, "loss_usd"]
 ALL = "all"
 SCORE = "champion_score"  # the prediction, where it is measured beside the features
@@ -28,7 +37,9 @@ class MonitoringError(ChurnError):
     """Predictions, labels or features that cannot be compared."""
 
 
-def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
+def join_labels(
+    predictions: pd.DataFrame, labels: pd.DataFrame, as_of: pd.Timestamp
+) -> pd.DataFrame:
     """Join predictions with the labels that had arrived by ``as_of``.
 
     Args:
@@ -43,7 +54,9 @@ def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame, as_of: pd.Times
         MonitoringError: two labels for the same customer and snapshot.
     """
     key = ["customer_id", "snapshot_date"]
-    known = labels.loc[labels["label_date"] <= as_of, [*key, "churned"]].astype({"churned": "float64"})
+    known = labels.loc[labels["label_date"] <= as_of, [*key, "churned"]].astype(
+        {"churned": "float64"}
+    )
     doubles = known.duplicated(key)
     if doubles.any():
         example = known.loc[doubles, key].iloc[0].to_dict()
@@ -55,7 +68,12 @@ def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame, as_of: pd.Times
 
 
 def measure_performance(
-    scored: pd.DataFrame, as_of: pd.Timestamp, window: str, economics: Economics, draws: int = 500, seed: int = 0
+    scored: pd.DataFrame,
+    as_of: pd.Timestamp,
+    window: str,
+    economics: Economics,
+    draws: int = 500,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Measure every model version of a window, over all customers and by slice, with 95 % bootstrap intervals.
 
@@ -99,7 +117,9 @@ def _measure_rows(rows: pd.DataFrame, economics: Economics, draws: int, seed: in
     return bounds.assign(value=table.iloc[0]).rename_axis("metric").reset_index()
 
 
-def _metrics(churned: np.ndarray, probability: np.ndarray, economics: Economics, weights: np.ndarray) -> pd.DataFrame:
+def _metrics(
+    churned: np.ndarray, probability: np.ndarray, economics: Economics, weights: np.ndarray
+) -> pd.DataFrame:
     """``evaluation``'s metrics and ``loss_usd``: USD per customer less than with every churner known in advance."""
     rate = weights @ churned / weights.sum(axis=1)
     table = evaluation.score_metrics(churned, probability, economics, weights)
@@ -114,7 +134,12 @@ def _long(parts: list[pd.DataFrame], as_of: pd.Timestamp) -> pd.DataFrame:
 
 
 def estimate_performance(
-    scored: pd.DataFrame, as_of: pd.Timestamp, window: str, economics: Economics, draws: int = 200, seed: int = 0
+    scored: pd.DataFrame,
+    as_of: pd.Timestamp,
+    window: str,
+    economics: Economics,
+    draws: int = 200,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Estimate a window's performance before any label, from the calibrated probabilities alone.
 
@@ -134,15 +159,23 @@ def estimate_performance(
     parts = []
     for version, rows in scored.groupby("model_version"):
         table = _estimate_rows(rows["churn_probability"].to_numpy(), economics, draws, seed)
-        parts.append(table.assign(window=window, model_version=version, slice=ALL, rows=len(rows), rows_labelled=0))
+        parts.append(
+            table.assign(
+                window=window, model_version=version, slice=ALL, rows=len(rows), rows_labelled=0
+            )
+        )
     return _long(parts, as_of)
 
 
 def _estimate_rows(p: np.ndarray, economics: Economics, draws: int, seed: int) -> pd.DataFrame:
     drawn = np.random.default_rng(seed).random((draws, len(p))) < p
-    share = np.vstack([p, drawn])  # every row stands twice, as churner and as one who stays, with these weights
+    share = np.vstack(
+        [p, drawn]
+    )  # every row stands twice, as churner and as one who stays, with these weights
     both = np.r_[np.ones(len(p)), np.zeros(len(p))]
-    table = _metrics(both, np.r_[p, p], economics, np.hstack([share, 1 - share])).drop(columns="calibration_error")
+    table = _metrics(both, np.r_[p, p], economics, np.hstack([share, 1 - share])).drop(
+        columns="calibration_error"
+    )
     bounds = evaluation.interval(table.iloc[1:].dropna())
     table = bounds.assign(value=table.iloc[0]).rename_axis("metric").reset_index()
     return table.assign(metric="estimated_" + table["metric"])
@@ -158,10 +191,17 @@ def compare_estimate(metrics: pd.DataFrame) -> pd.DataFrame:
         ``window, model_version, metric, estimated, lower, upper, realised, inside`` (whether the labels fell into
         the estimate's interval), for windows that have both.
     """
-    key, total = ["window", "model_version", "metric"], metrics[metrics["slice"] == ALL].sort_values("as_of_date")
+    key, total = (
+        ["window", "model_version", "metric"],
+        metrics[metrics["slice"] == ALL].sort_values("as_of_date"),
+    )
     guessed = total["metric"].str.startswith("estimated_")
-    before = total[guessed].assign(metric=lambda rows: rows["metric"].str.removeprefix("estimated_"))
-    before = before.drop_duplicates(key).rename(columns={"value": "estimated"})  # the first one was the forecast
+    before = total[guessed].assign(
+        metric=lambda rows: rows["metric"].str.removeprefix("estimated_")
+    )
+    before = before.drop_duplicates(key).rename(
+        columns={"value": "estimated"}
+    )  # the first one was the forecast
     after = total[~guessed & total["value"].notna()].drop_duplicates(key, keep="last")
     both = before[[*key, "estimated", "lower", "upper"]].merge(
         after[[*key, "value"]].rename(columns={"value": "realised"}), on=key
@@ -185,8 +225,12 @@ def measure_shift(current: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFram
         MonitoringError: no rows on one side.
     """
     if current.empty or reference.empty:
-        raise MonitoringError(f"a shift needs rows: {len(current)} now, {len(reference)} in the reference.")
-    names = [name for name in [*features.MODEL_INPUTS, SCORE] if name in current and name in reference]
+        raise MonitoringError(
+            f"a shift needs rows: {len(current)} now, {len(reference)} in the reference."
+        )
+    names = [
+        name for name in [*features.MODEL_INPUTS, SCORE] if name in current and name in reference
+    ]
     table = [{"feature": name, **_shift(current[name], reference[name])} for name in names]
     return pd.DataFrame(table).set_index("feature")
 
@@ -194,7 +238,9 @@ def measure_shift(current: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFram
 def _shift(now: pd.Series, then: pd.Series) -> dict:
     if pd.api.types.is_numeric_dtype(then):
         edges = np.unique(np.quantile(then, np.linspace(0, 1, PSI_BINS + 1)[1:-1]))
-        counts = [np.bincount(np.searchsorted(edges, s), minlength=len(edges) + 1) for s in (now, then)]
+        counts = [
+            np.bincount(np.searchsorted(edges, s), minlength=len(edges) + 1) for s in (now, then)
+        ]
         spread = np.sqrt((now.var() + then.var()) / 2)
         effect = (now.mean() - then.mean()) / spread if spread > 0 else 0.0
     else:
@@ -203,7 +249,9 @@ def _shift(now: pd.Series, then: pd.Series) -> dict:
         change = counts[0] / len(now) - counts[1] / len(then)
         effect = change[np.abs(change).argmax()]
     bins = len(counts[0])
-    a, b = ((c + 0.5) / (c.sum() + bins / 2) for c in counts)  # half a row: an empty bin is not infinitely far
+    a, b = (
+        (c + 0.5) / (c.sum() + bins / 2) for c in counts
+    )  # half a row: an empty bin is not infinitely far
     psi = float(((a - b) * np.log(a / b)).sum())
     # PSI of two samples of one world is chi-squared with bins - 1 degrees of freedom, times this (Yurdakul 2018)
     chance = (1 / len(now) + 1 / len(then)) * (bins - 1 + 2 * np.sqrt(2 * (bins - 1)))
@@ -220,8 +268,12 @@ def measure_use(model, rows: pd.DataFrame, seed: int = 0, sample: int = 1000) ->
     """
     inputs = features.select_model_inputs(rows.sample(min(sample, len(rows)), random_state=seed))
     base, generator = model.predict_proba(inputs)[:, 1], np.random.default_rng(seed)
-    shuffled = [inputs.assign(**{name: generator.permutation(inputs[name].to_numpy())}) for name in inputs]
-    changed = model.predict_proba(pd.concat(shuffled, ignore_index=True))[:, 1].reshape(len(shuffled), -1)
+    shuffled = [
+        inputs.assign(**{name: generator.permutation(inputs[name].to_numpy())}) for name in inputs
+    ]
+    changed = model.predict_proba(pd.concat(shuffled, ignore_index=True))[:, 1].reshape(
+        len(shuffled), -1
+    )
     moved = dict(zip(inputs.columns, np.abs(changed - base).mean(axis=1), strict=True))
     total = sum(moved.values())
     return pd.Series(moved, name="use").rename_axis("feature") / (total or 1.0)
@@ -246,7 +298,9 @@ def report_shift(
     table = table.assign(lower=np.nan, upper=np.nan, rows_labelled=0)
     if labels is not None:
         table = pd.concat([table, labels], ignore_index=True)
-    return _long([table.assign(window=window, model_version=model_version, slice=ALL, rows=rows)], as_of)
+    return _long(
+        [table.assign(window=window, model_version=model_version, slice=ALL, rows=rows)], as_of
+    )
 
 
 def measure_label_shift(churned: pd.Series, reference: pd.Series) -> pd.DataFrame:
@@ -261,9 +315,11 @@ def measure_label_shift(churned: pd.Series, reference: pd.Series) -> pd.DataFram
     half = 1.96 * np.sqrt(now * (1 - now) / len(known)) if len(known) else np.nan
     effect = 2 * np.arcsin(np.sqrt(now)) - 2 * np.arcsin(np.sqrt(then))
     table = {
-        "metric": ["churn_rate", "effect_size.churned"], "value": [now, effect],
-        "lower": [now - half, np.nan], "upper": [now + half, np.nan],
-    }  # fmt: skip
+        "metric": ["churn_rate", "effect_size.churned"],
+        "value": [now, effect],
+        "lower": [now - half, np.nan],
+        "upper": [now + half, np.nan],
+    }
     return pd.DataFrame(table).assign(rows_labelled=len(known))
 
 
@@ -276,7 +332,9 @@ def move_intercept(known: np.ndarray, churned: np.ndarray, unknown: np.ndarray) 
     return 1 / (1 + np.exp(-(np.log(unknown / (1 - unknown)) + shift)))
 
 
-def interval_by_customer(gain: np.ndarray, customers: pd.Series, confidence: float) -> tuple[float, float]:
+def interval_by_customer(
+    gain: np.ndarray, customers: pd.Series, confidence: float
+) -> tuple[float, float]:
     """Interval of the mean gain per row; the months of one customer are no independent evidence.
 
     Linearised ratio of customers' sums (the cluster-robust variance of a mean): what a paired bootstrap over

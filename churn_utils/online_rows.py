@@ -50,5 +50,7 @@ def row_of_text(text: str) -> OnlineRow:
     try:
         snapshot_date, written_at, *stored = orjson.loads(text)
     except (ValueError, TypeError) as error:
-        raise OnlineStoreError(f"a row of the online store cannot be read: {text[:40]!r}; publish it anew.") from error
+        raise OnlineStoreError(
+            f"a row of the online store cannot be read: {text[:40]!r}; publish it anew."
+        ) from error
     return OnlineRow(snapshot_date, written_at, tuple(stored))

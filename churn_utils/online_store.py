@@ -20,7 +20,14 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from churn_utils import features, lakehouse, settings
-from churn_utils.online_rows import NotPublishedError, OnlineRow, OnlineStoreError, Published, row_of_text, text_of_row
+from churn_utils.online_rows import (
+    NotPublishedError,
+    OnlineRow,
+    OnlineStoreError,
+    Published,
+    row_of_text,
+    text_of_row,
+)
 from churn_utils.redis_store import RedisStore, derive_prefix
 
 TABLE = "customer_features"
@@ -49,13 +56,21 @@ class SqliteStore:
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._db, self._reader = (
-            sqlite3.connect(self._path, isolation_level=None, timeout=30, check_same_thread=False) for _ in range(2)
+            sqlite3.connect(self._path, isolation_level=None, timeout=30, check_same_thread=False)
+            for _ in range(2)
         )  # two, because a reader that shares the publisher's connection would see its transaction half done
         self._file = settings.identify_file(self._path)
         self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("CREATE TABLE IF NOT EXISTS published (only INTEGER PRIMARY KEY CHECK (only = 1), facts TEXT)")
-        columns = ", ".join(f"{name} TEXT NOT NULL" for name in ("customer_id", "snapshot_date", "written_at", "row"))
-        self._db.execute(f"CREATE TABLE IF NOT EXISTS online ({columns}, PRIMARY KEY (customer_id)) WITHOUT ROWID")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS published (only INTEGER PRIMARY KEY CHECK (only = 1), facts TEXT)"
+        )
+        columns = ", ".join(
+            f"{name} TEXT NOT NULL"
+            for name in ("customer_id", "snapshot_date", "written_at", "row")
+        )
+        self._db.execute(
+            f"CREATE TABLE IF NOT EXISTS online ({columns}, PRIMARY KEY (customer_id)) WITHOUT ROWID"
+        )
 
     def reopen_if_replaced(self) -> bool:
         """Open the file anew if it was deleted or another lies in its place, and tell so."""
@@ -73,7 +88,9 @@ class SqliteStore:
         """
         reader = self._reader
         try:
-            found = [reader.execute(_QUERY, (customer_id,)).fetchone() for customer_id in customer_ids]
+            found = [
+                reader.execute(_QUERY, (customer_id,)).fetchone() for customer_id in customer_ids
+            ]
             if None in found:
                 found = _look_up_again(reader, customer_ids)
         except sqlite3.Error as error:
@@ -106,7 +123,9 @@ class SqliteStore:
                     "WHERE (excluded.snapshot_date, excluded.written_at) >= (snapshot_date, written_at)",
                     [(*row[:3], text_of_row(row)) for row in rows],
                 )
-                self._db.execute("INSERT OR REPLACE INTO published VALUES (1, ?)", (json.dumps(asdict(after)),))
+                self._db.execute(
+                    "INSERT OR REPLACE INTO published VALUES (1, ?)", (json.dumps(asdict(after)),)
+                )
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
@@ -162,8 +181,14 @@ def publish_changes(store: SqliteStore | RedisStore) -> Publication:
     """
     for _ in range(ATTEMPTS):
         before, table = store.read_published(), _open_table()
-        after = Published(str(table.metadata().id), table.version(), ",".join(COLUMNS), before.newest)
-        if (before.table_id, before.version, before.columns) == (after.table_id, after.version, after.columns):
+        after = Published(
+            str(table.metadata().id), table.version(), ",".join(COLUMNS), before.newest
+        )
+        if (before.table_id, before.version, before.columns) == (
+            after.table_id,
+            after.version,
+            after.columns,
+        ):
             return Publication("nothing", 0, after.version)
         changes = _read_changes(table, before, after)
         kind = "everything" if changes is None else "changes"
@@ -171,24 +196,38 @@ def publish_changes(store: SqliteStore | RedisStore) -> Publication:
         newest = f"{frame['written_at'].max():%Y-%m-%d}" if len(frame) else ""
         newest = newest if changes is None else max(newest, before.newest)
         rows = _newest_rows(frame)
-        if store.write(rows, before, Published(after.table_id, after.version, after.columns, newest), changes is None):
+        if store.write(
+            rows,
+            before,
+            Published(after.table_id, after.version, after.columns, newest),
+            changes is None,
+        ):
             return Publication(kind, len(rows), after.version)
-    raise OnlineStoreError(f"others published into the online store {ATTEMPTS} times in a row; try again.")
+    raise OnlineStoreError(
+        f"others published into the online store {ATTEMPTS} times in a row; try again."
+    )
 
 
 def _open_table() -> DeltaTable:
     if not lakehouse.exists(TABLE):
-        raise lakehouse.LakehouseError(f"{TABLE} was never written in this home; run notebook 01 first.")
+        raise lakehouse.LakehouseError(
+            f"{TABLE} was never written in this home; run notebook 01 first."
+        )
     return DeltaTable(str(lakehouse.path_of(TABLE)))
 
 
 def _read_changes(table: DeltaTable, before: Published, after: Published) -> pd.DataFrame | None:
     """Rows that were added or changed since the last publication; None where only everything will do."""
-    if (before.table_id, before.columns) != (after.table_id, after.columns) or before.version > after.version:
+    if (before.table_id, before.columns) != (
+        after.table_id,
+        after.columns,
+    ) or before.version > after.version:
         return None
     try:
         feed = table.load_cdf(starting_version=before.version + 1, ending_version=after.version)
-    except DeltaError:  # versions that were cleaned away: their changes are in the table all the same
+    except (
+        DeltaError
+    ):  # versions that were cleaned away: their changes are in the table all the same
         return None
     frame = pa.table(feed).to_pandas(date_as_object=False)
     if (frame["_change_type"] == "delete").any():

@@ -35,9 +35,13 @@ def value_curve(
     """
     thresholds = np.linspace(0, 1, 101)
     y = churned.to_numpy(dtype=float)
-    gains = np.stack([decision_value_usd(y, probability >= t, economics) for t in thresholds], axis=1)
+    gains = np.stack(
+        [decision_value_usd(y, probability >= t, economics) for t in thresholds], axis=1
+    )
     lower, upper = np.quantile(_average(gains, groups, draws, seed), [0.025, 0.975], axis=0)
-    return pd.DataFrame({"threshold": thresholds, "value_usd": gains.mean(axis=0), "lower": lower, "upper": upper})
+    return pd.DataFrame(
+        {"threshold": thresholds, "value_usd": gains.mean(axis=0), "lower": lower, "upper": upper}
+    )
 
 
 def cost_sensitivity(
@@ -71,11 +75,20 @@ def cost_sensitivity(
             true = Economics(cost, worth)
             taken = decision_value_usd(y, probability >= economics.threshold, true)
             lost = decision_value_usd(y, probability >= true.threshold, true) - taken
-            lower, upper = np.quantile(_average(lost[:, None], groups, draws, seed)[:, 0], [0.025, 0.975])
-            rows.append({
-                "offer_cost_usd": cost, "churner_value_usd": worth, "right_threshold": true.threshold,
-                "value_usd": taken.mean(), "lost_usd": lost.mean(), "lost_lower": lower, "lost_upper": upper,
-            })  # fmt: skip
+            lower, upper = np.quantile(
+                _average(lost[:, None], groups, draws, seed)[:, 0], [0.025, 0.975]
+            )
+            rows.append(
+                {
+                    "offer_cost_usd": cost,
+                    "churner_value_usd": worth,
+                    "right_threshold": true.threshold,
+                    "value_usd": taken.mean(),
+                    "lost_usd": lost.mean(),
+                    "lost_lower": lower,
+                    "lost_upper": upper,
+                }
+            )
     return pd.DataFrame(rows)
 
 

@@ -10,7 +10,15 @@ from pathlib import Path
 
 from churn_utils import settings
 from churn_utils.execution import Execution, choose_stages
-from churn_utils.stages import APPROVAL, GATE, Plan, UsageError, read_notebooks, resolve_parameters, unfold
+from churn_utils.stages import (
+    APPROVAL,
+    GATE,
+    Plan,
+    UsageError,
+    read_notebooks,
+    resolve_parameters,
+    unfold,
+)
 from churn_utils.state import NEW, hold_home, read_state
 
 DONE, FAILED, WRONG_USAGE, WAITING = 0, 1, 2, 3
@@ -26,7 +34,9 @@ def clear_home(reports: Path) -> None:
 
 
 def run(
-    plan: Plan, say: Callable[[str], None] = print, watch: Callable[[list[str], int, int], None] | None = None
+    plan: Plan,
+    say: Callable[[str], None] = print,
+    watch: Callable[[list[str], int, int], None] | None = None,
 ) -> int:
     """Run the pipeline as planned; stages that do not need each other run side by side.
 
@@ -43,7 +53,9 @@ def run(
         StageError: a notebook raised (exit code 1); the message names the executed notebook.
     """
     reports = settings.reports() / plan.run
-    resolve_parameters(plan, unfold(plan, NEW), read_notebooks())  # what is wrong in the plan is said first
+    resolve_parameters(
+        plan, unfold(plan, NEW), read_notebooks()
+    )  # what is wrong in the plan is said first
     with hold_home():
         state = read_state() if not plan.fresh else deepcopy(NEW)
         if state["world"] not in (None, plan.world):
@@ -79,7 +91,10 @@ def _describe_call(plan: Plan) -> str:
             words += [f"--{name}", str(getattr(plan, name))]
     if plan.overrides:
         words += ["-p", *(f"{name}={value}" for name, value in plan.overrides.items())]
-    for option, folder, usual in (("--home", settings.home(), "data"), ("--reports", settings.reports(), "reports")):
+    for option, folder, usual in (
+        ("--home", settings.home(), "data"),
+        ("--reports", settings.reports(), "reports"),
+    ):
         words += [option, str(folder)] if folder != settings.PROJECT / usual else []
     return shlex.join(words)
 
@@ -102,7 +117,9 @@ def _run_stages(execution: Execution, names: list[str]) -> int:
                 )
                 return WAITING
             if held:
-                execution.say("The challenger was refused by its gate; there is nothing to approve.")
+                execution.say(
+                    "The challenger was refused by its gate; there is nothing to approve."
+                )
                 execution.run(held)
             names = execution.unfinished(names)
     finally:
@@ -110,5 +127,7 @@ def _run_stages(execution: Execution, names: list[str]) -> int:
     if asked:
         execution.say(f"Done. Open {index}")
     else:
-        execution.say(f"Run {execution.plan.run} is finished; nothing to do. Open {index} (--fresh runs it anew).")
+        execution.say(
+            f"Run {execution.plan.run} is finished; nothing to do. Open {index} (--fresh runs it anew)."
+        )
     return DONE

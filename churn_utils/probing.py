@@ -40,7 +40,9 @@ def ask(version: int, rows: pd.DataFrame, first: int) -> dict:
         the API takes for one customer, or in ``not_compiled`` why there is none; ``batch_cpu_ms``: CPU that the
         batch path takes for 1,000 rows. CPU does not depend on what else the machine does.
     """
-    model = model_files.load_model(version)  # not the copy that a process keeps: the file is what is judged
+    model = model_files.load_model(
+        version
+    )  # not the copy that a process keeps: the file is what is judged
     inputs = features.select_model_inputs(rows.head(first))
     answered, defects = _offer_defects(model, inputs.head(1))
     return {
@@ -62,9 +64,14 @@ def refit(version: int, rows: pd.DataFrame) -> np.ndarray:
 
 def _compare_by_id(model, rows: pd.DataFrame) -> float:
     newest = rows[rows["event_date"] == rows["event_date"].max()]
-    month, known = newest["event_date"].iloc[0], newest["features_as_of"].max()  # the month before, if it came late
+    month, known = (
+        newest["event_date"].iloc[0],
+        newest["features_as_of"].max(),
+    )  # the month before, if it came late
     newest = newest[newest["features_as_of"] == known].head(50)
-    stored = lakehouse.read("customer_features", snapshot_date=known, as_of=month).set_index("customer_id")
+    stored = lakehouse.read("customer_features", snapshot_date=known, as_of=month).set_index(
+        "customer_id"
+    )
     found = features.add_on_demand(stored.loc[newest["customer_id"]])
     gaps = scoring.predict_probability(model, found) - scoring.predict_probability(model, newest)
     return float(np.abs(gaps).max())
@@ -80,10 +87,12 @@ def _ask_extremes(model, inputs: pd.DataFrame) -> dict[str, list[float]]:
 
 def _count_flips(model, inputs: pd.DataFrame, threshold: float) -> float:
     dearer = inputs.assign(
-        monthly_charges=1.01 * inputs["monthly_charges"], total_charges=1.01 * inputs["total_charges"]
+        monthly_charges=1.01 * inputs["monthly_charges"],
+        total_charges=1.01 * inputs["total_charges"],
     )
     before, after = (
-        scoring.predict_probability(model, features.add_on_demand(rows)) >= threshold for rows in (inputs, dearer)
+        scoring.predict_probability(model, features.add_on_demand(rows)) >= threshold
+        for rows in (inputs, dearer)
     )
     return float(np.mean(before != after))
 
@@ -108,7 +117,9 @@ def _offer_defects(model, row: pd.DataFrame) -> tuple[list[str], int]:
             answered.append(f"{defect} ({type(error).__name__})")
         else:
             answered.append(defect)
-        answered += [f"{defect}, by the model itself"] if _invents_answer(model, changed, defect) else []
+        answered += (
+            [f"{defect}, by the model itself"] if _invents_answer(model, changed, defect) else []
+        )
     return answered, len(defects)
 
 

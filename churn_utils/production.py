@@ -59,16 +59,24 @@ def take_in(
     delivered = world.deliver(month) if delivered is None else delivered
     _check_turn(as_of, month, delivered)
     for known in sorted(set(delivered) - {month}):
-        feature_store.publish_snapshot(delivered[known], settings.month_start(known), written_at=as_of)
+        feature_store.publish_snapshot(
+            delivered[known], settings.month_start(known), written_at=as_of
+        )
         if known < month - 1:  # its labels came before the correction and wait in quarantine
             _record_labels(known, as_of, simulator.labels_of(world.simulate(known)))
-    _record_labels(month - 1, as_of, simulator.labels_of(world.simulate(month - 1)) if labels is None else labels)
+    _record_labels(
+        month - 1,
+        as_of,
+        simulator.labels_of(world.simulate(month - 1)) if labels is None else labels,
+    )
     return feature_store.publish_snapshot(delivered[month], as_of, written_at=as_of)
 
 
 def _check_turn(as_of: pd.Timestamp, month: int, delivered: dict[int, pd.DataFrame]) -> None:
     if month not in delivered:
-        raise ProductionError(f"no snapshot of {as_of:%Y-%m} was delivered; ask upstream for it, then play the month.")
+        raise ProductionError(
+            f"no snapshot of {as_of:%Y-%m} was delivered; ask upstream for it, then play the month."
+        )
     before = settings.month_start(month - 1)
     if not feature_store.has_arrived(before):
         raise ProductionError(
@@ -94,7 +102,9 @@ def _champion(home: str, version: int) -> drift.Champion:
     params = registry.read_version(version)["params"]
     versions = {table: int(params[f"{table}_version"]) for table in feature_store.TRAINING_TABLES}
     since = settings.as_of_date(params["since"]) if params["since"] else None
-    training_set = feature_store.build_training_set(settings.as_of_date(params["as_of"]), versions, since)
+    training_set = feature_store.build_training_set(
+        settings.as_of_date(params["as_of"]), versions, since
+    )
     rows = feature_store.training_rows(training_set, "train")
     return drift.Champion(version, scoring.load_model(version), rows, rows["event_date"].max())
 
@@ -124,39 +134,65 @@ def decide_month(as_of: pd.Timestamp, delivery: pd.Series) -> pd.DataFrame:
     """
     history = read_decisions()
     standing = history[history["as_of_date"] == as_of]
-    if len(standing) and not (standing["decision"].iloc[0] == drift.QUARANTINE and not drift.is_broken(delivery)):
+    if len(standing) and not (
+        standing["decision"].iloc[0] == drift.QUARANTINE and not drift.is_broken(delivery)
+    ):
         return standing
     version = deployments.champion_at(as_of)
     if version is None:
-        raise ProductionError(f"no champion is in effect on {as_of:%Y-%m-%d}; promote one first (notebooks 02 to 04b).")
+        raise ProductionError(
+            f"no champion is in effect on {as_of:%Y-%m-%d}; promote one first (notebooks 02 to 04b)."
+        )
     champion = load_champion(version)
     current = _read_snapshot(as_of, as_of)
     since = settings.month_start(max(0, month_of(as_of) - max(drift.WINDOW_MONTHS)))
     labelled = feature_store.build_training_set(as_of, since=since)
     labelled = labelled[labelled["lookup_status"] == "found"]
-    row = drift.decide(as_of, delivery.to_dict(), current, labelled, champion, history, scoring.read_economics(version))
+    row = drift.decide(
+        as_of,
+        delivery.to_dict(),
+        current,
+        labelled,
+        champion,
+        history,
+        scoring.read_economics(version),
+    )
     lakehouse.merge("monitoring_metrics", _measure_month(as_of, champion, current))
     lakehouse.merge("decisions", row)
     return row
 
 
 def _read_snapshot(snapshot_date: pd.Timestamp, as_of: pd.Timestamp) -> pd.DataFrame:
-    return features.add_on_demand(lakehouse.read("customer_features", snapshot_date=snapshot_date, as_of=as_of))
+    return features.add_on_demand(
+        lakehouse.read("customer_features", snapshot_date=snapshot_date, as_of=as_of)
+    )
 
 
-def _measure_month(as_of: pd.Timestamp, champion: drift.Champion, current: pd.DataFrame) -> pd.DataFrame:
+def _measure_month(
+    as_of: pd.Timestamp, champion: drift.Champion, current: pd.DataFrame
+) -> pd.DataFrame:
     """Performance of the month before, by version and slice, and the shift of this month's features and labels."""
     before = as_of - pd.DateOffset(months=1)
     scored = read_scored(before, as_of)
     economics = scoring.read_economics(champion.version)
-    parts = [monitoring.measure_performance(scored, as_of, f"{before:%Y-%m}", economics)] if len(scored) else []
+    parts = (
+        [monitoring.measure_performance(scored, as_of, f"{before:%Y-%m}", economics)]
+        if len(scored)
+        else []
+    )
     if len(current):
         shift = monitoring.measure_shift(champion.with_score(current), champion.reference)
-        parts.append(monitoring.report_shift(shift, as_of, f"{as_of:%Y-%m}", champion.version, len(current)))
+        parts.append(
+            monitoring.report_shift(shift, as_of, f"{as_of:%Y-%m}", champion.version, len(current))
+        )
     labels = lakehouse.read("churn_labels", snapshot_date=before)
     labels = labels[labels["label_date"] <= as_of]
     change = monitoring.measure_label_shift(labels["churned"], champion.training_rows["churned"])
-    stamp = {"window": f"{before:%Y-%m}", "model_version": champion.version, "slice": monitoring.ALL}
+    stamp = {
+        "window": f"{before:%Y-%m}",
+        "model_version": champion.version,
+        "slice": monitoring.ALL,
+    }
     parts.append(change.assign(as_of_date=as_of, rows=len(labels), **stamp)[monitoring.COLUMNS])
     return pd.concat([part for part in parts if len(part)], ignore_index=True)
 
@@ -169,12 +205,16 @@ def read_scored(snapshot_date: pd.Timestamp, as_of: pd.Timestamp) -> pd.DataFram
         missing); no rows for a month that was not scored.
     """
     if not lakehouse.exists("predictions"):
-        return pd.DataFrame(columns=["customer_id", "model_version", "role", "churn_probability", "churned"])
+        return pd.DataFrame(
+            columns=["customer_id", "model_version", "role", "churn_probability", "churned"]
+        )
     rows = lakehouse.read("predictions", snapshot_date=snapshot_date)
     rows = rows[rows["role"] != "backfill"].reset_index(drop=True)
     groups = lakehouse.read("customer_features", snapshot_date=snapshot_date, as_of=as_of)
     rows = rows.merge(groups[["customer_id", *monitoring.SLICES]], on="customer_id", how="left")
-    return monitoring.join_labels(rows, lakehouse.read("churn_labels", snapshot_date=snapshot_date), as_of)
+    return monitoring.join_labels(
+        rows, lakehouse.read("churn_labels", snapshot_date=snapshot_date), as_of
+    )
 
 
 def read_labelled(snapshot_date: pd.Timestamp, as_of: pd.Timestamp) -> pd.DataFrame:
@@ -184,7 +224,9 @@ def read_labelled(snapshot_date: pd.Timestamp, as_of: pd.Timestamp) -> pd.DataFr
         ``customer_id``, all model inputs, ``model_version, churn_probability, threshold`` and ``churned`` (0 or 1).
     """
     scored = read_scored(snapshot_date, as_of)
-    scored = scored[(scored["role"] == "champion") & scored["churned"].notna()].astype({"churned": "int64"})
+    scored = scored[(scored["role"] == "champion") & scored["churned"].notna()].astype(
+        {"churned": "int64"}
+    )
     answers = scored[["customer_id", "model_version", "churn_probability", "threshold", "churned"]]
     return _read_snapshot(snapshot_date, as_of).merge(answers, on="customer_id")
 
@@ -212,7 +254,8 @@ def score_month(as_of: pd.Timestamp) -> int:
         predictions = pd.concat([predictions, shadow])
     economics = scoring.read_economics(deployments.champion_at(as_of))
     lakehouse.merge(
-        "monitoring_metrics", monitoring.estimate_performance(predictions, as_of, f"{as_of:%Y-%m}", economics)
+        "monitoring_metrics",
+        monitoring.estimate_performance(predictions, as_of, f"{as_of:%Y-%m}", economics),
     )
     return int((predictions["role"] == "champion").sum())
 
@@ -224,7 +267,9 @@ def quarantined_months() -> set[pd.Timestamp]:
 
 
 @training.one_thread
-def play_months(until: pd.Timestamp, world: World, report: Callable[[str], None] = print) -> pd.DataFrame | None:
+def play_months(
+    until: pd.Timestamp, world: World, report: Callable[[str], None] = print
+) -> pd.DataFrame | None:
     """Play the months that have not been played yet, up to ``until``, or up to one that asks for a retraining.
 
     A retraining has been dealt with, be the challenger promoted or refused, once the champion has scored its month.
@@ -256,12 +301,17 @@ def play_months(until: pd.Timestamp, world: World, report: Callable[[str], None]
     return None
 
 
-def play_run(until: str, scenario: str, seed: int, report: Callable[[str], None]) -> dict[str, str] | None:
+def play_run(
+    until: str, scenario: str, seed: int, report: Callable[[str], None]
+) -> dict[str, str] | None:
     """``play_months`` in plain values: ``as_of`` and ``since`` (first month to train on) of a retraining, or None."""
     asked = play_months(settings.as_of_date(until), World(scenario, seed), report)
     if asked is None:
         return None
-    return {"as_of": f"{asked['as_of_date'].iloc[0]:%Y-%m-%d}", "since": f"{asked['labels_from'].iloc[0]:%Y-%m-%d}"}
+    return {
+        "as_of": f"{asked['as_of_date'].iloc[0]:%Y-%m-%d}",
+        "since": f"{asked['labels_from'].iloc[0]:%Y-%m-%d}",
+    }
 
 
 def _months_scored(role: str) -> set[pd.Timestamp]:

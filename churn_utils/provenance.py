@@ -38,16 +38,27 @@ def hash_code() -> str:
 
 
 def _commit() -> str:
-    if not (settings.PROJECT / ".git").exists():  # an installed package, or a folder without history
+    if not (
+        settings.PROJECT / ".git"
+    ).exists():  # an installed package, or a folder without history
         return ""
     commit = _git("rev-parse", "HEAD")
-    return f"{commit}+changes" if commit and _git("status", "--porcelain", "--", "churn_utils") else commit
+    return (
+        f"{commit}+changes"
+        if commit and _git("status", "--porcelain", "--", "churn_utils")
+        else commit
+    )
 
 
 def _git(*arguments: str) -> str:
     try:
         found = subprocess.run(
-            ["git", *arguments], cwd=settings.PROJECT, capture_output=True, text=True, timeout=10, check=False
+            ["git", *arguments],
+            cwd=settings.PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):  # no git here: the digest of the code still tells
         return ""

@@ -11,7 +11,14 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from churn_utils import settings
-from churn_utils.online_rows import NotPublishedError, OnlineRow, OnlineStoreError, Published, row_of_text, text_of_row
+from churn_utils.online_rows import (
+    NotPublishedError,
+    OnlineRow,
+    OnlineStoreError,
+    Published,
+    row_of_text,
+    text_of_row,
+)
 
 
 class RedisStore:
@@ -32,7 +39,9 @@ class RedisStore:
         try:
             self._db.ping()
         except redis.RedisError as error:
-            raise OnlineStoreError(f"no Redis server answers for CHURN_ONLINE_STORE: {error}.") from error
+            raise OnlineStoreError(
+                f"no Redis server answers for CHURN_ONLINE_STORE: {error}."
+            ) from error
 
     def reopen_if_replaced(self) -> bool:
         """Never: a server has no file that could be replaced."""
@@ -48,7 +57,9 @@ class RedisStore:
         import redis.asyncio
 
         if self._reader is None:  # made here because it belongs to the event loop that uses it
-            self._reader = redis.asyncio.Redis.from_url(self._url, socket_timeout=2, decode_responses=True)
+            self._reader = redis.asyncio.Redis.from_url(
+                self._url, socket_timeout=2, decode_responses=True
+            )
         try:
             found = await self._reader.hmget(self._rows, list(customer_ids))
             if None in found:
@@ -73,7 +84,9 @@ class RedisStore:
             OnlineStoreError: the server does not answer.
         """
         try:
-            text = self._db.get(self._published) if self._db.exists(self._rows) else None  # an evicted hash is lost
+            text = (
+                self._db.get(self._published) if self._db.exists(self._rows) else None
+            )  # an evicted hash is lost
         except self._error as error:
             raise OnlineStoreError(f"the Redis server does not answer: {error}.") from error
         return Published(**json.loads(text)) if text else Published()
@@ -86,8 +99,11 @@ class RedisStore:
                 return False
             if not replace and rows:
                 standing = self._db.hmget(self._rows, [row[0] for row in rows])
-                rows = [row for row, text in zip(rows, standing, strict=True)
-                        if not text or row[1:3] >= row_of_text(text)[:2]]  # fmt: skip
+                rows = [
+                    row
+                    for row, text in zip(rows, standing, strict=True)
+                    if not text or row[1:3] >= row_of_text(text)[:2]
+                ]
             pipe.multi()
             if replace:
                 pipe.delete(self._rows)

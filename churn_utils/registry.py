@@ -37,7 +37,9 @@ def register_version(run_id: str, description: str, tags: dict[str, str]) -> int
     try:
         run = client.get_run(run_id)
     except mlflow.MlflowException as error:
-        raise RegistryError(f"there is no training run {run_id!r} in {settings.mlflow_folder()}.") from error
+        raise RegistryError(
+            f"there is no training run {run_id!r} in {settings.mlflow_folder()}."
+        ) from error
     if not run.outputs or not run.outputs.model_outputs:
         raise RegistryError(f"run {run_id} logged no model; run the training notebook to its end.")
     known = client.search_model_versions(f"name='{MODEL_NAME}' and run_id='{run_id}'")
@@ -45,7 +47,9 @@ def register_version(run_id: str, description: str, tags: dict[str, str]) -> int
         version = int(known[0].version)
     else:
         if not client.search_registered_models(f"name='{MODEL_NAME}'"):
-            client.create_registered_model(MODEL_NAME, description="Probability that a telco customer churns.")
+            client.create_registered_model(
+                MODEL_NAME, description="Probability that a telco customer churns."
+            )
         source = f"models:/{run.outputs.model_outputs[0].model_id}"
         version = int(client.create_model_version(MODEL_NAME, source, run_id, tags=tags).version)
     client.update_model_version(MODEL_NAME, str(version), description)
@@ -67,7 +71,9 @@ def latest_run(as_of: pd.Timestamp) -> str:
         output_format="list",
     )
     if not runs:
-        raise RegistryError(f"nothing was trained as of {as_of:%Y-%m-%d} in this home yet; run notebook 02 first.")
+        raise RegistryError(
+            f"nothing was trained as of {as_of:%Y-%m-%d} in this home yet; run notebook 02 first."
+        )
     return runs[0].info.run_id
 
 
@@ -81,7 +87,9 @@ def read_run(run_id: str) -> dict:
     try:
         data = mlflow.MlflowClient().get_run(run_id).data
     except mlflow.MlflowException as error:
-        raise RegistryError(f"there is no training run {run_id!r} in {settings.mlflow_folder()}.") from error
+        raise RegistryError(
+            f"there is no training run {run_id!r} in {settings.mlflow_folder()}."
+        ) from error
     return {
         "params": dict(data.params),
         "metrics": dict(data.metrics),
@@ -100,7 +108,9 @@ def read_version(version: int) -> dict:
     try:
         found = client.get_model_version(MODEL_NAME, str(version))
     except mlflow.MlflowException as error:
-        raise RegistryError(f"there is no version {version} of {MODEL_NAME} in {settings.mlflow_folder()}.") from error
+        raise RegistryError(
+            f"there is no version {version} of {MODEL_NAME} in {settings.mlflow_folder()}."
+        ) from error
     return {
         "version": int(found.version),
         "run_id": found.run_id,
@@ -120,10 +130,22 @@ def compare_versions(before: int, after: int) -> pd.DataFrame:
     months = {info["params"].get("as_of") for info in infos}
     where = "" if len(months) == 1 else ", on customers of its own time"
     for side, info in zip(("before", "after"), infos, strict=True):
-        metrics = {f"{name}{where}": round(value, 4) for name, value in info["metrics"].items()
-                   if not name.endswith(("_lower", "_upper"))}  # fmt: skip
-        facts[side] = {"version": info["version"], "trained_by": info["trained_by"], **info["params"], **metrics}
-    table = pd.DataFrame(facts, dtype=object).reindex(list(facts["before"] | facts["after"])).rename_axis("fact")
+        metrics = {
+            f"{name}{where}": round(value, 4)
+            for name, value in info["metrics"].items()
+            if not name.endswith(("_lower", "_upper"))
+        }
+        facts[side] = {
+            "version": info["version"],
+            "trained_by": info["trained_by"],
+            **info["params"],
+            **metrics,
+        }
+    table = (
+        pd.DataFrame(facts, dtype=object)
+        .reindex(list(facts["before"] | facts["after"]))
+        .rename_axis("fact")
+    )
     return table[table["before"].astype(str) != table["after"].astype(str)]
 
 
@@ -133,11 +155,17 @@ def list_versions() -> pd.DataFrame:
     rows = []
     for number in sorted((int(v.version) for v in found), reverse=True):
         info = read_version(number)
-        rows.append({
-            "version": number, "aliases": ", ".join(info["aliases"]), "gate": info["tags"].get("gate", ""),
-            "trained_by": info["trained_by"], "as_of": info["params"].get("as_of", ""),
-            "family": info["params"].get("family", ""), "log_loss": info["metrics"].get("log_loss"),
-        })  # fmt: skip
+        rows.append(
+            {
+                "version": number,
+                "aliases": ", ".join(info["aliases"]),
+                "gate": info["tags"].get("gate", ""),
+                "trained_by": info["trained_by"],
+                "as_of": info["params"].get("as_of", ""),
+                "family": info["params"].get("family", ""),
+                "log_loss": info["metrics"].get("log_loss"),
+            }
+        )
     columns = ["version", "aliases", "gate", "trained_by", "as_of", "family", "log_loss"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -162,7 +190,9 @@ def version_to_judge(as_of: pd.Timestamp) -> int:
     versions = list_versions()
     versions = versions.loc[versions["as_of"] == f"{as_of:%Y-%m-%d}", "version"].tolist()
     if not versions:
-        raise RegistryError(f"no version trained as of {as_of:%Y-%m-%d} is registered; run notebooks 02 and 03 first.")
+        raise RegistryError(
+            f"no version trained as of {as_of:%Y-%m-%d} is registered; run notebooks 02 and 03 first."
+        )
     challenger = version_with_alias(CHALLENGER)
     return challenger if challenger in versions else versions[0]
 
@@ -177,14 +207,22 @@ def describe_record(version: int) -> dict[str, str]:
     info, digest = read_version(version), hashlib.sha256()
     for path in sorted(list_artifacts(version)):
         if path != EVIDENCE:
-            local = settings.connect_mlflow().artifacts.download_artifacts(f"runs:/{info['run_id']}/{path}")
+            local = settings.connect_mlflow().artifacts.download_artifacts(
+                f"runs:/{info['run_id']}/{path}"
+            )
             digest.update(f"{path} {_hash_files(Path(local))}\n".encode())
     described = hashlib.sha256(info["description"].encode()).hexdigest()
-    return {"trained_by": info["trained_by"], "description_sha256": described, "artifacts_sha256": digest.hexdigest()}
+    return {
+        "trained_by": info["trained_by"],
+        "description_sha256": described,
+        "artifacts_sha256": digest.hexdigest(),
+    }
 
 
 def _hash_files(path: Path) -> str:
-    files = [path] if path.is_file() else sorted(found for found in path.rglob("*") if found.is_file())
+    files = (
+        [path] if path.is_file() else sorted(found for found in path.rglob("*") if found.is_file())
+    )
     return " ".join(hashlib.sha256(found.read_bytes()).hexdigest() for found in files)
 
 
@@ -212,7 +250,9 @@ def write_evidence(version: int, evidence: dict) -> str:
     for path in paths:
         text = settings.connect_mlflow().artifacts.load_text(f"runs:/{run_id}/{path}")
         if hash_evidence(text) == Path(path).stem and json.loads(text) | {"run": None} == facts:
-            set_tags(version, {"gate_runs": str(len(paths))})  # a process may have ended before it said so
+            set_tags(
+                version, {"gate_runs": str(len(paths))}
+            )  # a process may have ended before it said so
             return Path(path).stem
     text = json.dumps(facts | {"run": len(paths) + 1}, indent=1, sort_keys=True)
     digest = hash_evidence(text)
@@ -235,7 +275,9 @@ def read_evidence(version: int, digest: str | None = None) -> tuple[dict, str]:
         text = mlflow.artifacts.load_text(f"runs:/{info['run_id']}/{EVIDENCE}/{digest}.json")
         return json.loads(text), hash_evidence(text)
     except (mlflow.MlflowException, OSError, ValueError) as error:
-        raise RegistryError(f"the evidence {digest} of version {version} cannot be read; run 04a again.") from error
+        raise RegistryError(
+            f"the evidence {digest} of version {version} cannot be read; run 04a again."
+        ) from error
 
 
 def set_champion(version: int) -> None:

@@ -35,9 +35,14 @@ from churn_utils.settings import ChurnError
 # One tree with two leaves: it parts customers by the one question that says most, whether they are bound by a contract.
 # Crude by its settings alone, so the gate can train it again from its record like any other.
 PREDECESSOR = {
-    "family": "lightgbm", "n_estimators": 1, "learning_rate": 0.1, "num_leaves": 2, "min_child_samples": 30,
-    "colsample_bytree": 1.0, "reg_lambda": 0.0,
-}  # fmt: skip
+    "family": "lightgbm",
+    "n_estimators": 1,
+    "learning_rate": 0.1,
+    "num_leaves": 2,
+    "min_child_samples": 30,
+    "colsample_bytree": 1.0,
+    "reg_lambda": 0.0,
+}
 
 
 class RehearsalError(ChurnError):
@@ -69,11 +74,15 @@ def build_rehearsal(folder: Path, as_of: pd.Timestamp, version: int | None = Non
     """
     version = deployments.champion_at(as_of) if version is None else version
     if version is None:
-        raise RehearsalError(f"no champion is in effect on {as_of:%Y-%m-%d}; run notebooks 02 to 04b first.")
+        raise RehearsalError(
+            f"no champion is in effect on {as_of:%Y-%m-%d}; run notebooks 02 to 04b first."
+        )
     record, economics = lineage.describe_version(version), scoring.read_economics(version)
     labels, stored = lakehouse.read("churn_labels"), lakehouse.read("customer_features")
     labels = labels[labels["label_date"] <= as_of]
-    stored = stored[(stored["written_at"] <= as_of) & (stored["snapshot_date"] <= labels["snapshot_date"].max())]
+    stored = stored[
+        (stored["written_at"] <= as_of) & (stored["snapshot_date"] <= labels["snapshot_date"].max())
+    ]
     _copy_registry_emptied(folder)
     os.environ["CHURN_HOME"] = str(folder)
     lakehouse.merge("churn_labels", labels)
@@ -94,7 +103,9 @@ def _copy_registry_emptied(folder: Path) -> None:
         closing(sqlite3.connect(folder / "mlflow" / "mlflow.db")) as copy,
     ):
         ours.backup(copy)
-        names = copy.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+        names = copy.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        )
         for (name,) in names.fetchall():
             if name != "alembic_version":
                 copy.execute(f"DELETE FROM {name}")
@@ -105,16 +116,33 @@ def _train(record: dict, params: dict, economics: settings.Economics) -> int:
     """Train on the copy's rows as of a record's date, log and register as notebooks 02 and 03 do; return version."""
     as_of, seed = record["as_of"], record["seed"]
     training_set = feature_store.build_training_set(as_of, since=record["since"])
-    train, validate = (feature_store.training_rows(training_set, split) for split in ("train", "validate"))
+    train, validate = (
+        feature_store.training_rows(training_set, split) for split in ("train", "validate")
+    )
     model = training.fit_calibrated(params, train, validate, seed)
     metrics = evaluation.metrics_with_intervals(
-        validate["churned"], scoring.predict_probability(model, validate), validate["customer_id"], economics, 50
+        validate["churned"],
+        scoring.predict_probability(model, validate),
+        validate["customer_id"],
+        economics,
+        50,
     )
-    importance = pd.DataFrame({"feature": [], "importance": [], "spread": []})  # nobody looks: left out
+    importance = pd.DataFrame(
+        {"feature": [], "importance": [], "spread": []}
+    )  # nobody looks: left out
     run_id = tracking.log_training(
-        _make_study(params, metrics.loc["log_loss", "value"]), model, training_set, feature_store.current_versions(),
-        metrics, importance, {}, as_of, seed, economics, record["since"],
-    )  # fmt: skip
+        _make_study(params, metrics.loc["log_loss", "value"]),
+        model,
+        training_set,
+        feature_store.current_versions(),
+        metrics,
+        importance,
+        {},
+        as_of,
+        seed,
+        economics,
+        record["since"],
+    )
     text = f"Purpose: rehearsal of a trial. Data: labels known at {as_of:%Y-%m-%d}. Threshold: {economics.threshold}."
     return registry.register_version(run_id, text, {"purpose": "rehearsal"})
 
@@ -123,14 +151,25 @@ def _make_study(params: dict, log_loss: float) -> optuna.Study:
     """A study whose only trial has these parameters: nothing is searched."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(study_name="rehearsal")
-    space = {name: optuna.distributions.CategoricalDistribution([value]) for name, value in params.items()}
-    study.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=float(log_loss)))
+    space = {
+        name: optuna.distributions.CategoricalDistribution([value])
+        for name, value in params.items()
+    }
+    study.add_trial(
+        optuna.trial.create_trial(params=params, distributions=space, value=float(log_loss))
+    )
     return study
 
 
-def _pass_gate(version: int, as_of: pd.Timestamp, scope: str, economics: settings.Economics) -> None:
+def _pass_gate(
+    version: int, as_of: pd.Timestamp, scope: str, economics: settings.Economics
+) -> None:
     findings = validation.run_gate(version, as_of, draws=500, economics=economics)
     wrong = findings[findings["verdict"] != "pass"]
     if len(wrong):
-        raise RehearsalError(f"version {version} of the rehearsal did not pass: {', '.join(wrong['check'])}.")
-    validation.approve(version, validation.AUTOMATIC, "every check of the rehearsal's gate passed", as_of, scope)
+        raise RehearsalError(
+            f"version {version} of the rehearsal did not pass: {', '.join(wrong['check'])}."
+        )
+    validation.approve(
+        version, validation.AUTOMATIC, "every check of the rehearsal's gate passed", as_of, scope
+    )

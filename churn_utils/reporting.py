@@ -50,7 +50,9 @@ class Summary:
 
     def __init__(self, **numbers) -> None:
         """Keep ``numbers`` in order, NumPy scalars as Python's."""
-        self.numbers = {key: value.item() if hasattr(value, "item") else value for key, value in numbers.items()}
+        self.numbers = {
+            key: value.item() if hasattr(value, "item") else value for key, value in numbers.items()
+        }
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         rows = "".join(
@@ -61,7 +63,10 @@ class Summary:
         return {
             "text/html": f"<table class='text'>{rows}</table>",
             "text/plain": text,
-            SUMMARY_MIME: [[key, json.loads(json.dumps(value, default=str))] for key, value in self.numbers.items()],
+            SUMMARY_MIME: [
+                [key, json.loads(json.dumps(value, default=str))]
+                for key, value in self.numbers.items()
+            ],
         }
 
 
@@ -72,7 +77,10 @@ def summarise_metrics(figures: pd.DataFrame, prefix: str) -> dict[str, float | s
         figures: as ``evaluation.metrics_with_intervals`` returns them.
         prefix: of their names, such as ``test``.
     """
-    quoted = {f"{prefix}_{name}": figures.loc[name, "value"] for name in ("roc_auc", "pr_auc", "log_loss", "value_usd")}
+    quoted = {
+        f"{prefix}_{name}": figures.loc[name, "value"]
+        for name in ("roc_auc", "pr_auc", "log_loss", "value_usd")
+    }
     for name, digits in (("roc_auc", 3), ("value_usd", 0)):
         lower, upper = figures.loc[name, ["lower", "upper"]]
         quoted[f"{prefix}_{name}_interval"] = f"{lower:.{digits}f} to {upper:.{digits}f}"
@@ -84,9 +92,15 @@ def style_table(table: pd.DataFrame):
     formats = {name: "{:%Y-%m}" for name in table.select_dtypes("datetime")}
     formats |= {name: "{:.1f}" for name in table.select_dtypes("float")}
     styles = [{"selector": "th, td", "props": "text-align: left"}]
-    styles += [{"selector": f"td.col{table.columns.get_loc(name)}", "props": "white-space: nowrap"}
-               for name in table.select_dtypes("datetime")]  # fmt: skip
-    return table.style.hide(axis="index").set_table_styles(styles).format(formats, na_rep="", escape="html")
+    styles += [
+        {"selector": f"td.col{table.columns.get_loc(name)}", "props": "white-space: nowrap"}
+        for name in table.select_dtypes("datetime")
+    ]
+    return (
+        table.style.hide(axis="index")
+        .set_table_styles(styles)
+        .format(formats, na_rep="", escape="html")
+    )
 
 
 def format_number(value) -> str:
@@ -108,7 +122,11 @@ def read_summary(notebook: Path) -> dict:
 
 def read_heading(notebook: Path) -> tuple[str, str]:
     """Title of a notebook and the first sentence of its business question."""
-    text = next(cell.source for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "markdown")
+    text = next(
+        cell.source
+        for cell in nbformat.read(notebook, as_version=4).cells
+        if cell.cell_type == "markdown"
+    )
     lines = [line for line in text.splitlines() if line.strip()]
     title = lines[0].lstrip("# ")
     question = re.split(r"(?<=[.?!])\s", lines[1])[0] if len(lines) > 1 else ""
@@ -137,15 +155,23 @@ def export_notebook(notebook: Path, folder: Path, facts: dict) -> Path:
     content, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.read(notebook, as_version=4), {})
     for cell in content.cells:
         if cell.cell_type == "code":
-            cell.outputs = [_page_output(out, cell.id, i) for i, out in enumerate(cell.outputs) if _is_shown(out)]
+            cell.outputs = [
+                _page_output(out, cell.id, i)
+                for i, out in enumerate(cell.outputs)
+                if _is_shown(out)
+            ]
     exporter = HTMLExporter(
-        template_name="basic", exclude_input=True, exclude_input_prompt=True, exclude_output_prompt=True
+        template_name="basic",
+        exclude_input=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
     )
     body, _ = exporter.from_notebook_node(content)
     body = re.sub(r'href="(\d\d[a-z]?_\w+)\.ipynb(#[^"]*)?"', r'href="\1.html\2"', body)
     name = notebook.stem
     rows = "".join(
-        f"{html.escape(str(key))}: <code>{html.escape(str(value))}</code> · " for key, value in facts.items()
+        f"{html.escape(str(key))}: <code>{html.escape(str(value))}</code> · "
+        for key, value in facts.items()
     )
     source = f'notebook: <a href="notebooks/{name}.ipynb">{name}.ipynb</a>'
     page = _page(
@@ -165,7 +191,9 @@ def _page_output(output: dict, cell: str, position: int) -> dict:
     figure = output.get("data", {}).get(PLOTLY_MIME)
     if figure is None:
         return output
-    return nbformat.v4.new_output("display_data", {"text/html": _figure_html(figure, f"figure-{cell}-{position}")})
+    return nbformat.v4.new_output(
+        "display_data", {"text/html": _figure_html(figure, f"figure-{cell}-{position}")}
+    )
 
 
 def _figure_html(figure: dict, identity: str, **layout) -> str:
@@ -238,11 +266,15 @@ TILES = {
 
 def _group(notebooks: list[Path]) -> dict[str, list[Path]]:
     """Pages under headings: where it stands first, then the retrainings, then how it began."""
-    looks = [path for path in notebooks if path.stem in ("07_model_monitoring", "08_drift_detection")]
+    looks = [
+        path for path in notebooks if path.stem in ("07_model_monitoring", "08_drift_detection")
+    ]
     months = {path.stem[-7:] for path in notebooks if re.search(r"_\d{4}-\d{2}$", path.stem)}
     groups = {"Where it stands": looks}
     for month in sorted(months, reverse=True):
-        groups[f"The retraining of {month}"] = [path for path in notebooks if path.stem.endswith(month)]
+        groups[f"The retraining of {month}"] = [
+            path for path in notebooks if path.stem.endswith(month)
+        ]
     named = {path for paths in groups.values() for path in paths}
     groups["How it began"] = [path for path in notebooks if path not in named]
     return {heading: paths for heading, paths in groups.items() if paths}
@@ -254,11 +286,17 @@ def _fill(caption: str, values: dict) -> str:
 
 def write_index(folder: Path, notebooks: list[Path], facts: dict) -> Path:
     """Write ``folder/index.html``: the main numbers, a card per notebook, then every number with its page."""
-    found = [(key, value, path.stem) for path in notebooks for key, value in read_summary(path).items()]
+    found = [
+        (key, value, path.stem) for path in notebooks for key, value in read_summary(path).items()
+    ]
     values = {key: value for key, value, _ in found}
     tiles = "".join(
         f'<div class="tile"><b>{html.escape(format_number(values[key]))}</b><span>{_fill(caption, values)}'
-        + (f", {html.escape(str(values[key + '_interval']))}" if f"{key}_interval" in values else "")
+        + (
+            f", {html.escape(str(values[key + '_interval']))}"
+            if f"{key}_interval" in values
+            else ""
+        )
         + "</span></div>"
         for key, caption in TILES.items()
         if key in values
@@ -277,7 +315,8 @@ def write_index(folder: Path, notebooks: list[Path], facts: dict) -> Path:
         for path in sorted(folder.glob("retention_list_*.csv"))
     )
     origin = " · ".join(
-        f"{html.escape(str(key))}: <code>{html.escape(str(value))}</code>" for key, value in facts.items()
+        f"{html.escape(str(key))}: <code>{html.escape(str(value))}</code>"
+        for key, value in facts.items()
     )
     body = (
         f'<main><h1>Telco churn: who gets an offer, and why</h1><div class="tiles">{tiles}</div>'

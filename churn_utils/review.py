@@ -7,7 +7,16 @@ import json
 import numpy as np
 import pandas as pd
 
-from churn_utils import deployments, drift, evaluation, lakehouse, production, scoring, settings, simulator
+from churn_utils import (
+    deployments,
+    drift,
+    evaluation,
+    lakehouse,
+    production,
+    scoring,
+    settings,
+    simulator,
+)
 from churn_utils.settings import ChurnError, Economics, month_of
 from churn_utils.world import World
 
@@ -34,24 +43,32 @@ def compare_with_best(as_of: pd.Timestamp, world: World) -> pd.DataFrame:
         ReviewError: no month of production had been labelled by then.
     """
     if month_of(as_of) < 2:
-        raise ReviewError(f"no month of production had been labelled by {as_of:%Y-%m-%d}; play at least one month.")
+        raise ReviewError(
+            f"no month of production had been labelled by {as_of:%Y-%m-%d}; play at least one month."
+        )
     economics = scoring.read_economics(deployments.champion_at(as_of))
     dates = [settings.month_start(month) for month in range(1, month_of(as_of))]
     parts = [_compare_month(date, as_of, world, economics) for date in dates]
     return pd.concat(parts, ignore_index=True)
 
 
-def _compare_month(date: pd.Timestamp, as_of: pd.Timestamp, world: World, economics: Economics) -> pd.DataFrame:
+def _compare_month(
+    date: pd.Timestamp, as_of: pd.Timestamp, world: World, economics: Economics
+) -> pd.DataFrame:
     labels = lakehouse.read("churn_labels", snapshot_date=date)
     truth = world.simulate(month_of(date))[["customer_id", "churn_probability"]]
     rows = labels[labels["label_date"] <= as_of].merge(truth, on="customer_id")
     probability = {"champion": np.zeros(len(rows)), "best": rows["churn_probability"]}
     scored = production.read_scored(date, as_of)
     for role, group in scored.groupby("role"):
-        probability[role] = rows["customer_id"].map(group.set_index("customer_id")["churn_probability"]).fillna(0.0)
+        probability[role] = (
+            rows["customer_id"].map(group.set_index("customer_id")["churn_probability"]).fillna(0.0)
+        )
     churned = rows["churned"].to_numpy(dtype=float)
     values = {
-        model: evaluation.decision_value_usd(churned, np.asarray(p) >= economics.threshold, economics)
+        model: evaluation.decision_value_usd(
+            churned, np.asarray(p) >= economics.threshold, economics
+        )
         for model, p in probability.items()
     }
     return rows[["customer_id", "snapshot_date"]].assign(shadow=np.nan).assign(**values)
@@ -76,7 +93,9 @@ def value_by_month(values: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def measure_recovery(values: pd.DataFrame, since: pd.Timestamp, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
+def measure_recovery(
+    values: pd.DataFrame, since: pd.Timestamp, draws: int = 1000, seed: int = 0
+) -> pd.DataFrame:
     """Compare old champion, new champion and the best possible on the months that both champions scored.
 
     These months came after the retraining, so none of their labels was learned from.
@@ -100,9 +119,16 @@ def measure_recovery(values: pd.DataFrame, since: pd.Timestamp, draws: int = 100
     totals = np.vstack([np.ones(len(sums)), weights]) @ sums.to_numpy()
     new, old, best = (totals[:, :3] / totals[:, 3:]).T
     measured = pd.DataFrame(
-        {"old champion": old, "new champion": new, "best possible": best, "recovered": (new - old) / (best - old)}
+        {
+            "old champion": old,
+            "new champion": new,
+            "best possible": best,
+            "recovered": (new - old) / (best - old),
+        }
     )
-    return evaluation.interval(measured.iloc[1:]).assign(value=measured.iloc[0])[["value", "lower", "upper"]]
+    return evaluation.interval(measured.iloc[1:]).assign(value=measured.iloc[0])[
+        ["value", "lower", "upper"]
+    ]
 
 
 def list_events(as_of: pd.Timestamp, world: World) -> pd.DataFrame:
@@ -117,9 +143,13 @@ def list_events(as_of: pd.Timestamp, world: World) -> pd.DataFrame:
         events.append({"date": change, "event": "world", "what": world.description})
     decisions = production.read_decisions(as_of)
     for row in decisions[decisions["decision"] != drift.OK].itertuples():
-        events.append({"date": row.as_of_date, "event": row.decision, "what": f"{row.diagnosis}: {row.why}"})
+        events.append(
+            {"date": row.as_of_date, "event": row.decision, "what": f"{row.diagnosis}: {row.why}"}
+        )
     events += _outcomes(decisions.loc[decisions["decision"] == drift.RETRAIN, "as_of_date"], as_of)
-    return pd.DataFrame(events, columns=["date", "event", "what"]).sort_values("date", kind="stable", ignore_index=True)
+    return pd.DataFrame(events, columns=["date", "event", "what"]).sort_values(
+        "date", kind="stable", ignore_index=True
+    )
 
 
 def _outcomes(retrainings: pd.Series, as_of: pd.Timestamp) -> list[dict]:
@@ -136,7 +166,9 @@ def _outcomes(retrainings: pd.Series, as_of: pd.Timestamp) -> list[dict]:
                 }
             )
         elif date < as_of:
-            events.append({"date": date, "event": "refused", "what": "the challenger did not pass its gate"})
+            events.append(
+                {"date": date, "event": "refused", "what": "the challenger did not pass its gate"}
+            )
     return events
 
 
@@ -152,7 +184,9 @@ def table_shifts(decisions: pd.DataFrame) -> pd.DataFrame:
         champion's own score).
     """
     shifts = {row.as_of_date: json.loads(row.evidence)["shifts"] for row in decisions.itertuples()}
-    table = pd.DataFrame({date: {name: of["psi"] for name, of in found.items()} for date, found in shifts.items()})
+    table = pd.DataFrame(
+        {date: {name: of["psi"] for name, of in found.items()} for date, found in shifts.items()}
+    )
     use = {name: of["use"] for found in shifts.values() for name, of in found.items()}
     return table.assign(use=pd.Series(use, dtype=float)).rename_axis("feature")
 
@@ -170,9 +204,23 @@ def table_gains(decisions: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in decisions.itertuples():
         best = drift.best_window(json.loads(row.evidence)["gains"])
-        rows += [] if best is None else [{"as_of_date": row.as_of_date, "decision": row.decision, **best}]
-    columns = ["as_of_date", "decision", "from", "to", "rows", "gain_usd", "lower", "upper", "newest_gain_usd",
-               "prior_gain_usd"]  # fmt: skip
+        rows += (
+            []
+            if best is None
+            else [{"as_of_date": row.as_of_date, "decision": row.decision, **best}]
+        )
+    columns = [
+        "as_of_date",
+        "decision",
+        "from",
+        "to",
+        "rows",
+        "gain_usd",
+        "lower",
+        "upper",
+        "newest_gain_usd",
+        "prior_gain_usd",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -201,8 +249,12 @@ def try_scenario(
     decisions = None
     for month in (start_month, start_month + 1):
         broken = scenario == "data_bug" and month == start_month
-        current, quarantined = simulator.known_rows(month, seed, scenario, start_month, broken=broken)
-        past = [simulator.known_rows(known, seed, scenario, start_month)[0] for known in range(month)]
+        current, quarantined = simulator.known_rows(
+            month, seed, scenario, start_month, broken=broken
+        )
+        past = [
+            simulator.known_rows(known, seed, scenario, start_month)[0] for known in range(month)
+        ]
         delivery = {"delivered": len(current) + quarantined, "quarantined": quarantined}
         as_of, past = settings.month_start(month), pd.concat(past)
         row = drift.decide(as_of, delivery, current, past, champion, decisions, economics)

@@ -54,7 +54,9 @@ def score_rows(version: int, rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def explain_rows(model, rows: pd.DataFrame, background: pd.DataFrame, top: int = 3, seed: int = 0) -> pd.DataFrame:
+def explain_rows(
+    model, rows: pd.DataFrame, background: pd.DataFrame, top: int = 3, seed: int = 0
+) -> pd.DataFrame:
     """Name the features that raise each row's churn probability most.
 
     The effect of a feature is the row's probability minus its mean probability when that feature alone is
@@ -64,7 +66,9 @@ def explain_rows(model, rows: pd.DataFrame, background: pd.DataFrame, top: int =
         Same index, columns ``reason_1`` … ``reason_top``: ``feature = value (+0.12)``; empty where nothing raises.
     """
     inputs = features.select_model_inputs(rows)
-    others = features.select_model_inputs(background).sample(min(20, len(background)), random_state=seed)
+    others = features.select_model_inputs(background).sample(
+        min(20, len(background)), random_state=seed
+    )
     base = predict_probability(model, inputs)
     repeated = inputs.loc[inputs.index.repeat(len(others))].reset_index(drop=True)
     effects = {}

@@ -37,7 +37,9 @@ DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 # Nats that a trial may lie behind the best one on the folds that it has seen. Bootstrap intervals of the log loss are
 # twenty times as wide, so what is pruned could not have won anything (benchmarks/search.py).
 PRUNING_MARGIN = 0.0007
-HEARTBEAT_SECONDS = 20  # a worker of a shared study that is silent for three of these is taken for dead
+HEARTBEAT_SECONDS = (
+    20  # a worker of a shared study that is silent for three of these is taken for dead
+)
 
 
 class FoldPruner(optuna.pruners.BasePruner):
@@ -91,10 +93,15 @@ def _open_study(name: str, seed: int, warm_start: dict | None, pruner=None) -> o
     """Make or reopen a study: ``warm_start`` and every family's default wait to be tried, no trial is half done."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     shared = settings.study_storage() is not None
-    with warnings.catch_warnings():  # the sampler made for families is marked so, and so is the heartbeat
+    with (
+        warnings.catch_warnings()
+    ):  # the sampler made for families is marked so, and so is the heartbeat
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study = optuna.create_study(
-            storage=_open_storage(), study_name=name, pruner=pruner or FoldPruner(), load_if_exists=True
+            storage=_open_storage(),
+            study_name=name,
+            pruner=pruner or FoldPruner(),
+            load_if_exists=True,
         )
         # of a search that was killed; where several work on it, only those whose heart has stopped
         for trial in study.get_trials(states=[TrialState.RUNNING]) if not shared else []:
@@ -106,9 +113,15 @@ def _open_study(name: str, seed: int, warm_start: dict | None, pruner=None) -> o
         study.sampler = TPESampler(
             seed=own, multivariate=True, group=True, n_startup_trials=10, constant_liar=shared
         )
-    asked = [t.system_attrs.get("fixed_params") for t in study.get_trials(states=(*DONE, TrialState.WAITING))]
+    asked = [
+        t.system_attrs.get("fixed_params")
+        for t in study.get_trials(states=(*DONE, TrialState.WAITING))
+    ]
     first = [warm_start] if warm_start else []
-    for params in [*first, *({"family": family, **defaults} for family, defaults in DEFAULTS.items())]:
+    for params in [
+        *first,
+        *({"family": family, **defaults} for family, defaults in DEFAULTS.items()),
+    ]:
         if params not in asked:
             study.enqueue_trial(params)
             asked.append(params)
@@ -121,20 +134,35 @@ def _open_storage() -> optuna.storages.BaseStorage:
         path = settings.home() / "optuna" / "studies.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(path)))
-    waiting = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    waiting = (
+        {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
+    )
     for attempt in range(5):
         try:
             storage = RDBStorage(
-                url, engine_kwargs=waiting, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=3 * HEARTBEAT_SECONDS
+                url,
+                engine_kwargs=waiting,
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=3 * HEARTBEAT_SECONDS,
             )
-            if storage.engine.dialect.name == "sqlite":  # it has no row locks: two workers would take the same trial
-                event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+            if (
+                storage.engine.dialect.name == "sqlite"
+            ):  # it has no row locks: two workers would take the same trial
+                event.listen(
+                    storage.engine,
+                    "begin",
+                    lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"),
+                )
             return storage
         except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
             failure = error
-            time.sleep(0.2 * attempt)  # two workers that start together both make the tables, and one comes late
+            time.sleep(
+                0.2 * attempt
+            )  # two workers that start together both make the tables, and one comes late
     place = url.split("@")[-1]  # no password in a message
-    raise TrainingError(f"CHURN_STUDY_STORAGE is {place!r}, which cannot be opened: {failure}") from failure
+    raise TrainingError(
+        f"CHURN_STUDY_STORAGE is {place!r}, which cannot be opened: {failure}"
+    ) from failure
 
 
 def _name_of(name: str, train: pd.DataFrame, seed: int) -> str:
@@ -174,7 +202,9 @@ def run_study(
         TrainingError: fewer trials than families, or a storage that cannot be opened.
     """
     if n_trials < len(DEFAULTS):
-        raise TrainingError(f"n_trials is {n_trials}; at least {len(DEFAULTS)} are needed, one for each family.")
+        raise TrainingError(
+            f"n_trials is {n_trials}; at least {len(DEFAULTS)} are needed, one for each family."
+        )
     study = _open_study(_name_of(name, train, seed), seed, warm_start, pruner)
     encoded = build_encoder().fit_transform(features.select_model_inputs(train))
     folds, churned = make_folds(train, seed), train["churned"].to_numpy()
@@ -184,7 +214,9 @@ def run_study(
         params, losses = suggest_params(trial), []
         for step, (fit, held_out) in enumerate(folds):
             model = build_estimator(params, seed).fit(encoded.iloc[fit], churned[fit])
-            losses.append(log_loss(churned[held_out], model.predict_proba(encoded.iloc[held_out])[:, 1]))
+            losses.append(
+                log_loss(churned[held_out], model.predict_proba(encoded.iloc[held_out])[:, 1])
+            )
             trial.report(losses[-1], step)
             if step + 1 < FOLDS and trial.should_prune():
                 raise optuna.TrialPruned
@@ -192,7 +224,9 @@ def run_study(
 
     def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         if trial.state == TrialState.COMPLETE and study.best_trial.number == trial.number:
-            report(f"trial {trial.number + 1:>3} of {n_trials}: log loss {trial.value:.4f}  {trial.params['family']}")
+            report(
+                f"trial {trial.number + 1:>3} of {n_trials}: log loss {trial.value:.4f}  {trial.params['family']}"
+            )
 
     while _wait_for_turn(study, n_trials):
         study.optimize(objective, n_trials=1, callbacks=[tell], catch=(_NotWanted,))
@@ -209,7 +243,9 @@ def _wait_for_turn(study: optuna.Study, n_trials: int) -> bool:
         with warnings.catch_warnings():  # the heartbeat is marked as experimental
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(study)
-        done, running = (len(study.get_trials(False, states)) for states in (DONE, [TrialState.RUNNING]))
+        done, running = (
+            len(study.get_trials(False, states)) for states in (DONE, [TrialState.RUNNING])
+        )
         if done >= n_trials or done + running < n_trials:
             return done < n_trials
         time.sleep(0.5)
@@ -217,8 +253,14 @@ def _wait_for_turn(study: optuna.Study, n_trials: int) -> bool:
 
 def _check_turn(study: optuna.Study, trial: optuna.Trial, n_trials: int) -> None:
     *before, own = (other for other in study.get_trials(False) if other.number <= trial.number)
-    taken = [other.system_attrs.get("fixed_params") for other in before if other.state in (*DONE, TrialState.RUNNING)]
-    asked = own.system_attrs.get("fixed_params")  # workers that start together both ask for the defaults
+    taken = [
+        other.system_attrs.get("fixed_params")
+        for other in before
+        if other.state in (*DONE, TrialState.RUNNING)
+    ]
+    asked = own.system_attrs.get(
+        "fixed_params"
+    )  # workers that start together both ask for the defaults
     if len(taken) >= n_trials or (asked and asked in taken):
         raise _NotWanted
 

@@ -17,7 +17,12 @@ MIN_TRIALS = 6  # of a family, before anything is said of its hyperparameters
 
 @one_thread
 def measure_gain(
-    study: optuna.Study, train: pd.DataFrame, validate: pd.DataFrame, seed: int, economics: Economics, draws: int = 1000
+    study: optuna.Study,
+    train: pd.DataFrame,
+    validate: pd.DataFrame,
+    seed: int,
+    economics: Economics,
+    draws: int = 1000,
 ) -> pd.DataFrame:
     """Set what the search cost against what it won over models that need no search, on rows that none of them has seen.
 
@@ -47,12 +52,17 @@ def measure_gain(
     rows = []
     for name, probability in answers.items():
         point = evaluation.score_metrics(validate["churned"], probability, economics).iloc[0]
-        row = {"model": name, "fits": 1, "seconds": np.nan} | point[["roc_auc", "log_loss", "value_usd"]].to_dict()
+        row = {"model": name, "fits": 1, "seconds": np.nan} | point[
+            ["roc_auc", "log_loss", "value_usd"]
+        ].to_dict()
         gains = sampled["chosen by the search"] - sampled[name]
         bounds = evaluation.interval(gains)
         for column, metric in (("auc_gain", "roc_auc"), ("usd_gain", "value_usd")):
-            row |= {column: gains[metric].mean(), f"{column}_lower": bounds.loc[metric, "lower"],
-                    f"{column}_upper": bounds.loc[metric, "upper"]}  # fmt: skip
+            row |= {
+                column: gains[metric].mean(),
+                f"{column}_lower": bounds.loc[metric, "lower"],
+                f"{column}_upper": bounds.loc[metric, "upper"],
+            }
         rows.append(row)
     rows[0] |= {"fits": int(trials["folds"].sum()), "seconds": trials["seconds"].sum()}
     return pd.DataFrame(rows)
@@ -75,14 +85,23 @@ def rank_hyperparameters(study: optuna.Study, seed: int) -> pd.DataFrame:
         behind = optuna.create_study()
         for trial in own:
             space = {name: found for name, found in trial.distributions.items() if name != "family"}
-            gap = float(np.mean([loss - best[step] for step, loss in trial.intermediate_values.items()]))
+            gap = float(
+                np.mean([loss - best[step] for step, loss in trial.intermediate_values.items()])
+            )
             params = {name: trial.params[name] for name in space}
-            behind.add_trial(optuna.trial.create_trial(params=params, distributions=space, value=gap))
+            behind.add_trial(
+                optuna.trial.create_trial(params=params, distributions=space, value=gap)
+            )
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
         found = optuna.importance.get_param_importances(behind, evaluator=evaluator)
-        rows += [{"family": family, "hyperparameter": name, "importance": share} for name, share in found.items()]
+        rows += [
+            {"family": family, "hyperparameter": name, "importance": share}
+            for name, share in found.items()
+        ]
     columns = ["family", "hyperparameter", "importance"]
-    return pd.DataFrame(rows, columns=columns).sort_values("importance", ascending=False, ignore_index=True)
+    return pd.DataFrame(rows, columns=columns).sort_values(
+        "importance", ascending=False, ignore_index=True
+    )
 
 
 def slice_space(study: optuna.Study) -> pd.DataFrame:
@@ -92,9 +111,16 @@ def slice_space(study: optuna.Study) -> pd.DataFrame:
     """
     best, rows = study.best_trial.intermediate_values, []
     for trial in study.get_trials(deepcopy=False, states=DONE):
-        behind = float(np.mean([loss - best[step] for step, loss in trial.intermediate_values.items()]))
+        behind = float(
+            np.mean([loss - best[step] for step, loss in trial.intermediate_values.items()])
+        )
         rows += [
-            {"family": trial.params["family"], "hyperparameter": name, "value": value, "behind": behind}
+            {
+                "family": trial.params["family"],
+                "hyperparameter": name,
+                "value": value,
+                "behind": behind,
+            }
             for name, value in trial.params.items()
             if name != "family"
         ]

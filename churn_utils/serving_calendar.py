@@ -36,8 +36,12 @@ class Calendar:
         if newest and newest != self._newest:
             self._newest = newest
             if self.days_ahead:
-                log.warning("CHURN_TODAY is %s, but there are features of %s: they answer, and ages count from the "
-                            "setting; correct it, or leave it out", self._given, newest)  # fmt: skip
+                log.warning(
+                    "CHURN_TODAY is %s, but there are features of %s: they answer, and ages count from the "
+                    "setting; correct it, or leave it out",
+                    self._given,
+                    newest,
+                )
 
     def age_of(self, snapshot_date: str) -> int:
         """Days from a snapshot to today, never below 0; remembered until today changes."""

@@ -38,10 +38,19 @@ class Api:
         self.port = find_free_port()
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "churn_utils.serving", "--port", str(self.port), "--until-stdin-closes"],
+            [
+                sys.executable,
+                "-m",
+                "churn_utils.serving",
+                "--port",
+                str(self.port),
+                "--until-stdin-closes",
+            ],
             env={**os.environ, "CHURN_ACCESS_LOG": "0", **variables},
-            stdin=subprocess.PIPE, stdout=self._output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+        )
 
     def __enter__(self) -> Api:
         """Wait until it is ready."""
@@ -86,7 +95,11 @@ class Api:
             ServingClientError: it does not in time.
         """
         start = time.monotonic()
-        _wait_for(lambda: self.get("model")["model_version"] == version, seconds, f"version {version} does not answer")
+        _wait_for(
+            lambda: self.get("model")["model_version"] == version,
+            seconds,
+            f"version {version} does not answer",
+        )
         return time.monotonic() - start
 
     def wait_for_trial(self, seconds: float = READY_SECONDS) -> dict:
@@ -104,7 +117,11 @@ class Api:
             ServingClientError: some are still waiting after that time.
         """
         written = b"\nchurn_log_waiting 0.0\n"
-        _wait_for(lambda: written in self._send("GET", "/metrics")[1], seconds, "the inference log is not written")
+        _wait_for(
+            lambda: written in self._send("GET", "/metrics")[1],
+            seconds,
+            "the inference log is not written",
+        )
 
     def request(self, method: str, name: str, content: dict | None = None) -> tuple[int, dict]:
         """Send one request to a resource under ``/v1``, such as ``predictions``; return status and document."""
@@ -114,7 +131,9 @@ class Api:
     def _send(self, method: str, path: str, content: dict | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
-            connection.request(method, path, None if content is None else json.dumps(content), HEADERS)
+            connection.request(
+                method, path, None if content is None else json.dumps(content), HEADERS
+            )
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
@@ -142,7 +161,9 @@ class Api:
             raise ServingClientError(f"the request was answered {status}: {document['detail']}")
         return pd.DataFrame(document["predictions"])
 
-    def send_traffic(self, customer_ids: Sequence[str], callers: int = 2, seconds: float | None = None) -> pd.DataFrame:
+    def send_traffic(
+        self, customer_ids: Sequence[str], callers: int = 2, seconds: float | None = None
+    ) -> pd.DataFrame:
         """Ask for one customer after the other, each once, or again and again for some seconds.
 
         Returns:
@@ -156,14 +177,18 @@ class Api:
         columns = ["customer_id", "status", "model_version", "arm", "second", "milliseconds"]
         return pd.DataFrame([row for part in rows for row in part], columns=columns)
 
-    def start_traffic(self, customer_ids: Sequence[str], seconds: float, callers: int = 2) -> Future:
+    def start_traffic(
+        self, customer_ids: Sequence[str], seconds: float, callers: int = 2
+    ) -> Future:
         """Send traffic in the background; ``result()`` waits for its end and returns the frame."""
         pool = ThreadPoolExecutor(1)
         future = pool.submit(self.send_traffic, customer_ids, callers, seconds)
         pool.shutdown(wait=False)
         return future
 
-    def _call(self, customer_ids: Sequence[str], start: float, seconds: float | None) -> list[tuple]:
+    def _call(
+        self, customer_ids: Sequence[str], start: float, seconds: float | None
+    ) -> list[tuple]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         rows: list[tuple] = []
         while seconds is None or time.perf_counter() < start + seconds:
@@ -172,7 +197,16 @@ class Api:
                 if seconds is not None and sent > start + seconds:
                     break
                 status, version, arm = _ask_one(connection, customer_id)
-                rows.append((customer_id, status, version, arm, sent - start, 1000 * (time.perf_counter() - sent)))
+                rows.append(
+                    (
+                        customer_id,
+                        status,
+                        version,
+                        arm,
+                        sent - start,
+                        1000 * (time.perf_counter() - sent),
+                    )
+                )
             if seconds is None:
                 break
         connection.close()
@@ -202,9 +236,13 @@ def _wait_for(look: Callable[[], Any], seconds: float, otherwise: str) -> Any:
     raise ServingClientError(f"{otherwise} after {seconds:.0f} s.")
 
 
-def _ask_one(connection: http.client.HTTPConnection, customer_id: str) -> tuple[int, int | None, str | None]:
+def _ask_one(
+    connection: http.client.HTTPConnection, customer_id: str
+) -> tuple[int, int | None, str | None]:
     try:
-        connection.request("POST", "/v1/predictions", json.dumps({"customer_ids": [customer_id]}), HEADERS)
+        connection.request(
+            "POST", "/v1/predictions", json.dumps({"customer_ids": [customer_id]}), HEADERS
+        )
         answer = connection.getresponse()
         document = json.loads(answer.read())
     except (OSError, http.client.HTTPException):

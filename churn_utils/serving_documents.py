@@ -25,16 +25,25 @@ HEADERS = {
     "Retry-After": "Seconds after which to try again.",
 }
 ERRORS = {
-    401: ("The key is missing or wrong (only where keys are asked for).",
-          "The header X-API-Key must hold a valid key."),
-    404: ("What was asked for does not exist; for predictions: none of the customers has features.",
-          "None of the customers has features."),
+    401: (
+        "The key is missing or wrong (only where keys are asked for).",
+        "The header X-API-Key must hold a valid key.",
+    ),
+    404: (
+        "What was asked for does not exist; for predictions: none of the customers has features.",
+        "None of the customers has features.",
+    ),
     413: ("The body is too large.", "The body is larger than 1000000 bytes."),
-    422: ("The request is not as documented; `errors` names each field.", "1 field(s) are not as documented."),
+    422: (
+        "The request is not as documented; `errors` names each field.",
+        "1 field(s) are not as documented.",
+    ),
     429: ("Too many requests.", "Too many requests; see Retry-After."),
-    503: ("Not ready, the inference log is full, what the answer needs is away, or too many connections are open.",
-          "No model is in place yet."),
-}  # fmt: skip
+    503: (
+        "Not ready, the inference log is full, what the answer needs is away, or too many connections are open.",
+        "No model is in place yet.",
+    ),
+}
 FIELD_ERRORS = {
     404: [{"field": "customer_ids", "message": "7590-VHVEG has no features"}],
     422: [models.EXAMPLE_FIELD_ERROR],
@@ -48,10 +57,19 @@ def document(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _document_error(status: int) -> dict[str, Any]:
     description, detail = ERRORS[status]
-    example = {**models.EXAMPLE_PROBLEM, "title": HTTPStatus(status).phrase, "status": status, "detail": detail,
-               "errors": FIELD_ERRORS.get(status, [])}  # fmt: skip
+    example = {
+        **models.EXAMPLE_PROBLEM,
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "errors": FIELD_ERRORS.get(status, []),
+    }
     schema = {"$ref": "#/components/schemas/Problem"}
-    headers = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}} if status in (429, 503) else {}
+    headers = (
+        {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
+        if status in (429, 503)
+        else {}
+    )
     content = {"application/problem+json": {"schema": schema, "example": example}}
     return {"description": description, "content": content, "headers": headers}
 
@@ -59,40 +77,61 @@ def _document_error(status: int) -> dict[str, Any]:
 def document_body(model: type[BaseModel]) -> dict[str, Any]:
     """Describe the body of a route that parses it itself, for its ``openapi_extra``."""
     reference = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}}
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}
+    }
 
 
 def add_documents(app: FastAPI, settings: ServingSettings) -> None:
     """Serve /docs from files of our own, and put into /openapi.json what the framework does not know."""
-    folder = resources.files("fastapi_offline") / "static"  # Swagger UI; the framework's own page loads it from afar
+    folder = (
+        resources.files("fastapi_offline") / "static"
+    )  # Swagger UI; the framework's own page loads it from afar
     app.mount("/docs/assets", StaticFiles(directory=str(folder)), name="assets")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         return get_swagger_ui_html(
-            openapi_url="/openapi.json", title="Telco churn", swagger_js_url="/docs/assets/swagger-ui-bundle.js",
-            swagger_css_url="/docs/assets/swagger-ui.css", swagger_favicon_url="/docs/assets/favicon.png",
-        )  # fmt: skip
+            openapi_url="/openapi.json",
+            title="Telco churn",
+            swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+            swagger_css_url="/docs/assets/swagger-ui.css",
+            swagger_favicon_url="/docs/assets/favicon.png",
+        )
 
     build = app.openapi
 
     def complete() -> dict[str, Any]:
         document = build()
         schemas = document["components"]["schemas"]
-        for name in ("HTTPValidationError", "ValidationError"):  # the framework's error form, which we do not use
+        for name in (
+            "HTTPValidationError",
+            "ValidationError",
+        ):  # the framework's error form, which we do not use
             schemas.pop(name, None)
         for model in (models.Problem, models.PredictionRequest, models.ScoreRequest):
             schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update({**schema.pop("$defs", {}), model.__name__: schema})
-        for model in (models.ScoreResponse, models.ModelInfo):  # of whose examples the framework left the nulls out
-            schemas[model.__name__]["examples"] = model.model_config["json_schema_extra"]["examples"]
+        for model in (
+            models.ScoreResponse,
+            models.ModelInfo,
+        ):  # of whose examples the framework left the nulls out
+            schemas[model.__name__]["examples"] = model.model_config["json_schema_extra"][
+                "examples"
+            ]
         document["components"]["headers"] = {
             name: {"description": text, "required": True, "schema": {"type": "string"}}
             for name, text in HEADERS.items()
         }
         for operations in document["paths"].values():
-            for answer in [answer for operation in operations.values() for answer in operation["responses"].values()]:
-                answer.setdefault("headers", {})["X-Request-ID"] = {"$ref": "#/components/headers/X-Request-ID"}
+            for answer in [
+                answer
+                for operation in operations.values()
+                for answer in operation["responses"].values()
+            ]:
+                answer.setdefault("headers", {})["X-Request-ID"] = {
+                    "$ref": "#/components/headers/X-Request-ID"
+                }
         if settings.keys:
             key = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
             document["components"]["securitySchemes"] = {"key": key}

@@ -19,7 +19,16 @@ from datetime import UTC, datetime
 import pandas as pd
 import uuid_utils
 
-from churn_utils import deployments, features, lakehouse, online_store, scoring, serving_watch, settings, trials
+from churn_utils import (
+    deployments,
+    features,
+    lakehouse,
+    online_store,
+    scoring,
+    serving_watch,
+    settings,
+    trials,
+)
 from churn_utils.approvals import PromotionError
 from churn_utils.feature_store import MAX_AGE_DAYS
 from churn_utils.inference_log import InferenceLog, build_entry
@@ -27,7 +36,15 @@ from churn_utils.online_rows import NotPublishedError, OnlineStoreError
 from churn_utils.serving_calendar import Calendar
 from churn_utils.serving_metrics import ServingMetrics
 from churn_utils.serving_settings import ServingSettings
-from churn_utils.serving_versions import CHALLENGER, CHAMPION, SHADOW, Lineup, Served, Versions, explain_refusal
+from churn_utils.serving_versions import (
+    CHALLENGER,
+    CHAMPION,
+    SHADOW,
+    Lineup,
+    Served,
+    Versions,
+    explain_refusal,
+)
 from churn_utils.settings import ChurnError
 
 NOTHING = "No model is in place yet."
@@ -54,11 +71,21 @@ class Engine:
         self.newest = ""
         self.log = InferenceLog(serving_settings.log_capacity, serving_settings.log_seconds)
         self._store: online_store.SqliteStore | online_store.RedisStore | None = None
-        self._versions, self._seen, self._calendar = Versions(), None, Calendar(serving_settings.today)
+        self._versions, self._seen, self._calendar = (
+            Versions(),
+            None,
+            Calendar(serving_settings.today),
+        )
         self._judge, self._refusals = serving_watch.Judge(), serving_watch.Refusals()
         self._database: tuple[int, int] | None = None
-        self._absence, self._trouble = NOTHING, ""  # why there is no lineup; what is wrong with the online store
-        self._wake, self._stopped = asyncio.Event(), asyncio.Event()  # end a renewal's pause, and the renewals
+        self._absence, self._trouble = (
+            NOTHING,
+            "",
+        )  # why there is no lineup; what is wrong with the online store
+        self._wake, self._stopped = (
+            asyncio.Event(),
+            asyncio.Event(),
+        )  # end a renewal's pause, and the renewals
         self._looked_at = time.monotonic()  # when one last succeeded
         self._task: asyncio.Task | None = None
         metrics.log_waiting.set_function(lambda: len(self.log))
@@ -71,7 +98,9 @@ class Engine:
     async def start(self) -> None:
         """Open the store, start log and renewal; the first lineup is loaded beside, so ``/healthz`` answers at once."""
         if not settings.home().exists():
-            log.warning("the home %s does not exist and is made now; is CHURN_HOME right?", settings.home())
+            log.warning(
+                "the home %s does not exist and is made now; is CHURN_HOME right?", settings.home()
+            )
         where = self.settings.online_store, self.settings.online_prefix
         self._store = await asyncio.to_thread(online_store.open_store, *where)
         self.log.start()
@@ -95,7 +124,9 @@ class Engine:
 
     # --- answering ---------------------------------------------------------------------------------------------------
 
-    async def predict(self, customer_ids: Sequence[str], request_id: str) -> tuple[list[dict], list[str]]:
+    async def predict(
+        self, customer_ids: Sequence[str], request_id: str
+    ) -> tuple[list[dict], list[str]]:
         """Answer for customers from their online features: the answers, and who has none."""
         lineup = self._check_ready(len(customer_ids))
         try:
@@ -109,9 +140,14 @@ class Engine:
             self._trouble = AWAY
             log.error("%s", error)
             raise NotReadyError(AWAY) from error
-        known = [(customer_id, row.snapshot_date, features.complete_inputs(row.stored))
-                 for customer_id, row in zip(customer_ids, rows, strict=True) if row is not None]  # fmt: skip
-        unknown = [customer_id for customer_id, row in zip(customer_ids, rows, strict=True) if row is None]
+        known = [
+            (customer_id, row.snapshot_date, features.complete_inputs(row.stored))
+            for customer_id, row in zip(customer_ids, rows, strict=True)
+            if row is not None
+        ]
+        unknown = [
+            customer_id for customer_id, row in zip(customer_ids, rows, strict=True) if row is None
+        ]
         if unknown:
             self.metrics.unknown.inc(len(unknown))
         return self._answer(lineup, known, "predictions", request_id), unknown
@@ -119,8 +155,14 @@ class Engine:
     def score(self, customers: Sequence[dict], request_id: str) -> list[dict]:
         """Answer for customers given whole."""
         lineup = self._check_ready(len(customers))
-        known = [(customer["customer_id"], None, features.complete_inputs(features.features_of_customer(customer)))
-                 for customer in customers]  # fmt: skip
+        known = [
+            (
+                customer["customer_id"],
+                None,
+                features.complete_inputs(features.features_of_customer(customer)),
+            )
+            for customer in customers
+        ]
         return self._answer(lineup, known, "scores", request_id)
 
     def _check_ready(self, count: int) -> Lineup:
@@ -130,39 +172,79 @@ class Engine:
             raise NotReadyError(FULL)
         return self.lineup
 
-    def _answer(self, lineup: Lineup, known: list[tuple], route: str, request_id: str) -> list[dict]:
+    def _answer(
+        self, lineup: Lineup, known: list[tuple], route: str, request_id: str
+    ) -> list[dict]:
         now, answers, entries = datetime.now(UTC), [], []
         trial = lineup.trial
         for customer_id, as_of, inputs in known:
             served, arm = lineup.champion, CHAMPION
             if trial is not None:
                 if trial.mode == trials.SHADOW:
-                    self._record(entries, lineup.challenger, SHADOW, customer_id, as_of, inputs, route, request_id, now)
+                    self._record(
+                        entries,
+                        lineup.challenger,
+                        SHADOW,
+                        customer_id,
+                        as_of,
+                        inputs,
+                        route,
+                        request_id,
+                        now,
+                    )
                 elif trial.picks(customer_id):
                     served, arm = lineup.challenger, CHALLENGER
-            entry = self._record(entries, served, arm, customer_id, as_of, inputs, route, request_id, now)
+            entry = self._record(
+                entries, served, arm, customer_id, as_of, inputs, route, request_id, now
+            )
             stale = as_of is not None and self._calendar.age_of(as_of) > MAX_AGE_DAYS
             if stale:
                 self.metrics.stale.inc()
-            answers.append({
-                "prediction_id": entry[0], "customer_id": customer_id, "churn_probability": entry[9],
-                "decision": entry[11], "threshold": entry[10], "expected_value_usd": entry[12],
-                "model_version": served.version, "arm": arm, "features_as_of": as_of, "features_stale": stale,
-            })  # fmt: skip
+            answers.append(
+                {
+                    "prediction_id": entry[0],
+                    "customer_id": customer_id,
+                    "churn_probability": entry[9],
+                    "decision": entry[11],
+                    "threshold": entry[10],
+                    "expected_value_usd": entry[12],
+                    "model_version": served.version,
+                    "arm": arm,
+                    "features_as_of": as_of,
+                    "features_stale": stale,
+                }
+            )
         self.log.append(entries)
         return answers
 
     def _record(
-        self, entries: list, served: Served, arm: str, customer_id: str, as_of: str | None, inputs: tuple,
-        route: str, request_id: str, now: datetime,
-    ) -> tuple:  # fmt: skip
+        self,
+        entries: list,
+        served: Served,
+        arm: str,
+        customer_id: str,
+        as_of: str | None,
+        inputs: tuple,
+        route: str,
+        request_id: str,
+        now: datetime,
+    ) -> tuple:
         probability = served.score(inputs)
         decision = scoring.OFFER if probability >= served.threshold else scoring.NO_OFFER
         value = served.churner_value_usd * probability - served.offer_cost_usd
         entry = build_entry(
-            str(uuid_utils.uuid7()), now, self._calendar.today, request_id, route, customer_id, as_of, served.version,
-            arm, (probability, served.threshold, decision, value), inputs,
-        )  # fmt: skip
+            str(uuid_utils.uuid7()),
+            now,
+            self._calendar.today,
+            request_id,
+            route,
+            customer_id,
+            as_of,
+            served.version,
+            arm,
+            (probability, served.threshold, decision, value),
+            inputs,
+        )
         entries.append(entry)
         self.metrics.predictions_of(served.version, arm).inc()
         return entry
@@ -176,7 +258,11 @@ class Engine:
         try:
             served = self._versions.load(entry["model_version"])
             # a version that was registered later only has the number of the one that answered, in a home made anew
-            again = served.score(tuple(inputs.values())) if served.registered_at <= entry["answered_at"] else None
+            again = (
+                served.score(tuple(inputs.values()))
+                if served.registered_at <= entry["answered_at"]
+                else None
+            )
         except ChurnError:  # the version is no longer there: the receipt says so and shows the rest
             again = None
         return {**entry, "features": inputs, "reproduced_probability": again}
@@ -203,8 +289,14 @@ class Engine:
         marker = serving_watch.read_marker()
         self._read_newest()
         unchanged = marker is not None and (marker, self.newest) == self._seen
-        refused_again = self.refused is not None and self._refusals.are_due()  # files that are put back move no marker
-        if unchanged and not refused_again and not self._judge.is_due(self.lineup and self.lineup.trial):
+        refused_again = (
+            self.refused is not None and self._refusals.are_due()
+        )  # files that are put back move no marker
+        if (
+            unchanged
+            and not refused_again
+            and not self._judge.is_due(self.lineup and self.lineup.trial)
+        ):
             return
         if self.settings.publish and lakehouse.exists(online_store.TABLE):
             done = online_store.publish_changes(self._store)
@@ -216,7 +308,11 @@ class Engine:
             self._withdraw(NOT_PROMOTED if champion is None else NO_FEATURES)
         else:
             self._take_up(champion)
-        self._seen = (marker, self.newest) if marker is not None and serving_watch.is_settled(marker) else None
+        self._seen = (
+            (marker, self.newest)
+            if marker is not None and serving_watch.is_settled(marker)
+            else None
+        )
 
     def _read_newest(self) -> None:
         try:
@@ -232,7 +328,9 @@ class Engine:
             log.warning("the online store's file was replaced: opened anew")
         found = settings.identify_file(settings.mlflow_database())
         if self._database not in (None, found):
-            log.warning("the registry's database was replaced: nothing that was loaded from the old one answers")
+            log.warning(
+                "the registry's database was replaced: nothing that was loaded from the old one answers"
+            )
             self._versions.clear()
             self._withdraw(self._absence)
         self._database = found
@@ -245,8 +343,12 @@ class Engine:
             self.metrics.show_serving({})
         if absence != self._absence:
             self._absence = absence
-            log.warning("%s It was looked for in %s: make it with run_all.py, or let CHURN_HOME name the home that is "
-                        "meant; the API takes it up by itself", absence, settings.home())  # fmt: skip
+            log.warning(
+                "%s It was looked for in %s: make it with run_all.py, or let CHURN_HOME name the home that is "
+                "meant; the API takes it up by itself",
+                absence,
+                settings.home(),
+            )
 
     def _take_up(self, champion: int) -> None:
         """Put the champion and the trial's challenger in place, each only if it may answer."""
@@ -258,7 +360,9 @@ class Engine:
             self._refuse(champion, error)
             self._absence = f"Version {champion} may not answer."
             if before and before.champion.version == champion and isinstance(error, PromotionError):
-                self.lineup = None  # its approval no longer holds; a version that it was to replace goes on
+                self.lineup = (
+                    None  # its approval no longer holds; a version that it was to replace goes on
+                )
                 self.metrics.show_serving({})
             return
         trial = challenger = None
@@ -270,7 +374,9 @@ class Engine:
             trial = challenger = None
         after = Lineup(served, approved_by, challenger, trial)
         if after != before:
-            if before is None:  # what was imported and loaded stays for good: the collector need not look at it again
+            if (
+                before is None
+            ):  # what was imported and loaded stays for good: the collector need not look at it again
                 gc.collect()
                 gc.freeze()
             self.lineup, self._absence = after, NOTHING
@@ -284,7 +390,10 @@ class Engine:
         if trial is None or trial.mode == trials.SHADOW:
             return trial
         if self._judge.judge(trial, today) == trials.WORSE:
-            log.warning("the trial of version %d was stopped: clearly worse than the champion", trial.version)
+            log.warning(
+                "the trial of version %d was stopped: clearly worse than the champion",
+                trial.version,
+            )
             return None
         try:
             trials.check_may_answer(trial.version, today)

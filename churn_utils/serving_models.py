@@ -19,36 +19,87 @@ CustomerId = Annotated[
     ),
 ]
 EXAMPLE_CUSTOMER = {
-    "customer_id": "7590-VHVEG", "gender": "Female", "senior_citizen": 0, "partner": "Yes", "dependents": "No",
-    "tenure": 1, "phone_service": "No", "multiple_lines": "No phone service", "internet_service": "DSL",
-    "online_security": "No", "online_backup": "Yes", "device_protection": "No", "tech_support": "No",
-    "streaming_tv": "No", "streaming_movies": "No", "contract": "Month-to-month", "paperless_billing": "Yes",
-    "payment_method": "Electronic check", "monthly_charges": 29.85, "total_charges": 29.85,
-}  # fmt: skip
+    "customer_id": "7590-VHVEG",
+    "gender": "Female",
+    "senior_citizen": 0,
+    "partner": "Yes",
+    "dependents": "No",
+    "tenure": 1,
+    "phone_service": "No",
+    "multiple_lines": "No phone service",
+    "internet_service": "DSL",
+    "online_security": "No",
+    "online_backup": "Yes",
+    "device_protection": "No",
+    "tech_support": "No",
+    "streaming_tv": "No",
+    "streaming_movies": "No",
+    "contract": "Month-to-month",
+    "paperless_billing": "Yes",
+    "payment_method": "Electronic check",
+    "monthly_charges": 29.85,
+    "total_charges": 29.85,
+}
 EXAMPLE_PREDICTION = {
-    "prediction_id": "01946dc1-6f3a-7c2e-9a51-3c5f2b9d8e10", "customer_id": "7590-VHVEG", "churn_probability": 0.6289,
-    "decision": "offer", "threshold": 0.25, "expected_value_usd": 757.8, "model_version": 1, "arm": "champion",
-    "features_as_of": "2025-01-01", "features_stale": False,
-}  # fmt: skip
+    "prediction_id": "01946dc1-6f3a-7c2e-9a51-3c5f2b9d8e10",
+    "customer_id": "7590-VHVEG",
+    "churn_probability": 0.6289,
+    "decision": "offer",
+    "threshold": 0.25,
+    "expected_value_usd": 757.8,
+    "model_version": 1,
+    "arm": "champion",
+    "features_as_of": "2025-01-01",
+    "features_stale": False,
+}
 EXAMPLE_RECEIPT = {
-    **{name: EXAMPLE_PREDICTION[name] for name in ("prediction_id", "customer_id", "churn_probability", "decision",
-       "threshold", "expected_value_usd", "model_version", "arm", "features_as_of")},
-    "answered_at": "2025-02-01T09:30:00.123456+00:00", "as_of_date": "2025-02-01", "route": "predictions",
-    "request_id": "01946dc1-6f3a-7c2e-9a51-3c5f2b9d8e0f", "reproduced_probability": 0.6289,
-    "features": dict(zip(features.MODEL_INPUTS, features.complete_inputs(
-        features.features_of_customer(EXAMPLE_CUSTOMER)), strict=True)),
-}  # fmt: skip
+    **{
+        name: EXAMPLE_PREDICTION[name]
+        for name in (
+            "prediction_id",
+            "customer_id",
+            "churn_probability",
+            "decision",
+            "threshold",
+            "expected_value_usd",
+            "model_version",
+            "arm",
+            "features_as_of",
+        )
+    },
+    "answered_at": "2025-02-01T09:30:00.123456+00:00",
+    "as_of_date": "2025-02-01",
+    "route": "predictions",
+    "request_id": "01946dc1-6f3a-7c2e-9a51-3c5f2b9d8e0f",
+    "reproduced_probability": 0.6289,
+    "features": dict(
+        zip(
+            features.MODEL_INPUTS,
+            features.complete_inputs(features.features_of_customer(EXAMPLE_CUSTOMER)),
+            strict=True,
+        )
+    ),
+}
 EXAMPLE_MODEL = {
-    "model_version": 1, "approved_by": "Ada Lovelace", "threshold": 0.25, "offer_cost_usd": 500.0,
-    "churner_value_usd": 2000.0, "trained_as_of": "2025-02-01", "family": "logistic_regression",
-    "trial": {"version": 2, "mode": "split", "share": 0.1, "started": "2025-02-01"}, "refused_version": None,
+    "model_version": 1,
+    "approved_by": "Ada Lovelace",
+    "threshold": 0.25,
+    "offer_cost_usd": 500.0,
+    "churner_value_usd": 2000.0,
+    "trained_as_of": "2025-02-01",
+    "family": "logistic_regression",
+    "trial": {"version": 2, "mode": "split", "share": 0.1, "started": "2025-02-01"},
+    "refused_version": None,
     "features_published": "2025-01-01",
-}  # fmt: skip
+}
 EXAMPLE_FIELD_ERROR = {"field": "customers.0.tenure", "message": "Input should be a valid integer"}
 EXAMPLE_PROBLEM = {
-    "title": "Unprocessable Entity", "status": 422, "detail": "1 field(s) are not as documented.",
-    "request_id": "01946dc1-6f3a-7c2e-9a51-3c5f2b9d8e0f", "errors": [EXAMPLE_FIELD_ERROR],
-}  # fmt: skip
+    "title": "Unprocessable Entity",
+    "status": 422,
+    "detail": "1 field(s) are not as documented.",
+    "request_id": "01946dc1-6f3a-7c2e-9a51-3c5f2b9d8e0f",
+    "errors": [EXAMPLE_FIELD_ERROR],
+}
 
 
 def _example(example: dict) -> ConfigDict:
@@ -64,7 +115,9 @@ class Strict(BaseModel):
 class PredictionRequest(Strict):
     """Customers to answer for, from their online features."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"customer_ids": ["7590-VHVEG", "5575-GNVDE"]}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"customer_ids": ["7590-VHVEG", "5575-GNVDE"]}]}
+    )
     customer_ids: list[CustomerId] = Field(min_length=1, max_length=MOST_CUSTOMERS)
 
 
@@ -107,19 +160,35 @@ def _customer_fields() -> dict[str, Any]:
     """Fields of a customer in an order in which every rule finds what it compares with."""
     numbers = {
         "senior_citizen": (int, Field(ge=0, le=1)),
-        "tenure": (int, Field(ge=contract.TENURE_MONTHS[0], le=contract.TENURE_MONTHS[1], description="months")),
+        "tenure": (
+            int,
+            Field(ge=contract.TENURE_MONTHS[0], le=contract.TENURE_MONTHS[1], description="months"),
+        ),
         "monthly_charges": (
             float,
-            Field(ge=contract.MONTHLY_CHARGES_USD[0], le=contract.MONTHLY_CHARGES_USD[1], description="USD per month"),
+            Field(
+                ge=contract.MONTHLY_CHARGES_USD[0],
+                le=contract.MONTHLY_CHARGES_USD[1],
+                description="USD per month",
+            ),
         ),
         "total_charges": (
             float | None,
-            Field(ge=0, le=contract.MOST_TOTAL_CHARGES_USD, description="USD billed so far; null only at tenure 0"),
+            Field(
+                ge=0,
+                le=contract.MOST_TOTAL_CHARGES_USD,
+                description="USD billed so far; null only at tenure 0",
+            ),
         ),
     }
     named = ["customer_id", *(name for name in features.STORED if name != "num_optional_services")]
-    categories = {name: (Literal[tuple(known)], Field()) for name, known in features.CATEGORICAL.items()}
-    return {name: (CustomerId, Field()) if name == "customer_id" else (categories | numbers)[name] for name in named}
+    categories = {
+        name: (Literal[tuple(known)], Field()) for name, known in features.CATEGORICAL.items()
+    }
+    return {
+        name: (CustomerId, Field()) if name == "customer_id" else (categories | numbers)[name]
+        for name in named
+    }
 
 
 Customer = create_model(
@@ -149,7 +218,9 @@ class Prediction(BaseModel):
     expected_value_usd: float = Field(description="USD that making the offer is expected to earn.")
     model_version: int
     arm: Literal["champion", "challenger"]
-    features_as_of: date | None = Field(description="Month that the features describe; null if the caller gave them.")
+    features_as_of: date | None = Field(
+        description="Month that the features describe; null if the caller gave them."
+    )
     features_stale: bool = Field(description="The features are older than 62 days.")
 
 
@@ -202,8 +273,12 @@ class ModelInfo(BaseModel):
     churner_value_usd: float
     trained_as_of: str
     family: str
-    trial: dict[str, str | int | float] | None = Field(description="Challenger, mode and share of a running trial.")
-    refused_version: int | None = Field(description="A version that was put in place but may not answer.")
+    trial: dict[str, str | int | float] | None = Field(
+        description="Challenger, mode and share of a running trial."
+    )
+    refused_version: int | None = Field(
+        description="A version that was put in place but may not answer."
+    )
     features_published: str = Field(description="Day of the newest features in the online store.")
 
 

@@ -12,7 +12,9 @@ from churn_utils import online_store, settings
 from churn_utils.serving_settings import ServingSettings, ServingSettingsError
 from churn_utils.settings import ChurnError
 
-OTHER_FILES = 256  # that the process holds open beside its connections: libraries, tables, databases
+OTHER_FILES = (
+    256  # that the process holds open beside its connections: libraries, tables, databases
+)
 
 
 class StartError(ChurnError):
@@ -50,7 +52,9 @@ def bind(host: str, port: int) -> list[socket.socket]:
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise ServingSettingsError(f"--host is {host!r}, which cannot be found: {error.strerror}.") from error
+        raise ServingSettingsError(
+            f"--host is {host!r}, which cannot be found: {error.strerror}."
+        ) from error
     found: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in addresses:
@@ -62,7 +66,9 @@ def bind(host: str, port: int) -> list[socket.socket]:
     except OSError as error:
         for bound in found:
             bound.close()
-        message = f"port {port} of {host} cannot be had: {error.strerror}. Choose another with --port."
+        message = (
+            f"port {port} of {host} cannot be had: {error.strerror}. Choose another with --port."
+        )
         raise StartError(message) from error
     return found
 
@@ -81,7 +87,9 @@ def check_home() -> None:
                 with tempfile.TemporaryFile(dir=folder):
                     pass
     except OSError as error:
-        raise StartError(f"the home {home} (CHURN_HOME) cannot be written: {error.strerror}.") from error
+        raise StartError(
+            f"the home {home} (CHURN_HOME) cannot be written: {error.strerror}."
+        ) from error
 
 
 def check_store(address: str) -> None:
@@ -94,7 +102,9 @@ def check_store(address: str) -> None:
     try:
         asyncio.run(online_store.open_store(address).close())
     except ValueError as error:
-        raise ServingSettingsError(f"CHURN_ONLINE_STORE is no address of a Redis server: {error}.") from error
+        raise ServingSettingsError(
+            f"CHURN_ONLINE_STORE is no address of a Redis server: {error}."
+        ) from error
     except (ChurnError, OSError, sqlite3.Error) as error:
         raise StartError(f"the online store does not open: {error}") from error
 

@@ -61,7 +61,9 @@ class GatheringProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection up."""
         super().connection_made(GatheringTransport(transport, self.loop))
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
         if self._most is None or len(self.connections) <= self._most:
             return
         self.app_state = {**self.app_state, SURPLUS: self.is_surplus}

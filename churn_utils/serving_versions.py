@@ -47,7 +47,9 @@ class Lineup:
         """Version of each arm that answers, or is asked in the shadow."""
         arms = {CHAMPION: self.champion.version}
         if self.trial is not None:
-            arms[SHADOW if self.trial.mode == trials.SHADOW else CHALLENGER] = self.challenger.version
+            arms[SHADOW if self.trial.mode == trials.SHADOW else CHALLENGER] = (
+                self.challenger.version
+            )
         return arms
 
 
@@ -102,8 +104,10 @@ def _find_missing_folder(version: int) -> Path | None:
     client = mlflow.MlflowClient()
     try:
         run_id = client.get_model_version(settings.MODEL_NAME, str(version)).run_id
-        addresses = [client.get_run(run_id).info.artifact_uri,
-                     client.get_model_version_download_uri(settings.MODEL_NAME, str(version))]  # fmt: skip
+        addresses = [
+            client.get_run(run_id).info.artifact_uri,
+            client.get_model_version_download_uri(settings.MODEL_NAME, str(version)),
+        ]
     except mlflow.MlflowException:
         return None
     folders = [Path(url2pathname(urlparse(address).path)) for address in addresses]
@@ -113,10 +117,15 @@ def _find_missing_folder(version: int) -> Path | None:
 def _load(info: dict) -> Served:
     version, economics = info["version"], scoring.read_economics(info["version"])
     return Served(
-        version, fast_scoring.load_compiled(version), economics.threshold, economics.offer_cost_usd,
-        economics.churner_value_usd, info["params"].get("as_of", ""), info["params"].get("family", ""),
+        version,
+        fast_scoring.load_compiled(version),
+        economics.threshold,
+        economics.offer_cost_usd,
+        economics.churner_value_usd,
+        info["params"].get("as_of", ""),
+        info["params"].get("family", ""),
         _read_registration(version),
-    )  # fmt: skip
+    )
 
 
 def _read_registration(version: int) -> datetime:

@@ -10,8 +10,12 @@ from churn_utils import lakehouse, registry, trials
 
 WATCHED = ("customer_features", "deployments", "churn_labels")
 SETTLED_NS = 1_000_000_000
-RETRY_SECONDS = 10.0  # until what was refused is looked at again: files that are put back move no marker
-JUDGE_SECONDS = 30.0  # at least, between two looks at a trial's answers: the log changes every other second
+RETRY_SECONDS = (
+    10.0  # until what was refused is looked at again: files that are put back move no marker
+)
+JUDGE_SECONDS = (
+    30.0  # at least, between two looks at a trial's answers: the log changes every other second
+)
 JUDGE_SHARE = 0.05  # of the time at most goes into them, however large the log is
 
 
@@ -50,7 +54,10 @@ class Judge:
 
     def __init__(self) -> None:
         """Start with nothing judged."""
-        self._judged, self._judge_after = 0, 0.0  # state of the log that was judged, and when to look again
+        self._judged, self._judge_after = (
+            0,
+            0.0,
+        )  # state of the log that was judged, and when to look again
 
     def is_due(self, trial: trials.Trial | None) -> bool:
         """Tell whether answers were logged since the trial was last judged, some time ago."""

@@ -20,7 +20,9 @@ MODEL_NAME = "telco_churn"
 EXPERIMENT = "telco_churn"
 SEED = 42
 # letters and symbols that Unicode lets nobody see (Default_Ignorable_Code_Point, after NFKC), and the blank of Braille
-IGNORABLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+IGNORABLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+)
 FIRST_SNAPSHOT = pd.Timestamp("2025-01-01")
 
 
@@ -149,7 +151,9 @@ def connect_mlflow():
         _forget_database(address)
     mlflow.set_tracking_uri(address)
     if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-        mlflow.create_experiment(EXPERIMENT, artifact_location=(mlflow_folder() / "artifacts").as_uri())
+        mlflow.create_experiment(
+            EXPERIMENT, artifact_location=(mlflow_folder() / "artifacts").as_uri()
+        )
     mlflow.set_experiment(EXPERIMENT)
     _connected[address] = found or identify_file(mlflow_database())
     return mlflow
@@ -192,5 +196,7 @@ def as_of_date(text: str, name: str = "AS_OF") -> pd.Timestamp:
     except ValueError as error:
         raise ChurnError(f"{name} is {text!r}; write a date such as '2025-02-01'.") from error
     if pd.isna(date) or date.tzinfo is not None or date.day != 1 or date != date.normalize():
-        raise ChurnError(f"{name} is {text!r}; months start on the first day, such as '2025-02-01'.")
+        raise ChurnError(
+            f"{name} is {text!r}; months start on the first day, such as '2025-02-01'."
+        )
     return date

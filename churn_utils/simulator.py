@@ -43,7 +43,11 @@ class SimulatorError(ChurnError):
 
 
 def simulate_month(
-    month: int, seed: int, scenario: str = "none", start_month: int = START_MONTH, slots: int = SLOTS
+    month: int,
+    seed: int,
+    scenario: str = "none",
+    start_month: int = START_MONTH,
+    slots: int = SLOTS,
 ) -> pd.DataFrame:
     """Simulate one month: who is there, as they truly are, and whether they churn in it.
 
@@ -78,41 +82,60 @@ def iterate_month(
     Raises:
         SimulatorError: as ``simulate_month``, at the call and not at the first part.
     """
-    _check(scenario, month=month, seed=seed, start_month=start_month, slots=slots, rows_at_once=rows_at_once)
+    _check(
+        scenario,
+        month=month,
+        seed=seed,
+        start_month=start_month,
+        slots=slots,
+        rows_at_once=rows_at_once,
+    )
     return (
-        _simulate_slots(np.arange(start, min(start + rows_at_once, slots)), month, seed, scenario, start_month)
+        _simulate_slots(
+            np.arange(start, min(start + rows_at_once, slots)), month, seed, scenario, start_month
+        )
         for start in range(0, slots, rows_at_once)
     )
 
 
 def _check(scenario: str, **numbers: int) -> None:
     if scenario not in SCENARIOS:
-        raise SimulatorError(f"there is no scenario {scenario!r}; the scenarios are {', '.join(SCENARIOS)}.")
+        raise SimulatorError(
+            f"there is no scenario {scenario!r}; the scenarios are {', '.join(SCENARIOS)}."
+        )
     for name, value in numbers.items():
         least = 0 if name in ("month", "seed") else 1
         if not isinstance(value, int | np.integer) or value < least:
             raise SimulatorError(f"{name} is {value!r}; valid are whole numbers from {least} on.")
 
 
-def _simulate_slots(slots: np.ndarray, month: int, seed: int, scenario: str, start_month: int) -> pd.DataFrame:
+def _simulate_slots(
+    slots: np.ndarray, month: int, seed: int, scenario: str, start_month: int
+) -> pd.DataFrame:
     joined = _replay(slots, month, seed, scenario, start_month)
     changed = scenario if month >= start_month else "none"
     rows = _age(slots, month - joined)
     if changed == "price_rise":
         rows = _raise_prices(rows, months=month - np.maximum(joined, start_month))
     if changed == "mix_shift":
-        _, _, campaign, _ = _draw(slots, seed, 0)  # once for each slot: the campaign wins newcomers as well
+        _, _, campaign, _ = _draw(
+            slots, seed, 0
+        )  # once for each slot: the campaign wins newcomers as well
         rows.loc[campaign < CAMPAIGN_SHARE, "payment_method"] = "Credit card (automatic)"
         rows.loc[campaign < CAMPAIGN_SHARE, "paperless_billing"] = "Yes"
     rows.insert(0, "slot_id", rows["customer_id"])
     rows["customer_id"] = rows["slot_id"] + _id_suffixes(slots // len(_templates()), joined)
-    rows["churn_probability"] = _churn_probabilities(changed, month)[month - joined, slots % len(_templates())]
+    rows["churn_probability"] = _churn_probabilities(changed, month)[
+        month - joined, slots % len(_templates())
+    ]
     churn, *_ = _draw(slots, seed, month)
     rows["churned"] = _churned(rows["churn_probability"].to_numpy(), slots, month, churn)
     return rows.drop(columns="churn")
 
 
-def _replay(slots: np.ndarray, month: int, seed: int, scenario: str, start_month: int) -> np.ndarray:
+def _replay(
+    slots: np.ndarray, month: int, seed: int, scenario: str, start_month: int
+) -> np.ndarray:
     """Month in which the customer whom each slot holds in ``month`` joined."""
     joined, template = np.zeros(len(slots), dtype="int64"), slots % len(_templates())
     for past in range(month):
@@ -123,9 +146,13 @@ def _replay(slots: np.ndarray, month: int, seed: int, scenario: str, start_month
     return joined
 
 
-def _churned(probability: np.ndarray, slots: np.ndarray, month: int, draw: np.ndarray) -> np.ndarray:
+def _churned(
+    probability: np.ndarray, slots: np.ndarray, month: int, draw: np.ndarray
+) -> np.ndarray:
     if month == 0:
-        return (_templates()["churn"] == "Yes").to_numpy()[slots % len(_templates())]  # IBM's own labels
+        return (_templates()["churn"] == "Yes").to_numpy()[
+            slots % len(_templates())
+        ]  # IBM's own labels
     return draw < probability
 
 
@@ -157,8 +184,12 @@ def _raise_prices(rows: pd.DataFrame, months: np.ndarray) -> pd.DataFrame:
 
 def _id_suffixes(copy: np.ndarray, joined: np.ndarray) -> np.ndarray:
     """What makes a customer's id its own: nothing for IBM's customers, else the copy and the month of joining."""
-    copies = np.array([f"-c{number}" if number else "" for number in range(copy[0], copy[-1] + 1)], dtype=object)
-    months = np.array([f"-m{month}" if month else "" for month in range(joined.max() + 1)], dtype=object)
+    copies = np.array(
+        [f"-c{number}" if number else "" for number in range(copy[0], copy[-1] + 1)], dtype=object
+    )
+    months = np.array(
+        [f"-m{month}" if month else "" for month in range(joined.max() + 1)], dtype=object
+    )
     return copies[copy - copy[0]] + months[joined]
 
 
@@ -173,7 +204,9 @@ def _churn_probabilities(scenario: str, months: int) -> np.ndarray:
     log_odds = np.stack([_log_odds_after(number) for number in range(months + 1)])
     if scenario == "price_rise":
         tenure = templates["tenure"].to_numpy() + np.arange(months + 1)[:, None]
-        log_odds += (templates["internet_service"] == "Fiber optic").to_numpy() * np.where(tenure > 24, 2.0, 0.7)
+        log_odds += (templates["internet_service"] == "Fiber optic").to_numpy() * np.where(
+            tenure > 24, 2.0, 0.7
+        )
     if scenario == "competitor":
         log_odds += 2.5 * (templates["contract"] != "Month-to-month").to_numpy()
     return 1 / (1 + np.exp(-log_odds))
@@ -181,7 +214,9 @@ def _churn_probabilities(scenario: str, months: int) -> np.ndarray:
 
 @cache
 def _log_odds_after(months: int) -> np.ndarray:
-    return _world_model().decision_function(_model_inputs(_age(np.arange(len(_templates())), np.array(months))))
+    return _world_model().decision_function(
+        _model_inputs(_age(np.arange(len(_templates())), np.array(months)))
+    )
 
 
 @cache
@@ -189,7 +224,9 @@ def _world_model():
     from churn_utils import training  # 1.4 s, so only for those who need it
 
     templates = _templates()
-    return training.build_model(WORLD_PARAMS, seed=0).fit(_model_inputs(templates), templates["churn"] == "Yes")
+    return training.build_model(WORLD_PARAMS, seed=0).fit(
+        _model_inputs(templates), templates["churn"] == "Yes"
+    )
 
 
 def _model_inputs(customers: pd.DataFrame) -> pd.DataFrame:
@@ -219,12 +256,18 @@ def deliver_month(frame: pd.DataFrame, broken: bool = False) -> pd.DataFrame:
     rows = rows.set_axis(pd.RangeIndex(len(frame), name="line") + int(frame.index[0]) + 2)
     for name in ("monthly_charges", "total_charges"):
         amount = rows[name] * 100 if broken else rows[name]
-        rows[name] = amount.map("{:.0f}".format if broken else "{:.2f}".format).where(amount.notna(), "")
+        rows[name] = amount.map("{:.0f}".format if broken else "{:.2f}".format).where(
+            amount.notna(), ""
+        )
     return rows.replace({"payment_method": {"Electronic check": "E-check"}}) if broken else rows
 
 
 def deliver_at(
-    as_of_month: int, seed: int, scenario: str = "none", start_month: int = START_MONTH, slots: int = SLOTS
+    as_of_month: int,
+    seed: int,
+    scenario: str = "none",
+    start_month: int = START_MONTH,
+    slots: int = SLOTS,
 ) -> dict[int, pd.DataFrame]:
     """List what arrives at an as-of month, in the order in which it is to be taken in.
 
@@ -235,7 +278,10 @@ def deliver_at(
     corrected = scenario == "data_bug" and as_of_month == start_month + 1
     broken = scenario == "data_bug" and as_of_month == start_month
     months = [start_month, as_of_month] if corrected else [as_of_month]
-    return {month: deliver_month(simulate_month(month, seed, scenario, start_month, slots), broken) for month in months}
+    return {
+        month: deliver_month(simulate_month(month, seed, scenario, start_month, slots), broken)
+        for month in months
+    }
 
 
 def known_rows(
@@ -260,16 +306,25 @@ def known_rows(
     Raises:
         SimulatorError: as ``simulate_month``.
     """
-    truth, date = simulate_month(month, seed, scenario, start_month, slots), settings.month_start(month)
+    truth, date = (
+        simulate_month(month, seed, scenario, start_month, slots),
+        settings.month_start(month),
+    )
     delivery = deliver_month(truth, broken)
     accepted, rejected = contract.check_rows(delivery)
-    rows = features.add_on_demand(features.build_features(accepted.assign(snapshot_date=date, written_at=date)))
-    later = truth.set_axis(delivery.index).loc[accepted.index, ["slot_id", "churned", "churn_probability"]]
+    rows = features.add_on_demand(
+        features.build_features(accepted.assign(snapshot_date=date, written_at=date))
+    )
+    later = truth.set_axis(delivery.index).loc[
+        accepted.index, ["slot_id", "churned", "churn_probability"]
+    ]
     split = feature_store.split_of(later.pop("slot_id"))
     return rows.assign(event_date=date, split=split, **later).reset_index(drop=True), len(rejected)
 
 
-def redraw_labels(rows: pd.DataFrame, log_odds: np.ndarray | float, seed: int | list[int]) -> pd.DataFrame:
+def redraw_labels(
+    rows: pd.DataFrame, log_odds: np.ndarray | float, seed: int | list[int]
+) -> pd.DataFrame:
     """Make a world that is no scenario: move the customers' log-odds and draw their labels anew.
 
     Args:
@@ -283,7 +338,9 @@ def redraw_labels(rows: pd.DataFrame, log_odds: np.ndarray | float, seed: int | 
     """
     old = rows["churn_probability"]
     new = 1 / (1 + (1 - old) / old * np.exp(-log_odds))
-    return rows.assign(churn_probability=new, churned=np.random.default_rng(seed).random(len(rows)) < new)
+    return rows.assign(
+        churn_probability=new, churned=np.random.default_rng(seed).random(len(rows)) < new
+    )
 
 
 def labels_of(frame: pd.DataFrame) -> pd.DataFrame:
@@ -294,4 +351,6 @@ def labels_of(frame: pd.DataFrame) -> pd.DataFrame:
 def best_value_usd(frame: pd.DataFrame, economics: Economics) -> float:
     """USD per customer that nobody can beat but by luck: offers decided by the world's own probabilities."""
     treated = frame["churn_probability"].to_numpy() >= economics.threshold
-    return float(evaluation.decision_value_usd(frame["churned"].to_numpy(), treated, economics).mean())
+    return float(
+        evaluation.decision_value_usd(frame["churned"].to_numpy(), treated, economics).mean()
+    )

@@ -23,9 +23,15 @@ MOST_MONTHS = 120
 PRODUCTION = "production"  # months played by the package, no notebook
 # What follows from the place in simulated time or from the home's world, and is therefore no -p parameter.
 TIMELINE = {
-    "SEED": "--seed", "SCENARIO": "--scenario", "AS_OF": "--months", "SINCE": "--months", "SNAPSHOT": "--months",
-    "LABELS_ARRIVE": "--months", "ROLE": "--months", "PLAY_MONTHS": "--months",
-}  # fmt: skip
+    "SEED": "--seed",
+    "SCENARIO": "--scenario",
+    "AS_OF": "--months",
+    "SINCE": "--months",
+    "SNAPSHOT": "--months",
+    "LABELS_ARRIVE": "--months",
+    "ROLE": "--months",
+    "PLAY_MONTHS": "--months",
+}
 # Tables that a stage changes, to be rewound when it is repeated. Not ``audit``: it tells what happened to the home, and
 # that a stage was repeated happened too.
 WRITES = {
@@ -33,10 +39,15 @@ WRITES = {
     APPROVAL: ("deployments",),
     BATCH: ("predictions",),
     PRODUCTION: (
-        "customers", "quarantine", "customer_features", "churn_labels", "predictions", "monitoring_metrics",
+        "customers",
+        "quarantine",
+        "customer_features",
+        "churn_labels",
+        "predictions",
+        "monitoring_metrics",
         "decisions",
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -100,7 +111,9 @@ class Plan:
     def __post_init__(self) -> None:
         """Refuse a timeline that ends before its first production month is labelled."""
         if not 2 <= self.months <= MOST_MONTHS:
-            raise UsageError(f"--months is {self.months}; valid are whole numbers from 2 to {MOST_MONTHS}.")
+            raise UsageError(
+                f"--months is {self.months}; valid are whole numbers from 2 to {MOST_MONTHS}."
+            )
         if self.seed < 0:
             raise UsageError(f"--seed is {self.seed}; valid are whole numbers from 0 on.")
 
@@ -167,7 +180,9 @@ def find_stage(text: str, timeline: list[Stage]) -> str:
         UsageError: no or several stages begin so; the message lists the valid ones.
     """
     names = [stage.name for stage in timeline]
-    found = [name for name in names if name == text] or [name for name in names if name.startswith(text)]
+    found = [name for name in names if name == text] or [
+        name for name in names if name.startswith(text)
+    ]
     found = [name for name in found if not name[-7:-5].isdigit()] or found
     if len(found) != 1:
         raise UsageError(
@@ -202,11 +217,17 @@ def _read_notebook(name: str) -> Notebook:
     cells = [cell["source"] for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
     found = inspect_notebook(str(path)).items()
     return Notebook(
-        cells, {key: {"default": yaml.safe_load(entry["default"]), "help": entry["help"]} for key, entry in found}
+        cells,
+        {
+            key: {"default": yaml.safe_load(entry["default"]), "help": entry["help"]}
+            for key, entry in found
+        },
     )
 
 
-def resolve_parameters(plan: Plan, timeline: list[Stage], notebooks: dict[str, Notebook]) -> dict[str, dict]:
+def resolve_parameters(
+    plan: Plan, timeline: list[Stage], notebooks: dict[str, Notebook]
+) -> dict[str, dict]:
     """Value of every parameter of every stage under a plan.
 
     Raises:
@@ -235,11 +256,17 @@ def resolve_parameters(plan: Plan, timeline: list[Stage], notebooks: dict[str, N
 def _check_overrides(overrides: dict[str, str], known: dict[str, dict]) -> None:
     fixed = [name for name in overrides if name in TIMELINE]
     if fixed:
-        raise UsageError(f"{fixed[0]} follows from the run's timeline: use {TIMELINE[fixed[0]]}, not -p {fixed[0]}=….")
-    valid = sorted({parameter for entries in known.values() for parameter in entries} - set(TIMELINE))
+        raise UsageError(
+            f"{fixed[0]} follows from the run's timeline: use {TIMELINE[fixed[0]]}, not -p {fixed[0]}=…."
+        )
+    valid = sorted(
+        {parameter for entries in known.values() for parameter in entries} - set(TIMELINE)
+    )
     unknown = [name for name in overrides if name not in valid]
     if unknown:
-        raise UsageError(f"unknown parameter {', '.join(unknown)}; the parameters are {', '.join(valid)}.")
+        raise UsageError(
+            f"unknown parameter {', '.join(unknown)}; the parameters are {', '.join(valid)}."
+        )
 
 
 def _check_approver(name: str | None) -> None:
@@ -248,7 +275,9 @@ def _check_approver(name: str | None) -> None:
     if not name.strip():
         raise UsageError("an approval needs a name: --approve-as 'Ada Lovelace'.")
     if settings.is_same_person(name, settings.user()):
-        raise UsageError(f"--approve-as {name}: a trainer may not approve, and that is who trains here.")
+        raise UsageError(
+            f"--approve-as {name}: a trainer may not approve, and that is who trains here."
+        )
 
 
 def _parse(name: str, text: str, default):
@@ -259,5 +288,7 @@ def _parse(name: str, text: str, default):
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not type(default):
-        raise UsageError(f"parameter {name} takes {type(default).__name__} (default {default!r}), not {text!r}.")
+        raise UsageError(
+            f"parameter {name} takes {type(default).__name__} (default {default!r}), not {text!r}."
+        )
     return value

@@ -53,13 +53,19 @@ def hold_home() -> Iterator[None]:
     try:
         lock = FileLock(path).acquire(blocking=False)
     except Timeout as error:
-        raise UsageError(f"another run_all.py is running in {settings.home()}: wait, or use --home.") from error
+        raise UsageError(
+            f"another run_all.py is running in {settings.home()}: wait, or use --home."
+        ) from error
     with lock:
         yield
 
 
 def fingerprint_stages(
-    plan: Plan, timeline: list[Stage], parameters: dict[str, dict], state: dict, notebooks: dict[str, Notebook]
+    plan: Plan,
+    timeline: list[Stage],
+    parameters: dict[str, dict],
+    state: dict,
+    notebooks: dict[str, Notebook],
 ) -> dict[str, str]:
     """Hash of each stage's notebook, parameters and of the stages before it: what its result depends on.
 
@@ -68,7 +74,11 @@ def fingerprint_stages(
     """
     found: dict[str, str] = {}
     for stage in timeline:
-        values = {name: value for name, value in parameters[stage.name].items() if name not in ("APPROVER", "REASON")}
+        values = {
+            name: value
+            for name, value in parameters[stage.name].items()
+            if name not in ("APPROVER", "REASON")
+        }
         if stage.kind == PRODUCTION:
             asked = state["stages"].get(stage.name, {}).get("retrain")
             ended = asked is not None and pd.Timestamp(asked["as_of"]) <= plan.end

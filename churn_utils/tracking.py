@@ -47,16 +47,29 @@ def log_training(
     params = best_params(study)
     recorded = {f"{table}_version": version for table, version in versions.items()}
     rows = feature_store.training_rows(training_set, "train")
-    with mlflow.start_run(run_name=f"training {as_of:%Y-%m-%d}", tags={"trained_by": settings.user()}) as run:
-        mlflow.log_params({**params, **recorded, **provenance.describe_origin(), "as_of": f"{as_of:%Y-%m-%d}",
-                           "since": f"{since:%Y-%m-%d}" if since is not None else "",
-                           "seed": seed, "study": study.study_name,
-                           "n_trials": len(study.get_trials(states=DONE)), "rows_train": len(rows),
-                           "threshold": economics.threshold,
-                           "offer_cost_usd": economics.offer_cost_usd,
-                           "churner_value_usd": economics.churner_value_usd})  # fmt: skip
+    with mlflow.start_run(
+        run_name=f"training {as_of:%Y-%m-%d}", tags={"trained_by": settings.user()}
+    ) as run:
+        mlflow.log_params(
+            {
+                **params,
+                **recorded,
+                **provenance.describe_origin(),
+                "as_of": f"{as_of:%Y-%m-%d}",
+                "since": f"{since:%Y-%m-%d}" if since is not None else "",
+                "seed": seed,
+                "study": study.study_name,
+                "n_trials": len(study.get_trials(states=DONE)),
+                "rows_train": len(rows),
+                "threshold": economics.threshold,
+                "offer_cost_usd": economics.offer_cost_usd,
+                "churner_value_usd": economics.churner_value_usd,
+            }
+        )
         named = {"value": "", "lower": "_lower", "upper": "_upper"}
-        mlflow.log_metrics({m + named[c]: v for m, row in metrics.iterrows() for c, v in row.items()})
+        mlflow.log_metrics(
+            {m + named[c]: v for m, row in metrics.iterrows() for c, v in row.items()}
+        )
         mlflow.log_table(importance, "importance.json")
         mlflow.log_dict(features.feature_contract().to_dict("records"), "feature_contract.json")
         mlflow.log_text(_figure_page(figures), "figures.html")
@@ -68,7 +81,10 @@ def log_training(
 def read_hyperparameters(params: dict[str, str]) -> dict:
     """Hyperparameters among a run's logged ``params``, as ``best_params`` returned them."""
     defaults = DEFAULTS[params["family"]]
-    return {"family": params["family"], **{name: type(like)(float(params[name])) for name, like in defaults.items()}}
+    return {
+        "family": params["family"],
+        **{name: type(like)(float(params[name])) for name, like in defaults.items()},
+    }
 
 
 def _figure_page(figures: dict) -> str:
@@ -87,19 +103,25 @@ def _log_trials(mlflow, study: optuna.Study, parent) -> None:
         tags = {"mlflow.parentRunId": parent.run_id, "state": trial.state.name.lower()}
         started = trial.datetime_start
         start = int(started.timestamp() * 1000) if started else int(time.time() * 1000)
-        child = client.create_run(parent.experiment_id, start, tags, f"trial {trial.number + 1}").info.run_id
+        child = client.create_run(
+            parent.experiment_id, start, tags, f"trial {trial.number + 1}"
+        ).info.run_id
         metrics = [
             mlflow.entities.Metric("fold_log_loss", loss, start, step)
             for step, loss in trial.intermediate_values.items()
         ]
         if trial.state == optuna.trial.TrialState.COMPLETE:
             metrics.append(mlflow.entities.Metric("log_loss", trial.value, start, 0))
-        client.log_batch(child, metrics, [mlflow.entities.Param(k, str(v)) for k, v in trial.params.items()])
+        client.log_batch(
+            child, metrics, [mlflow.entities.Param(k, str(v)) for k, v in trial.params.items()]
+        )
         ended = trial.datetime_complete
         client.set_terminated(child, end_time=int(ended.timestamp() * 1000) if ended else None)
 
 
-def _log_model(mlflow, model, rows: pd.DataFrame, economics: Economics, as_of: pd.Timestamp) -> None:
+def _log_model(
+    mlflow, model, rows: pd.DataFrame, economics: Economics, as_of: pd.Timestamp
+) -> None:
     example = features.select_model_inputs(rows.head(5))
     with warnings.catch_warnings():  # integers stay integers: the contract refuses missing values
         warnings.filterwarnings("ignore", message="\\s*Hint: Inferred schema contains integer")

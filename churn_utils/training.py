@@ -29,11 +29,15 @@ SMOOTH = ["tenure", "monthly_charges", "total_charges"]
 DEFAULTS = {
     "logistic_regression": {"C": 1.0, "n_knots": 4},
     "lightgbm": {
-        "n_estimators": 300, "learning_rate": 0.03, "num_leaves": 5, "min_child_samples": 30,
-        "colsample_bytree": 0.4, "reg_lambda": 5.0,
+        "n_estimators": 300,
+        "learning_rate": 0.03,
+        "num_leaves": 5,
+        "min_child_samples": 30,
+        "colsample_bytree": 0.4,
+        "reg_lambda": 5.0,
     },
     "random_forest": {"min_samples_leaf": 10, "max_features": 0.3},
-}  # fmt: skip
+}
 
 
 class TrainingError(ChurnError):
@@ -64,17 +68,28 @@ def build_estimator(params: dict, seed: int) -> BaseEstimator:
     settings_of_family = dict(params)
     family = settings_of_family.pop("family", None)
     if family not in DEFAULTS:
-        raise TrainingError(f"there is no model family {family!r}; the families are {', '.join(DEFAULTS)}.")
+        raise TrainingError(
+            f"there is no model family {family!r}; the families are {', '.join(DEFAULTS)}."
+        )
     if family == "logistic_regression":
         return _build_logistic_regression(**settings_of_family)
     if family == "random_forest":
-        return RandomForestClassifier(n_estimators=100, n_jobs=2, random_state=seed, **settings_of_family)
+        return RandomForestClassifier(
+            n_estimators=100, n_jobs=2, random_state=seed, **settings_of_family
+        )
     from lightgbm import LGBMClassifier
 
     return LGBMClassifier(
-        subsample=0.8, subsample_freq=1, max_bin=63, n_jobs=1, random_state=seed, verbose=-1,
-        deterministic=True, force_row_wise=True, **settings_of_family,
-    )  # fmt: skip
+        subsample=0.8,
+        subsample_freq=1,
+        max_bin=63,
+        n_jobs=1,
+        random_state=seed,
+        verbose=-1,
+        deterministic=True,
+        force_row_wise=True,
+        **settings_of_family,
+    )
 
 
 def _build_logistic_regression(C: float, n_knots: int) -> Pipeline:  # noqa: N803 - scikit-learn's name
@@ -91,7 +106,11 @@ def _build_logistic_regression(C: float, n_knots: int) -> Pipeline:  # noqa: N80
                 make_pipeline(StandardScaler(), SplineTransformer(n_knots, knots="quantile")),
                 SMOOTH,
             ),
-            ("linear", StandardScaler(), [name for name in features.NUMERICAL if name not in SMOOTH]),
+            (
+                "linear",
+                StandardScaler(),
+                [name for name in features.NUMERICAL if name not in SMOOTH],
+            ),
         ]
     )
     return make_pipeline(columns, LogisticRegression(C=C, solver="newton-cholesky", max_iter=100))
@@ -102,7 +121,9 @@ def make_folds(rows: pd.DataFrame, seed: int) -> list[tuple[np.ndarray, np.ndarr
     codes, _ = pd.factorize(rows["customer_id"])
     ever_churned = rows.groupby(codes)["churned"].max().to_numpy()
     splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    held_out = [np.isin(codes, customers) for _, customers in splitter.split(ever_churned, ever_churned)]
+    held_out = [
+        np.isin(codes, customers) for _, customers in splitter.split(ever_churned, ever_churned)
+    ]
     return [(np.flatnonzero(~mask), np.flatnonzero(mask)) for mask in held_out]
 
 
@@ -112,11 +133,17 @@ def log_loss_of_base_rate(rows: pd.DataFrame) -> float:
 
 
 @one_thread
-def fit_calibrated(params: dict, train: pd.DataFrame, validate: pd.DataFrame, seed: int) -> CalibratedClassifierCV:
+def fit_calibrated(
+    params: dict, train: pd.DataFrame, validate: pd.DataFrame, seed: int
+) -> CalibratedClassifierCV:
     """Fit the pipeline on ``train`` and a sigmoid calibration (Platt) of its scores on ``validate``."""
-    model = build_model(params, seed).fit(features.select_model_inputs(train), train["churned"].to_numpy())
+    model = build_model(params, seed).fit(
+        features.select_model_inputs(train), train["churned"].to_numpy()
+    )
     if isinstance(model[-1], RandomForestClassifier):
-        model[-1].set_params(n_jobs=1)  # threads add the trees' votes in any order, and the last bit would vary
+        model[-1].set_params(
+            n_jobs=1
+        )  # threads add the trees' votes in any order, and the last bit would vary
     calibrated = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid")
     return calibrated.fit(features.select_model_inputs(validate), validate["churned"].to_numpy())
 
@@ -136,7 +163,9 @@ def predict_unseen(model: CalibratedClassifierCV, validate: pd.DataFrame, seed: 
     inputs, churned = features.select_model_inputs(validate), validate["churned"].to_numpy()
     probability = np.empty(len(validate))
     for fit, held_out in make_folds(validate, seed):
-        calibrated = CalibratedClassifierCV(FrozenEstimator(model.estimator.estimator), method="sigmoid")
+        calibrated = CalibratedClassifierCV(
+            FrozenEstimator(model.estimator.estimator), method="sigmoid"
+        )
         calibrated.fit(inputs.iloc[fit], churned[fit])
         probability[held_out] = calibrated.predict_proba(inputs.iloc[held_out])[:, 1]
     return probability
@@ -150,6 +179,10 @@ def explain_importance(model: BaseEstimator, rows: pd.DataFrame, seed: int) -> p
         model, inputs, rows["churned"], scoring="neg_log_loss", n_repeats=3, random_state=seed
     )
     table = pd.DataFrame(
-        {"feature": inputs.columns, "importance": result.importances_mean, "spread": result.importances_std}
+        {
+            "feature": inputs.columns,
+            "importance": result.importances_mean,
+            "spread": result.importances_std,
+        }
     )
     return table.sort_values("importance", ascending=False, ignore_index=True)

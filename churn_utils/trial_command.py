@@ -40,22 +40,43 @@ VERDICTS = {
 def build_parser() -> argparse.ArgumentParser:
     """Build the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m churn_utils.trial_command", epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m churn_utils.trial_command",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Start, watch and stop trials of a challenger beside the champion.",
-    )  # fmt: skip
+    )
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--home", type=Path, metavar="DIR", help="tables and models (default: CHURN_HOME, else data)")
+    common.add_argument(
+        "--home",
+        type=Path,
+        metavar="DIR",
+        help="tables and models (default: CHURN_HOME, else data)",
+    )
     dated = argparse.ArgumentParser(add_help=False)
-    dated.add_argument("--as-of", metavar="DATE", help="simulated today, such as 2025-06-01 (default: newest features)")
+    dated.add_argument(
+        "--as-of",
+        metavar="DATE",
+        help="simulated today, such as 2025-06-01 (default: newest features)",
+    )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    start = actions.add_parser("start", parents=[common, dated], help="let a version answer a share of the customers")
-    start.add_argument("--share", type=float, default=0.1, help="above 0 and at most 0.5 (default %(default)s)")
-    shadow = actions.add_parser("shadow", parents=[common, dated], help="ask a version beside the champion, unseen")
+    start = actions.add_parser(
+        "start", parents=[common, dated], help="let a version answer a share of the customers"
+    )
+    start.add_argument(
+        "--share", type=float, default=0.1, help="above 0 and at most 0.5 (default %(default)s)"
+    )
+    shadow = actions.add_parser(
+        "shadow", parents=[common, dated], help="ask a version beside the champion, unseen"
+    )
     stop = actions.add_parser("stop", parents=[common], help="stop a version's trial")
     stop.add_argument("--reason", required=True, help="why, for the record")
     for action in (start, shadow, stop):
-        action.add_argument("version", type=int, metavar="VERSION", help="number of the version in the registry")
-    actions.add_parser("status", parents=[common, dated], help="say what runs and what the labels say of it")
+        action.add_argument(
+            "version", type=int, metavar="VERSION", help="number of the version in the registry"
+        )
+    actions.add_parser(
+        "status", parents=[common, dated], help="say what runs and what the labels say of it"
+    )
     return parser
 
 
@@ -95,7 +116,9 @@ def check_home() -> None:
         TrialError: there is none.
     """
     if not (settings.mlflow_folder() / "mlflow.db").exists():
-        raise TrialError(f"no version was ever registered in {settings.home()}; is --home (CHURN_HOME) right?")
+        raise TrialError(
+            f"no version was ever registered in {settings.home()}; is --home (CHURN_HOME) right?"
+        )
 
 
 def start(options: argparse.Namespace, as_of: pd.Timestamp) -> str:
@@ -114,7 +137,11 @@ def start(options: argparse.Namespace, as_of: pd.Timestamp) -> str:
         trial = trials.start_trial(options.version, as_of, mode=trials.SHADOW)
     else:
         trial = trials.start_trial(options.version, as_of, options.share)
-    moved = "" if challenger in (None, trial.version) else f"\nVersion {challenger} is no longer the challenger."
+    moved = (
+        ""
+        if challenger in (None, trial.version)
+        else f"\nVersion {challenger} is no longer the challenger."
+    )
     return describe(trial) + moved
 
 
@@ -146,15 +173,20 @@ def tell(as_of: pd.Timestamp) -> str:
     if trial.mode == trials.SHADOW:
         return f"{describe(trial)}\nNo verdict is given on a shadow: nobody acted on its answers."
     found = trials.judge_trial(trial, as_of)
-    lines = [describe(trial), f"Verdict as of {as_of:%Y-%m-%d}: "
-             + VERDICTS[found["verdict"]].format(minimum=trials.MIN_LABELLED)]  # fmt: skip
+    lines = [
+        describe(trial),
+        f"Verdict as of {as_of:%Y-%m-%d}: "
+        + VERDICTS[found["verdict"]].format(minimum=trials.MIN_LABELLED),
+    ]
     for arm, version in (("champion", trial.champion), ("challenger", trial.version)):
         customers = found[f"{arm}_customers"]
         worth = f", {found[f'{arm}_usd']:.2f} USD per customer" if customers else ""
         lines.append(f"  {arm:<10}  version {version}: {customers:,} customers with labels{worth}")
     if found["verdict"] != trials.TOO_FEW:
-        lines.append(f"  difference  {found['difference_usd']:+.2f} USD per customer, {trials.LEVEL:.0%} interval "
-                     f"{found['lower']:+.2f} to {found['upper']:+.2f}")  # fmt: skip
+        lines.append(
+            f"  difference  {found['difference_usd']:+.2f} USD per customer, {trials.LEVEL:.0%} interval "
+            f"{found['lower']:+.2f} to {found['upper']:+.2f}"
+        )
     return "\n".join(lines)
 
 
@@ -163,7 +195,11 @@ def _tell_ended() -> str:
     ended = [trials.read_trial_of(int(version)) for version in registry.list_versions()["version"]]
     return "".join(
         f"\n  version {trial.version} was tried from {trial.started} against version {trial.champion}; "
-        + (f"stopped: {trial.reason}" if trial.status == trials.STOPPED else "ended when the champion changed")
+        + (
+            f"stopped: {trial.reason}"
+            if trial.status == trials.STOPPED
+            else "ended when the champion changed"
+        )
         for trial in ended
         if trial is not None
     )

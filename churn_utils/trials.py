@@ -60,7 +60,9 @@ def check_share(share: float) -> None:
         TrialError: it is not above 0, or above 0.5.
     """
     if not 0 < share <= 0.5:
-        raise TrialError(f"share is {share}; it must be above 0 and at most 0.5, so that most stay with the champion.")
+        raise TrialError(
+            f"share is {share}; it must be above 0 and at most 0.5, so that most stay with the champion."
+        )
 
 
 def start_trial(version: int, as_of: pd.Timestamp, share: float = 0.1, mode: str = SPLIT) -> Trial:
@@ -78,13 +80,19 @@ def start_trial(version: int, as_of: pd.Timestamp, share: float = 0.1, mode: str
     """
     champion = deployments.version_in_effect()
     if champion is None or champion == version:
-        raise TrialError(f"version {version} has no other champion to be tried against (champion: {champion}).")
+        raise TrialError(
+            f"version {version} has no other champion to be tried against (champion: {champion})."
+        )
     if mode not in (SPLIT, SHADOW):
-        raise TrialError(f"there is no mode {mode!r}; a trial is a {SPLIT} or runs in the {SHADOW}.")
+        raise TrialError(
+            f"there is no mode {mode!r}; a trial is a {SPLIT} or runs in the {SHADOW}."
+        )
     check_share(share)
     if mode == SPLIT:
         deployments.check_may_replace(version, check_may_answer(version, as_of)[1], as_of)
-    trial = Trial(version, champion, mode, share, f"{as_of:%Y-%m-%d}", datetime.now(UTC).isoformat())
+    trial = Trial(
+        version, champion, mode, share, f"{as_of:%Y-%m-%d}", datetime.now(UTC).isoformat()
+    )
     registry.set_tags(version, {"trial": json.dumps(asdict(trial))})
     registry.set_challenger(version)
     return trial
@@ -106,7 +114,11 @@ def read_trial() -> Trial | None:
     if version is None:
         return None
     trial = read_trial_of(version)
-    running = trial is not None and trial.status == RUNNING and trial.champion == deployments.version_in_effect()
+    running = (
+        trial is not None
+        and trial.status == RUNNING
+        and trial.champion == deployments.version_in_effect()
+    )
     return trial if running else None
 
 
@@ -142,19 +154,27 @@ def read_labelled_answers(trial: Trial, as_of: pd.Timestamp) -> pd.DataFrame:
     if not lakehouse.exists("churn_labels"):
         return pd.DataFrame(columns=wanted)
     labels = lakehouse.read("churn_labels")
-    labels = labels[labels["label_date"] <= as_of].rename(columns={"snapshot_date": "features_as_of"})
+    labels = labels[labels["label_date"] <= as_of].rename(
+        columns={"snapshot_date": "features_as_of"}
+    )
     months = labels["features_as_of"].dt.date.unique()
-    answers = inference_log.read_answers(datetime.fromisoformat(trial.started_at), months, [*wanted[:4], VERSION])
+    answers = inference_log.read_answers(
+        datetime.fromisoformat(trial.started_at), months, [*wanted[:4], VERSION]
+    )
     version_of_arm = {"champion": trial.champion, "challenger": trial.version}
     answers = answers[answers["arm"].map(version_of_arm) == answers[VERSION]]
     # until the API took the trial up, the champion also answered those who are the challenger's
     picked = {name for name in answers["customer_id"].unique() if trial.picks(name)}
     answers = answers[(answers["arm"] == "challenger") == answers["customer_id"].isin(picked)]
     answers = answers.drop_duplicates(["customer_id", "features_as_of"])
-    return answers.merge(labels[["customer_id", "features_as_of", "churned"]], on=wanted[:2])[wanted]
+    return answers.merge(labels[["customer_id", "features_as_of", "churned"]], on=wanted[:2])[
+        wanted
+    ]
 
 
-def judge_trial(trial: Trial, as_of: pd.Timestamp, minimum: int = MIN_LABELLED, level: float = LEVEL) -> dict:
+def judge_trial(
+    trial: Trial, as_of: pd.Timestamp, minimum: int = MIN_LABELLED, level: float = LEVEL
+) -> dict:
     """Compare what the decisions of both arms were worth, in USD per customer, once labels have arrived.
 
     Args:
@@ -170,18 +190,37 @@ def judge_trial(trial: Trial, as_of: pd.Timestamp, minimum: int = MIN_LABELLED, 
     rows = read_labelled_answers(trial, as_of)
     economics = scoring.read_economics(trial.version)
     treated = (rows["decision"] == scoring.OFFER).to_numpy(dtype=float)
-    rows = rows.assign(value=decision_value_usd(rows["churned"].to_numpy(dtype=float), treated, economics))
-    arms = {arm: rows[rows["arm"] == arm].groupby("customer_id")["value"].mean() for arm in ("champion", "challenger")}
+    rows = rows.assign(
+        value=decision_value_usd(rows["churned"].to_numpy(dtype=float), treated, economics)
+    )
+    arms = {
+        arm: rows[rows["arm"] == arm].groupby("customer_id")["value"].mean()
+        for arm in ("champion", "challenger")
+    }
     sizes = {f"{arm}_customers": len(values) for arm, values in arms.items()}
-    result = {"verdict": TOO_FEW, **sizes, **{f"{arm}_usd": values.mean() for arm, values in arms.items()},
-              "difference_usd": np.nan, "lower": np.nan, "upper": np.nan}  # fmt: skip
+    result = {
+        "verdict": TOO_FEW,
+        **sizes,
+        **{f"{arm}_usd": values.mean() for arm, values in arms.items()},
+        "difference_usd": np.nan,
+        "lower": np.nan,
+        "upper": np.nan,
+    }
     if min(sizes.values()) < max(minimum, 2):
         return result
     difference = result["challenger_usd"] - result["champion_usd"]
-    spread = norm.ppf((1 + level) / 2) * np.sqrt(sum(values.var() / len(values) for values in arms.values()))
+    spread = norm.ppf((1 + level) / 2) * np.sqrt(
+        sum(values.var() / len(values) for values in arms.values())
+    )
     lower, upper = difference - spread, difference + spread
     verdict = BETTER if lower > 0 else WORSE if upper < 0 else UNDECIDED
-    return {**result, "verdict": verdict, "difference_usd": difference, "lower": lower, "upper": upper}
+    return {
+        **result,
+        "verdict": verdict,
+        "difference_usd": difference,
+        "lower": lower,
+        "upper": upper,
+    }
 
 
 def stop_if_worse(trial: Trial, as_of: pd.Timestamp, minimum: int = MIN_LABELLED) -> dict:

@@ -28,9 +28,13 @@ class ApprovalError(ChurnError):
 
 
 def run_gate(
-    version: int, as_of: pd.Timestamp, since: pd.Timestamp | None = None, draws: int = 2000, seed: int = 0,
+    version: int,
+    as_of: pd.Timestamp,
+    since: pd.Timestamp | None = None,
+    draws: int = 2000,
+    seed: int = 0,
     economics: Economics | None = None,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Put a version through every check, keep the evidence with it and tag it with the verdict.
 
     Args:
@@ -58,18 +62,28 @@ def judge(candidate: Candidate) -> pd.DataFrame:
         raise ValidationError(
             f"DRAWS is {candidate.draws}; below {MIN_DRAWS} an interval is luck, and so is a verdict that rests on it."
         )
-    facts = {"model_sha256": model_files.hash_model(candidate.version), "tables": feature_store.current_versions(),
-             **registry.describe_record(candidate.version)}  # fmt: skip
+    facts = {
+        "model_sha256": model_files.hash_model(candidate.version),
+        "tables": feature_store.current_versions(),
+        **registry.describe_record(candidate.version),
+    }
     findings = evaluate_checks(candidate)
     verdict = overall_verdict(findings)
     evidence = {
-        "version": candidate.version, "run_id": candidate.info["run_id"], "as_of": f"{candidate.as_of:%Y-%m-%d}",
-        "champion": candidate.champion, "verdict": verdict, "draws": candidate.draws, "seed": candidate.seed,
-        "checks": json.loads(findings.to_json(orient="records")), "rows": _count_rows(candidate), **facts,
+        "version": candidate.version,
+        "run_id": candidate.info["run_id"],
+        "as_of": f"{candidate.as_of:%Y-%m-%d}",
+        "champion": candidate.champion,
+        "verdict": verdict,
+        "draws": candidate.draws,
+        "seed": candidate.seed,
+        "checks": json.loads(findings.to_json(orient="records")),
+        "rows": _count_rows(candidate),
+        **facts,
         "since": None if candidate.since is None else f"{candidate.since:%Y-%m-%d}",
         "offer_cost_usd": candidate.economics.offer_cost_usd,
         "churner_value_usd": candidate.economics.churner_value_usd,
-    }  # fmt: skip
+    }
     digest = registry.write_evidence(candidate.version, evidence)
     tags = {"gate": verdict, "gate_evidence_sha256": digest}
     tags |= {f"gate.{row.check}": row.verdict for row in findings.itertuples()}
@@ -92,7 +106,9 @@ def _count_rows(candidate: Candidate) -> int:
 def evaluate_checks(candidate: Candidate) -> pd.DataFrame:
     """Run every check that applies and return the findings, as ``run_gate`` does, without keeping them."""
     names = [name for name in CHECKS if name != "champion" or candidate.champion is not None]
-    findings = pd.DataFrame([{"check": name, **run_check(CHECKS[name], candidate)} for name in names])
+    findings = pd.DataFrame(
+        [{"check": name, **run_check(CHECKS[name], candidate)} for name in names]
+    )
     return findings.astype({"value": float, "lower": float, "upper": float}).round(6)
 
 
@@ -113,9 +129,13 @@ def run_check(check: Callable[[Candidate], dict], candidate: Candidate) -> dict:
         return check(candidate)
     except Exception as error:  # noqa: BLE001 - whatever a challenger raises, it has not passed
         return {
-            "verdict": NOT_EVALUATED, "value": None, "lower": None, "upper": None,
-            "requirement": check.__doc__.strip().splitlines()[0], "detail": f"{type(error).__name__}: {error}",
-        }  # fmt: skip
+            "verdict": NOT_EVALUATED,
+            "value": None,
+            "lower": None,
+            "upper": None,
+            "requirement": check.__doc__.strip().splitlines()[0],
+            "detail": f"{type(error).__name__}: {error}",
+        }
 
 
 def overall_verdict(findings: pd.DataFrame) -> str:
@@ -126,7 +146,9 @@ def overall_verdict(findings: pd.DataFrame) -> str:
     return FAIL if FAIL in verdicts else NOT_EVALUATED
 
 
-def approve(version: int, approver: str, reason: str, as_of: pd.Timestamp, scope: str = registry.CHAMPION) -> dict:
+def approve(
+    version: int, approver: str, reason: str, as_of: pd.Timestamp, scope: str = registry.CHAMPION
+) -> dict:
     """Approve a version that passed the gate, bound to the evidence as it stands now.
 
     Returns:
@@ -141,27 +163,50 @@ def approve(version: int, approver: str, reason: str, as_of: pd.Timestamp, scope
     if not approver or not reason:
         raise ApprovalError("an approval needs the approver's name and a reason.")
     if scope not in SCOPES:
-        raise ApprovalError(f"there is no scope {scope!r}; an approval is for {' or '.join(SCOPES)}.")
+        raise ApprovalError(
+            f"there is no scope {scope!r}; an approval is for {' or '.join(SCOPES)}."
+        )
     info = registry.read_version(version)
     evidence, digest = registry.read_evidence(version)
-    if any(settings.is_same_person(approver, name) for name in (info["trained_by"], evidence.get("trained_by", ""))):
-        raise ApprovalError(f"{approver} trained version {version} and may not approve it; another person must.")
+    if any(
+        settings.is_same_person(approver, name)
+        for name in (info["trained_by"], evidence.get("trained_by", ""))
+    ):
+        raise ApprovalError(
+            f"{approver} trained version {version} and may not approve it; another person must."
+        )
     if info["tags"].get("gate") != PASS or not approvals.has_passed(evidence):
-        raise ApprovalError(f"version {version} has not passed the gate (verdict: {evidence['verdict']}).")
+        raise ApprovalError(
+            f"version {version} has not passed the gate (verdict: {evidence['verdict']})."
+        )
     if digest != info["tags"].get("gate_evidence_sha256"):
-        raise ApprovalError(f"the evidence of version {version} was changed after the gate; run the gate again.")
+        raise ApprovalError(
+            f"the evidence of version {version} was changed after the gate; run the gate again."
+        )
     if model_files.hash_model(version) != evidence.get("model_sha256"):
-        raise ApprovalError(f"the files of version {version} are not those that the gate judged; run the gate again.")
+        raise ApprovalError(
+            f"the files of version {version} are not those that the gate judged; run the gate again."
+        )
     if changed := approvals.list_changes(version, evidence):
-        raise ApprovalError(f"{changed} of version {version} changed after the gate; run the gate again.")
+        raise ApprovalError(
+            f"{changed} of version {version} changed after the gate; run the gate again."
+        )
     if f"{as_of:%Y-%m-%d}" < evidence["as_of"]:
-        raise ApprovalError(f"version {version} was judged as of {evidence['as_of']}, after {as_of:%Y-%m-%d}.")
+        raise ApprovalError(
+            f"version {version} was judged as of {evidence['as_of']}, after {as_of:%Y-%m-%d}."
+        )
     if standing := _read_standing(version, scope, digest):
-        return standing  # it answered customers under that name; what looks back at that must find it
+        return (
+            standing  # it answered customers under that name; what looks back at that must find it
+        )
     approval = {
-        "approver": approver, "reason": reason, "scope": scope, "evidence_sha256": digest,
-        "approved": f"{as_of:%Y-%m-%d}", "expires": f"{as_of + pd.Timedelta(days=APPROVAL_DAYS):%Y-%m-%d}",
-    }  # fmt: skip
+        "approver": approver,
+        "reason": reason,
+        "scope": scope,
+        "evidence_sha256": digest,
+        "approved": f"{as_of:%Y-%m-%d}",
+        "expires": f"{as_of + pd.Timedelta(days=APPROVAL_DAYS):%Y-%m-%d}",
+    }
     approvals.keep_approval(version, approval)
     return approval
 

@@ -35,11 +35,15 @@ class World:
 
     def simulate(self, month: int) -> pd.DataFrame:
         """Customers of a month as they truly are (``simulator.simulate_month``)."""
-        return simulator.simulate_month(month, self.seed, self.scenario, self.start_month, self.slots)
+        return simulator.simulate_month(
+            month, self.seed, self.scenario, self.start_month, self.slots
+        )
 
     def deliver(self, as_of_month: int) -> dict[int, pd.DataFrame]:
         """Snapshots that arrive at an as-of month, by the month that they describe (``simulator.deliver_at``)."""
-        return simulator.deliver_at(as_of_month, self.seed, self.scenario, self.start_month, self.slots)
+        return simulator.deliver_at(
+            as_of_month, self.seed, self.scenario, self.start_month, self.slots
+        )
 
 
 def hold_world(world: World) -> World:

@@ -39,9 +39,20 @@ from churn_utils.world import World
 MONTH = settings.month_start(1)
 AS_OF = settings.month_start(2)
 LIGHTGBM = {"family": "lightgbm", **training.DEFAULTS["lightgbm"]}
-STUMPS = LIGHTGBM | {"n_estimators": 12, "learning_rate": 0.1, "num_leaves": 2}  # behind by 0.03 to 0.05 ROC AUC
-BY_HEART = {"family": "lightgbm", "n_estimators": 200, "learning_rate": 0.3, "num_leaves": 63, "min_child_samples": 1,
-            "colsample_bytree": 0.8, "reg_lambda": 0.0}  # fmt: skip
+STUMPS = LIGHTGBM | {
+    "n_estimators": 12,
+    "learning_rate": 0.1,
+    "num_leaves": 2,
+}  # behind by 0.03 to 0.05 ROC AUC
+BY_HEART = {
+    "family": "lightgbm",
+    "n_estimators": 200,
+    "learning_rate": 0.3,
+    "num_leaves": 63,
+    "min_child_samples": 1,
+    "colsample_bytree": 0.8,
+    "reg_lambda": 0.0,
+}
 
 
 def publish_month(seed: int, settled_bills: bool = False) -> pd.DataFrame:
@@ -56,7 +67,9 @@ def publish_month(seed: int, settled_bills: bool = False) -> pd.DataFrame:
         left = rows["customer_id"].isin(labels.loc[labels["churn"] == "Yes", "customer_id"])
         months = pd.to_numeric(rows["tenure"])
         settled = (0.5 * months * pd.to_numeric(rows["monthly_charges"])).round(2).astype(str)
-        rows = rows.assign(total_charges=rows["total_charges"].where(~left | (months == 0), settled))
+        rows = rows.assign(
+            total_charges=rows["total_charges"].where(~left | (months == 0), settled)
+        )
     source.obtain_extract()
     feature_store.publish_snapshot(rows, MONTH, MONTH)
     feature_store.record_labels(labels, MONTH, AS_OF, labels["slot_id"])
@@ -125,10 +138,16 @@ class Gauntlet:
 
     def shuffled_labels(self):
         shuffled = self.generator.permutation(self.rows["churned"].to_numpy())
-        return stand(register(self.rows, model=worlds.fit_model(self.rows.assign(churned=shuffled), LIGHTGBM)))
+        return stand(
+            register(
+                self.rows, model=worlds.fit_model(self.rows.assign(churned=shuffled), LIGHTGBM)
+            )
+        )
 
     def learned_the_test(self):
-        everything = pd.concat([self.rows, self.rows[self.rows["split"] == "test"].assign(split="train")])
+        everything = pd.concat(
+            [self.rows, self.rows[self.rows["split"] == "test"].assign(split="train")]
+        )
         return stand(register(self.rows, model=worlds.fit_model(everything, LIGHTGBM)))
 
     def overfitted(self):
@@ -142,7 +161,9 @@ class Gauntlet:
         version = register(self.rows)
         mlflow = settings.connect_mlflow()
         example = self.sound.rows[list(features.MODEL_INPUTS)].head().assign(shoe_size=42.0)
-        mlflow.models.set_signature(_folder(version).as_uri(), mlflow.models.infer_signature(example))
+        mlflow.models.set_signature(
+            _folder(version).as_uri(), mlflow.models.infer_signature(example)
+        )
         return stand(version)
 
     def no_description(self):
@@ -152,7 +173,11 @@ class Gauntlet:
 
     def missing_artifact(self):
         version = register(self.rows)
-        run = settings.connect_mlflow().MlflowClient().get_run(registry.read_version(version)["run_id"])
+        run = (
+            settings.connect_mlflow()
+            .MlflowClient()
+            .get_run(registry.read_version(version)["run_id"])
+        )
         (Path(urlparse(run.info.artifact_uri).path) / "importance.json").unlink()
         return stand(version)
 
@@ -162,8 +187,13 @@ class Gauntlet:
         model, address = model_files.load_model(version), model_files.name_version(version)
         signature = mlflow.models.get_model_info(address).signature
         shutil.rmtree(_folder(version))
-        mlflow.sklearn.save_model(model, str(_folder(version)), serialization_format="cloudpickle", signature=signature,
-                                  input_example=self.sound.rows[list(features.MODEL_INPUTS)].head())  # fmt: skip
+        mlflow.sklearn.save_model(
+            model,
+            str(_folder(version)),
+            serialization_format="cloudpickle",
+            signature=signature,
+            input_example=self.sound.rows[list(features.MODEL_INPUTS)].head(),
+        )
         return stand(version)
 
     def worse_on_one_slice(self):
@@ -171,13 +201,17 @@ class Gauntlet:
         champion = self.sound.probability
         hint = 0.06 * (self.sound.rows["churned"].to_numpy(dtype=float) - champion)
         group = (self.sound.rows["contract"] == "Two year").to_numpy()
-        rival = self.sound.with_probability(np.where(group, 0.3, np.clip(champion + hint, 0.001, 0.999)))
+        rival = self.sound.with_probability(
+            np.where(group, 0.3, np.clip(champion + hint, 0.001, 0.999))
+        )
         rival.__dict__.update(champion=99, champion_probability=champion, champion_threshold=0.25)
         return rival
 
     def equal_to_the_champion(self):
         rival = self.sound.with_probability(self.sound.probability)
-        rival.__dict__.update(champion=99, champion_probability=self.sound.probability, champion_threshold=0.25)
+        rival.__dict__.update(
+            champion=99, champion_probability=self.sound.probability, champion_threshold=0.25
+        )
         return rival
 
     def empty_split(self):
@@ -193,7 +227,9 @@ class Gauntlet:
         model = training.build_model(LIGHTGBM, 0)
         model[0].transformers = [("categories", OrdinalEncoder(), list(features.CATEGORICAL))]
         inputs, churned = features.select_model_inputs(known), known["churned"].to_numpy()
-        calibrated = CalibratedClassifierCV(FrozenEstimator(model.fit(inputs, churned))).fit(inputs, churned)
+        calibrated = CalibratedClassifierCV(FrozenEstimator(model.fit(inputs, churned))).fit(
+            inputs, churned
+        )
         dump(calibrated, _folder(version) / "model.skops")
         return stand(version)
 
@@ -201,9 +237,13 @@ class Gauntlet:
         """Its file asks for a million million rounds over every row, and names no type that loading would refuse."""
         rows = _typed(self.rows)
         topics = LatentDirichletAllocation(2, max_iter=1, random_state=0)
-        model = make_pipeline(training.build_encoder(), MinMaxScaler(clip=True), topics, LogisticRegression())
+        model = make_pipeline(
+            training.build_encoder(), MinMaxScaler(clip=True), topics, LogisticRegression()
+        )
         inputs, churned = features.select_model_inputs(rows), rows["churned"].to_numpy()
-        calibrated = CalibratedClassifierCV(FrozenEstimator(model.fit(inputs, churned))).fit(inputs, churned)
+        calibrated = CalibratedClassifierCV(FrozenEstimator(model.fit(inputs, churned))).fit(
+            inputs, churned
+        )
         version = register(self.rows, model=calibrated)
         topics.set_params(max_doc_update_iter=10**12, mean_change_tol=-1.0)
         dump(calibrated, _folder(version) / "model.skops")
@@ -212,7 +252,9 @@ class Gauntlet:
     def settled_bills(self, folder: Path):
         """In a home of its own, where what is known only afterwards was written back into the features."""
         with worlds.at_home(folder):
-            found = validation.evaluate_checks(stand(register(publish_month(self.seed, settled_bills=True))))
+            found = validation.evaluate_checks(
+                stand(register(publish_month(self.seed, settled_bills=True)))
+            )
             shutil.rmtree(folder, ignore_errors=True)
         return found.set_index("check")
 
@@ -224,7 +266,9 @@ def _typed(rows: pd.DataFrame) -> pd.DataFrame:
 def _folder(version: int) -> Path:
     """Folder of the version's file."""
     client = settings.connect_mlflow().MlflowClient()
-    return Path(urlparse(client.get_model_version_download_uri(settings.MODEL_NAME, str(version))).path)
+    return Path(
+        urlparse(client.get_model_version_download_uri(settings.MODEL_NAME, str(version))).path
+    )
 
 
 # Challenger to the check that is meant for it and the verdict that it must give.

@@ -109,13 +109,17 @@ def serving_world(shared_world, tmp_path_factory):
     """A home with a champion (a crude predecessor) and a challenger that passed its gate; copy before using it."""
     path, contents = shared_world
     with worlds.at_home(path):
-        return rehearsal.build_rehearsal(tmp_path_factory.mktemp("serving"), worlds.AS_OF, contents["version"])
+        return rehearsal.build_rehearsal(
+            tmp_path_factory.mktemp("serving"), worlds.AS_OF, contents["version"]
+        )
 
 
 @pytest.fixture(scope="module")
 def shared_serving_home(serving_world, tmp_path_factory):
     """A copy of that home for one module."""
-    with worlds.at_home(shutil.copytree(serving_world.home, tmp_path_factory.mktemp("module") / "home")) as path:
+    with worlds.at_home(
+        shutil.copytree(serving_world.home, tmp_path_factory.mktemp("module") / "home")
+    ) as path:
         yield dataclasses.replace(serving_world, home=path)
 
 
@@ -133,7 +137,17 @@ def redis_address(tmp_path_factory):
     if program is None and os.environ.get("CI") != "true":
         pytest.skip("redis-server is not installed (apt-get install redis-server)")
     path = tmp_path_factory.mktemp("redis") / "socket"
-    command = [program, "--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"]
+    command = [
+        program,
+        "--port",
+        "0",
+        "--unixsocket",
+        str(path),
+        "--save",
+        "",
+        "--appendonly",
+        "no",
+    ]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=path.parent)
     for _ in range(100):
         if path.exists():

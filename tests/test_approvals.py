@@ -26,7 +26,9 @@ def approve(version, scope=registry.CHAMPION):
 
 
 def check(version, *scopes):
-    return approvals.check_newest(registry.read_version(version), worlds.AS_OF, scopes or (registry.CHAMPION,))
+    return approvals.check_newest(
+        registry.read_version(version), worlds.AS_OF, scopes or (registry.CHAMPION,)
+    )
 
 
 def test_an_approval_comes_with_the_evidence_that_it_is_for(version):
@@ -54,7 +56,9 @@ def test_an_approval_of_earlier_evidence_stays_and_counts_for_that_alone(version
     worlds.pass_gate(version, draws=99)
     with pytest.raises(PromotionError, match="is not what Ada Lovelace approved"):
         check(version)
-    assert approvals.check_approval(registry.read_version(version), digest, worlds.AS_OF)[0]["approver"]
+    assert approvals.check_approval(registry.read_version(version), digest, worlds.AS_OF)[0][
+        "approver"
+    ]
 
 
 def test_an_approval_of_another_scope_under_a_foreign_name_is_void(version):
@@ -73,7 +77,9 @@ def test_a_model_that_is_not_the_one_judged_is_neither_approved_nor_let_through(
     approve(version)
     try:
         path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
-        with pytest.raises(PromotionError, match="are not those that the gate judged and Ada Lovelace approved"):
+        with pytest.raises(
+            PromotionError, match="are not those that the gate judged and Ada Lovelace approved"
+        ):
             check(version)
         with pytest.raises(validation.ApprovalError, match="are not those that the gate judged"):
             approve(version)
@@ -93,10 +99,18 @@ def widen(name):
     return "".join(chr(ord(letter) + 0xFEE0) if "!" <= letter <= "~" else letter for letter in name)
 
 
-SPELLINGS = {"upper": str.upper, "title": str.title, "spaced": "  {} ".format, "line": "{}\n".format,
-             "invisible": "\u200b{}\u2060".format, "wide": widen,
-             "joiner": "\u034f{}".format, "filler": "{}\u3164".format, "selector": "{}\ufe0f".format,
-             "braille": "\u2800{}".format}  # fmt: skip
+SPELLINGS = {
+    "upper": str.upper,
+    "title": str.title,
+    "spaced": "  {} ".format,
+    "line": "{}\n".format,
+    "invisible": "\u200b{}\u2060".format,
+    "wide": widen,
+    "joiner": "\u034f{}".format,
+    "filler": "{}\u3164".format,
+    "selector": "{}\ufe0f".format,
+    "braille": "\u2800{}".format,
+}
 
 
 @pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
@@ -104,8 +118,14 @@ def test_the_trainer_is_known_under_any_spelling(version, registered_home, spell
     name = spell(registered_home["trainer"])
     with pytest.raises(validation.ApprovalError, match="may not approve"):
         validation.approve(version, name, "mine", worlds.AS_OF)
-    approval = {"approver": name, "reason": "mine", "scope": "champion", "approved": "2025-02-01",
-                "expires": "2025-03-04", "evidence_sha256": registry.read_evidence(version)[1]}  # fmt: skip
+    approval = {
+        "approver": name,
+        "reason": "mine",
+        "scope": "champion",
+        "approved": "2025-02-01",
+        "expires": "2025-03-04",
+        "evidence_sha256": registry.read_evidence(version)[1],
+    }
     approvals.keep_approval(version, approval)
     with pytest.raises(PromotionError, match="by its trainer"):
         check(version)
@@ -116,8 +136,14 @@ def test_evidence_whose_checks_did_not_all_pass_is_no_pass_whatever_its_verdict(
     with pytest.raises(validation.ApprovalError, match="has not passed the gate"):
         approve(version)
     digest = registry.read_evidence(version)[1]
-    approval = {"approver": "Ada Lovelace", "reason": "good", "scope": "champion", "approved": "2025-02-01",
-                "expires": "2025-03-04", "evidence_sha256": digest}  # fmt: skip
+    approval = {
+        "approver": "Ada Lovelace",
+        "reason": "good",
+        "scope": "champion",
+        "approved": "2025-02-01",
+        "expires": "2025-03-04",
+        "evidence_sha256": digest,
+    }
     approvals.keep_approval(version, approval)
     with pytest.raises(PromotionError, match="is not what Ada Lovelace approved"):
         check(version)
@@ -138,7 +164,10 @@ def test_a_trainer_who_is_renamed_after_the_gate_is_still_the_trainer(version, r
     try:
         with pytest.raises(validation.ApprovalError, match="may not approve it"):
             validation.approve(version, registered_home["trainer"], "mine", worlds.AS_OF)
-        with pytest.raises(validation.ApprovalError, match=f"trained_by of version {version} changed after the gate"):
+        with pytest.raises(
+            validation.ApprovalError,
+            match=f"trained_by of version {version} changed after the gate",
+        ):
             approve(version)
         assert approvals.list_changes(version, evidence) == "trained_by"
     finally:
@@ -147,7 +176,9 @@ def test_a_trainer_who_is_renamed_after_the_gate_is_still_the_trainer(version, r
 
 def test_a_model_can_be_hashed_within_milliseconds(version):
     seconds = pd.Series([_time(lambda: model_files.hash_model(version)) for _ in range(9)])
-    assert seconds.median() < 0.05  # 5 ms on the machine that it was written on; the API asks at each renewal
+    assert (
+        seconds.median() < 0.05
+    )  # 5 ms on the machine that it was written on; the API asks at each renewal
 
 
 def _time(function):

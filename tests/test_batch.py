@@ -30,8 +30,12 @@ def test_scoring_twice_changes_no_row(champion):
 
 
 def test_some_customers_get_the_same_answer_as_all(champion):
-    everybody = batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "backfill").set_index("customer_id")
-    some = batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "shadow", ["7590-VHVEG", "5575-GNVDE"])
+    everybody = batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "backfill").set_index(
+        "customer_id"
+    )
+    some = batch.score_snapshot(
+        worlds.SNAPSHOT, worlds.AS_OF, "shadow", ["7590-VHVEG", "5575-GNVDE"]
+    )
     assert some["customer_id"].tolist() == ["5575-GNVDE", "7590-VHVEG"]
     assert some["churn_probability"].tolist() == pytest.approx(
         everybody.loc[some["customer_id"], "churn_probability"].tolist()
@@ -40,7 +44,9 @@ def test_some_customers_get_the_same_answer_as_all(champion):
 
 def test_what_cannot_be_scored_is_named(champion):
     with pytest.raises(batch.BatchError, match="2 customer.* NOBODY, NOTHERE"):
-        batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "backfill", ["7590-VHVEG", "NOTHERE", "NOBODY"])
+        batch.score_snapshot(
+            worlds.SNAPSHOT, worlds.AS_OF, "backfill", ["7590-VHVEG", "NOTHERE", "NOBODY"]
+        )
     with pytest.raises(batch.BatchError, match="roles are champion, shadow, backfill"):
         batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "guess")
     with pytest.raises(batch.BatchError, match="version 7 was named for role 'champion'"):
@@ -53,15 +59,22 @@ def test_what_cannot_be_scored_is_named(champion):
 
 def test_another_version_answers_in_the_shadow_beside_the_champion(champion, registered_home):
     other = worlds.register_model(
-        registered_home["training_set"], worlds.fit_model(registered_home["training_set"], rows=1500)
+        registered_home["training_set"],
+        worlds.fit_model(registered_home["training_set"], rows=1500),
     )
-    shadow = batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "shadow", ["7590-VHVEG"], version=other)
+    shadow = batch.score_snapshot(
+        worlds.SNAPSHOT, worlds.AS_OF, "shadow", ["7590-VHVEG"], version=other
+    )
     backfill = batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "backfill", ["7590-VHVEG"])
-    assert shadow["model_version"].tolist() == [other] and backfill["model_version"].tolist() == [champion]
+    assert shadow["model_version"].tolist() == [other] and backfill["model_version"].tolist() == [
+        champion
+    ]
     assert shadow["churn_probability"].tolist() != backfill["churn_probability"].tolist()
 
 
-def test_the_retention_list_is_ranked_and_holds_only_offers_that_pay(champion, tmp_path, monkeypatch):
+def test_the_retention_list_is_ranked_and_holds_only_offers_that_pay(
+    champion, tmp_path, monkeypatch
+):
     predictions = batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "backfill")
     table = batch.build_retention_list(predictions, worlds.AS_OF, 30)
     assert table["rank"].tolist() == list(range(1, 31))
@@ -76,6 +89,8 @@ def test_the_retention_list_is_ranked_and_holds_only_offers_that_pay(champion, t
 
 
 def test_a_list_without_any_worthy_customer_is_empty_not_an_error(champion):
-    predictions = batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "backfill").assign(decision="no_offer")
+    predictions = batch.score_snapshot(worlds.SNAPSHOT, worlds.AS_OF, "backfill").assign(
+        decision="no_offer"
+    )
     table = batch.build_retention_list(predictions, worlds.AS_OF, 30)
     assert table.empty and "reason_3" in table

@@ -17,7 +17,11 @@ def answer(candidate, **changed):
 
 
 def test_a_sound_version_passes(candidate):
-    for check in (behaviour_checks.check_prediction, behaviour_checks.check_robustness, behaviour_checks.check_latency):
+    for check in (
+        behaviour_checks.check_prediction,
+        behaviour_checks.check_robustness,
+        behaviour_checks.check_latency,
+    ):
         assert check(candidate)["verdict"] == "pass"
 
 
@@ -46,7 +50,10 @@ def test_what_is_not_robust_is_named(candidate, changed, named):
     [
         ({"compiled_cpu_ms": 260.0}, "one customer takes 260.0 ms of CPU, at most 5"),
         ({"batch_cpu_ms": 900.0}, "1,000 rows take 900 ms of CPU, at most 250"),
-        ({"compiled_cpu_ms": None, "not_compiled": "no form"}, "the API cannot answer with it: no form"),
+        (
+            {"compiled_cpu_ms": None, "not_compiled": "no form"},
+            "the API cannot answer with it: no form",
+        ),
     ],
 )
 def test_slow_answers_fail_with_figure_and_limit(candidate, measured, named):
@@ -55,5 +62,7 @@ def test_slow_answers_fail_with_figure_and_limit(candidate, measured, named):
 
 
 def test_fast_answers_leave_the_evidence_the_same(candidate):
-    fast, faster = (behaviour_checks.check_latency(answer(candidate, batch_cpu_ms=ms)) for ms in (9.1, 3.3))
+    fast, faster = (
+        behaviour_checks.check_latency(answer(candidate, batch_cpu_ms=ms)) for ms in (9.1, 3.3)
+    )
     assert fast == faster

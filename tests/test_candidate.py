@@ -15,8 +15,12 @@ def test_it_answers_on_the_test_rows_and_on_those_that_it_learned_from(found, re
     model = registered_home["model"]
     train = feature_store.training_rows(registered_home["training_set"], "train")
     assert set(found.rows["split"]) == {"test"}
-    assert np.allclose(found.probability, scoring.predict_probability(model, found.rows), rtol=0, atol=1e-12)
-    assert np.allclose(found.learned_probability, scoring.predict_probability(model, train), rtol=0, atol=1e-12)
+    assert np.allclose(
+        found.probability, scoring.predict_probability(model, found.rows), rtol=0, atol=1e-12
+    )
+    assert np.allclose(
+        found.learned_probability, scoring.predict_probability(model, train), rtol=0, atol=1e-12
+    )
 
 
 def test_a_challenger_that_fails_is_asked_once(registered_home, monkeypatch):
@@ -36,8 +40,12 @@ def test_a_challenger_that_fails_is_asked_once(registered_home, monkeypatch):
 
 def test_whether_it_has_answered_can_be_asked(found, registered_home):
     assert found.has_answered() and [len(part) for part in found.scored()] == [len(found.rows)] * 3
-    silent = candidate.Candidate(registered_home["version"], worlds.AS_OF, None, 50, 0, ask="math:no_such")
-    nobody = candidate.Candidate(registered_home["version"], worlds.AS_OF, pd.Timestamp("2030-01-01"), 50, 0)
+    silent = candidate.Candidate(
+        registered_home["version"], worlds.AS_OF, None, 50, 0, ask="math:no_such"
+    )
+    nobody = candidate.Candidate(
+        registered_home["version"], worlds.AS_OF, pd.Timestamp("2030-01-01"), 50, 0
+    )
     assert not silent.has_answered() and not nobody.has_answered()
 
 
@@ -45,7 +53,9 @@ def test_a_record_that_asks_for_a_years_work_is_ended(registered_home, monkeypat
     monkeypatch.setattr(candidate, "REFIT_SECONDS", 2.0)
     endless = candidate.Candidate(registered_home["version"], worlds.AS_OF, None, 50, 0)
     real = isolation.submit
-    monkeypatch.setattr(isolation, "submit", lambda f, *a, seconds: real("time:sleep", 600, seconds=seconds))
+    monkeypatch.setattr(
+        isolation, "submit", lambda f, *a, seconds: real("time:sleep", 600, seconds=seconds)
+    )
     with pytest.raises(isolation.IsolationError, match="did not answer within 2 s"):
         _ = endless.refitted
 

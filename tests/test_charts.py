@@ -65,7 +65,11 @@ def proportion_interval(successes, rows):
 
 def test_the_loop_fills_the_stages_that_are_done():
     figure = charts.plot_loop(["01", "04a"])
-    colours = {note.text[3:].split(" ")[0]: note.bgcolor for note in figure.layout.annotations if note.bgcolor}
+    colours = {
+        note.text[3:].split(" ")[0]: note.bgcolor
+        for note in figure.layout.annotations
+        if note.bgcolor
+    }
     assert list(colours) == [number for number, *_ in charts.LOOP]
     assert {number for number, colour in colours.items() if colour == charts.BLUE} == {"01", "04a"}
 
@@ -76,8 +80,12 @@ def test_churn_rate_bars_are_the_rates_of_the_groups_with_wilson_intervals(custo
     assert pairs(bar) == pytest.approx({"One year": 0.5, "Two year": 0.1})
     assert list(bar.customdata) == [10, 40]
     wilson = proportion_interval(5, 10), proportion_interval(4, 40)
-    assert (bar.y - bar.error_y.arrayminus).tolist() == pytest.approx([low for low, _ in wilson], abs=1e-3)
-    assert (bar.y + bar.error_y.array).tolist() == pytest.approx([high for _, high in wilson], abs=1e-3)
+    assert (bar.y - bar.error_y.arrayminus).tolist() == pytest.approx(
+        [low for low, _ in wilson], abs=1e-3
+    )
+    assert (bar.y + bar.error_y.array).tolist() == pytest.approx(
+        [high for _, high in wilson], abs=1e-3
+    )
     assert figure.layout.title.text == "Churn by contract" and "all: 18.0%" in texts(figure)
 
 
@@ -100,7 +108,10 @@ def test_bars_keep_the_order_from_top_to_bottom():
 
 def test_splits_are_counted_by_outcome():
     labels = pd.DataFrame(
-        {"split": ["train"] * 3 + ["test"] * 2 + ["validate"] * 2, "churned": [True, False, False] + [True, False] * 2}
+        {
+            "split": ["train"] * 3 + ["test"] * 2 + ["validate"] * 2,
+            "churned": [True, False, False] + [True, False] * 2,
+        }
     )
     figure = charts.plot_splits(labels)
     assert pairs(trace(figure, "stayed")) == {"train": 2, "validate": 1, "test": 1}
@@ -126,9 +137,15 @@ def test_trials_show_every_trial_once_and_the_best_so_far():
 
 
 def test_importance_has_the_most_important_on_top():
-    table = pd.DataFrame({"feature": ["tenure", "gender"], "importance": [0.1, 0.0], "spread": [0.01, 0.002]})
+    table = pd.DataFrame(
+        {"feature": ["tenure", "gender"], "importance": [0.1, 0.0], "spread": [0.01, 0.002]}
+    )
     bar = charts.plot_importance(table).data[0]
-    assert (list(bar.y), list(bar.x), list(bar.error_x.array)) == (["gender", "tenure"], [0.0, 0.1], [0.002, 0.01])
+    assert (list(bar.y), list(bar.x), list(bar.error_x.array)) == (
+        ["gender", "tenure"],
+        [0.0, 0.1],
+        [0.002, 0.01],
+    )
 
 
 def test_roc_curve_runs_from_corner_to_corner_over_the_area_it_names(scored):
@@ -150,7 +167,9 @@ def test_precision_recall_curve_keeps_its_ends_and_the_base_rate(scored):
 def test_reliability_shows_the_bins_it_is_given(scored):
     bins = evaluation.reliability(*scored)
     model = trace(charts.plot_reliability(bins, "Reliability"), "model")
-    assert list(model.x) == bins["predicted"].tolist() and list(model.y) == bins["observed"].tolist()
+    assert (
+        list(model.x) == bins["predicted"].tolist() and list(model.y) == bins["observed"].tolist()
+    )
     assert model.error_y.array[4] == pytest.approx(
         1.96 * np.sqrt(bins["observed"][4] * (1 - bins["observed"][4]) / 100)
     )
@@ -164,7 +183,9 @@ def test_reliability_shows_the_bins_it_is_given(scored):
     ],
 )
 def test_confusion_matrix_counts_customers_even_where_there_are_none(churned, treated, expected):
-    heatmap = charts.plot_confusion(pd.Series(churned, dtype=bool), np.array(treated, dtype=bool), "Confusion").data[0]
+    heatmap = charts.plot_confusion(
+        pd.Series(churned, dtype=bool), np.array(treated, dtype=bool), "Confusion"
+    ).data[0]
     assert (list(heatmap.y), list(heatmap.x)) == (["stayed", "churned"], ["no offer", "offer"])
     assert np.array(heatmap.z).tolist() == np.array(heatmap.text).tolist() == expected
 
@@ -187,8 +208,10 @@ def test_verdicts_are_coloured_and_listed_from_top_to_bottom():
     figure = charts.plot_verdicts(findings(3), "Gate")
     bar = figure.data[0]
     assert dict(zip(bar.y, bar.marker.color, strict=True)) == {
-        "check 0": charts.GREEN, "check 1": charts.RED, "check 2": charts.ORANGE,
-    }  # fmt: skip
+        "check 0": charts.GREEN,
+        "check 1": charts.RED,
+        "check 2": charts.ORANGE,
+    }
     assert list(bar.y)[-1] == "check 0"
     assert "<b>fail</b>  above 0<br>measured" in texts(figure)
 
@@ -212,17 +235,24 @@ def test_any_number_of_intervals_can_be_drawn(count):
 
 
 def test_lineage_links_what_came_from_what():
-    links = pd.DataFrame({"source": ["labels", "features", "run"], "target": ["run", "run", "version 1"]})
+    links = pd.DataFrame(
+        {"source": ["labels", "features", "run"], "target": ["run", "run", "version 1"]}
+    )
     sankey = charts.plot_lineage(links, "Lineage").data[0]
     names = [name.replace("<br>", " ") for name in sankey.node.label]
-    drawn = [(names[s], names[t]) for s, t in zip(sankey.link.source, sankey.link.target, strict=True)]
+    drawn = [
+        (names[s], names[t]) for s, t in zip(sankey.link.source, sankey.link.target, strict=True)
+    ]
     assert drawn == list(zip(links["source"], links["target"], strict=True))
     assert sorted(names) == ["features", "labels", "run", "version 1"]
 
 
 def test_scores_hold_every_customer_once_under_its_decision(predictions):
     figure = charts.plot_scores(predictions, "Scores")
-    assert list(trace(figure, "no offer").x) == [0.05, 0.2] and list(trace(figure, "offer").x) == [0.3, 0.9]
+    assert list(trace(figure, "no offer").x) == [0.05, 0.2] and list(trace(figure, "offer").x) == [
+        0.3,
+        0.9,
+    ]
     assert lines_at(figure) == [0.25]
 
 
@@ -252,7 +282,10 @@ def deployments():
 
 def test_deployments_are_bars_from_first_to_last_day_and_the_last_is_open():
     figure = charts.plot_deployments(deployments(), APRIL, "Deployments")
-    assert [tuple(bar.x) for bar in figure.data] == [(FEBRUARY, APRIL), (APRIL, pd.Timestamp("2025-05-01"))]
+    assert [tuple(bar.x) for bar in figure.data] == [
+        (FEBRUARY, APRIL),
+        (APRIL, pd.Timestamp("2025-05-01")),
+    ]
     assert [bar.y[0] for bar in figure.data] == ["version 1", "version 2"]
     assert "Ada Lovelace" in figure.data[0].hovertemplate
 
@@ -278,7 +311,9 @@ def test_splits_where_nobody_churned_are_drawn_as_zero(churned, in_test):
 
 
 def test_figures_are_plain_json_without_references_to_the_network(customers, predictions):
-    importance = pd.DataFrame({"feature": list(features.MODEL_INPUTS), "importance": 0.1, "spread": 0.0})
+    importance = pd.DataFrame(
+        {"feature": list(features.MODEL_INPUTS), "importance": 0.1, "spread": 0.0}
+    )
     for figure in (
         charts.plot_churn_rate(customers, "contract", "t"),
         charts.plot_scores(predictions, "t"),

@@ -36,7 +36,9 @@ def test_guessing_fails_the_auc_floor(candidate):
     assert verdicts(candidate, p)["auc_floor"] == "fail"
 
 
-@pytest.mark.parametrize("distort", [lambda p: np.clip(2 * p, 0, 1), lambda p: p / 2, lambda p: 0.5 + 0.2 * (p - 0.5)])
+@pytest.mark.parametrize(
+    "distort", [lambda p: np.clip(2 * p, 0, 1), lambda p: p / 2, lambda p: 0.5 + 0.2 * (p - 0.5)]
+)
 def test_distorted_probabilities_fail_calibration_alone_of_the_rankings(candidate, distort):
     found = verdicts(candidate, distort(candidate.probability))
     assert found["calibration"] == "fail"
@@ -52,7 +54,9 @@ def test_a_number_that_is_no_probability_fails(candidate, bad):
 
 def test_a_group_that_loses_money_fails_the_slices(candidate):
     fibre = (candidate.rows["internet_service"] == "No").to_numpy()
-    found = validation.check_impostor(candidate, np.where(fibre, 0.9, candidate.probability)).set_index("check")
+    found = validation.check_impostor(
+        candidate, np.where(fibre, 0.9, candidate.probability)
+    ).set_index("check")
     assert found.loc["slices", "verdict"] == "fail"
     assert "internet_service = No" in found.loc["slices", "detail"]
 
@@ -61,7 +65,8 @@ def test_an_empty_evaluation_split_is_not_evaluated(candidate):
     empty = dataclasses.replace(candidate, since=pd.Timestamp("2030-01-01"))
     found = validation.evaluate_checks(empty).set_index("check")
     assert (
-        found.loc[["prediction", "auc_floor", "value_floor", "calibration", "slices"], "verdict"] == "not_evaluated"
+        found.loc[["prediction", "auc_floor", "value_floor", "calibration", "slices"], "verdict"]
+        == "not_evaluated"
     ).all()
     assert "no label had arrived" in found.loc["auc_floor", "detail"]
 
@@ -74,21 +79,26 @@ def test_a_check_that_raises_is_not_evaluated_and_the_gate_not_passed(candidate,
     monkeypatch.setitem(checks.CHECKS, "calibration", explode)
     found = validation.evaluate_checks(candidate)
     assert found.set_index("check").loc["calibration", ["verdict", "detail"]].tolist() == [
-        "not_evaluated", "ZeroDivisionError: boom",
-    ]  # fmt: skip
+        "not_evaluated",
+        "ZeroDivisionError: boom",
+    ]
     assert validation.overall_verdict(found) == "not_evaluated"
 
 
 def test_a_description_that_says_nothing_fails(registered_home, candidate):
     bare = worlds.register_model(
-        registered_home["training_set"], worlds.fit_model(registered_home["training_set"]), "A model."
+        registered_home["training_set"],
+        worlds.fit_model(registered_home["training_set"]),
+        "A model.",
     )
     found = record_checks.check_documentation(dataclasses.replace(candidate, version=bare))
     assert found["verdict"] == "fail" and "data, purpose, threshold" in found["detail"]
 
 
 def test_a_missing_artifact_fails(candidate, monkeypatch):
-    monkeypatch.setattr(registry, "list_artifacts", lambda version: ["feature_contract.json", "importance.json"])
+    monkeypatch.setattr(
+        registry, "list_artifacts", lambda version: ["feature_contract.json", "importance.json"]
+    )
     found = record_checks.check_artifacts(candidate)
     assert found["verdict"] == "fail" and "figures.html" in found["detail"]
 
@@ -106,12 +116,17 @@ def test_rows_learned_by_heart_fail(candidate):
     other = candidate.with_probability(0.7 * candidate.probability + 0.3 * noise)
     other.__dict__["learned_probability"] = perfect
     found = checks.check_overfitting(other)
-    assert found["verdict"] == "fail" and "ROC AUC 1.000 on the rows that it learned from" in found["detail"]
+    assert (
+        found["verdict"] == "fail"
+        and "ROC AUC 1.000 on the rows that it learned from" in found["detail"]
+    )
 
 
 def test_a_few_unlucky_offers_are_no_harm():
     none, offers = np.zeros(300, dtype=bool), np.arange(300) < 7
-    assert checks.p_value_of_harm(none, offers, none, 0.25) == pytest.approx(0.75**7)  # 13 %: no churner among seven
+    assert checks.p_value_of_harm(none, offers, none, 0.25) == pytest.approx(
+        0.75**7
+    )  # 13 %: no churner among seven
     many = np.arange(300) < 60
     assert checks.p_value_of_harm(none, many, none, 0.25) == pytest.approx(0.75**60)
     churned = np.arange(300) % 4 == 0
@@ -126,10 +141,13 @@ def test_offers_that_are_left_out_count_as_well():
 
 
 def test_equal_opportunity_is_the_gap_in_churners_reached(candidate):
-    rows = pd.DataFrame({
-        "gender": ["Male", "Male", "Female", "Female", "Female"], "senior_citizen": [0, 0, 0, 1, 1],
-        "churned": [True, True, True, True, False],
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "gender": ["Male", "Male", "Female", "Female", "Female"],
+            "senior_citizen": [0, 0, 0, 1, 1],
+            "churned": [True, True, True, True, False],
+        }
+    )
     found = checks.equal_opportunity_difference(rows, np.array([True, False, True, True, True]))
     assert found == {"gender": 0.5, "senior_citizen": pytest.approx(1 / 3)}
     assert "equal opportunity gap gender" in checks.check_slices(candidate)["detail"]
@@ -142,7 +160,9 @@ class TestAgainstAChampion:
 
         def judge(challenger, champion, threshold=0.25):
             rival = candidate.with_probability(challenger)
-            rival.__dict__.update(champion=99, champion_probability=champion, champion_threshold=threshold)
+            rival.__dict__.update(
+                champion=99, champion_probability=champion, champion_threshold=threshold
+            )
             return checks.check_champion(rival), checks.check_slices(rival)
 
         return judge
@@ -151,21 +171,31 @@ class TestAgainstAChampion:
         found, _ = challenge(candidate.probability, candidate.probability)
         assert found["verdict"] == "fail" and found["value"] == 0
 
-    def test_a_champion_of_other_costs_is_weighed_by_the_decisions_that_it_takes(self, challenge, candidate):
+    def test_a_champion_of_other_costs_is_weighed_by_the_decisions_that_it_takes(
+        self, challenge, candidate
+    ):
         """The same probabilities, but it makes the offer to whoever reaches 0.02, as its costs were once."""
         found, slices = challenge(candidate.probability, candidate.probability, threshold=0.02)
         assert found["verdict"] == slices["verdict"] == "pass"
-        assert found["lower"] > 0 and "wins on value_usd" in found["detail"] and "ROC AUC +0.0000" in found["detail"]
+        assert (
+            found["lower"] > 0
+            and "wins on value_usd" in found["detail"]
+            and "ROC AUC +0.0000" in found["detail"]
+        )
 
     def test_a_clearly_better_one_passes(self, challenge, candidate):
         noise = np.random.default_rng(1).normal(0, 0.3, len(candidate.rows))
-        found, slices = challenge(candidate.probability, np.clip(candidate.probability + noise, 0.01, 0.99))
+        found, slices = challenge(
+            candidate.probability, np.clip(candidate.probability + noise, 0.01, 0.99)
+        )
         assert found["verdict"] == slices["verdict"] == "pass"
         assert found["lower"] > 0
 
     def test_a_clearly_worse_one_fails(self, challenge, candidate):
         noise = np.random.default_rng(1).normal(0, 0.3, len(candidate.rows))
-        found, slices = challenge(np.clip(candidate.probability + noise, 0.01, 0.99), candidate.probability)
+        found, slices = challenge(
+            np.clip(candidate.probability + noise, 0.01, 0.99), candidate.probability
+        )
         assert found["verdict"] == slices["verdict"] == "fail"
         assert found["upper"] < 0
 

@@ -54,16 +54,26 @@ def test_the_image_holds_every_package_that_the_api_imports():
     of_package = importlib.metadata.packages_distributions()
     wanted = {package for name in modules_of_the_api() for package in packages_imported(name)}
     wanted -= set(sys.stdlib_module_names) | {"churn_utils", "__future__"}
-    known = {package: {re.sub(r"[-_.]+", "-", d).lower() for d in of_package[package]} for package in wanted}
+    known = {
+        package: {re.sub(r"[-_.]+", "-", d).lower() for d in of_package[package]}
+        for package in wanted
+    }
     assert {package for package, names in known.items() if not names & set(pins)} == set()
     assert len(wanted) > 10
 
 
 def test_the_image_has_the_versions_that_are_tested_and_their_hashes():
-    ours, image = read_pins(PROJECT / "requirements.lock"), read_pins(PROJECT / "locks" / "serving.lock")
-    assert {name: version for name, version in image.items() if ours.get(name, version) != version} == {}
+    ours, image = (
+        read_pins(PROJECT / "requirements.lock"),
+        read_pins(PROJECT / "locks" / "serving.lock"),
+    )
+    assert {
+        name: version for name, version in image.items() if ours.get(name, version) != version
+    } == {}
     text = (PROJECT / "locks" / "serving.lock").read_text()
-    assert "://" not in text and all(line.endswith("\\") for line in re.findall(r"^[a-z0-9-]+==.*$", text, re.M))
+    assert "://" not in text and all(
+        line.endswith("\\") for line in re.findall(r"^[a-z0-9-]+==.*$", text, re.M)
+    )
 
 
 def test_the_image_is_built_from_files_that_exist_and_runs_as_nobody():
@@ -88,9 +98,16 @@ def test_the_command_that_compose_documents_works_in_bash_and_sets_what_the_file
     docker = tmp_path / "docker"
     docker.write_text("#!/bin/sh\nenv\n")
     docker.chmod(0o755)
-    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path,
-                           env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})  # fmt: skip
+    found = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )
     assert (found.returncode, found.stderr) == (0, "")
     given = dict(line.split("=", 1) for line in found.stdout.splitlines())
     assert (given["HOME_DIR"], given["CHURN_UID"]) == (f"{tmp_path}/data", str(os.getuid()))
-    assert "${CHURN_UID:-10001}" in text and "${UID" not in text  # bash's own, which it neither sets nor exports
+    assert (
+        "${CHURN_UID:-10001}" in text and "${UID" not in text
+    )  # bash's own, which it neither sets nor exports

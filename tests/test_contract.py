@@ -10,7 +10,9 @@ NUMBERS = [
     for name in contract.NUMERIC
     for text in ("many", "nan", "NA", "1,5", "1_000", "0x1F", "True")
 ]
-INFINITE = [({name: text}, name, "") for name in contract.NUMERIC for text in ("inf", "-inf", "Infinity")]
+INFINITE = [
+    ({name: text}, name, "") for name in contract.NUMERIC for text in ("inf", "-inf", "Infinity")
+]
 BLANKS = [
     ({"senior_citizen": ""}, "senior_citizen", "is blank"),
     ({"tenure": ""}, "tenure", "is blank"),
@@ -24,13 +26,29 @@ RANGES = [
     ({"tenure": "1.5"}, "tenure", "is not a whole number of months: 1.5"),
     ({"tenure": "-1"}, "tenure", "is outside (0, 240) months: -1.0"),
     ({"tenure": "241", "total_charges": "7000"}, "tenure", "is outside (0, 240) months: 241.0"),
-    ({"monthly_charges": "4.99", "total_charges": "5"}, "monthly_charges", "is outside (5.0, 500.0) USD: 4.99"),
-    ({"monthly_charges": "500.01", "total_charges": "500"}, "monthly_charges", "is outside (5.0, 500.0) USD: 500.01"),
+    (
+        {"monthly_charges": "4.99", "total_charges": "5"},
+        "monthly_charges",
+        "is outside (5.0, 500.0) USD: 4.99",
+    ),
+    (
+        {"monthly_charges": "500.01", "total_charges": "500"},
+        "monthly_charges",
+        "is outside (5.0, 500.0) USD: 500.01",
+    ),
     ({"monthly_charges": "2985"}, "monthly_charges", "is outside (5.0, 500.0) USD: 2985.0"),
     ({"total_charges": "-3"}, "total_charges", "is negative: -3.0"),
-    ({"tenure": "0", "total_charges": "120000.5"}, "total_charges", "is above 120000.0 USD: 120000.5"),
+    (
+        {"tenure": "0", "total_charges": "120000.5"},
+        "total_charges",
+        "is above 120000.0 USD: 120000.5",
+    ),
     ({"total_charges": "8.9"}, "total_charges", "is not (0.3, 3.0) times tenure x monthly charges"),
-    ({"total_charges": "89.6"}, "total_charges", "is not (0.3, 3.0) times tenure x monthly charges"),
+    (
+        {"total_charges": "89.6"},
+        "total_charges",
+        "is not (0.3, 3.0) times tenure x monthly charges",
+    ),
 ]
 UNKNOWN = [
     ({name: value}, name, f"is not one of {known}: '{value}'")
@@ -40,7 +58,10 @@ UNKNOWN = [
 BETWEEN_COLUMNS = [
     ({"phone_service": "Yes"}, "multiple_lines", "contradicts phone_service"),
     ({"multiple_lines": "No"}, "multiple_lines", "contradicts phone_service"),
-    *[({name: "No internet service"}, name, "contradicts internet_service") for name in contract.INTERNET_OPTIONS],
+    *[
+        ({name: "No internet service"}, name, "contradicts internet_service")
+        for name in contract.INTERNET_OPTIONS
+    ],
 ]
 
 DAMAGE = ["", "No", "0", "inf", "-7", "No internet service", "No phone service", "x|y", "é"]
@@ -88,7 +109,9 @@ def test_an_internet_option_without_internet_is_rejected(extract, name):
     without = extract[extract["internet_service"] == "No"].head(1).copy()
     without[name] = "No"
     _, rejected = contract.check_rows(without)
-    assert rejected[["failed_column", "reason"]].values.tolist() == [[name, f"{name} contradicts internet_service"]]
+    assert rejected[["failed_column", "reason"]].values.tolist() == [
+        [name, f"{name} contradicts internet_service"]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -131,14 +154,19 @@ def test_all_reasons_of_a_row_are_given_and_a_wrong_value_before_what_no_longer_
     _, rejected = contract.check_rows(change_first(rows, changes))
     assert rejected["failed_column"].item() == "tenure"
     assert [reason.split()[0] for reason in rejected["reason"].item().split("; ")] == [
-        "tenure", "phone_service", "multiple_lines", "online_security",
-    ]  # fmt: skip
+        "tenure",
+        "phone_service",
+        "multiple_lines",
+        "online_security",
+    ]
 
 
 def test_the_column_to_blame_does_not_depend_on_other_rows(extract):
     found = set()
     for others in (0, 10, 15, 20, 28):
-        rows = change_first(extract.head(30).copy(), {"dependents": "Two", "internet_service": "Cable"})
+        rows = change_first(
+            extract.head(30).copy(), {"dependents": "Two", "internet_service": "Cable"}
+        )
         rows.loc[3 : 2 + others, "internet_service"] = "Cable"
         _, rejected = contract.check_rows(rows)
         found.add((*rejected.loc[0, ["failed_column", "reason"]],))
@@ -161,7 +189,9 @@ def test_rejected_rows_keep_the_text_as_delivered(rows):
     assert rejected[delivered.columns].iloc[0].tolist() == delivered.loc[2].tolist()
 
 
-@pytest.mark.parametrize("changes", [{"customer_id": ""}, {"tenure": ""}, {"gender": "?", "monthly_charges": "free"}])
+@pytest.mark.parametrize(
+    "changes", [{"customer_id": ""}, {"tenure": ""}, {"gender": "?", "monthly_charges": "free"}]
+)
 def test_no_row_is_lost_when_all_are_bad(rows, changes):
     rows = rows.assign(**changes)
     accepted, rejected = contract.check_rows(rows)
@@ -184,7 +214,9 @@ def test_no_row_is_lost_however_a_file_is_damaged_and_rows_are_judged_alone(extr
     judged = rejected.set_index("line")
     for line in rows.index:
         _, alone = contract.check_rows(rows.loc[[line]])
-        expected = set() if line not in judged.index else set(judged.loc[line, "reason"].split("; "))
+        expected = (
+            set() if line not in judged.index else set(judged.loc[line, "reason"].split("; "))
+        )
         assert set("; ".join(alone["reason"]).split("; ")) - {""} == expected
 
 

@@ -21,7 +21,10 @@ def registered_home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def versions(registered_home):
     """Four versions of one model; every test has them approved anew and starts with no deployment."""
-    return [worlds.register_model(registered_home["training_set"], registered_home["model"]) for _ in range(4)]
+    return [
+        worlds.register_model(registered_home["training_set"], registered_home["model"])
+        for _ in range(4)
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +76,11 @@ def test_promotion_moves_the_alias_and_writes_the_deployment(approved):
     assert registry.version_with_alias(registry.CHAMPION) == approved
     assert registry.version_with_alias(registry.CHALLENGER) is None
     last = table.iloc[-1]
-    assert (last["version"], last["approved_by"], last["effective_from"]) == (approved, "Ada Lovelace", worlds.AS_OF)
+    assert (last["version"], last["approved_by"], last["effective_from"]) == (
+        approved,
+        "Ada Lovelace",
+        worlds.AS_OF,
+    )
     assert pd.isna(last["effective_to"])
 
 
@@ -91,13 +98,17 @@ def test_the_champion_of_a_date_is_the_one_in_effect_then(approved, approve_anot
 
 def test_a_standing_approval_is_not_replaced_by_a_later_caller(approved):
     deployments.promote(approved, settings.month_start(2))
-    again = validation.approve(approved, "policy:all-checks-passed", "every check passed", settings.month_start(2))
+    again = validation.approve(
+        approved, "policy:all-checks-passed", "every check passed", settings.month_start(2)
+    )
     assert again["approver"] == "Ada Lovelace"
 
 
 def test_promoting_twice_changes_nothing(approved):
     first = deployments.promote(approved, settings.month_start(2))
-    registry.register_version(registry.read_version(approved)["run_id"], worlds.DESCRIPTION, {})  # notebook 03 again
+    registry.register_version(
+        registry.read_version(approved)["run_id"], worlds.DESCRIPTION, {}
+    )  # notebook 03 again
     again = deployments.promote(approved, settings.month_start(2))
     pd.testing.assert_frame_equal(first, again)
     assert registry.version_with_alias(registry.CHALLENGER) is None
@@ -113,7 +124,9 @@ def test_without_approval_nothing_is_promoted(registered_home):
 
 
 def test_edited_evidence_voids_the_approval(approved):
-    worlds.change_evidence(approved, registry.read_evidence(approved)[1], checks=[{"detail": "all is well"}])
+    worlds.change_evidence(
+        approved, registry.read_evidence(approved)[1], checks=[{"detail": "all is well"}]
+    )
     with pytest.raises(PromotionError, match="is not what Ada Lovelace approved"):
         deployments.promote(approved, worlds.AS_OF)
 
@@ -147,7 +160,9 @@ def test_a_version_that_never_took_effect_is_not_deployed(approved):
         deployments.check_deployed(approved)
 
 
-def test_two_promotions_of_one_day_are_both_on_record_and_the_later_holds(approved, approve_another):
+def test_two_promotions_of_one_day_are_both_on_record_and_the_later_holds(
+    approved, approve_another
+):
     march = settings.month_start(2)
     deployments.promote(approved, march)
     second = approve_another(march)
@@ -170,7 +185,9 @@ def three(registered_home, approve_another):
 def test_a_promotion_cannot_take_effect_before_a_later_one(three, approve_another):
     fourth = approve_another()
     before = deployments.read_deployments()
-    with pytest.raises(PromotionError, match=rf"nothing can take effect before that, on {worlds.AS_OF:%Y-%m-%d}"):
+    with pytest.raises(
+        PromotionError, match=rf"nothing can take effect before that, on {worlds.AS_OF:%Y-%m-%d}"
+    ):
         deployments.promote(fourth, worlds.AS_OF)
     pd.testing.assert_frame_equal(deployments.read_deployments(), before)
 
@@ -180,7 +197,11 @@ def test_a_promotion_that_is_on_record_is_no_new_one_whatever_came_after_it(thre
     again = deployments.promote(three[0], settings.month_start(7))
     pd.testing.assert_frame_equal(again, table)
     pd.testing.assert_frame_equal(deployments.read_audit(), audit)
-    assert registry.version_with_alias(registry.CHAMPION) == deployments.version_in_effect() == three[-1]
+    assert (
+        registry.version_with_alias(registry.CHAMPION)
+        == deployments.version_in_effect()
+        == three[-1]
+    )
 
 
 def test_the_predecessor_is_the_champion_that_was_replaced(three):
@@ -196,10 +217,17 @@ def test_the_champion_alias_follows_a_table_that_was_taken_back(approved, approv
     deployments.promote(approve_another(), settings.month_start(2))
     lakehouse.rewind("deployments", version)
     deployments.realign_champion()
-    assert registry.version_with_alias(registry.CHAMPION) == approved == deployments.version_in_effect()
+    assert (
+        registry.version_with_alias(registry.CHAMPION)
+        == approved
+        == deployments.version_in_effect()
+    )
     lakehouse.rewind("deployments", None)
     deployments.realign_champion()
-    assert registry.version_with_alias(registry.CHAMPION) is None and deployments.version_in_effect() is None
+    assert (
+        registry.version_with_alias(registry.CHAMPION) is None
+        and deployments.version_in_effect() is None
+    )
 
 
 def test_a_rollback_restores_the_champion_before_and_says_what_changed(three, registered_home):
@@ -209,17 +237,26 @@ def test_a_rollback_restores_the_champion_before_and_says_what_changed(three, re
     changed = deployments.rollback(november, "Grace Hopper", "complaints from the call centre")
     assert changed.loc["version"].tolist() == [third, second]
     assert deployments.champion_at(settings.month_start(9)) == third  # the past is not rewritten
-    assert deployments.champion_at(november) == registry.version_with_alias(registry.CHAMPION) == second
+    assert (
+        deployments.champion_at(november)
+        == registry.version_with_alias(registry.CHAMPION)
+        == second
+    )
     row = deployments.read_deployments().iloc[-1]
     assert row[["action", "approved_by", "reason"]].tolist() == [
-        "rolled back", "Grace Hopper", "complaints from the call centre",
-    ]  # fmt: skip
+        "rolled back",
+        "Grace Hopper",
+        "complaints from the call centre",
+    ]
     audit = deployments.read_audit()
     assert len(audit) == entries + 1
     last = audit.iloc[-1]
     assert (last["action"], last["version"], last["replaced"], last["by"]) == (
-        "rolled back", second, third, "Grace Hopper",
-    )  # fmt: skip
+        "rolled back",
+        second,
+        third,
+        "Grace Hopper",
+    )
     assert "complaints" in registry.read_version(third)["tags"]["status"]
 
 
@@ -236,8 +273,14 @@ def test_a_second_rollback_goes_one_further_back_and_a_third_is_refused(three):
     deployments.rollback(november, "Grace Hopper", "wrong")
     assert deployments.predecessor_at(november) == first
     changed = deployments.rollback(settings.month_start(11), "Grace Hopper", "wrong too")
-    assert changed.loc["version", "after"] == first == deployments.champion_at(settings.month_start(11))
-    with pytest.raises(deployments.RollbackError, match=f"version {first} is in effect and no other stands"):
+    assert (
+        changed.loc["version", "after"]
+        == first
+        == deployments.champion_at(settings.month_start(11))
+    )
+    with pytest.raises(
+        deployments.RollbackError, match=f"version {first} is in effect and no other stands"
+    ):
         deployments.rollback(settings.month_start(11), "Grace Hopper", "and again")
 
 
@@ -254,7 +297,9 @@ def test_what_was_rolled_back_needs_new_evidence(three):
     december = settings.month_start(11)
     deployments.rollback(settings.month_start(10), "Grace Hopper", "wrong")
     change_approval(third, expires="2026-01-01")
-    with pytest.raises(PromotionError, match="was rolled back, having been promoted on evidence of 2025-10-01"):
+    with pytest.raises(
+        PromotionError, match="was rolled back, having been promoted on evidence of 2025-10-01"
+    ):
         deployments.promote(third, december)
     approve_again(third, december)
     deployments.promote(third, december)
@@ -263,12 +308,16 @@ def test_what_was_rolled_back_needs_new_evidence(three):
 
 @pytest.mark.parametrize(("by", "reason"), [("", "wrong"), ("Grace Hopper", " ")])
 def test_a_rollback_needs_a_name_and_a_reason(three, by, reason):
-    with pytest.raises(deployments.RollbackError, match="needs the name of who decides it and a reason"):
+    with pytest.raises(
+        deployments.RollbackError, match="needs the name of who decides it and a reason"
+    ):
         deployments.rollback(settings.month_start(10), by, reason)
 
 
 def test_there_is_nothing_to_go_back_to_before_the_second_promotion(approved):
-    with pytest.raises(deployments.RollbackError, match="nothing to roll back to .* no version is in effect"):
+    with pytest.raises(
+        deployments.RollbackError, match="nothing to roll back to .* no version is in effect"
+    ):
         deployments.rollback(worlds.AS_OF, "Grace Hopper", "wrong")
     deployments.promote(approved, worlds.AS_OF)
     with pytest.raises(deployments.RollbackError, match="no other stands"):
@@ -298,7 +347,10 @@ def test_a_record_that_changed_after_the_gate_is_not_promoted(approved, what):
     else:
         settings.connect_mlflow().MlflowClient().log_text(run_id, "{}", "importance.json")
     try:
-        with pytest.raises(PromotionError, match=f"{what} of version {approved} changed after the gate. Run the gate"):
+        with pytest.raises(
+            PromotionError,
+            match=f"{what} of version {approved} changed after the gate. Run the gate",
+        ):
             deployments.promote(approved, worlds.AS_OF)
         approve_again(approved, worlds.AS_OF)
         deployments.promote(approved, worlds.AS_OF)
@@ -310,12 +362,18 @@ def test_the_status_of_a_version_is_the_last_thing_that_happened_to_it(three):
     second, third = three[1:]
     december = settings.month_start(11)
     deployments.rollback(settings.month_start(10), "Grace Hopper", "wrong")
-    status = {version: registry.read_version(version)["tags"]["status"] for version in (second, third)}
-    assert status == {second: "rolled back to on 2025-11-01 by Grace Hopper",
-                      third: "rolled back on 2025-11-01 by Grace Hopper: wrong"}  # fmt: skip
+    status = {
+        version: registry.read_version(version)["tags"]["status"] for version in (second, third)
+    }
+    assert status == {
+        second: "rolled back to on 2025-11-01 by Grace Hopper",
+        third: "rolled back on 2025-11-01 by Grace Hopper: wrong",
+    }
     approve_again(third, december)
     deployments.promote(third, december)
-    assert registry.read_version(third)["tags"]["status"] == "promoted on 2025-12-01 by Ada Lovelace"
+    assert (
+        registry.read_version(third)["tags"]["status"] == "promoted on 2025-12-01 by Ada Lovelace"
+    )
 
 
 def test_of_two_promotions_at_one_moment_the_second_looks_at_what_the_first_left(approve_another):
@@ -327,7 +385,10 @@ def test_of_two_promotions_at_one_moment_the_second_looks_at_what_the_first_left
         deployments.promote(version, worlds.AS_OF)
 
     with ThreadPoolExecutor(2) as workers:
-        errors = [future.exception() for future in [workers.submit(promote, version) for version in versions]]
+        errors = [
+            future.exception()
+            for future in [workers.submit(promote, version) for version in versions]
+        ]
     assert sorted(error is None for error in errors) == [False, True]
     (error,) = filter(None, errors)
     winner = versions[errors.index(None)]
@@ -339,7 +400,12 @@ def test_of_two_promotions_at_one_moment_the_second_looks_at_what_the_first_left
 def test_a_promotion_does_not_wait_for_ever(approved, monkeypatch):
     monkeypatch.setattr(lakehouse, "WAIT_SECONDS", 0.1)
     other = FileLock(settings.lakehouse() / "deployments.lock")  # as another process would hold it
-    with other, pytest.raises(lakehouse.LakehouseError, match="another process has been changing deployments in"):
+    with (
+        other,
+        pytest.raises(
+            lakehouse.LakehouseError, match="another process has been changing deployments in"
+        ),
+    ):
         deployments.promote(approved, worlds.AS_OF)
     deployments.promote(approved, worlds.AS_OF)
 
@@ -357,9 +423,15 @@ def test_a_rollback_to_evidence_that_was_edited_is_refused_and_changes_nothing(t
 
 def test_an_approval_that_ran_out_does_not_stop_the_way_back(three):
     november = settings.month_start(10)
-    change_approval(three[1], expires="2025-09-02")  # it was in force when the version took over, on 2025-09-01
+    change_approval(
+        three[1], expires="2025-09-02"
+    )  # it was in force when the version took over, on 2025-09-01
     deployments.rollback(november, "Grace Hopper", "complaints")
-    assert deployments.version_in_effect() == registry.version_with_alias(registry.CHAMPION) == three[1]
+    assert (
+        deployments.version_in_effect()
+        == registry.version_with_alias(registry.CHAMPION)
+        == three[1]
+    )
     assert deployments.check_deployed(three[1])["approver"] == "Ada Lovelace"
 
 
@@ -382,7 +454,11 @@ def test_the_audit_outlives_a_rewind_of_the_deployments_and_tells_of_it(three):
         pd.testing.assert_frame_equal(audit.head(len(before)), before)
         assert audit["entry"].tolist() == list(range(1, len(before) + 2))
         last = audit.iloc[-1]
-        assert (last["action"], last["replaced"], last["as_of"]) == ("taken back", three[-1], settings.month_start(9))
+        assert (last["action"], last["replaced"], last["as_of"]) == (
+            "taken back",
+            three[-1],
+            settings.month_start(9),
+        )
         assert pd.isna(last["version"])
 
 
@@ -399,12 +475,16 @@ def test_a_version_that_never_met_the_champion_is_not_promoted(approved, approve
     late = approve_another()  # judged while there was no champion
     deployments.promote(approved, worlds.AS_OF)
     before = deployments.read_deployments()
-    with pytest.raises(PromotionError, match=f"against no champion, while version {approved} is in effect. Run the"):
+    with pytest.raises(
+        PromotionError, match=f"against no champion, while version {approved} is in effect. Run the"
+    ):
         deployments.promote(late, worlds.AS_OF)
     third = approve_another()
     approve_again(late, worlds.AS_OF)
     deployments.promote(late, worlds.AS_OF)
-    with pytest.raises(PromotionError, match=f"against version {approved}, while version {late} is in effect"):
+    with pytest.raises(
+        PromotionError, match=f"against version {approved}, while version {late} is in effect"
+    ):
         deployments.promote(third, worlds.AS_OF)
     assert deployments.read_deployments()["version"].tolist() == [*before["version"], late]
 
@@ -421,14 +501,20 @@ def test_a_version_that_met_a_champion_that_is_gone_is_not_promoted(approve_anot
 def test_evidence_of_other_days_promotes_nobody(approved, judged):
     worlds.pass_gate(approved, settings.month_start(judged))
     validation.approve(approved, "Ada Lovelace", "tested", settings.month_start(4))
-    change_approval(approved, approved="2025-04-01")  # with a date that no approval of the later evidence is given
-    with pytest.raises(PromotionError, match="not within 31 days before 2025-04-01. Run the gate again"):
+    change_approval(
+        approved, approved="2025-04-01"
+    )  # with a date that no approval of the later evidence is given
+    with pytest.raises(
+        PromotionError, match="not within 31 days before 2025-04-01. Run the gate again"
+    ):
         deployments.promote(approved, settings.month_start(3))
 
 
 def test_an_approval_is_of_no_day_before_its_evidence(approved):
     worlds.pass_gate(approved, settings.month_start(4))
-    with pytest.raises(validation.ApprovalError, match="was judged as of 2025-05-01, after 2025-04-01"):
+    with pytest.raises(
+        validation.ApprovalError, match="was judged as of 2025-05-01, after 2025-04-01"
+    ):
         validation.approve(approved, "Ada Lovelace", "tested", settings.month_start(3))
 
 
@@ -437,7 +523,10 @@ def test_another_approval_does_not_replace_the_one_that_a_version_took_effect_un
     first, second = three[:2]
     before = registry.read_version(first)["tags"][name_approval(first)]
     again = validation.approve(first, "Grace Hopper", "to go back to it", settings.month_start(9))
-    assert again["approver"] == "Ada Lovelace" and registry.read_version(first)["tags"][name_approval(first)] == before
+    assert (
+        again["approver"] == "Ada Lovelace"
+        and registry.read_version(first)["tags"][name_approval(first)] == before
+    )
     for restored in (second, first):
         deployments.rollback(settings.month_start(9), "Grace Hopper", "complaints")
         assert deployments.version_in_effect() == restored
@@ -445,7 +534,12 @@ def test_another_approval_does_not_replace_the_one_that_a_version_took_effect_un
 
 def test_an_approval_that_does_not_hold_any_more_can_be_given_again(approved):
     deployments.promote(approved, worlds.AS_OF)
-    for changes in ({"expires": "2024-03-03"}, {"expires": "soon"}, {"approver": None}, {"approver": ""}):
+    for changes in (
+        {"expires": "2024-03-03"},
+        {"expires": "soon"},
+        {"approver": None},
+        {"approver": ""},
+    ):
         change_approval(approved, **changes)
         with pytest.raises(PromotionError):
             deployments.check_deployed(approved)
@@ -454,7 +548,9 @@ def test_an_approval_that_does_not_hold_any_more_can_be_given_again(approved):
 
 
 def test_a_rollback_in_a_year_that_was_mistyped_is_refused(three):
-    with pytest.raises(deployments.RollbackError, match="a rollback on 2026-10-01, a year or more ahead"):
+    with pytest.raises(
+        deployments.RollbackError, match="a rollback on 2026-10-01, a year or more ahead"
+    ):
         deployments.rollback(settings.month_start(21), "Grace Hopper", "complaints")
     assert deployments.version_in_effect() == three[-1]
 
@@ -464,7 +560,9 @@ def test_the_champion_is_not_promoted_again_on_evidence_that_it_did_not_win(thre
     approve_again(third, settings.month_start(9))
     worlds.pass_gate(third, settings.month_start(9), seed=1)
     validation.approve(third, "Ada Lovelace", "tested", settings.month_start(9))
-    with pytest.raises(PromotionError, match=f"version {third} is in effect already, on other evidence"):
+    with pytest.raises(
+        PromotionError, match=f"version {third} is in effect already, on other evidence"
+    ):
         deployments.promote(third, settings.month_start(9))
 
 
@@ -482,7 +580,9 @@ def test_the_gate_run_again_on_the_champion_leaves_it_in_effect(three):
 def test_an_approval_for_a_trial_leaves_the_way_back_open(three):
     second = three[1]
     approve_again(second, settings.month_start(9))
-    validation.approve(second, "Grace Hopper", "to be tried", settings.month_start(9), registry.TRIAL)
+    validation.approve(
+        second, "Grace Hopper", "to be tried", settings.month_start(9), registry.TRIAL
+    )
     deployments.rollback(settings.month_start(9), "Grace Hopper", "wrong")
     assert deployments.version_in_effect() == second
 
@@ -509,7 +609,9 @@ def test_other_seeds_on_the_same_labels_do_not_bring_back_what_was_rolled_back(t
     deployments.rollback(october, "Grace Hopper", "wrong")
     worlds.pass_gate(third, october, seed=7)
     validation.approve(third, "Ada Lovelace", "tested", october)
-    with pytest.raises(PromotionError, match="evidence of 2025-10-01; that of 2025-10-01 is no later"):
+    with pytest.raises(
+        PromotionError, match="evidence of 2025-10-01; that of 2025-10-01 is no later"
+    ):
         deployments.promote(third, october)
     november = settings.month_start(10)
     approve_again(third, november)
@@ -544,18 +646,33 @@ def test_rollbacks_of_one_day_never_restore_what_was_rolled_back(approved, appro
         assert deployments.version_in_effect() == deployments.champion_at(march) == restored
     with pytest.raises(deployments.RollbackError, match="no other stands"):
         deployments.rollback(march, "Grace Hopper", "wrong")
-    assert deployments.read_deployments()["version"].tolist() == [approved, two, three, two, approved]
+    assert deployments.read_deployments()["version"].tolist() == [
+        approved,
+        two,
+        three,
+        two,
+        approved,
+    ]
 
 
 def test_entries_are_those_of_the_audit(three):
     deployments.rollback(settings.month_start(9), "Grace Hopper", "wrong")
     table, audit = deployments.read_deployments(), deployments.read_audit().tail(4)
-    assert table["entry"].tolist() == audit["entry"].tolist() and table["version"].tolist() == audit["version"].tolist()
+    assert (
+        table["entry"].tolist() == audit["entry"].tolist()
+        and table["version"].tolist() == audit["version"].tolist()
+    )
 
 
-def test_a_champion_is_in_effect_however_often_its_change_is_cut_short(three, approve_another, monkeypatch):
+def test_a_champion_is_in_effect_however_often_its_change_is_cut_short(
+    three, approve_another, monkeypatch
+):
     """The table changes in one commit: whatever is killed before or after it, somebody answers."""
-    fourth, real, november = approve_another(settings.month_start(10)), lakehouse.merge, settings.month_start(10)
+    fourth, real, november = (
+        approve_another(settings.month_start(10)),
+        lakehouse.merge,
+        settings.month_start(10),
+    )
     seen = []
 
     def merge(table, frame):

@@ -6,7 +6,18 @@ import pytest
 import worlds
 
 from churn_utils import drift, evaluation, features, settings, simulator, training
-from churn_utils.drift import ALERT, CONCEPT, COVARIATE, DATA_QUALITY, NONE, OK, PRIOR, QUARANTINE, RETRAIN, DriftError
+from churn_utils.drift import (
+    ALERT,
+    CONCEPT,
+    COVARIATE,
+    DATA_QUALITY,
+    NONE,
+    OK,
+    PRIOR,
+    QUARANTINE,
+    RETRAIN,
+    DriftError,
+)
 
 LIMITS = drift.Limits()
 ECONOMICS = settings.Economics()
@@ -16,16 +27,27 @@ DELIVERY = {"delivered": 7043, "quarantined": 0}
 def evidence_of(gains=(), new=(), standing=(), passed=(), quarantined=0):
     shifts = {name: {"psi": 0.3, "use": 0.1} for name in [*new, *standing]}
     return {
-        "delivered": 1000, "quarantined": quarantined, "gains": list(gains), "shifts": shifts,
-        "new_shifts": list(new), "standing": dict.fromkeys(standing, 0.3), "passed": list(passed),
-    }  # fmt: skip
+        "delivered": 1000,
+        "quarantined": quarantined,
+        "gains": list(gains),
+        "shifts": shifts,
+        "new_shifts": list(new),
+        "standing": dict.fromkeys(standing, 0.3),
+        "passed": list(passed),
+    }
 
 
 def gain_of(gain=40.0, lower=20.0, newest=40.0, prior=5.0, start="2025-04-01"):
     return {
-        "from": start, "to": "2025-04-01", "rows": 4200, "gain_usd": gain, "lower": lower, "upper": 2 * gain - lower,
-        "newest_gain_usd": newest, "prior_gain_usd": prior,
-    }  # fmt: skip
+        "from": start,
+        "to": "2025-04-01",
+        "rows": 4200,
+        "gain_usd": gain,
+        "lower": lower,
+        "upper": 2 * gain - lower,
+        "newest_gain_usd": newest,
+        "prior_gain_usd": prior,
+    }
 
 
 # --- from evidence to decision
@@ -41,7 +63,11 @@ def gain_of(gain=40.0, lower=20.0, newest=40.0, prior=5.0, start="2025-04-01"):
         (evidence_of([gain_of()], new=["tenure"]), RETRAIN, CONCEPT),
         (evidence_of([gain_of(prior=38.0)]), RETRAIN, PRIOR),
         (evidence_of([gain_of(lower=4.0)]), OK, NONE),  # surely better, not surely worth it
-        (evidence_of([gain_of(newest=1.0)]), OK, NONE),  # it was worth it, in a month that has passed
+        (
+            evidence_of([gain_of(newest=1.0)]),
+            OK,
+            NONE,
+        ),  # it was worth it, in a month that has passed
         (evidence_of([gain_of()], passed=["tenure"]), OK, NONE),  # what moved then is back by now
         (evidence_of(quarantined=50), OK, NONE),
         (evidence_of([gain_of()], new=["tenure"], quarantined=51), QUARANTINE, DATA_QUALITY),
@@ -105,7 +131,10 @@ def decide_months(champion, months, until, delivery=DELIVERY):
 
 
 def test_a_concept_that_changes_is_found_with_its_first_labels(simulated, champion):
-    months = {m: shifted(f, m, 2.5 * contract_customers(f) if m >= 3 else 0.0) for m, f in enumerate(simulated[:5])}
+    months = {
+        m: shifted(f, m, 2.5 * contract_customers(f) if m >= 3 else 0.0)
+        for m, f in enumerate(simulated[:5])
+    }
     history = decide_months(champion, months, until=4)
     assert history["decision"].tolist() == [OK, OK, RETRAIN]
     assert history.loc[4, ["diagnosis", "labels_from", "labels_to"]].tolist() == [
@@ -116,11 +145,17 @@ def test_a_concept_that_changes_is_found_with_its_first_labels(simulated, champi
 
 def test_a_prior_that_moves_is_called_so(simulated, champion):
     months = {m: shifted(f, m, 1.5 if m >= 3 else 0.0) for m, f in enumerate(simulated[:5])}
-    assert decide_months(champion, months, until=4).loc[4, ["decision", "diagnosis"]].tolist() == [RETRAIN, PRIOR]
+    assert decide_months(champion, months, until=4).loc[4, ["decision", "diagnosis"]].tolist() == [
+        RETRAIN,
+        PRIOR,
+    ]
 
 
 def test_a_slow_change_is_found_before_it_is_complete(simulated, champion):
-    months = {m: shifted(f, m, 0.45 * max(0, m - 1) * contract_customers(f)) for m, f in enumerate(simulated)}
+    months = {
+        m: shifted(f, m, 0.45 * max(0, m - 1) * contract_customers(f))
+        for m, f in enumerate(simulated)
+    }
     history = decide_months(champion, months, until=7)
     assert history["decision"].iloc[0] == OK
     assert RETRAIN in history["decision"].tolist()
@@ -130,7 +165,10 @@ def test_a_slow_change_is_found_before_it_is_complete(simulated, champion):
 
 def test_a_wave_that_ended_by_itself_causes_no_retraining(simulated, champion):
     """Two hard months; once labels of the quiet month after them are there, the pooled gain no longer counts."""
-    wave = {m: shifted(f, m, 2.5 * contract_customers(f) if m in (3, 4) else 0.0) for m, f in enumerate(simulated)}
+    wave = {
+        m: shifted(f, m, 2.5 * contract_customers(f) if m in (3, 4) else 0.0)
+        for m, f in enumerate(simulated)
+    }
     labelled, as_of = pd.concat([wave[m] for m in range(1, 6)]), settings.month_start(6)
     row = drift.decide(as_of, DELIVERY, wave[6], labelled, champion).iloc[0]
     assert row["decision"] == OK and "no longer in the newest labelled month" in row["why"]
@@ -159,7 +197,9 @@ def test_a_feature_that_the_champion_hardly_uses_raises_no_alert(simulated, cham
     rows = simulated[2].assign(gender="Male")
     assert champion.use["gender"] < LIMITS.use
     assert (
-        drift.decide(settings.month_start(2), DELIVERY, rows, simulated[1], champion)["decision"].item()
+        drift.decide(settings.month_start(2), DELIVERY, rows, simulated[1], champion)[
+            "decision"
+        ].item()
         == OK
     )
 
@@ -168,7 +208,13 @@ def test_a_broken_delivery_is_quarantined_and_swallows_no_alert(simulated, champ
     moved = {m: changed(m, "mix_shift", start_month=2) for m in (2, 3)}
     past, broken = simulated[1], {"delivered": 7043, "quarantined": 2113}
     first = drift.decide(settings.month_start(2), broken, moved[2].head(4930), past, champion)
-    empty = drift.decide(settings.month_start(2), {"delivered": 9, "quarantined": 9}, moved[2].head(0), past, champion)
+    empty = drift.decide(
+        settings.month_start(2),
+        {"delivered": 9, "quarantined": 9},
+        moved[2].head(0),
+        past,
+        champion,
+    )
     assert [first["decision"].item(), empty["decision"].item()] == [QUARANTINE, QUARANTINE]
     then = drift.decide(settings.month_start(3), DELIVERY, moved[3], past, champion, first)
     assert then["decision"].item() == ALERT
@@ -180,7 +226,13 @@ def test_a_decision_is_one_row_that_can_be_made_twice(simulated, champion):
     twice = drift.decide(as_of, DELIVERY, rows, past, champion, history=once)
     pd.testing.assert_frame_equal(once, twice)
     assert list(once.columns) == drift.COLUMNS and len(once) == 1
-    assert set(json.loads(once["evidence"].item())) >= {"champion_version", "shifts", "gains", "standing", "delivered"}
+    assert set(json.loads(once["evidence"].item())) >= {
+        "champion_version",
+        "shifts",
+        "gains",
+        "standing",
+        "delivered",
+    }
 
 
 def test_labels_that_the_champion_learned_from_are_no_news(simulated, champion):
@@ -190,7 +242,10 @@ def test_labels_that_the_champion_learned_from_are_no_news(simulated, champion):
 
 def test_the_quick_refit_sees_the_inputs_as_a_training_does(simulated, champion):
     design, _ = drift._encode(simulated[1], champion)
-    codes = {name: pd.Categorical(simulated[1][name], values).codes for name, values in features.CATEGORICAL.items()}
+    codes = {
+        name: pd.Categorical(simulated[1][name], values).codes
+        for name, values in features.CATEGORICAL.items()
+    }
     columns = training.build_estimator(drift.REFIT_PARAMS, seed=0)[:-1]
     assert np.array_equal(design, columns.fit_transform(simulated[1].assign(**codes)))
 
@@ -213,13 +268,17 @@ def test_the_quick_refit_of_each_fold_has_forgotten_the_folds_before_it(simulate
 def test_rows_of_which_some_are_not_scored_are_refused(simulated, champion):
     scored = champion.with_score(simulated[2])
     assert champion.with_score(scored).equals(scored)
-    half = scored.assign(champion_score=scored["champion_score"].where(np.arange(len(scored)) < 7000))
+    half = scored.assign(
+        champion_score=scored["champion_score"].where(np.arange(len(scored)) < 7000)
+    )
     with pytest.raises(DriftError, match="43 of 7043 rows have no champion_score"):
         champion.with_score(half)
 
 
 def test_scores_of_an_earlier_champion_do_not_reach_the_reference(champion):
-    stale = drift.Champion(2, champion.model, champion.training_rows.assign(champion_score=0.5), champion.trained_to)
+    stale = drift.Champion(
+        2, champion.model, champion.training_rows.assign(champion_score=0.5), champion.trained_to
+    )
     assert stale.reference["champion_score"].nunique() > 1000
 
 
@@ -228,4 +287,6 @@ def test_labels_of_a_month_that_is_not_over_and_empty_deliveries_are_refused(sim
     with pytest.raises(DriftError, match="7043 label.* not over"):
         drift.decide(as_of, DELIVERY, rows, rows, champion)
     with pytest.raises(DriftError, match="no row of 2025-03-01"):
-        drift.decide(as_of, {"delivered": 0, "quarantined": 0}, rows.head(0), simulated[1], champion)
+        drift.decide(
+            as_of, {"delivered": 0, "quarantined": 0}, rows.head(0), simulated[1], champion
+        )

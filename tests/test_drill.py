@@ -25,7 +25,10 @@ def drill():
         (["--months", "4"], "argument --months: '4' is no whole number from 5 on"),
         (["--months", "1.5"], "argument --months: '1.5' is no whole number"),
         (["--first-seed", "-1"], "argument --first-seed: '-1' is no whole number from 0 on"),
-        (["--runs", "no/such/folder/runs.csv"], "argument --runs: there is no folder no/such/folder"),
+        (
+            ["--runs", "no/such/folder/runs.csv"],
+            "argument --runs: there is no folder no/such/folder",
+        ),
         (["--scenario", "none"], "unrecognized arguments"),
     ],
 )
@@ -42,7 +45,9 @@ def year_of(scenario, actions, promoted=()):
     own = np.where(month >= min(promoted, default=99), 0.1 * lost, lost)
     played = pd.DataFrame({"month": month, "best": 300.0, "old": 300 - lost, "own": 300 - own})
     decisions = {number: (decision, diagnosis) for number, decision, diagnosis in actions}
-    played["decision"], played["diagnosis"] = zip(*(decisions.get(m, ("ok", "none")) for m in month), strict=True)
+    played["decision"], played["diagnosis"] = zip(
+        *(decisions.get(m, ("ok", "none")) for m in month), strict=True
+    )
     return played.assign(promoted=played["month"].isin(promoted), seed=7, scenario=scenario)
 
 
@@ -51,8 +56,15 @@ ALERT, RETRAIN = (3, "alert", "covariate"), (4, "retrain", "concept")
 
 def test_a_year_with_the_right_actions_is_right(drill):
     verdict = drill.judge_run(year_of("price_rise", [ALERT, RETRAIN], promoted=[4]))
-    assert verdict["right"] and verdict["diagnosed"] and verdict["promoted_in_time"] and verdict["detected"]
-    assert verdict["false_alarms"] == 0 and not verdict["false_retraining"] and verdict["delay"] == 0
+    assert (
+        verdict["right"]
+        and verdict["diagnosed"]
+        and verdict["promoted_in_time"]
+        and verdict["detected"]
+    )
+    assert (
+        verdict["false_alarms"] == 0 and not verdict["false_retraining"] and verdict["delay"] == 0
+    )
     assert verdict["recovered"] == pytest.approx(0.9)
     assert verdict["regret"] == pytest.approx((100 + 9 * 10) / 12)
     assert drill.judge_run(year_of("none", []))["right"]
@@ -76,12 +88,17 @@ def test_a_year_with_anything_else_is_not(drill, scenario, actions, false_retrai
 def test_retrainings_in_worlds_without_a_name_are_counted(drill):
     years = [
         year_of("wave", [RETRAIN, (6, "retrain", "concept")], promoted=[4]),
-        year_of("wave", [RETRAIN, (6, "retrain", "concept"), (9, "retrain", "concept")]).assign(seed=8),
+        year_of("wave", [RETRAIN, (6, "retrain", "concept"), (9, "retrain", "concept")]).assign(
+            seed=8
+        ),
         year_of("wave", []).assign(seed=9),
     ]
     table = drill.summarise_unnamed(pd.concat(years), "head").set_index("head")["wave"]
     assert table["right number of retrainings"] == "67% (at most 2)"
-    assert table["retrainings, median (range)"] == "2 (0–3)" and table["first retraining, month (median)"] == "4"
+    assert (
+        table["retrainings, median (range)"] == "2 (0–3)"
+        and table["first retraining, month (median)"] == "4"
+    )
     assert table["runs better off than never retrained"] == "33%"
 
 
@@ -102,4 +119,6 @@ def test_a_year_beside_others_is_the_year_alone(drill, tmp_path):
     pd.testing.assert_frame_equal(shared, alone)
     for scenario, right in drill.RIGHT.items():
         acted = beside.loc[scenario].set_index("month")["decision"]
-        assert acted[acted != "ok"].to_dict() == {month: action for month, (action, _) in right.items()}
+        assert acted[acted != "ok"].to_dict() == {
+            month: action for month, (action, _) in right.items()
+        }

@@ -35,7 +35,9 @@ def test_a_metric_equals_its_definition_with_weights_and_ties(name, decimals):
     weights[0] = 1
     found = evaluation.score_metrics(churned, probability, ECONOMICS, weights)[name]
     y = churned.to_numpy(dtype=float)
-    assert found.tolist() == pytest.approx([ORACLES[name](y, probability, w) for w in weights], rel=1e-10)
+    assert found.tolist() == pytest.approx(
+        [ORACLES[name](y, probability, w) for w in weights], rel=1e-10
+    )
 
 
 def test_without_weights_every_row_counts_once():
@@ -57,8 +59,16 @@ def test_calibration_error_is_the_mean_gap_over_ten_equally_filled_bins():
 def test_metrics_know_good_from_bad():
     churned = pd.Series([True] * 5 + [False] * 15)
     perfect, inverted = np.where(churned, 0.9, 0.1), np.where(churned, 0.1, 0.9)
-    good, bad = (evaluation.score_metrics(churned, p, ECONOMICS).iloc[0] for p in (perfect, inverted))
-    assert good[["roc_auc", "pr_auc", "precision", "recall", "value_usd"]].tolist() == [1, 1, 1, 1, 375]
+    good, bad = (
+        evaluation.score_metrics(churned, p, ECONOMICS).iloc[0] for p in (perfect, inverted)
+    )
+    assert good[["roc_auc", "pr_auc", "precision", "recall", "value_usd"]].tolist() == [
+        1,
+        1,
+        1,
+        1,
+        375,
+    ]
     assert bad[["roc_auc", "precision", "recall", "value_usd"]].tolist() == [0, 0, 0, -375]
     assert good["log_loss"] < bad["log_loss"] and good["brier"] < bad["brier"]
 
@@ -67,7 +77,9 @@ def test_the_order_of_rows_makes_no_difference():
     churned, probability = world(decimals=9)
     shuffled = np.random.default_rng(2).permutation(len(churned))
     first = evaluation.score_metrics(churned, probability, ECONOMICS)
-    second = evaluation.score_metrics(churned.to_numpy()[shuffled], probability[shuffled], ECONOMICS)
+    second = evaluation.score_metrics(
+        churned.to_numpy()[shuffled], probability[shuffled], ECONOMICS
+    )
     pd.testing.assert_frame_equal(first, second)
 
 
@@ -132,7 +144,11 @@ def test_draws_are_a_function_of_the_seed():
 def test_the_same_model_twice_differs_by_nothing_in_any_draw():
     churned, probability = world()
     draws = evaluation.bootstrap_metrics(
-        churned, {"one": probability, "two": probability.copy()}, pd.Series(range(400)), ECONOMICS, 50
+        churned,
+        {"one": probability, "two": probability.copy()},
+        pd.Series(range(400)),
+        ECONOMICS,
+        50,
     )
     pd.testing.assert_frame_equal(draws["one"], draws["two"])
     assert draws["one"]["roc_auc"].nunique() == 50
@@ -152,9 +168,15 @@ def test_pairing_sees_a_small_difference_that_single_intervals_hide():
 
 def test_copies_of_a_customers_rows_add_no_certainty():
     churned, probability = world(rows=150)
-    once = evaluation.metrics_with_intervals(churned, probability, pd.Series(range(150)), ECONOMICS, 100)
+    once = evaluation.metrics_with_intervals(
+        churned, probability, pd.Series(range(150)), ECONOMICS, 100
+    )
     copied = evaluation.metrics_with_intervals(
-        pd.concat([churned] * 4), np.tile(probability, 4), pd.Series(np.tile(range(150), 4)), ECONOMICS, 100
+        pd.concat([churned] * 4),
+        np.tile(probability, 4),
+        pd.Series(np.tile(range(150), 4)),
+        ECONOMICS,
+        100,
     )
     pd.testing.assert_frame_equal(once.drop("calibration_error"), copied.drop("calibration_error"))
 
@@ -163,8 +185,12 @@ def test_draws_that_do_not_fit_into_memory_together_are_made_in_parts_that_diffe
     churned, probability = world()
     made, resample = [], evaluation.resample
     monkeypatch.setattr(evaluation, "ROWS_AT_ONCE", 1300)
-    monkeypatch.setattr(evaluation, "resample", lambda *args: made.append(args[1]) or resample(*args))
-    draws = evaluation.bootstrap_metrics(churned, {"model": probability}, pd.Series(range(400)), ECONOMICS, 10)
+    monkeypatch.setattr(
+        evaluation, "resample", lambda *args: made.append(args[1]) or resample(*args)
+    )
+    draws = evaluation.bootstrap_metrics(
+        churned, {"model": probability}, pd.Series(range(400)), ECONOMICS, 10
+    )
     assert made == [3, 3, 3, 1]
     assert draws["model"].index.tolist() == list(range(10))
     assert draws["model"]["log_loss"].nunique() == 10
@@ -173,15 +199,25 @@ def test_draws_that_do_not_fit_into_memory_together_are_made_in_parts_that_diffe
 def test_interval_is_made_of_percentiles():
     draws = pd.DataFrame({"roc_auc": np.arange(101) / 100, "brier": 0.5})
     assert evaluation.interval(draws).loc["roc_auc"].tolist() == pytest.approx([0.025, 0.975])
-    assert evaluation.interval(draws, level=0.8).loc["roc_auc"].tolist() == pytest.approx([0.1, 0.9])
+    assert evaluation.interval(draws, level=0.8).loc["roc_auc"].tolist() == pytest.approx(
+        [0.1, 0.9]
+    )
     assert evaluation.interval(draws).loc["brier"].tolist() == [0.5, 0.5]
 
 
 def test_metrics_come_with_the_interval_round_their_value():
     churned, probability = world()
-    found = evaluation.metrics_with_intervals(churned, probability, pd.Series(range(400)), ECONOMICS, 200)
-    assert found.index.tolist() == evaluation.METRICS and found.columns.tolist() == ["value", "lower", "upper"]
-    assert found["value"].equals(evaluation.score_metrics(churned, probability, ECONOMICS).iloc[0].rename("value"))
+    found = evaluation.metrics_with_intervals(
+        churned, probability, pd.Series(range(400)), ECONOMICS, 200
+    )
+    assert found.index.tolist() == evaluation.METRICS and found.columns.tolist() == [
+        "value",
+        "lower",
+        "upper",
+    ]
+    assert found["value"].equals(
+        evaluation.score_metrics(churned, probability, ECONOMICS).iloc[0].rename("value")
+    )
     inside = found.drop("calibration_error")  # a gap grows with every resampling
     assert (inside["lower"] < inside["value"]).all() and (inside["value"] < inside["upper"]).all()
 
@@ -214,6 +250,8 @@ def test_reliability_bins_hold_every_row_once_in_rising_order(decimals):
 
 def test_reliability_shows_a_distortion():
     churned, probability = world(rows=5000, decimals=9)
-    honest, doubled = (evaluation.reliability(churned, p) for p in (probability, np.clip(2 * probability, 0, 1)))
+    honest, doubled = (
+        evaluation.reliability(churned, p) for p in (probability, np.clip(2 * probability, 0, 1))
+    )
     assert (honest["predicted"] - honest["observed"]).abs().max() < 0.06
     assert (doubled["predicted"] - doubled["observed"]).max() > 0.3

@@ -9,7 +9,9 @@ from sklearn.metrics import recall_score, roc_auc_score
 from churn_utils import drift, evidently_page, feature_store, features, scoring, settings
 
 # evidently's own imports
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:evidently", "ignore::DeprecationWarning:litestar")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning:evidently", "ignore::DeprecationWarning:litestar"
+)
 THRESHOLD = 0.25
 MOVED = ["monthly_charges", "payment_method"]
 
@@ -46,14 +48,23 @@ def dictionaries(found):
 
 def drifted(text):
     """Verdict by column."""
-    rows = [row for row in dictionaries(data_of(text)) if "data_drift" in row and "column_name" in row]
+    rows = [
+        row for row in dictionaries(data_of(text)) if "data_drift" in row and "column_name" in row
+    ]
     return {row["column_name"]: row["data_drift"] == "Detected" for row in rows}
 
 
 def quality(text, side):
     """Counters of the classification, by label."""
-    counters = (row for row in dictionaries(data_of(text)) if row.get("title") == f"{side}: Model Quality Metrics")
-    return {counter["label"]: float(counter["value"]) for counter in next(counters)["params"]["counters"]}
+    counters = (
+        row
+        for row in dictionaries(data_of(text))
+        if row.get("title") == f"{side}: Model Quality Metrics"
+    )
+    return {
+        counter["label"]: float(counter["value"])
+        for counter in next(counters)["params"]["counters"]
+    }
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +79,18 @@ def labelled(first_month, champion):
     """Customers whom the champion did not learn from, as ``production.read_labelled`` returns them."""
     rows = feature_store.training_rows(first_month, "test")
     rows = rows.assign(churn_probability=scoring.predict_probability(champion.model, rows))
-    return rows.astype({"churned": "int64"})[["customer_id", *features.MODEL_INPUTS, "churn_probability", "churned"]]
+    return rows.astype({"churned": "int64"})[
+        ["customer_id", *features.MODEL_INPUTS, "churn_probability", "churned"]
+    ]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, champion, labelled):
     """Reports of a run with a page of an unmoved month and, written after it, one of a month that moved."""
     run = tmp_path_factory.mktemp("run")
-    moved = labelled.assign(monthly_charges=1.3 * labelled["monthly_charges"], payment_method="Mailed check")
+    moved = labelled.assign(
+        monthly_charges=1.3 * labelled["monthly_charges"], payment_method="Mailed check"
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHURN_RUN_REPORTS", str(run))
         paths = [
@@ -93,7 +108,11 @@ def pages(folder):
 
 def test_pages_share_one_script_beside_them(folder, pages):
     script = folder / "evidently.js"
-    assert sorted(path.name for path in folder.iterdir()) == ["2025-03.html", "2025-04.html", "evidently.js"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "2025-03.html",
+        "2025-04.html",
+        "evidently.js",
+    ]
     assert script.stat().st_size > 1e6 and "drawDashboard" in script.read_text(encoding="utf-8")
     for name, text in pages.items():
         assert (folder / f"{name}.html").stat().st_size < 2e6
@@ -104,7 +123,9 @@ def test_a_page_loads_nothing_but_that_script(pages):
     for text in pages.values():
         assert Loads(text).loads == ["evidently.js"]
         assert not re.search(r"@import|url\(\s*['\"]?(?!data:)", text)
-        assert not any(re.search(r"fetch\(|\bimport\b|\.src\s*=", script) for script in Loads(text).scripts)
+        assert not any(
+            re.search(r"fetch\(|\bimport\b|\.src\s*=", script) for script in Loads(text).scripts
+        )
 
 
 def test_an_unmoved_month_has_no_drifted_column(pages):
@@ -119,10 +140,14 @@ def test_a_moved_month_has_its_moved_columns_drifted(pages):
 def test_classification_quality_is_that_of_the_offers_made(pages, labelled):
     found, p = quality(pages["2025-03"], "Current"), labelled["churn_probability"]
     assert found["ROC AUC"] == pytest.approx(roc_auc_score(labelled["churned"], p), abs=6e-4)
-    assert found["Recall"] == pytest.approx(recall_score(labelled["churned"], p >= THRESHOLD), abs=6e-4)
+    assert found["Recall"] == pytest.approx(
+        recall_score(labelled["churned"], p >= THRESHOLD), abs=6e-4
+    )
 
 
 def test_the_reference_is_what_the_champion_was_trained_on(pages, champion):
-    expected = roc_auc_score(champion.training_rows["churned"], champion.reference["champion_score"])
+    expected = roc_auc_score(
+        champion.training_rows["churned"], champion.reference["champion_score"]
+    )
     for text in pages.values():
         assert quality(text, "Reference")["ROC AUC"] == pytest.approx(expected, abs=6e-4)

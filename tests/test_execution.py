@@ -14,7 +14,10 @@ def test_a_retraining_runs_its_stages_for_its_month_and_production_goes_on(noteb
     assert sorted(order) == sorted(ALL + RETRAINED)
     assert order.index("production") < order.index("02_hyperparameter_optimisation_2025-05")
     assert order.index("05_batch_inference") < order.index("production")
-    looks, approval = order.index("08_drift_detection_2025-05"), order.index("04b_challenger_approval")
+    looks, approval = (
+        order.index("08_drift_detection_2025-05"),
+        order.index("04b_challenger_approval"),
+    )
     assert looks > order.index("production") > approval
     assert sorted(order[-2:]) == ALL[9:]
 
@@ -43,7 +46,9 @@ def test_a_stage_before_production_brings_its_months_again(notebooks, ran, asked
     assert pipeline.run(Plan(start="04b_challenger_approval"), say=lines.append) == pipeline.DONE
     assert sorted(ran()) == sorted(ALL[5:])  # this time nothing asked for a retraining
     folder = settings.reports() / RUN
-    assert not list(folder.glob("*_2025-05.html")) and not list((folder / "notebooks").glob("*_2025-05.ipynb"))
+    assert not list(folder.glob("*_2025-05.html")) and not list(
+        (folder / "notebooks").glob("*_2025-05.ipynb")
+    )
 
 
 def test_manual_approval_waits_at_every_approval(notebooks, ran, asked):
@@ -53,17 +58,28 @@ def test_manual_approval_waits_at_every_approval(notebooks, ran, asked):
     lines = []
     assert pipeline.run(Plan(manual_approval=True), say=lines.append) == pipeline.WAITING
     assert sorted(ran()) == ALL[:5] and "04a_challenger_validation.html" in lines[-1]
-    assert pipeline.run(Plan(approver="Ada", only=("04b_challenger_approval",)), say=lines.append) == pipeline.DONE
+    assert (
+        pipeline.run(Plan(approver="Ada", only=("04b_challenger_approval",)), say=lines.append)
+        == pipeline.DONE
+    )
     assert ran() == ["04b_challenger_approval"]
     assert pipeline.run(Plan(manual_approval=True), say=lines.append) == pipeline.WAITING
     assert "04a_challenger_validation_2025-05.html" in lines[-1]
     assert "04b_challenger_approval_2025-05" not in ran()
 
 
-def test_a_person_approves_what_waits_and_not_what_the_call_would_make_anew(notebooks, ran, tmp_path):
-    notebooks("04a_challenger_validation", "from churn_utils import reporting\nreporting.Summary(gate='pass')")
+def test_a_person_approves_what_waits_and_not_what_the_call_would_make_anew(
+    notebooks, ran, tmp_path
+):
+    notebooks(
+        "04a_challenger_validation",
+        "from churn_utils import reporting\nreporting.Summary(gate='pass')",
+    )
     lines, costs = [], {"OFFER_COST_USD": "900"}
-    assert pipeline.run(Plan(months=4, overrides=costs, manual_approval=True), say=lines.append) == pipeline.WAITING
+    assert (
+        pipeline.run(Plan(months=4, overrides=costs, manual_approval=True), say=lines.append)
+        == pipeline.WAITING
+    )
     call = f"run_all.py --months 4 -p OFFER_COST_USD=900 --home {settings.home()} --reports {settings.reports()}"
     assert f"go on with:  {call} --approve-as 'YOUR NAME'" in lines[-1]
     ran()
@@ -72,12 +88,19 @@ def test_a_person_approves_what_waits_and_not_what_the_call_would_make_anew(note
         Plan(months=4, overrides={"APPROVER": "Ada"}),
         Plan(months=4, overrides=costs, approver="Ada", start="04a_challenger_validation"),
     ):
-        with pytest.raises(UsageError, match="waits for approval, and this call would run it again") as raised:
+        with pytest.raises(
+            UsageError, match="waits for approval, and this call would run it again"
+        ) as raised:
             pipeline.run(other, say=lines.append)
         assert call in str(raised.value) and ran() == []
-    assert pipeline.run(Plan(months=4, overrides=costs, approver="Ada"), say=lines.append) == pipeline.DONE
+    assert (
+        pipeline.run(Plan(months=4, overrides=costs, approver="Ada"), say=lines.append)
+        == pipeline.DONE
+    )
     assert "04a_challenger_validation" not in ran()
-    assert pipeline.run(Plan(months=4, approver="Ada"), say=lines.append) == pipeline.DONE  # nothing waits any more
+    assert (
+        pipeline.run(Plan(months=4, approver="Ada"), say=lines.append) == pipeline.DONE
+    )  # nothing waits any more
 
 
 def test_production_that_raises_is_a_failed_stage(notebooks, monkeypatch):
@@ -86,7 +109,8 @@ def test_production_that_raises_is_a_failed_stage(notebooks, monkeypatch):
 
     monkeypatch.setattr(execution.kernels, "call_in_warm_process", fail)
     with pytest.raises(
-        StageError, match="(?s)production failed: ChurnError: no snapshot of 2025-03.*production_failed.txt"
+        StageError,
+        match="(?s)production failed: ChurnError: no snapshot of 2025-03.*production_failed.txt",
     ):
         pipeline.run(Plan(), say=lambda line: None)
 
@@ -102,11 +126,15 @@ def test_a_shorter_run_takes_the_retraining_beyond_it_back(notebooks, ran, asked
     assert sorted(ran()) == sorted([*ALL[8:], *RETRAINED])
 
 
-def test_what_needs_a_stage_that_ran_alone_is_run_again_and_its_retraining_taken_back(notebooks, ran, asked):
+def test_what_needs_a_stage_that_ran_alone_is_run_again_and_its_retraining_taken_back(
+    notebooks, ran, asked
+):
     asked += [MAY, None, None]
     pipeline.run(Plan(), say=lambda line: None)
     pipeline.run(Plan(only=("05_batch_inference",)), say=lambda line: None)
-    assert "04b_challenger_approval_2025-05" in state.read_state()["began"]  # still known, so it can be taken back
+    assert (
+        "04b_challenger_approval_2025-05" in state.read_state()["began"]
+    )  # still known, so it can be taken back
     ran()
     pipeline.run(Plan(), say=lambda line: None)
     assert sorted(ran()) == sorted(ALL[7:])
@@ -136,7 +164,9 @@ def test_a_rewind_that_was_interrupted_is_completed_by_the_next_run(notebooks, m
     rewound.clear()
     monkeypatch.setattr(execution.deployments, "realign_champion", lambda: rewound.append("alias"))
     assert pipeline.run(Plan(), say=lambda line: None) == pipeline.DONE
-    assert {"deployments", "predictions", "decisions", "alias"} <= set(rewound) and not state.read_state()["rewind"]
+    assert {"deployments", "predictions", "decisions", "alias"} <= set(
+        rewound
+    ) and not state.read_state()["rewind"]
 
 
 def test_a_repeated_promotion_is_taken_back_on_record(notebooks):
@@ -148,7 +178,9 @@ def test_a_repeated_promotion_is_taken_back_on_record(notebooks):
     )
     notebooks("04b_challenger_approval", write)
     pipeline.run(Plan(), say=lambda line: None)
-    assert deployments.version_in_effect() == 1 and deployments.read_audit().empty  # the tiny notebook wrote none
+    assert (
+        deployments.version_in_effect() == 1 and deployments.read_audit().empty
+    )  # the tiny notebook wrote none
     notebooks("04b_challenger_approval")
     pipeline.run(Plan(start="04b_challenger_approval"), say=lambda line: None)
     assert deployments.version_in_effect() is None

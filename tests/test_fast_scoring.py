@@ -14,7 +14,10 @@ FAMILIES = list(training.DEFAULTS)
 
 @pytest.fixture(scope="module")
 def models(first_month):
-    return {name: worlds.fit_model(first_month, {"family": name, **training.DEFAULTS[name]}) for name in FAMILIES}
+    return {
+        name: worlds.fit_model(first_month, {"family": name, **training.DEFAULTS[name]})
+        for name in FAMILIES
+    }
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -29,7 +32,9 @@ def test_a_compiled_form_gives_every_customer_the_models_probability(models, fir
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_agrees_beyond_the_range_that_was_trained_on(models, first_month, family):
     compiled = fast_scoring.compile_model(models[family])
-    assert fast_scoring.compare_forms(models[family], compiled, first_month.head(5), seed=7) <= 1e-12
+    assert (
+        fast_scoring.compare_forms(models[family], compiled, first_month.head(5), seed=7) <= 1e-12
+    )
 
 
 @pytest.mark.parametrize("family", ["lightgbm", "random_forest"])
@@ -38,7 +43,10 @@ def test_it_survives_the_registry(registered_home, models, family):
     version = worlds.register_model(registered_home["training_set"], models[family], params=params)
     row = fast_scoring.draw_random_rows(1, 3)
     compiled = fast_scoring.load_compiled(version)
-    assert compiled(fast_scoring.rows_as_tuples(row)[0]) == scoring.predict_probability(models[family], row)[0]
+    assert (
+        compiled(fast_scoring.rows_as_tuples(row)[0])
+        == scoring.predict_probability(models[family], row)[0]
+    )
 
 
 @pytest.mark.parametrize("wrong", [lambda p: p + 2e-6, lambda p: 1 - p, lambda p: math.nan])
@@ -46,7 +54,9 @@ def test_a_form_that_differs_is_refused(models, first_month, wrong):
     compiled = fast_scoring.compile_model(models["logistic_regression"])
     with pytest.raises(FastScoringError, match="differs by up to"):
         fast_scoring.compare_forms(
-            models["logistic_regression"], lambda values: wrong(compiled(values)), first_month.head(5)
+            models["logistic_regression"],
+            lambda values: wrong(compiled(values)),
+            first_month.head(5),
         )
 
 
@@ -55,7 +65,9 @@ def test_a_difference_on_the_example_alone_is_found(models, first_month):
     compiled = fast_scoring.compile_model(model)
     own = fast_scoring.rows_as_tuples(features.select_model_inputs(example))[0]
     with pytest.raises(FastScoringError):
-        fast_scoring.compare_forms(model, lambda values: compiled(values) + (values == own), example)
+        fast_scoring.compare_forms(
+            model, lambda values: compiled(values) + (values == own), example
+        )
 
 
 def test_a_model_without_a_compiled_form_is_refused(models):

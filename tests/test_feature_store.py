@@ -8,14 +8,21 @@ from churn_utils import feature_store, features, lakehouse, settings
 from churn_utils.feature_store import FeatureStoreError
 
 JANUARY, FEBRUARY, MARCH, APRIL = (settings.month_start(month) for month in range(4))
-ATTRIBUTES = {name: features.CATEGORICAL[name][0] if name in features.CATEGORICAL else 1 for name in features.STORED}
+ATTRIBUTES = {
+    name: features.CATEGORICAL[name][0] if name in features.CATEGORICAL else 1
+    for name in features.STORED
+}
 
 
 def stored_rows(*writings):
     """Rows of ``customer_features``: customer, snapshot date, written at, monthly charges."""
     return pd.DataFrame(
         [
-            {"customer_id": customer, "snapshot_date": pd.Timestamp(month), "written_at": pd.Timestamp(written)}
+            {
+                "customer_id": customer,
+                "snapshot_date": pd.Timestamp(month),
+                "written_at": pd.Timestamp(written),
+            }
             | ATTRIBUTES
             | {"monthly_charges": float(bill)}
             for customer, month, written, bill in writings
@@ -25,40 +32,57 @@ def stored_rows(*writings):
 
 def look_up(stored, *events, **options):
     """What a spine of (customer, date) finds: ``status, month, bill`` of each row."""
-    spine = pd.DataFrame(events, columns=["customer_id", "event_date"]).astype({"event_date": "datetime64[ns]"})
+    spine = pd.DataFrame(events, columns=["customer_id", "event_date"]).astype(
+        {"event_date": "datetime64[ns]"}
+    )
     found = feature_store.look_up_features(spine, stored, **options)
     assert found[["customer_id", "event_date"]].equals(spine)
     return [
-        (row.lookup_status, *(None if pd.isna(value) else value for value in (row.features_as_of, row.monthly_charges)))
+        (
+            row.lookup_status,
+            *(
+                None if pd.isna(value) else value
+                for value in (row.features_as_of, row.monthly_charges)
+            ),
+        )
         for row in found.itertuples()
     ]
 
 
 def test_the_newest_month_up_to_the_event_is_found():
-    stored = stored_rows(("a", JANUARY, JANUARY, 1), ("a", FEBRUARY, FEBRUARY, 2), ("a", MARCH, MARCH, 3))
+    stored = stored_rows(
+        ("a", JANUARY, JANUARY, 1), ("a", FEBRUARY, FEBRUARY, 2), ("a", MARCH, MARCH, 3)
+    )
     assert look_up(stored, ("a", FEBRUARY), ("a", "2025-02-28"), ("a", MARCH)) == [
-        ("found", FEBRUARY, 2), ("found", FEBRUARY, 2), ("found", MARCH, 3),
-    ]  # fmt: skip
+        ("found", FEBRUARY, 2),
+        ("found", FEBRUARY, 2),
+        ("found", MARCH, 3),
+    ]
 
 
 def test_a_label_before_the_first_snapshot_is_reported():
     stored = stored_rows(("a", FEBRUARY, FEBRUARY, 2))
     assert look_up(stored, ("a", "2025-01-31"), ("a", FEBRUARY)) == [
-        ("no_snapshot_yet", None, None), ("found", FEBRUARY, 2),
-    ]  # fmt: skip
+        ("no_snapshot_yet", None, None),
+        ("found", FEBRUARY, 2),
+    ]
 
 
 def test_a_snapshot_that_was_not_written_yet_is_not_known():
     stored = stored_rows(("a", JANUARY, "2025-01-20", 1))
     assert look_up(stored, ("a", "2025-01-19"), ("a", "2025-01-20")) == [
-        ("no_snapshot_yet", None, None), ("found", JANUARY, 1),
-    ]  # fmt: skip
+        ("no_snapshot_yet", None, None),
+        ("found", JANUARY, 1),
+    ]
 
 
 def test_features_past_their_time_to_live_are_reported_and_not_used():
     stored = stored_rows(("a", JANUARY, JANUARY, 1))
     last, after = JANUARY + pd.Timedelta(days=62), JANUARY + pd.Timedelta(days=63)
-    assert look_up(stored, ("a", last), ("a", after)) == [("found", JANUARY, 1), ("stale", JANUARY, None)]
+    assert look_up(stored, ("a", last), ("a", after)) == [
+        ("found", JANUARY, 1),
+        ("stale", JANUARY, None),
+    ]
     assert look_up(stored, ("a", last), max_age_days=61) == [("stale", JANUARY, None)]
 
 
@@ -77,8 +101,9 @@ def test_duplicated_labels_are_reported_wherever_they_stand():
 def test_unknown_customers_are_reported():
     stored = stored_rows(("a", JANUARY, JANUARY, 1))
     assert look_up(stored, ("nobody", JANUARY), ("a", JANUARY)) == [
-        ("unknown_customer", None, None), ("found", JANUARY, 1),
-    ]  # fmt: skip
+        ("unknown_customer", None, None),
+        ("found", JANUARY, 1),
+    ]
 
 
 def test_an_empty_spine_gives_no_rows_and_an_empty_store_knows_nobody():
@@ -90,15 +115,20 @@ def test_an_empty_spine_gives_no_rows_and_an_empty_store_knows_nobody():
 def test_a_correction_written_after_the_event_does_not_leak_into_it():
     stored = stored_rows(("a", JANUARY, JANUARY, 1), ("a", JANUARY, "2025-01-15", 100))
     assert look_up(stored, ("a", "2025-01-14"), ("a", "2025-01-15")) == [
-        ("found", JANUARY, 1), ("found", JANUARY, 100),
-    ]  # fmt: skip
+        ("found", JANUARY, 1),
+        ("found", JANUARY, 100),
+    ]
 
 
 def test_a_late_correction_of_an_old_month_does_not_hide_a_newer_month():
-    stored = stored_rows(("a", JANUARY, JANUARY, 1), ("a", FEBRUARY, FEBRUARY, 2), ("a", JANUARY, "2025-02-10", 100))
+    stored = stored_rows(
+        ("a", JANUARY, JANUARY, 1), ("a", FEBRUARY, FEBRUARY, 2), ("a", JANUARY, "2025-02-10", 100)
+    )
     assert look_up(stored, ("a", "2025-01-31"), ("a", FEBRUARY), ("a", "2025-02-11")) == [
-        ("found", JANUARY, 1), ("found", FEBRUARY, 2), ("found", FEBRUARY, 2),
-    ]  # fmt: skip
+        ("found", JANUARY, 1),
+        ("found", FEBRUARY, 2),
+        ("found", FEBRUARY, 2),
+    ]
 
 
 def test_the_order_of_rows_their_index_and_other_columns_are_kept():
@@ -110,7 +140,7 @@ def test_the_order_of_rows_their_index_and_other_columns_are_kept():
             "event_date": JANUARY + pd.to_timedelta([31, 4, 19, 0, 19, 1], unit="D"),
         },
         index=["x", 7, "x", None, 2.5, "z"],
-    )  # fmt: skip
+    )
     before = spine.copy()
     found = feature_store.look_up_features(spine, stored.sample(frac=1, random_state=0))
     pd.testing.assert_frame_equal(found[spine.columns], spine, check_dtype=False)
@@ -146,7 +176,9 @@ def random_world(seed):
         late = int(generator.choice([0, 0, 0, 5, 20, 40, 90]))
         customer = "abcd"[generator.integers(4)]
         writings[customer, month, month + pd.Timedelta(days=late)] = len(writings)
-    stored = stored_rows(*((*key, bill) for key, bill in writings.items())).sample(frac=1, random_state=seed)
+    stored = stored_rows(*((*key, bill) for key, bill in writings.items())).sample(
+        frac=1, random_state=seed
+    )
     events = int(generator.integers(1, 30))
     spine = pd.DataFrame(
         {
@@ -163,9 +195,13 @@ def naive_look_up(spine, stored):
     answers = []
     for event in spine.itertuples():
         of_customer = [row for row in stored.itertuples() if row.customer_id == event.customer_id]
-        known = [row for row in of_customer if max(row.snapshot_date, row.written_at) <= event.event_date]
+        known = [
+            row for row in of_customer if max(row.snapshot_date, row.written_at) <= event.event_date
+        ]
         best = max(known, key=lambda row: (row.snapshot_date, row.written_at), default=None)
-        twins = (spine["customer_id"] == event.customer_id) & (spine["event_date"] == event.event_date)
+        twins = (spine["customer_id"] == event.customer_id) & (
+            spine["event_date"] == event.event_date
+        )
         if twins.sum() > 1:
             answers.append(("duplicate", None))
         elif not of_customer:
@@ -185,9 +221,13 @@ def test_look_up_agrees_with_its_definition_in_many_random_worlds():
         stored, spine = random_world(seed)
         found = feature_store.look_up_features(spine, stored)
         expected = naive_look_up(spine, stored)
-        assert found["lookup_status"].tolist() == [status for status, _ in expected], f"world {seed}"
+        assert found["lookup_status"].tolist() == [status for status, _ in expected], (
+            f"world {seed}"
+        )
         bills = found["monthly_charges"].where(found["lookup_status"] == "found", None).tolist()
-        assert [None if pd.isna(bill) else bill for bill in bills] == [bill for _, bill in expected], f"world {seed}"
+        assert [None if pd.isna(bill) else bill for bill in bills] == [
+            bill for _, bill in expected
+        ], f"world {seed}"
         seen |= set(found["lookup_status"])
     assert seen == {"found", "unknown_customer", "no_snapshot_yet", "stale", "duplicate"}
 
@@ -199,14 +239,20 @@ def delivery(extract):
 
 def publish_labelled(rows, month=JANUARY, label_date=None):
     feature_store.publish_snapshot(rows, month, month)
-    feature_store.record_labels(rows, month, month + pd.DateOffset(months=1) if label_date is None else label_date)
+    feature_store.record_labels(
+        rows, month, month + pd.DateOffset(months=1) if label_date is None else label_date
+    )
 
 
 def test_a_snapshot_is_published_without_its_label(home, delivery):
     counts = feature_store.publish_snapshot(delivery, JANUARY, FEBRUARY)
     assert counts.to_dict() == {
-        "delivered": 8, "accepted": 8, "quarantined": 0, "customers_written": 8, "features_written": 8,
-    }  # fmt: skip
+        "delivered": 8,
+        "accepted": 8,
+        "quarantined": 0,
+        "customers_written": 8,
+        "features_written": 8,
+    }
     for table in ("customers", "customer_features"):
         rows = lakehouse.read(table)
         assert not {"churn", "churned"} & set(rows.columns)
@@ -226,12 +272,16 @@ def test_bad_rows_go_into_quarantine_and_none_is_lost(home, delivery):
     assert kept["failed_column"].tolist() == ["customer_id"] * 4 + ["tenure"]
     assert kept["reason"].tolist()[-1] == "tenure is not a number: 'many'"
     assert kept["tenure"].tolist() == delivery.loc[2:6, "tenure"].tolist()
-    assert lakehouse.read("customers")["customer_id"].tolist() == sorted(delivery.loc[7:, "customer_id"])
+    assert lakehouse.read("customers")["customer_id"].tolist() == sorted(
+        delivery.loc[7:, "customer_id"]
+    )
 
 
 def test_a_delivery_of_bad_rows_alone_fills_only_the_quarantine(home, delivery):
     counts = feature_store.publish_snapshot(delivery.assign(gender="?"), JANUARY, JANUARY)
-    assert counts[["accepted", "quarantined", "customers_written", "features_written"]].tolist() == [0, 8, 0, 0]
+    assert counts[
+        ["accepted", "quarantined", "customers_written", "features_written"]
+    ].tolist() == [0, 8, 0, 0]
     assert len(lakehouse.read("quarantine")) == 8 and not lakehouse.exists("customers")
 
 
@@ -249,14 +299,18 @@ def test_a_correction_is_kept_beside_what_was_known_before(home, delivery):
     delivery.loc[2, "gender"] = "Male"
     feature_store.publish_snapshot(delivery.loc[[2]], JANUARY, MARCH)
     genders = [
-        lakehouse.read("customers", as_of=date).set_index("customer_id").loc[delivery.loc[2, "customer_id"], "gender"]
+        lakehouse.read("customers", as_of=date)
+        .set_index("customer_id")
+        .loc[delivery.loc[2, "customer_id"], "gender"]
         for date in (FEBRUARY, MARCH)
     ]
     assert genders == ["Female", "Male"]
 
 
 def test_a_snapshot_cannot_arrive_before_its_month(home, delivery):
-    with pytest.raises(FeatureStoreError, match="snapshot of 2025-02-01 cannot arrive on 2025-01-31"):
+    with pytest.raises(
+        FeatureStoreError, match="snapshot of 2025-02-01 cannot arrive on 2025-01-31"
+    ):
         feature_store.publish_snapshot(delivery, FEBRUARY, pd.Timestamp("2025-01-31"))
     assert lakehouse.describe_tables().empty
 
@@ -277,12 +331,26 @@ def test_labels_are_recorded_once_with_their_date_and_split(home, delivery):
     "change, label_date, message",
     [
         (lambda rows: rows, JANUARY, "labels of 2025-01-01 cannot arrive on 2025-01-01"),
-        (lambda rows: rows.assign(churn="Maybe"), FEBRUARY, r"8 label\(s\) are neither Yes nor No, such as 'Maybe'"),
-        (lambda rows: rows.assign(churn=["Yes"] * 7 + [None]), FEBRUARY, r"1 label\(s\) are neither Yes nor No"),
-        (lambda rows: pd.concat([rows, rows.tail(1)]), FEBRUARY, "2 rows for churn_labels share a key"),
+        (
+            lambda rows: rows.assign(churn="Maybe"),
+            FEBRUARY,
+            r"8 label\(s\) are neither Yes nor No, such as 'Maybe'",
+        ),
+        (
+            lambda rows: rows.assign(churn=["Yes"] * 7 + [None]),
+            FEBRUARY,
+            r"1 label\(s\) are neither Yes nor No",
+        ),
+        (
+            lambda rows: pd.concat([rows, rows.tail(1)]),
+            FEBRUARY,
+            "2 rows for churn_labels share a key",
+        ),
     ],
 )
-def test_labels_that_cannot_be_are_refused_and_none_is_written(home, delivery, change, label_date, message):
+def test_labels_that_cannot_be_are_refused_and_none_is_written(
+    home, delivery, change, label_date, message
+):
     feature_store.publish_snapshot(delivery, JANUARY, JANUARY)
     with pytest.raises(settings.ChurnError, match=message):
         feature_store.record_labels(change(delivery), JANUARY, label_date)
@@ -291,13 +359,17 @@ def test_labels_that_cannot_be_are_refused_and_none_is_written(home, delivery, c
 
 def test_labels_of_a_month_that_never_arrived_are_refused(home, delivery):
     feature_store.publish_snapshot(delivery, JANUARY, JANUARY)
-    with pytest.raises(FeatureStoreError, match="8 label.* of 2025-02-01 arrived before that snapshot"):
+    with pytest.raises(
+        FeatureStoreError, match="8 label.* of 2025-02-01 arrived before that snapshot"
+    ):
         feature_store.record_labels(delivery, FEBRUARY, MARCH)
     assert not lakehouse.exists("churn_labels")
 
 
 def test_labels_of_unknown_and_quarantined_customers_are_kept_in_quarantine(home, delivery):
-    feature_store.publish_snapshot(delivery.assign(gender=["?", *delivery["gender"][1:]]), JANUARY, JANUARY)
+    feature_store.publish_snapshot(
+        delivery.assign(gender=["?", *delivery["gender"][1:]]), JANUARY, JANUARY
+    )
     labels = delivery.assign(customer_id=[*delivery["customer_id"][:-1], "NOBODY"])
     counts = feature_store.record_labels(labels, JANUARY, FEBRUARY)
     assert counts.to_dict() == {"delivered": 8, "labels_written": 6, "quarantined": 2}
@@ -307,7 +379,9 @@ def test_labels_of_unknown_and_quarantined_customers_are_kept_in_quarantine(home
     assert held.loc["7590-VHVEG", "reason"] == "label No of a customer who is not in that snapshot"
     assert held["written_at"].eq(FEBRUARY).all() and held["line"].lt(0).all()
     again = feature_store.record_labels(labels, JANUARY, FEBRUARY)
-    assert again["labels_written"] == 0 and len(lakehouse.read("quarantine")) == 3  # with the row of the snapshot
+    assert (
+        again["labels_written"] == 0 and len(lakehouse.read("quarantine")) == 3
+    )  # with the row of the snapshot
 
 
 def test_labels_can_be_recorded_once_a_quarantined_month_is_corrected(home, delivery):
@@ -318,16 +392,22 @@ def test_labels_can_be_recorded_once_a_quarantined_month_is_corrected(home, deli
 
 
 def test_a_delivery_without_rows_is_refused(home, delivery):
-    with pytest.raises(FeatureStoreError, match="delivery of 2025-01-01 has no rows.*ask for it again"):
+    with pytest.raises(
+        FeatureStoreError, match="delivery of 2025-01-01 has no rows.*ask for it again"
+    ):
         feature_store.publish_snapshot(delivery.head(0), JANUARY, JANUARY)
     assert not feature_store.has_arrived(JANUARY)
 
 
 def test_the_split_is_60_20_20_and_follows_the_hash_of_the_id(extract):
     shares = feature_store.split_of(extract["customer_id"]).value_counts(normalize=True)
-    assert shares.to_dict() == pytest.approx({"train": 0.6, "validate": 0.2, "test": 0.2}, abs=0.015)
+    assert shares.to_dict() == pytest.approx(
+        {"train": 0.6, "validate": 0.2, "test": 0.2}, abs=0.015
+    )
     for customer, split in zip(
-        extract["customer_id"].head(50), feature_store.split_of(extract["customer_id"].head(50)), strict=True
+        extract["customer_id"].head(50),
+        feature_store.split_of(extract["customer_id"].head(50)),
+        strict=True,
     ):
         share = int(hashlib.sha256(customer.encode()).hexdigest()[:8], 16) / 2**32
         assert split == ("train" if share < 0.6 else "validate" if share < 0.8 else "test")
@@ -338,7 +418,12 @@ def test_the_split_of_a_customer_never_changes(extract):
     together = feature_store.split_of(ids)
     shuffled = feature_store.split_of(ids.sample(frac=1, random_state=0))
     assert together.equals(shuffled.sort_index())
-    known = {"7590-VHVEG": "test", "5575-GNVDE": "train", "3668-QPYBK": "train", "7795-CFOCW": "train"}
+    known = {
+        "7590-VHVEG": "test",
+        "5575-GNVDE": "train",
+        "3668-QPYBK": "train",
+        "7795-CFOCW": "train",
+    }
     assert feature_store.split_of(pd.Series(list(known))).tolist() == list(known.values())
 
 
@@ -346,7 +431,9 @@ def test_a_successor_inherits_the_split_of_its_slot(home, delivery):
     successors = delivery.assign(customer_id=[f"NEW-{line}" for line in delivery.index])
     feature_store.publish_snapshot(successors, FEBRUARY, FEBRUARY)
     feature_store.record_labels(successors, FEBRUARY, MARCH, slot_ids=delivery["customer_id"])
-    inherited = lakehouse.read("churn_labels").set_index("customer_id")["split"][successors["customer_id"]]
+    inherited = lakehouse.read("churn_labels").set_index("customer_id")["split"][
+        successors["customer_id"]
+    ]
     assert inherited.tolist() == feature_store.split_of(delivery["customer_id"]).tolist()
     assert inherited.tolist() != feature_store.split_of(successors["customer_id"]).tolist()
 
@@ -354,16 +441,23 @@ def test_a_successor_inherits_the_split_of_its_slot(home, delivery):
 def test_slots_that_do_not_match_the_rows_are_refused(home, delivery):
     feature_store.publish_snapshot(delivery, JANUARY, JANUARY)
     with pytest.raises(FeatureStoreError):
-        feature_store.record_labels(delivery, JANUARY, FEBRUARY, slot_ids=delivery["customer_id"].head(4))
+        feature_store.record_labels(
+            delivery, JANUARY, FEBRUARY, slot_ids=delivery["customer_id"].head(4)
+        )
 
 
 def test_a_training_set_holds_every_label_with_all_model_inputs(first_month, extract):
     assert len(first_month) == 7043 and set(features.MODEL_INPUTS) <= set(first_month.columns)
     assert first_month["lookup_status"].eq("found").all()
-    assert first_month["features_as_of"].eq(JANUARY).all() and first_month["event_date"].eq(JANUARY).all()
+    assert (
+        first_month["features_as_of"].eq(JANUARY).all()
+        and first_month["event_date"].eq(JANUARY).all()
+    )
     by_id = extract.set_index("customer_id").loc[first_month["customer_id"]]
     assert first_month["churned"].tolist() == (by_id["churn"] == "Yes").tolist()
-    assert first_month["monthly_charges"].tolist() == by_id["monthly_charges"].astype(float).tolist()
+    assert (
+        first_month["monthly_charges"].tolist() == by_id["monthly_charges"].astype(float).tolist()
+    )
 
 
 def test_a_training_set_reads_no_label_that_arrived_later(home, delivery):
@@ -381,14 +475,19 @@ def test_a_training_set_reads_no_label_that_arrived_later(home, delivery):
 def test_a_training_set_can_start_at_a_month(home, delivery):
     for month in (JANUARY, FEBRUARY, MARCH):
         publish_labelled(delivery, month)
-    assert set(feature_store.build_training_set(APRIL, since=FEBRUARY)["event_date"]) == {FEBRUARY, MARCH}
+    assert set(feature_store.build_training_set(APRIL, since=FEBRUARY)["event_date"]) == {
+        FEBRUARY,
+        MARCH,
+    }
     with pytest.raises(FeatureStoreError, match="no label had arrived"):
         feature_store.build_training_set(APRIL, since=APRIL)
 
 
 def test_a_correction_that_arrived_with_the_labels_does_not_leak_into_training(home, delivery):
     publish_labelled(delivery)
-    corrected = delivery.assign(payment_method="Mailed check", monthly_charges="99", total_charges="99", tenure="1")
+    corrected = delivery.assign(
+        payment_method="Mailed check", monthly_charges="99", total_charges="99", tenure="1"
+    )
     feature_store.publish_snapshot(corrected, JANUARY, FEBRUARY)
     trained_on = feature_store.build_training_set(MARCH).set_index("customer_id")
     bills = delivery.set_index("customer_id")["monthly_charges"].astype(float)
@@ -398,7 +497,9 @@ def test_a_correction_that_arrived_with_the_labels_does_not_leak_into_training(h
 def test_a_training_set_can_be_built_again_from_the_versions_it_was_built_from(home, delivery):
     publish_labelled(delivery)
     first = feature_store.build_training_set(MARCH)
-    versions = {table: lakehouse.version_of(table) for table in ("customer_features", "churn_labels")}
+    versions = {
+        table: lakehouse.version_of(table) for table in ("customer_features", "churn_labels")
+    }
     publish_labelled(delivery.assign(paperless_billing="Yes", partner="Yes", churn="Yes"))
     now = feature_store.build_training_set(MARCH)
     assert now["churned"].all() and now["partner"].eq("Yes").all() and not first["churned"].all()
@@ -408,17 +509,23 @@ def test_a_training_set_can_be_built_again_from_the_versions_it_was_built_from(h
 
 
 def test_labels_without_features_stay_in_the_training_set_and_out_of_the_rows(home, delivery):
-    feature_store.publish_snapshot(delivery, JANUARY, FEBRUARY)  # arrives late: nothing is known on 1 January
+    feature_store.publish_snapshot(
+        delivery, JANUARY, FEBRUARY
+    )  # arrives late: nothing is known on 1 January
     feature_store.record_labels(delivery, JANUARY, FEBRUARY)
     found = feature_store.build_training_set(FEBRUARY)
     assert found["lookup_status"].eq("no_snapshot_yet").all() and len(found) == 8
     assert found[list(features.MODEL_INPUTS)].isna().all(axis=None)
-    with pytest.raises(FeatureStoreError, match=r"'train' has no row with features .*'no_snapshot_yet': \d"):
+    with pytest.raises(
+        FeatureStoreError, match=r"'train' has no row with features .*'no_snapshot_yet': \d"
+    ):
         feature_store.training_rows(found, "train")
 
 
 def test_training_rows_are_those_of_one_split_ready_for_a_model(first_month):
-    parts = {split: feature_store.training_rows(first_month, split) for split in feature_store.SPLITS}
+    parts = {
+        split: feature_store.training_rows(first_month, split) for split in feature_store.SPLITS
+    }
     assert sum(map(len, parts.values())) == 7043
     for split, rows in parts.items():
         assert set(rows["split"]) == {split}
@@ -429,10 +536,14 @@ def test_training_rows_are_those_of_one_split_ready_for_a_model(first_month):
 def test_training_rows_leave_out_what_was_not_found(first_month):
     damaged = first_month.head(300).copy()
     damaged.loc[damaged.index[:50], ["lookup_status", "tenure"]] = ["stale", np.nan]
-    kept = pd.concat([feature_store.training_rows(damaged, split) for split in feature_store.SPLITS])
+    kept = pd.concat(
+        [feature_store.training_rows(damaged, split) for split in feature_store.SPLITS]
+    )
     assert set(kept["customer_id"]) == set(damaged["customer_id"][50:])
 
 
 def test_an_unknown_split_is_refused(first_month):
-    with pytest.raises(FeatureStoreError, match="no split 'holdout'; the splits are train, validate, test"):
+    with pytest.raises(
+        FeatureStoreError, match="no split 'holdout'; the splits are train, validate, test"
+    ):
         feature_store.training_rows(first_month, "holdout")

@@ -29,7 +29,9 @@ def test_price_increase_is_the_bill_minus_the_average_bill_so_far():
 def test_price_increase_is_zero_for_new_customers_without_a_warning():
     with np.errstate(all="raise"):
         assert features.avg_price_increase(70.0, 0.0, 0) == 0.0
-        found = features.avg_price_increase(np.array([70.0, 50.0]), np.array([0.0, 400.0]), np.array([0, 10]))
+        found = features.avg_price_increase(
+            np.array([70.0, 50.0]), np.array([0.0, 400.0]), np.array([0, 10])
+        )
     assert found.tolist() == [0.0, 10.0]
 
 
@@ -40,7 +42,8 @@ def test_price_increase_of_whole_numbers_is_not_rounded():
 
 def test_price_increase_of_ibms_customers_is_that_of_each_alone(inputs):
     alone = [
-        features.avg_price_increase(row.monthly_charges, row.total_charges, row.tenure) for row in inputs.itertuples()
+        features.avg_price_increase(row.monthly_charges, row.total_charges, row.tenure)
+        for row in inputs.itertuples()
     ]
     by_hand = [row.monthly_charges - row.total_charges / row.tenure for row in inputs.itertuples()]
     assert inputs["avg_price_increase"].tolist() == alone == pytest.approx(by_hand)
@@ -49,7 +52,8 @@ def test_price_increase_of_ibms_customers_is_that_of_each_alone(inputs):
 def test_optional_services_count_the_six_options_that_were_bought():
     options = contract.INTERNET_OPTIONS
     rows = pd.DataFrame(
-        [["Yes"] * 6, ["No internet service"] * 6, ["Yes", "No", "Yes", "No", "No", "No"]], columns=options
+        [["Yes"] * 6, ["No internet service"] * 6, ["Yes", "No", "Yes", "No", "No", "No"]],
+        columns=options,
     )
     rows = rows.assign(paperless_billing="Yes", multiple_lines="Yes")
     counted = features.num_optional_services(rows)
@@ -76,8 +80,13 @@ def test_blank_total_charges_become_zero_and_the_customers_are_left_alone(custom
 
 def test_model_inputs_are_ibms_attributes_and_the_two_computed_ones():
     attributes = {*contract.CATEGORIES, *contract.NUMERIC} - {"churn"}
-    assert set(features.MODEL_INPUTS) == attributes | {"num_optional_services", "avg_price_increase"}
-    assert [name for name in features.MODEL_INPUTS if name not in features.STORED] == ["avg_price_increase"]
+    assert set(features.MODEL_INPUTS) == attributes | {
+        "num_optional_services",
+        "avg_price_increase",
+    }
+    assert [name for name in features.MODEL_INPUTS if name not in features.STORED] == [
+        "avg_price_increase"
+    ]
 
 
 def test_the_contract_describes_exactly_the_model_inputs():
@@ -85,22 +94,33 @@ def test_the_contract_describes_exactly_the_model_inputs():
     assert described.index.tolist() == list(features.MODEL_INPUTS)
     assert described[["unit", "origin", "description"]].ne("").all(axis=None)
     known = described["categories"].dropna()
-    assert known.to_dict() == {name: values for name, values in contract.CATEGORIES.items() if name != "churn"}
+    assert known.to_dict() == {
+        name: values for name, values in contract.CATEGORIES.items() if name != "churn"
+    }
 
 
 def test_selected_inputs_have_the_contracts_order_and_types_and_keep_the_index(inputs):
-    mixed = inputs[inputs.columns[::-1]].astype({"tenure": "float64", "senior_citizen": "int8"}).assign(shoe_size=43)
+    mixed = (
+        inputs[inputs.columns[::-1]]
+        .astype({"tenure": "float64", "senior_citizen": "int8"})
+        .assign(shoe_size=43)
+    )
     selected = features.select_model_inputs(mixed)
     assert selected.columns.tolist() == list(features.MODEL_INPUTS)
     assert selected.index.equals(inputs.index)
     assert selected["tenure"].tolist() == inputs["tenure"].tolist()
     types = selected.dtypes.astype(str)
     assert types[features.INTEGER].tolist() == ["int64"] * 3
-    assert types[["monthly_charges", "total_charges", "avg_price_increase"]].tolist() == ["float64"] * 3
+    assert (
+        types[["monthly_charges", "total_charges", "avg_price_increase"]].tolist()
+        == ["float64"] * 3
+    )
 
 
 def test_missing_inputs_are_refused_by_name(inputs):
-    with pytest.raises(FeatureError, match=r"2 model input\(s\) are missing: tenure, avg_price_increase"):
+    with pytest.raises(
+        FeatureError, match=r"2 model input\(s\) are missing: tenure, avg_price_increase"
+    ):
         features.select_model_inputs(inputs.drop(columns=["avg_price_increase", "tenure"]))
 
 
@@ -115,7 +135,9 @@ def test_nulls_are_refused_with_their_count(inputs, name):
 @pytest.mark.parametrize("name", list(features.CATEGORICAL))
 def test_categories_that_the_contract_does_not_know_are_refused(inputs, name):
     inputs.iloc[5, inputs.columns.get_loc(name)] = "Carrier pigeon"
-    with pytest.raises(FeatureError, match=rf"1 row\(s\) hold an unknown {name}: \['Carrier pigeon'\]"):
+    with pytest.raises(
+        FeatureError, match=rf"1 row\(s\) hold an unknown {name}: \['Carrier pigeon'\]"
+    ):
         features.select_model_inputs(inputs)
 
 
@@ -128,7 +150,9 @@ def test_fractions_of_whole_numbers_are_refused_never_cut_off(inputs, name, valu
         features.select_model_inputs(inputs)
 
 
-@pytest.mark.parametrize("name, value", [("tenure", "12"), ("monthly_charges", "much"), ("monthly_charges", np.inf)])
+@pytest.mark.parametrize(
+    "name, value", [("tenure", "12"), ("monthly_charges", "much"), ("monthly_charges", np.inf)]
+)
 def test_what_is_no_finite_number_is_refused_by_name(inputs, name, value):
     with pytest.raises(FeatureError, match=name):
         features.select_model_inputs(inputs.assign(**{name: value}))
@@ -148,9 +172,13 @@ def test_indicators_are_one_column_a_category_and_of_two_only_the_second(inputs)
 
 def test_one_customer_given_whole_has_the_features_of_the_table_to_the_last_bit(extract):
     customers = contract.check_rows(extract)[0]
-    stamped = customers.assign(snapshot_date=pd.Timestamp("2025-01-01"), written_at=pd.Timestamp("2025-01-01"))
+    stamped = customers.assign(
+        snapshot_date=pd.Timestamp("2025-01-01"), written_at=pd.Timestamp("2025-01-01")
+    )
     table = features.select_model_inputs(features.add_on_demand(features.build_features(stamped)))
     expected = list(zip(*(table[name].tolist() for name in table), strict=True))
     given = customers.astype(object).where(customers.notna(), None).to_dict("records")
-    alone = [features.complete_inputs(features.features_of_customer(customer)) for customer in given]
+    alone = [
+        features.complete_inputs(features.features_of_customer(customer)) for customer in given
+    ]
     assert alone == expected and len(alone) == 7043

@@ -4,16 +4,40 @@ import worlds
 from churn_utils import gate_report, registry, validation
 
 EVIDENCE = {
-    "version": 3, "verdict": "fail", "as_of": "2025-05-01", "champion": 1, "run_id": "abc", "draws": 10, "seed": 0,
-    "rows": 1373, "since": "2025-04-01", "offer_cost_usd": 500.0, "churner_value_usd": 2000.0, "run": 2,
+    "version": 3,
+    "verdict": "fail",
+    "as_of": "2025-05-01",
+    "champion": 1,
+    "run_id": "abc",
+    "draws": 10,
+    "seed": 0,
+    "rows": 1373,
+    "since": "2025-04-01",
+    "offer_cost_usd": 500.0,
+    "churner_value_usd": 2000.0,
+    "run": 2,
     "model_sha256": "a" * 64,
     "checks": [
-        {"check": "auc_floor", "verdict": "pass", "requirement": "above <0.6>", "detail": "1373 rows", "value": 0.84,
-         "lower": 0.82, "upper": 0.86},
-        {"check": "slices", "verdict": "not_evaluated", "requirement": "none", "detail": "<b>boom</b>", "value": None,
-         "lower": None, "upper": None},
+        {
+            "check": "auc_floor",
+            "verdict": "pass",
+            "requirement": "above <0.6>",
+            "detail": "1373 rows",
+            "value": 0.84,
+            "lower": 0.82,
+            "upper": 0.86,
+        },
+        {
+            "check": "slices",
+            "verdict": "not_evaluated",
+            "requirement": "none",
+            "detail": "<b>boom</b>",
+            "value": None,
+            "lower": None,
+            "upper": None,
+        },
     ],
-}  # fmt: skip
+}
 
 
 def test_the_page_holds_every_check_with_its_evidence_and_nothing_foreign():
@@ -25,7 +49,9 @@ def test_the_page_holds_every_check_with_its_evidence_and_nothing_foreign():
     assert "http" not in page and "<script" not in page
 
 
-def test_the_page_of_a_real_gate_is_written_beside_the_reports(registered_home, tmp_path, monkeypatch):
+def test_the_page_of_a_real_gate_is_written_beside_the_reports(
+    registered_home, tmp_path, monkeypatch
+):
     monkeypatch.setenv("CHURN_RUN_REPORTS", str(tmp_path))
     version = registered_home["version"]
     findings = validation.run_gate(version, worlds.AS_OF, draws=400)
@@ -38,4 +64,6 @@ def test_the_page_of_a_real_gate_is_written_beside_the_reports(registered_home, 
 
 @pytest.mark.parametrize("verdict", ["pass", "fail", "not_evaluated"])
 def test_every_verdict_has_its_colour(verdict):
-    assert gate_report.COLOURS[verdict] in gate_report.render_page({**EVIDENCE, "verdict": verdict, "checks": []}, "")
+    assert gate_report.COLOURS[verdict] in gate_report.render_page(
+        {**EVIDENCE, "verdict": verdict, "checks": []}, ""
+    )

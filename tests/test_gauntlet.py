@@ -35,7 +35,9 @@ def test_no_other_check_is_needed(gauntlet, name):
     assert set(findings.index[findings["verdict"] != "pass"]) == {BAD[name][0]}
 
 
-def test_answers_written_back_into_features_are_found_though_every_figure_shines(gauntlet, tmp_path):
+def test_answers_written_back_into_features_are_found_though_every_figure_shines(
+    gauntlet, tmp_path
+):
     findings = gauntlet.settled_bills(tmp_path)
     assert findings.loc["auc_floor", "lower"] > 0.95
     assert findings.loc["leakage", "verdict"] == "fail"
@@ -48,17 +50,27 @@ def test_evidence_that_is_edited_after_approval_promotes_nobody(gauntlet):
     assert deployments.champion_at(AS_OF) is None
 
 
-def test_a_challenger_that_gives_no_answer_is_refused_by_the_notebooks_and_fails_none(gauntlet, tmp_path):
+def test_a_challenger_that_gives_no_answer_is_refused_by_the_notebooks_and_fails_none(
+    gauntlet, tmp_path
+):
     version = gauntlet.raises().version
     registry.set_challenger(version)
     folder, parameters = settings.PROJECT / "notebooks", {"AS_OF": f"{AS_OF:%Y-%m-%d}"}
     for name in ("04a_challenger_validation.ipynb", "04b_challenger_approval.ipynb"):
         with kernels.open_channels() as config:
             papermill.execute_notebook(
-                folder / name, tmp_path / name, parameters, progress_bar=False, cwd=folder, config=config
+                folder / name,
+                tmp_path / name,
+                parameters,
+                progress_bar=False,
+                cwd=folder,
+                config=config,
             )
     assert registry.read_version(version)["tags"]["gate"] == "not_evaluated"
-    assert deployments.champion_at(AS_OF) is None and registry.version_with_alias(registry.CHALLENGER) is None
+    assert (
+        deployments.champion_at(AS_OF) is None
+        and registry.version_with_alias(registry.CHALLENGER) is None
+    )
 
 
 def test_a_truly_better_challenger_is_promoted_and_the_beaten_one_is_not_taken_back(gauntlet):
@@ -67,8 +79,14 @@ def test_a_truly_better_challenger_is_promoted_and_the_beaten_one_is_not_taken_b
     assert gauntlet.promote(worse) and gauntlet.promote(better)
     assert registry.version_with_alias(registry.CHAMPION) == better
     evidence, before = registry.read_evidence(better)
-    assert evidence["champion"] == worse and "champion" in {check["check"] for check in evidence["checks"]}
-    assert set(validation.run_gate(better, AS_OF, draws=400)["verdict"]) == {"pass"}  # against the same rival as before
+    assert evidence["champion"] == worse and "champion" in {
+        check["check"] for check in evidence["checks"]
+    }
+    assert set(validation.run_gate(better, AS_OF, draws=400)["verdict"]) == {
+        "pass"
+    }  # against the same rival as before
     assert registry.read_evidence(better)[1] == before
-    again = validation.run_gate(register(gauntlet.rows, STUMPS), AS_OF, draws=400).set_index("check")
+    again = validation.run_gate(register(gauntlet.rows, STUMPS), AS_OF, draws=400).set_index(
+        "check"
+    )
     assert again.loc["champion", "verdict"] == "fail"

@@ -7,17 +7,29 @@ from churn_utils import features, inference_log, lakehouse
 from churn_utils.inference_log import InferenceLog, build_entry
 
 INPUTS = tuple(
-    1 if name in features.INTEGER else 0.1 if name in features.NUMERICAL else "text" for name in features.MODEL_INPUTS
+    1 if name in features.INTEGER else 0.1 if name in features.NUMERICAL else "text"
+    for name in features.MODEL_INPUTS
 )
 
 
 def entries(count, start=0):
     now = datetime.now(UTC)
     return [
-        build_entry(f"id-{start + i:06}", now, "2025-02-01", "request", "predictions", "7590-VHVEG",
-                    None if i % 2 else "2025-01-01", 1, "champion", (0.3, 0.25, "offer", 100.0), INPUTS)
+        build_entry(
+            f"id-{start + i:06}",
+            now,
+            "2025-02-01",
+            "request",
+            "predictions",
+            "7590-VHVEG",
+            None if i % 2 else "2025-01-01",
+            1,
+            "champion",
+            (0.3, 0.25, "offer", 100.0),
+            INPUTS,
+        )
         for i in range(count)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture
@@ -54,7 +66,9 @@ def test_values_come_back_as_they_were(log):
         1,
         "text",
     )
-    assert str(first["features_as_of"])[:10] == "2025-01-01" and str(second["features_as_of"]) == "NaT"
+    assert (
+        str(first["features_as_of"])[:10] == "2025-01-01" and str(second["features_as_of"]) == "NaT"
+    )
     assert first["answered_at"].tzinfo is not None
 
 
@@ -123,7 +137,9 @@ def test_small_files_are_put_together(home, monkeypatch):
         log.append(entries(3, 3 * start))
         log._write()
     assert lakehouse.describe_tables().set_index("table").loc["inference_log", "files"] == 1
-    assert lakehouse.read("inference_log")["prediction_id"].tolist() == [f"id-{i:06}" for i in range(15)]
+    assert lakehouse.read("inference_log")["prediction_id"].tolist() == [
+        f"id-{i:06}" for i in range(15)
+    ]
 
 
 def test_a_compaction_that_fails_costs_no_answer(home, monkeypatch, caplog):

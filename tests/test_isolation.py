@@ -79,7 +79,9 @@ def test_what_is_raised_there_is_named_here():
 
 def test_what_hangs_is_ended_and_the_next_call_answered():
     started = time.monotonic()
-    with pytest.raises(isolation.IsolationError, match="test_isolation:hang did not answer within 1 s"):
+    with pytest.raises(
+        isolation.IsolationError, match="test_isolation:hang did not answer within 1 s"
+    ):
         call("hang", seconds=0.1)
     assert time.monotonic() - started < 10
     assert call("double", 1)[0] == 2
@@ -87,7 +89,9 @@ def test_what_hangs_is_ended_and_the_next_call_answered():
 
 @pytest.mark.skipif(not isolation.FORKS, reason="needs Linux")
 def test_what_computes_without_end_is_ended_by_its_cpu_time():
-    with pytest.raises(isolation.IsolationError, match="test_isolation:spin did not answer within 1 s of CPU"):
+    with pytest.raises(
+        isolation.IsolationError, match="test_isolation:spin did not answer within 1 s of CPU"
+    ):
         call("spin", seconds=1.0)
     assert call("double", 1)[0] == 2
 

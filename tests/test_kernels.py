@@ -14,7 +14,9 @@ from churn_utils import isolation, kernels
 from churn_utils.settings import ChurnError
 from churn_utils.world import WorldError
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="fork is safe on Linux only")
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="fork is safe on Linux only"
+)
 
 
 @pytest.fixture
@@ -33,9 +35,13 @@ def execute(tmp_path, choice):
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
         nbformat.write(notebook, tmp_path / "in.ipynb")
         done = papermill.execute_notebook(
-            str(tmp_path / "in.ipynb"), str(tmp_path / "out.ipynb"), kernel_name="python3", progress_bar=False,
-            cwd=str(tmp_path), **options,
-        )  # fmt: skip
+            str(tmp_path / "in.ipynb"),
+            str(tmp_path / "out.ipynb"),
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(tmp_path),
+            **options,
+        )
         return "".join(output.get("text", "") for output in done.cells[-1].outputs)
 
     return run
@@ -54,7 +60,9 @@ def test_a_kernel_talks_over_sockets_that_nobody_else_can_take(execute, choice, 
 
 
 def test_a_forked_kernel_is_warm_but_its_names_are_clean(execute):
-    text = execute("import sys; print('churn_utils.validation' in sys.modules, 'pd' in dir(), __name__)")
+    text = execute(
+        "import sys; print('churn_utils.validation' in sys.modules, 'pd' in dir(), __name__)"
+    )
     assert text.split() == ["True", "False", "__main__"]
 
 
@@ -66,7 +74,9 @@ def test_an_ordinary_kernel_started_earlier_does_not_settle_what_comes(execute, 
     assert execute(ask).split() == ["True"]
 
 
-def test_a_kernel_gets_the_environment_of_now_and_the_folder_asked_for(execute, monkeypatch, tmp_path):
+def test_a_kernel_gets_the_environment_of_now_and_the_folder_asked_for(
+    execute, monkeypatch, tmp_path
+):
     monkeypatch.setenv("CHURN_HOME", "/somewhere/else")
     text = execute("import os; print(os.environ['CHURN_HOME'], os.getcwd())")
     assert text.split() == ["/somewhere/else", str(tmp_path)]
@@ -125,7 +135,12 @@ def describe(*arguments, report):
     for argument in arguments:
         report(f"got {argument}")
     warm = "churn_utils.validation" in sys.modules
-    return {"arguments": arguments, "process": os.getpid(), "home": os.environ["CHURN_HOME"], "warm": warm}
+    return {
+        "arguments": arguments,
+        "process": os.getpid(),
+        "home": os.environ["CHURN_HOME"],
+        "warm": warm,
+    }
 
 
 def knows(variable, report):
@@ -199,6 +214,8 @@ def test_a_variable_that_is_gone_by_now_is_gone_there(call, monkeypatch):
 
 
 def test_a_process_that_died_is_reported_with_its_exit_code(call):
-    with pytest.raises(ChurnError, match=r"test_kernels:die ended without an answer \(exit code 3\)"):
+    with pytest.raises(
+        ChurnError, match=r"test_kernels:die ended without an answer \(exit code 3\)"
+    ):
         call("die")
     assert multiprocessing.active_children() == []

@@ -31,7 +31,9 @@ def bills(**which):
 
 def test_the_same_rows_twice_change_nothing_not_even_the_version(home):
     rows = snapshot(
-        {"a": 10.0, "b": None, "c": 30.0}, note=["x", None, "z"], left=pd.to_datetime([JANUARY, None, None])
+        {"a": 10.0, "b": None, "c": 30.0},
+        note=["x", None, "z"],
+        left=pd.to_datetime([JANUARY, None, None]),
     )
     assert lakehouse.merge("customers", rows) == 3
     assert lakehouse.merge("customers", rows.iloc[::-1]) == 0
@@ -50,7 +52,10 @@ def test_changed_rows_are_updated_new_ones_inserted_and_the_others_left(home):
 def test_a_value_that_vanishes_or_appears_is_a_change(home, before, after):
     lakehouse.merge("customers", snapshot({"a": before, "b": 1.0}))
     assert lakehouse.merge("customers", snapshot({"a": after, "b": 1.0})) == 1
-    assert lakehouse.read("customers")["bill"].astype(object).where(lambda s: s.notna(), None)[0] == after
+    assert (
+        lakehouse.read("customers")["bill"].astype(object).where(lambda s: s.notna(), None)[0]
+        == after
+    )
 
 
 def test_rows_differ_by_every_part_of_the_key(home):
@@ -64,9 +69,18 @@ def test_rows_differ_by_every_part_of_the_key(home):
     "change, message",
     [
         (lambda rows: rows.drop(columns="written_at"), "lack the key column.* written_at"),
-        (lambda rows: rows.assign(customer_id=["a", None]), r"1 row\(s\) for customers have a null in the key"),
-        (lambda rows: rows.assign(written_at=pd.NaT), r"2 row\(s\) for customers have a null in the key"),
-        (lambda rows: rows.assign(customer_id="a"), "2 rows for customers share a key.*'customer_id': 'a'"),
+        (
+            lambda rows: rows.assign(customer_id=["a", None]),
+            r"1 row\(s\) for customers have a null in the key",
+        ),
+        (
+            lambda rows: rows.assign(written_at=pd.NaT),
+            r"2 row\(s\) for customers have a null in the key",
+        ),
+        (
+            lambda rows: rows.assign(customer_id="a"),
+            "2 rows for customers share a key.*'customer_id': 'a'",
+        ),
         (lambda rows: rows.assign(tip=1.0), r"missing \[\], extra \['tip'\]"),
         (lambda rows: rows.drop(columns="bill"), r"missing \['bill'\], extra \[\]"),
     ],
@@ -92,7 +106,9 @@ def test_a_fraction_never_becomes_a_whole_number(home):
 
 
 def test_two_times_of_one_day_share_a_key(home):
-    rows = pd.concat([snapshot({"a": 1.0}), snapshot({"a": 2.0}, written=JANUARY + pd.Timedelta(hours=3))])
+    rows = pd.concat(
+        [snapshot({"a": 1.0}), snapshot({"a": 2.0}, written=JANUARY + pd.Timedelta(hours=3))]
+    )
     with pytest.raises(LakehouseError):
         lakehouse.merge("customers", rows)
 
@@ -133,8 +149,15 @@ def test_a_version_that_never_was_is_refused_with_those_that_are(home, version):
 
 
 def test_a_table_that_the_design_does_not_know_is_refused_with_those_it_knows(home):
-    for act in (lakehouse.read, lakehouse.exists, lakehouse.version_of, lambda table: lakehouse.merge(table, None)):
-        with pytest.raises(LakehouseError, match="no table 'invoices'; the tables are customers, quarantine"):
+    for act in (
+        lakehouse.read,
+        lakehouse.exists,
+        lakehouse.version_of,
+        lambda table: lakehouse.merge(table, None),
+    ):
+        with pytest.raises(
+            LakehouseError, match="no table 'invoices'; the tables are customers, quarantine"
+        ):
             act("invoices")
 
 
@@ -164,19 +187,28 @@ def test_every_type_comes_back_as_it_went_in(home):
         {"a": 10.5, "b": -0.1},
         count=pd.Series([1, 2**40], dtype="int64"),
         flag=[True, False],
-        text=["Ärger, \"quoted\"", ""],
+        text=['Ärger, "quoted"', ""],
         ended=pd.to_datetime(["2025-02-28", None]),
-    )  # fmt: skip
+    )
     lakehouse.merge("customers", rows)
     back = lakehouse.read("customers")
     dates = dict.fromkeys(["snapshot_date", "written_at", "ended"], "datetime64[ns]")
     pd.testing.assert_frame_equal(back[rows.columns].astype(dates), rows.astype(dates))
     kinds = {name: kind.kind for name, kind in back.dtypes.items()}
     assert kinds == {
-        "customer_id": "O", "snapshot_date": "M", "written_at": "M", "bill": "f", "count": "i", "flag": "b",
-        "text": "O", "ended": "M",
-    }  # fmt: skip
-    fields = {field.name: field.type.type for field in DeltaTable(str(lakehouse.path_of("customers"))).schema().fields}
+        "customer_id": "O",
+        "snapshot_date": "M",
+        "written_at": "M",
+        "bill": "f",
+        "count": "i",
+        "flag": "b",
+        "text": "O",
+        "ended": "M",
+    }
+    fields = {
+        field.name: field.type.type
+        for field in DeltaTable(str(lakehouse.path_of("customers"))).schema().fields
+    }
     assert fields["snapshot_date"] == fields["ended"] == "date"
 
 
@@ -201,7 +233,12 @@ def test_rows_come_sorted_by_key_and_only_with_the_columns_asked_for(home):
     lakehouse.merge("customers", snapshot({"aa": 1.5}))
     assert lakehouse.read("customers")["customer_id"].tolist() == ["a", "aa", "b", "c"]
     some = lakehouse.read("customers", columns=["bill", "customer_id"], as_of=MARCH)
-    assert some.columns.tolist() == ["bill", "customer_id"] and some["bill"].tolist() == [1.0, 1.5, 2.0, 3.0]
+    assert some.columns.tolist() == ["bill", "customer_id"] and some["bill"].tolist() == [
+        1.0,
+        1.5,
+        2.0,
+        3.0,
+    ]
 
 
 def test_features_keep_a_change_feed_for_the_online_table(home):
@@ -210,8 +247,10 @@ def test_features_keep_a_change_feed_for_the_online_table(home):
     feed = DeltaTable(str(lakehouse.path_of("customer_features"))).load_cdf(starting_version=1)
     changes = pa.table(feed.read_all()).select(["customer_id", "bill", "_change_type"]).to_pylist()
     assert sorted(tuple(change.values()) for change in changes) == [
-        ("b", 2.0, "update_preimage"), ("b", 3.0, "update_postimage"), ("c", 4.0, "insert"),
-    ]  # fmt: skip
+        ("b", 2.0, "update_preimage"),
+        ("b", 3.0, "update_postimage"),
+        ("c", 4.0, "insert"),
+    ]
 
 
 def test_describe_tables_lists_what_is_there(home):
@@ -222,9 +261,14 @@ def test_describe_tables_lists_what_is_there(home):
     found = lakehouse.describe_tables().set_index("table")
     assert found.index.tolist() == ["customers", "churn_labels"]
     assert found.loc["customers", ["key", "version", "rows", "columns"]].tolist() == [
-        "customer_id, snapshot_date, written_at", 1, 3, 4,
-    ]  # fmt: skip
-    assert found.loc["customers", "files"] == len(list(lakehouse.path_of("customers").rglob("*.parquet")))
+        "customer_id, snapshot_date, written_at",
+        1,
+        3,
+        4,
+    ]
+    assert found.loc["customers", "files"] == len(
+        list(lakehouse.path_of("customers").rglob("*.parquet"))
+    )
 
 
 def test_a_home_with_spaces_and_umlauts_works(home, monkeypatch):
@@ -274,5 +318,7 @@ def test_the_change_marker_moves_with_every_version(home):
 def test_a_table_of_an_earlier_state_of_the_project_says_what_to_do(home):
     lakehouse.append("deployments", pa.table({"version": [1]}))
     for columns in (None, ["version"]):
-        with pytest.raises(lakehouse.LakehouseError, match="deployments of this home has no entry.*--fresh"):
+        with pytest.raises(
+            lakehouse.LakehouseError, match="deployments of this home has no entry.*--fresh"
+        ):
             lakehouse.read("deployments", columns=columns)

@@ -7,18 +7,46 @@ import pandas as pd
 import pytest
 import worlds
 
-from churn_utils import feature_store, features, lakehouse, lineage, model_files, registry, settings, source
+from churn_utils import (
+    feature_store,
+    features,
+    lakehouse,
+    lineage,
+    model_files,
+    registry,
+    settings,
+    source,
+)
 
 FIVE = {
     "linear": ({"family": "logistic_regression", "C": 0.7310585786300049, "n_knots": 6}, None),
-    "boosted": ({"family": "lightgbm", "n_estimators": 60, "learning_rate": 0.0731, "num_leaves": 7,
-                 "min_child_samples": 31, "colsample_bytree": 0.37, "reg_lambda": 0.013}, None),
+    "boosted": (
+        {
+            "family": "lightgbm",
+            "n_estimators": 60,
+            "learning_rate": 0.0731,
+            "num_leaves": 7,
+            "min_child_samples": 31,
+            "colsample_bytree": 0.37,
+            "reg_lambda": 0.013,
+        },
+        None,
+    ),
     "forest": ({"family": "random_forest", "min_samples_leaf": 9, "max_features": 0.23}, None),
     "after a correction": ({"family": "logistic_regression", "C": 3.3, "n_knots": 4}, None),
-    "on the second month": ({"family": "lightgbm", "n_estimators": 50, "learning_rate": 0.05, "num_leaves": 4,
-                             "min_child_samples": 20, "colsample_bytree": 0.5, "reg_lambda": 1.0},
-                            settings.month_start(1)),
-}  # fmt: skip
+    "on the second month": (
+        {
+            "family": "lightgbm",
+            "n_estimators": 50,
+            "learning_rate": 0.05,
+            "num_leaves": 4,
+            "min_child_samples": 20,
+            "colsample_bytree": 0.5,
+            "reg_lambda": 1.0,
+        },
+        settings.month_start(1),
+    ),
+}
 
 
 def deliver_second_month():
@@ -49,18 +77,24 @@ def trained(tmp_path_factory):
     """Five versions by name, trained before and after their tables moved on."""
     with worlds.at_home(tmp_path_factory.mktemp("lineage")):
         worlds.publish_first_month()
-        models = {name: train_version(name, worlds.AS_OF) for name in ("linear", "boosted", "forest")}
+        models = {
+            name: train_version(name, worlds.AS_OF) for name in ("linear", "boosted", "forest")
+        }
         correct_first_month()
         models["after a correction"] = train_version("after a correction", worlds.AS_OF)
         deliver_second_month()
-        models["on the second month"] = train_version("on the second month", settings.month_start(2))
+        models["on the second month"] = train_version(
+            "on the second month", settings.month_start(2)
+        )
         yield models
 
 
 @pytest.fixture(scope="module")
 def rows(trained):
     return features.select_model_inputs(
-        feature_store.build_training_set(worlds.AS_OF).astype(dict.fromkeys(features.INTEGER, "int64"))
+        feature_store.build_training_set(worlds.AS_OF).astype(
+            dict.fromkeys(features.INTEGER, "int64")
+        )
     )
 
 
@@ -116,17 +150,30 @@ def test_a_version_says_what_it_was_made_from(trained):
     assert record["since"] == settings.month_start(1) and record["as_of"] == settings.month_start(2)
     assert record["hyperparameters"] == FIVE["on the second month"][0]
     assert record["source_sha256"] == source.SHA256
-    assert record["trained_by"] == settings.user() and len(record["code_sha256"]) == len(record["lock_sha256"]) == 64
+    assert (
+        record["trained_by"] == settings.user()
+        and len(record["code_sha256"]) == len(record["lock_sha256"]) == 64
+    )
 
 
 def test_what_is_deployed_is_answered_by_one_call_and_drawn(trained):
     version, _ = trained["linear"]
     with pytest.raises(lineage.LineageError, match="no version is in effect on 2025-02-01"):
         lineage.explain_deployed(worlds.AS_OF)
-    table = pd.DataFrame([{
-        "entry": 1, "effective_from": worlds.AS_OF, "version": version, "effective_to": pd.NaT, "action": "promoted",
-        "approved_by": "Ada Lovelace", "evidence_sha256": "f" * 64, "reason": "tested",
-    }])  # fmt: skip
+    table = pd.DataFrame(
+        [
+            {
+                "entry": 1,
+                "effective_from": worlds.AS_OF,
+                "version": version,
+                "effective_to": pd.NaT,
+                "action": "promoted",
+                "approved_by": "Ada Lovelace",
+                "evidence_sha256": "f" * 64,
+                "reason": "tested",
+            }
+        ]
+    )
     lakehouse.merge("deployments", table)
     answers = lineage.explain_deployed(settings.month_start(3)).set_index("question")["answer"]
     assert answers["which version"] == f"telco_churn {version}"

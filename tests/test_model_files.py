@@ -28,13 +28,17 @@ def test_ours_are_kept_in_a_format_that_runs_no_code(registered_home):
 
 def test_a_pickled_model_is_not_loaded(registered_home, change_flavor):
     change_flavor(serialization_format="cloudpickle")
-    with pytest.raises(model_files.ModelFileError, match="is kept as cloudpickle, which may run code when"):
+    with pytest.raises(
+        model_files.ModelFileError, match="is kept as cloudpickle, which may run code when"
+    ):
         model_files.load_model(registered_home["version"])
 
 
 def test_a_model_may_not_widen_the_list_of_types_itself(registered_home, change_flavor):
     change_flavor(skops_trusted_types=[*model_files.TRUSTED_TYPES, "os.system"])
-    with pytest.raises(model_files.ModelFileError, match="asks for types that no model here has: os.system"):
+    with pytest.raises(
+        model_files.ModelFileError, match="asks for types that no model here has: os.system"
+    ):
         model_files.load_model(registered_home["version"])
 
 

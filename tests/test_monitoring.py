@@ -67,7 +67,10 @@ def test_unlabelled_rows_are_counted_and_enter_no_metric():
     assert set(table["slice"]) == {"all", "contract=One year", "contract=Two year"}
     total = table[table["slice"] == "all"].set_index("metric")
     assert (total["rows"] == 4000).all() and (total["rows_labelled"] == 2000).all()
-    assert total["value"].to_dict() == only[only["slice"] == "all"].set_index("metric")["value"].to_dict()
+    assert (
+        total["value"].to_dict()
+        == only[only["slice"] == "all"].set_index("metric")["value"].to_dict()
+    )
     assert set(total.index) == set(monitoring.METRICS)
     assert (total["lower"] <= total["value"]).drop("calibration_error").all()
 
@@ -81,14 +84,19 @@ def test_a_window_without_labels_has_missing_values_and_its_counts():
 def test_versions_are_measured_apart():
     scored = make_scored(600)
     table = measure(pd.concat([scored, scored.assign(model_version=2, churn_probability=0.5)]))
-    total = table[(table["slice"] == "all") & (table["metric"] == "roc_auc")].set_index("model_version")["value"]
+    total = table[(table["slice"] == "all") & (table["metric"] == "roc_auc")].set_index(
+        "model_version"
+    )["value"]
     assert total[2] == 0.5 and total[1] > 0.6
 
 
 def test_the_loss_is_what_decisions_cost_against_knowing_every_churner():
     scored = make_scored()
     offer = scored["churn_probability"] >= ECONOMICS.threshold
-    wrong, missed = (offer & (scored["churned"] == 0)).mean(), (~offer & (scored["churned"] == 1)).mean()
+    wrong, missed = (
+        (offer & (scored["churned"] == 0)).mean(),
+        (~offer & (scored["churned"] == 1)).mean(),
+    )
     assert value_of(measure(scored), "loss_usd") == pytest.approx(500 * wrong + 1500 * missed)
 
 
@@ -97,7 +105,9 @@ def test_the_loss_is_what_decisions_cost_against_knowing_every_churner():
 
 def test_the_estimate_agrees_with_labels_while_the_model_is_calibrated():
     scored = make_scored()
-    estimate = monitoring.estimate_performance(scored.drop(columns="churned"), AS_OF, "2025-03", ECONOMICS)
+    estimate = monitoring.estimate_performance(
+        scored.drop(columns="churned"), AS_OF, "2025-03", ECONOMICS
+    )
     assert list(estimate.columns) == monitoring.COLUMNS and (estimate["rows_labelled"] == 0).all()
     both = monitoring.compare_estimate(pd.concat([estimate, measure(scored)])).set_index("metric")
     assert both.loc[["roc_auc", "value_usd", "brier", "recall"], "inside"].all()
@@ -108,7 +118,9 @@ def test_the_estimate_agrees_with_labels_while_the_model_is_calibrated():
 
 def test_labels_show_what_the_estimate_cannot_see():
     scored = make_scored()
-    changed = scored.assign(churned=np.where(np.arange(len(scored)) % 3 == 0, 1.0, scored["churned"]))
+    changed = scored.assign(
+        churned=np.where(np.arange(len(scored)) % 3 == 0, 1.0, scored["churned"])
+    )
     estimate = monitoring.estimate_performance(scored, AS_OF, "2025-03", ECONOMICS)
     both = monitoring.compare_estimate(pd.concat([estimate, measure(changed)])).set_index("metric")
     assert not both.loc[["roc_auc", "value_usd", "log_loss"], "inside"].any()
@@ -120,8 +132,12 @@ def test_labels_show_what_the_estimate_cannot_see():
 @pytest.mark.parametrize("rows", [100, 2000, 100_000])
 def test_rows_alone_raise_no_shift(rows):
     generator = np.random.default_rng(rows)
-    then = pd.DataFrame({"tenure": generator.integers(0, 72, 4000), "gender": generator.choice(["F", "M"], 4000)})
-    now = pd.DataFrame({"tenure": generator.integers(0, 72, rows), "gender": generator.choice(["F", "M"], rows)})
+    then = pd.DataFrame(
+        {"tenure": generator.integers(0, 72, 4000), "gender": generator.choice(["F", "M"], 4000)}
+    )
+    now = pd.DataFrame(
+        {"tenure": generator.integers(0, 72, rows), "gender": generator.choice(["F", "M"], rows)}
+    )
     shift = monitoring.measure_shift(now, then)
     assert (shift["psi_beyond_chance"] < 0.03).all()
     moved = monitoring.measure_shift(now.assign(tenure=now["tenure"] + 20, gender="F"), then)
@@ -151,11 +167,20 @@ def test_use_asks_the_model(first_month):
 
 def test_shifts_and_label_shift_fit_the_table():
     then = pd.DataFrame({"tenure": np.arange(500)})
-    labels = monitoring.measure_label_shift(pd.Series([1.0, 0.0] * 100 + [np.nan] * 50), pd.Series([True, False] * 100))
-    table = monitoring.report_shift(monitoring.measure_shift(then, then), AS_OF, "2025-03", 1, 250, labels)
+    labels = monitoring.measure_label_shift(
+        pd.Series([1.0, 0.0] * 100 + [np.nan] * 50), pd.Series([True, False] * 100)
+    )
+    table = monitoring.report_shift(
+        monitoring.measure_shift(then, then), AS_OF, "2025-03", 1, 250, labels
+    )
     assert list(table.columns) == monitoring.COLUMNS
-    assert value_of(table, "churn_rate") == 0.5 and value_of(table, "effect_size.churned") == pytest.approx(0.0)
-    assert value_of(table, "churn_rate", "rows_labelled") == 200 and value_of(table, "psi.tenure") == 0.0
+    assert value_of(table, "churn_rate") == 0.5 and value_of(
+        table, "effect_size.churned"
+    ) == pytest.approx(0.0)
+    assert (
+        value_of(table, "churn_rate", "rows_labelled") == 200
+        and value_of(table, "psi.tenure") == 0.0
+    )
     unknown = monitoring.measure_label_shift(pd.Series([np.nan]), pd.Series([True, False]))
     assert unknown["value"].isna().all() and (unknown["rows_labelled"] == 0).all()
 

@@ -54,16 +54,26 @@ def test_online_and_offline_features_are_the_same_to_the_last_bit_for_all_custom
     feature_store.publish_snapshot(extract, JANUARY, JANUARY)
     some = extract.head(3000).assign(contract="Two year")
     feature_store.publish_snapshot(some, FEBRUARY, FEBRUARY)
-    feature_store.publish_snapshot(extract.tail(500).assign(paperless_billing="Yes"), JANUARY, MARCH)  # correction
+    feature_store.publish_snapshot(
+        extract.tail(500).assign(paperless_billing="Yes"), JANUARY, MARCH
+    )  # correction
     assert online_store.publish_changes(store).rows == store.count() == 7043
     spine = pd.DataFrame({"customer_id": extract["customer_id"], "event_date": MARCH})
-    offline = feature_store.look_up_features(spine, lakehouse.read("customer_features"), max_age_days=99)
-    inputs = features.select_model_inputs(features.add_on_demand(offline).astype(dict.fromkeys(features.INTEGER, int)))
+    offline = feature_store.look_up_features(
+        spine, lakehouse.read("customer_features"), max_age_days=99
+    )
+    inputs = features.select_model_inputs(
+        features.add_on_demand(offline).astype(dict.fromkeys(features.INTEGER, int))
+    )
     online = look_up(store, *extract["customer_id"])
     expected = list(zip(*(inputs[name].tolist() for name in inputs), strict=True))
     assert [features.complete_inputs(row.stored) for row in online] == expected
-    assert [row.snapshot_date for row in online] == offline["features_as_of"].dt.strftime("%Y-%m-%d").tolist()
-    assert [type(value) for value in features.complete_inputs(online[0].stored)] == [type(v) for v in expected[0]]
+    assert [row.snapshot_date for row in online] == offline["features_as_of"].dt.strftime(
+        "%Y-%m-%d"
+    ).tolist()
+    assert [type(value) for value in features.complete_inputs(online[0].stored)] == [
+        type(v) for v in expected[0]
+    ]
 
 
 def test_only_what_changed_is_published_and_nothing_twice(store, deliver):
@@ -82,7 +92,10 @@ def test_an_older_month_never_overwrites_a_newer_one(store, deliver):
     deliver(JANUARY, written=MARCH, contract="One year")  # arrives last, describes an earlier month
     assert online_store.publish_changes(store).kind == "changes"
     row = look_up(store, "7590-VHVEG")[0]
-    assert (row.snapshot_date, row.stored[features.STORED.index("contract")]) == ("2025-02-01", "Two year")
+    assert (row.snapshot_date, row.stored[features.STORED.index("contract")]) == (
+        "2025-02-01",
+        "Two year",
+    )
     deliver(FEBRUARY, written=MARCH, contract="One year")  # a correction of the newest month does
     online_store.publish_changes(store)
     assert look_up(store, "7590-VHVEG")[0].stored[features.STORED.index("contract")] == "One year"
@@ -91,7 +104,9 @@ def test_an_older_month_never_overwrites_a_newer_one(store, deliver):
 def test_a_row_that_is_changed_in_place_is_published(store, deliver):
     deliver(JANUARY)
     online_store.publish_changes(store)
-    deliver(JANUARY, ids=["7590-VHVEG"], contract="Two year")  # the same key: merged, an update in the feed
+    deliver(
+        JANUARY, ids=["7590-VHVEG"], contract="Two year"
+    )  # the same key: merged, an update in the feed
     assert online_store.publish_changes(store) == online_store.Publication("changes", 1, 1)
     assert look_up(store, "7590-VHVEG")[0].stored[features.STORED.index("contract")] == "Two year"
 
@@ -104,7 +119,10 @@ def test_a_table_that_went_back_takes_the_store_back(store, deliver):
     DeltaTable(str(lakehouse.path_of("customer_features"))).restore(0)
     assert online_store.publish_changes(store) == online_store.Publication("everything", 20, 3)
     row = look_up(store, "7590-VHVEG")[0]
-    assert (row.snapshot_date, row.stored[features.STORED.index("contract")]) == ("2025-01-01", "Month-to-month")
+    assert (row.snapshot_date, row.stored[features.STORED.index("contract")]) == (
+        "2025-01-01",
+        "Month-to-month",
+    )
     assert store.read_published().newest == "2025-01-01"
 
 
@@ -115,7 +133,10 @@ def test_a_customer_whom_the_table_lost_is_lost_online(store, deliver):
     DeltaTable(str(lakehouse.path_of("customer_features"))).restore(0)
     deliver(FEBRUARY, ids=["7590-VHVEG"])  # the way back and new rows in one feed
     online_store.publish_changes(store)
-    assert [row and row.snapshot_date for row in look_up(store, "5575-GNVDE", "7590-VHVEG")] == [None, "2025-02-01"]
+    assert [row and row.snapshot_date for row in look_up(store, "5575-GNVDE", "7590-VHVEG")] == [
+        None,
+        "2025-02-01",
+    ]
 
 
 def test_another_table_in_the_same_place_replaces_everything(store, deliver):
@@ -143,7 +164,9 @@ def test_where_nothing_is_published_nobody_is_unknown(store, deliver):
     assert look_up(store, "NOBODY") == [None]
 
 
-def test_rows_that_a_redis_server_lost_are_not_unknown_customers_and_are_published_again(home, redis_address, deliver):
+def test_rows_that_a_redis_server_lost_are_not_unknown_customers_and_are_published_again(
+    home, redis_address, deliver
+):
     """It may evict the hash, and keep what says that it was filled."""
     store = online_store.RedisStore(redis_address, prefix=str(home))
     deliver(JANUARY)
@@ -191,13 +214,21 @@ def test_two_homes_on_one_server_keep_to_their_own_features(extract, redis_addre
     found = []
     for name, contract in (("one", "One year"), ("two", "Two year")):
         with worlds.at_home(tmp_path / name):
-            feature_store.publish_snapshot(extract.head(20).assign(contract=contract), JANUARY, JANUARY)
-            found.append((online_store.open_store(redis_address), online_store.open_store(redis_address)))
+            feature_store.publish_snapshot(
+                extract.head(20).assign(contract=contract), JANUARY, JANUARY
+            )
+            found.append(
+                (online_store.open_store(redis_address), online_store.open_store(redis_address))
+            )
             assert online_store.publish_changes(found[-1][0]).kind == "everything"
     at = features.STORED.index("contract")
-    for name, (store, again), contract in zip(("one", "two"), found, ("One year", "Two year"), strict=True):
+    for name, (store, again), contract in zip(
+        ("one", "two"), found, ("One year", "Two year"), strict=True
+    ):
         with worlds.at_home(tmp_path / name):
-            assert online_store.publish_changes(again).kind == "nothing"  # by another process of the same home
+            assert (
+                online_store.publish_changes(again).kind == "nothing"
+            )  # by another process of the same home
             assert look_up(again, "7590-VHVEG")[0].stored[at] == contract
         store._db.delete(store._rows, store._published)
 

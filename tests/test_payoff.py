@@ -29,7 +29,9 @@ def test_the_curve_is_that_of_single_decisions_and_lies_in_its_interval(customer
 def test_the_value_of_a_calibrated_model_peaks_near_cost_over_value():
     probability = np.random.default_rng(1).beta(1, 3, 50_000)
     churned = pd.Series(np.random.default_rng(2).uniform(size=50_000) < probability)
-    curve = payoff.value_curve(churned, probability, pd.Series(np.arange(50_000)), Economics(), draws=2)
+    curve = payoff.value_curve(
+        churned, probability, pd.Series(np.arange(50_000)), Economics(), draws=2
+    )
     assert abs(curve.set_index("threshold")["value_usd"].idxmax() - 0.25) <= 0.05
 
 
@@ -38,9 +40,13 @@ def test_rows_of_one_customer_are_drawn_together(customers):
     alone = payoff.value_curve(churned, probability, groups, Economics(), draws=400).loc[25]
     fours = payoff.value_curve(churned, probability, groups // 40, Economics(), draws=400).loc[25]
     repeated = [pd.concat([part] * 4, ignore_index=True) for part in (churned, groups)]
-    copies = payoff.value_curve(repeated[0], np.tile(probability, 4), repeated[1], Economics(), draws=400).loc[25]
+    copies = payoff.value_curve(
+        repeated[0], np.tile(probability, 4), repeated[1], Economics(), draws=400
+    ).loc[25]
     width = alone["upper"] - alone["lower"]
-    assert copies["upper"] - copies["lower"] == pytest.approx(width, rel=0.2)  # copies are no new evidence
+    assert copies["upper"] - copies["lower"] == pytest.approx(
+        width, rel=0.2
+    )  # copies are no new evidence
     assert fours["value_usd"] == alone["value_usd"]
 
 

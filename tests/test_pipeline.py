@@ -22,7 +22,9 @@ def test_a_finished_run_does_nothing_and_says_so(notebooks, ran):
     (settings.reports() / RUN / "index.html").unlink()
     assert pipeline.run(Plan(), say=lines.append) == pipeline.DONE
     assert ran() == [] and "is finished" in lines[-1]
-    assert (settings.reports() / RUN / "index.html").exists()  # a page that was lost is written again
+    assert (
+        settings.reports() / RUN / "index.html"
+    ).exists()  # a page that was lost is written again
 
 
 def test_stages_run_after_what_they_need(notebooks, ran):
@@ -32,13 +34,17 @@ def test_stages_run_after_what_they_need(notebooks, ran):
         assert all(order.index(name) < order.index(stage.name) for name in stage.needs)
 
 
-def test_a_stage_that_raises_keeps_its_notebook_and_the_rest_goes_on_after_the_repair(notebooks, ran):
+def test_a_stage_that_raises_keeps_its_notebook_and_the_rest_goes_on_after_the_repair(
+    notebooks, ran
+):
     notebooks("03_model_registry", "raise KeyError('lost')")
     with pytest.raises(StageError, match=r"03_model_registry failed: KeyError: 'lost'") as failure:
         pipeline.run(Plan(), say=lambda line: None)
     kept = Path(str(failure.value).split("is kept: ")[1])
     assert any(
-        output.output_type == "error" for cell in nbformat.read(kept, 4).cells for output in cell.get("outputs", [])
+        output.output_type == "error"
+        for cell in nbformat.read(kept, 4).cells
+        for output in cell.get("outputs", [])
     )
     assert sorted(ran()) == ALL[:4]
     notebooks("03_model_registry")
@@ -158,9 +164,13 @@ def test_a_missing_notebook_is_named(notebooks):
 
 def test_a_killed_run_goes_on_where_it_stopped(notebooks, ran, home):
     notebooks("02_hyperparameter_optimisation", "import time; time.sleep(60)")
-    process = subprocess.Popen([sys.executable, str(RUN_ALL)], env=os.environ.copy(), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, str(RUN_ALL)], env=os.environ.copy(), stdout=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 60
-    while "01_feature_engineering" not in state.read_state()["stages"] and time.monotonic() < deadline:
+    while (
+        "01_feature_engineering" not in state.read_state()["stages"] and time.monotonic() < deadline
+    ):
         time.sleep(0.1)
     kernels = [child for child in psutil.Process(process.pid).children(recursive=True)]
     process.kill()
@@ -175,7 +185,10 @@ def test_a_killed_run_goes_on_where_it_stopped(notebooks, ran, home):
 
 def command(*arguments):
     return subprocess.run(
-        [sys.executable, str(RUN_ALL), *arguments], capture_output=True, text=True, env=os.environ.copy()
+        [sys.executable, str(RUN_ALL), *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ.copy(),
     )
 
 
@@ -213,7 +226,9 @@ def test_list_draws_every_stage_and_runs_none(home):
     result = command("--list")
     assert result.returncode == 0
     assert all(f"● {name}" in result.stdout for name in ALL)
-    assert "SCENARIO = 'price_rise'" in result.stdout and "A retraining adds stages" in result.stdout
+    assert (
+        "SCENARIO = 'price_rise'" in result.stdout and "A retraining adds stages" in result.stdout
+    )
     assert "N_TRIALS = 32" in result.stdout and "[to do]" in result.stdout
     assert not settings.lakehouse().exists()
 
@@ -222,4 +237,7 @@ def test_parameters_are_printed_in_the_report(notebooks):
     pipeline.run(Plan(), say=lambda line: None)
     page = (settings.reports() / RUN / "00_overview.html").read_text()
     assert "SEED: <code>42</code>" in page
-    assert reporting.read_heading(settings.notebooks() / "00_overview.ipynb") == ("00 – Try it", "Does it run?")
+    assert reporting.read_heading(settings.notebooks() / "00_overview.ipynb") == (
+        "00 – Try it",
+        "Does it run?",
+    )

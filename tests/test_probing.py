@@ -19,19 +19,27 @@ def test_a_sound_version_answers_every_question(answers, rows, registered_home):
     expected = scoring.predict_probability(registered_home["model"], rows)
     assert np.allclose(answers["probability"], expected, rtol=0, atol=1e-12)
     assert answers["by_id"] < 1e-12 and answers["answered"] == []
-    assert answers["defects"] == len(features.MODEL_INPUTS) + len(features.CATEGORICAL) + len(features.NUMERICAL)
+    assert answers["defects"] == len(features.MODEL_INPUTS) + len(features.CATEGORICAL) + len(
+        features.NUMERICAL
+    )
     assert all(0 <= low <= high <= 1 for low, high in answers["extremes"].values())
     assert 0 <= answers["flips"] < 0.05
-    assert 0 < answers["compiled_cpu_ms"] < answers["batch_cpu_ms"] and answers["not_compiled"] == ""
+    assert (
+        0 < answers["compiled_cpu_ms"] < answers["batch_cpu_ms"] and answers["not_compiled"] == ""
+    )
 
 
-def test_a_path_that_answers_or_crashes_where_it_should_refuse_is_found(registered_home, rows, monkeypatch):
+def test_a_path_that_answers_or_crashes_where_it_should_refuse_is_found(
+    registered_home, rows, monkeypatch
+):
     real = features.select_model_inputs
 
     def lenient(frame):
         if frame["senior_citizen"].isna().any():
             raise KeyError("senior_citizen")
-        return real(frame.assign(contract=frame["contract"].fillna("One year").replace("?", "One year")))
+        return real(
+            frame.assign(contract=frame["contract"].fillna("One year").replace("?", "One year"))
+        )
 
     model, inputs = registered_home["model"], real(rows.head(1))
     monkeypatch.setattr(features, "select_model_inputs", lenient)
@@ -44,13 +52,34 @@ def test_a_model_that_answers_for_what_it_never_saw_is_found(rows, registered_ho
 
     class Careless:
         def predict_proba(self, frame):
-            known = frame.assign(**{n: frame[n].where(frame[n].isin(c), c[0]) for n, c in features.CATEGORICAL.items()})
-            finite = known[features.NUMERICAL].astype(float).replace(np.inf, np.nan).notna().all(axis=None)
-            return registered_home["model"].predict_proba(known) if finite else np.full((len(frame), 2), np.nan)
+            known = frame.assign(
+                **{
+                    n: frame[n].where(frame[n].isin(c), c[0])
+                    for n, c in features.CATEGORICAL.items()
+                }
+            )
+            finite = (
+                known[features.NUMERICAL]
+                .astype(float)
+                .replace(np.inf, np.nan)
+                .notna()
+                .all(axis=None)
+            )
+            return (
+                registered_home["model"].predict_proba(known)
+                if finite
+                else np.full((len(frame), 2), np.nan)
+            )
 
     answered, _ = probing._offer_defects(Careless(), features.select_model_inputs(rows.head(1)))
-    assert "unknown contract, by the model itself" in answered and "tenure infinite, by the model itself" in answered
-    assert "contract missing, by the model itself" not in answered and "unknown contract" not in answered
+    assert (
+        "unknown contract, by the model itself" in answered
+        and "tenure infinite, by the model itself" in answered
+    )
+    assert (
+        "contract missing, by the model itself" not in answered
+        and "unknown contract" not in answered
+    )
 
 
 def test_a_month_whose_features_came_late_is_compared_with_what_was_known(rows, registered_home):
@@ -62,7 +91,9 @@ def test_a_month_whose_features_came_late_is_compared_with_what_was_known(rows, 
 
 def test_features_that_the_store_tells_otherwise_are_found(registered_home, rows, monkeypatch):
     real = lakehouse.read
-    monkeypatch.setattr(lakehouse, "read", lambda *a, **k: real(*a, **k).assign(tenure=1, total_charges=50.0))
+    monkeypatch.setattr(
+        lakehouse, "read", lambda *a, **k: real(*a, **k).assign(tenure=1, total_charges=50.0)
+    )
     assert probing._compare_by_id(model_files.load_model(registered_home["version"]), rows) > 0.05
 
 
@@ -76,7 +107,9 @@ def test_jumpy_decisions_are_counted(registered_home, rows, monkeypatch):
 
 def test_time_in_which_others_use_the_processor_does_not_count(registered_home, rows, monkeypatch):
     inputs = features.select_model_inputs(rows)
-    monkeypatch.setattr(scoring, "predict_probability", lambda model, frame: probing.time.sleep(0.02))
+    monkeypatch.setattr(
+        scoring, "predict_probability", lambda model, frame: probing.time.sleep(0.02)
+    )
     assert probing.measure_batch(None, inputs) < 10
 
 

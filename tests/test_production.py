@@ -84,16 +84,28 @@ def customers_of(month):
 
 def test_it_stops_where_a_retraining_is_asked_for(played):
     asked = played["asked"].iloc[0]
-    assert (asked["as_of_date"], asked["labels_from"], asked["decision"]) == (month_start(4), month_start(3), "retrain")
+    assert (asked["as_of_date"], asked["labels_from"], asked["decision"]) == (
+        month_start(4),
+        month_start(3),
+        "retrain",
+    )
     assert [line.split()[:2] for line in played["lines"]] == [
-        ["2025-03", "ok:"], ["2025-04", "alert:"], ["2025-05", "retrain:"],
-    ]  # fmt: skip
-    assert production.read_decisions()["as_of_date"].tolist() == [month_start(2), month_start(3), month_start(4)]
+        ["2025-03", "ok:"],
+        ["2025-04", "alert:"],
+        ["2025-05", "retrain:"],
+    ]
+    assert production.read_decisions()["as_of_date"].tolist() == [
+        month_start(2),
+        month_start(3),
+        month_start(4),
+    ]
 
 
 def test_every_month_before_it_was_scored_by_the_champion_and_the_month_itself_was_not(played):
     predictions = lakehouse.read("predictions").query("role == 'champion'")
-    assert predictions.groupby("snapshot_date").size().to_dict() == {month_start(m): 7043 for m in (1, 2, 3)}
+    assert predictions.groupby("snapshot_date").size().to_dict() == {
+        month_start(m): 7043 for m in (1, 2, 3)
+    }
     assert (predictions["scored_at"] == predictions["snapshot_date"]).all()
 
 
@@ -111,9 +123,13 @@ def test_nothing_reads_a_label_before_it_arrived(played, monkeypatch):
 
 def test_a_decision_stands_whatever_is_known_later(played):
     before = production.read_decisions()
-    delivery = pd.Series({"delivered": 10, "quarantined": 10})  # would be a quarantine, were it decided now
+    delivery = pd.Series(
+        {"delivered": 10, "quarantined": 10}
+    )  # would be a quarantine, were it decided now
     again = production.decide_month(month_start(3), delivery)
-    pd.testing.assert_frame_equal(again.reset_index(drop=True), before.iloc[[1]].reset_index(drop=True))
+    pd.testing.assert_frame_equal(
+        again.reset_index(drop=True), before.iloc[[1]].reset_index(drop=True)
+    )
 
 
 def test_playing_again_asks_again_and_changes_no_table(played):
@@ -126,19 +142,28 @@ def test_playing_again_asks_again_and_changes_no_table(played):
 def test_a_month_that_is_delivered_twice_changes_no_row(played):
     before = lakehouse.describe_tables().set_index("table")
     counts = production.take_in(month_start(4), PRICE_RISE)
-    assert counts["customers_written"] == counts["features_written"] == 0 and counts["accepted"] == 7043
+    assert (
+        counts["customers_written"] == counts["features_written"] == 0
+        and counts["accepted"] == 7043
+    )
     pd.testing.assert_frame_equal(lakehouse.describe_tables().set_index("table"), before)
 
 
 def test_metrics_count_all_rows_and_the_labelled_ones_by_version_and_slice(played):
     metrics = production.read_metrics(month_start(4))
-    value = metrics[(metrics["metric"] == "value_usd") & (metrics["window"] == "2025-03")].set_index("slice")
+    value = metrics[
+        (metrics["metric"] == "value_usd") & (metrics["window"] == "2025-03")
+    ].set_index("slice")
     assert value.loc["all", ["rows", "rows_labelled"]].tolist() == [7043, 7043]
-    assert {"contract=Two year", "senior_citizen=1", "internet_service=Fiber optic"} <= set(value.index)
+    assert {"contract=Two year", "senior_citizen=1", "internet_service=Fiber optic"} <= set(
+        value.index
+    )
     assert value.loc["all", "lower"] < value.loc["all", "value"] < value.loc["all", "upper"]
     newest = metrics[metrics["window"] == "2025-05"]
     assert (newest["rows_labelled"] == 0).all() and newest["metric"].str.startswith("psi.").any()
-    estimate = metrics[(metrics["window"] == "2025-04") & (metrics["metric"] == "estimated_value_usd")]
+    estimate = metrics[
+        (metrics["window"] == "2025-04") & (metrics["metric"] == "estimated_value_usd")
+    ]
     assert estimate["as_of_date"].tolist() == [month_start(3)]  # made on the day of scoring
 
 
@@ -158,17 +183,25 @@ def test_after_a_promotion_the_old_champion_answers_in_the_shadow(played, tmp_pa
     monkeypatch.setenv("CHURN_HOME", str(tmp_path / "home"))
     old = deployments.champion_at(month_start(4))
     newly = feature_store.build_training_set(month_start(4), since=month_start(3))
-    version = worlds.register_model(newly, worlds.fit_model(newly), as_of=month_start(4), since=month_start(3))
+    version = worlds.register_model(
+        newly, worlds.fit_model(newly), as_of=month_start(4), since=month_start(3)
+    )
     promote(version, month_start(4))
     batch.score_snapshot(month_start(4), month_start(4), "champion")  # as notebook 05 does
     asked, lines = play(until=5)
     assert asked is None and lines[0].startswith("2025-06  ok")
     predictions = lakehouse.read("predictions").query("snapshot_date >= '2025-05-01'")
-    versions = predictions.groupby(["snapshot_date", "role"])["model_version"].unique().map(list).to_dict()
+    versions = (
+        predictions.groupby(["snapshot_date", "role"])["model_version"].unique().map(list).to_dict()
+    )
     assert versions == {
-        (month_start(m), role): [which] for m in (4, 5) for role, which in (("champion", version), ("shadow", old))
+        (month_start(m), role): [which]
+        for m in (4, 5)
+        for role, which in (("champion", version), ("shadow", old))
     }
-    assert set(production.read_metrics(month_start(5)).query("window == '2025-05'")["model_version"]) == {old, version}
+    assert set(
+        production.read_metrics(month_start(5)).query("window == '2025-05'")["model_version"]
+    ) == {old, version}
 
 
 # --- bad input
@@ -176,7 +209,10 @@ def test_after_a_promotion_the_old_champion_answers_in_the_shadow(played, tmp_pa
 
 def test_a_month_out_of_order_is_refused_and_nothing_is_written(fresh):
     before = lakehouse.describe_tables()
-    with pytest.raises(ProductionError, match="2025-03 was delivered before 2025-02 had been taken in.*2025-02 first"):
+    with pytest.raises(
+        ProductionError,
+        match="2025-03 was delivered before 2025-02 had been taken in.*2025-02 first",
+    ):
         production.take_in(month_start(2), PRICE_RISE)
     pd.testing.assert_frame_equal(lakehouse.describe_tables(), before)
 
@@ -199,7 +235,9 @@ def test_a_month_with_thirty_percent_bad_rows_is_quarantined_and_corrected_the_m
     production.take_in(month_start(1), quiet)
     play(until=1, world=quiet)
     rows = quiet.deliver(2)[2]
-    spoiled = rows.assign(contract=rows["contract"].where(rows.reset_index().index % 10 >= 3, "Three year"))
+    spoiled = rows.assign(
+        contract=rows["contract"].where(rows.reset_index().index % 10 >= 3, "Three year")
+    )
     counts = production.take_in(month_start(2), quiet, delivered={2: spoiled})
     decision = production.decide_month(month_start(2), counts).iloc[0]
     assert (decision["decision"], decision["diagnosis"]) == ("quarantine", "data quality")
@@ -207,8 +245,12 @@ def test_a_month_with_thirty_percent_bad_rows_is_quarantined_and_corrected_the_m
     bad = lakehouse.read("quarantine")
     assert len(bad) == 2115 and bad["reason"].str.contains("'Three year'").all()
     assert len(customers_of(2)) == 7043 - 2115
-    assert production.score_month(month_start(2)) == 0  # nobody acts on what is left of a broken delivery
-    corrected = production.take_in(month_start(3), quiet, delivered={2: rows, 3: quiet.deliver(3)[3]})
+    assert (
+        production.score_month(month_start(2)) == 0
+    )  # nobody acts on what is left of a broken delivery
+    corrected = production.take_in(
+        month_start(3), quiet, delivered={2: rows, 3: quiet.deliver(3)[3]}
+    )
     assert corrected["accepted"] == 7043
     assert customers_of(2)["customer_id"].nunique() == 7043
     labels = lakehouse.read("churn_labels", snapshot_date=month_start(2))
@@ -217,7 +259,9 @@ def test_a_month_with_thirty_percent_bad_rows_is_quarantined_and_corrected_the_m
     assert decision["decision"] == drift.OK
     production._backfill(month_start(3))
     production.score_month(month_start(3))
-    roles = lakehouse.read("predictions").groupby("snapshot_date")["role"].unique().map(list).to_dict()
+    roles = (
+        lakehouse.read("predictions").groupby("snapshot_date")["role"].unique().map(list).to_dict()
+    )
     assert roles[month_start(2)] == ["backfill"] and roles[month_start(3)] == ["champion"]
 
 
@@ -226,7 +270,9 @@ def test_a_delivery_that_is_corrected_within_its_month_is_decided_and_scored_in_
     production.take_in(month_start(1), quiet)
     play(until=1, world=quiet)
     rows = quiet.deliver(2)[2]
-    counts = production.take_in(month_start(2), quiet, delivered={2: rows.assign(contract="Three year")})
+    counts = production.take_in(
+        month_start(2), quiet, delivered={2: rows.assign(contract="Three year")}
+    )
     assert production.decide_month(month_start(2), counts)["decision"].item() == drift.QUARANTINE
     assert production.decide_month(month_start(2), counts)["decision"].item() == drift.QUARANTINE
     again = production.take_in(month_start(2), quiet, delivered={2: rows})
@@ -268,7 +314,9 @@ def test_a_data_bug_is_caught_before_scoring_and_calls_for_no_retraining(fresh):
     before = lakehouse.version_of("predictions")
     production._backfill(month_start(5))
     assert lakehouse.version_of("predictions") == before  # once: history is not written again
-    assert production.read_scored(month_start(3), month_start(4)).empty  # it is no performance that anybody saw
+    assert production.read_scored(
+        month_start(3), month_start(4)
+    ).empty  # it is no performance that anybody saw
 
 
 def test_without_a_champion_no_month_is_decided(home):

@@ -11,7 +11,11 @@ NOTHING = pd.DataFrame(columns=["date", "event", "what"])
 @pytest.fixture
 def months():
     """Two months with one champion and one with two, as ``review.value_by_month`` returns them."""
-    values = {"best": [230.0, 450.0, 440.0], "champion": [225.0, 390.0, 435.0], "shadow": [np.nan, np.nan, 385.0]}
+    values = {
+        "best": [230.0, 450.0, 440.0],
+        "champion": [225.0, 390.0, 435.0],
+        "shadow": [np.nan, np.nan, 385.0],
+    }
     frame = pd.DataFrame({"snapshot_date": [MARCH, APRIL, MAY], "customers": 7043, **values})
     for model in values:
         frame[f"{model}_lower"], frame[f"{model}_upper"] = frame[model] - 10, frame[model] + 20
@@ -29,10 +33,14 @@ def events():
 def compared():
     return pd.DataFrame(
         {
-            "window": ["2025-03", "2025-04"], "estimated": [220.0, 400.0], "lower": [200.0, 390.0],
-            "upper": [250.0, 410.0], "realised": [225.0, 300.0], "inside": [True, False],
+            "window": ["2025-03", "2025-04"],
+            "estimated": [220.0, 400.0],
+            "lower": [200.0, 390.0],
+            "upper": [250.0, 410.0],
+            "realised": [225.0, 300.0],
+            "inside": [True, False],
         }
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -40,10 +48,14 @@ def slices():
     """The second has too few labels for a value."""
     return pd.DataFrame(
         {
-            "slice": ["all", "contract=Two year"], "value": [220.0, np.nan], "lower": [200.0, np.nan],
-            "upper": [250.0, np.nan], "rows": [7043, 90], "rows_labelled": [7000, 12],
+            "slice": ["all", "contract=Two year"],
+            "value": [220.0, np.nan],
+            "lower": [200.0, np.nan],
+            "upper": [250.0, np.nan],
+            "rows": [7043, 90],
+            "rows_labelled": [7000, 12],
         }
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -58,17 +70,26 @@ def shifts():
 def gains():
     return pd.DataFrame(
         {
-            "as_of_date": [APRIL, MAY], "decision": ["ok", "retrain"], "gain_usd": [1.0, 60.0], "lower": [-4.0, 45.0],
+            "as_of_date": [APRIL, MAY],
+            "decision": ["ok", "retrain"],
+            "gain_usd": [1.0, 60.0],
+            "lower": [-4.0, 45.0],
             "upper": [7.0, 80.0],
         }
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
 def recovery():
     names = ["old champion", "new champion", "best possible", "recovered"]
-    return pd.DataFrame({"value": [385.0, 435.0, 440.0, 0.9], "lower": [375.0, 425.0, 431.0, 0.8],
-                         "upper": [397.0, 447.0, 452.0, 0.97]}, index=names)  # fmt: skip
+    return pd.DataFrame(
+        {
+            "value": [385.0, 435.0, 440.0, 0.9],
+            "lower": [375.0, 425.0, 431.0, 0.8],
+            "upper": [397.0, 447.0, 452.0, 0.97],
+        },
+        index=names,
+    )
 
 
 def trace(figure, name):
@@ -87,7 +108,11 @@ def bounds(values, arms):
 
 def marks(figure):
     """Colour of each vertical line by its date."""
-    return {pd.Timestamp(shape.x0): shape.line.color for shape in figure.layout.shapes if shape.x0 == shape.x1}
+    return {
+        pd.Timestamp(shape.x0): shape.line.color
+        for shape in figure.layout.shapes
+        if shape.x0 == shape.x1
+    }
 
 
 def texts(figure):
@@ -116,7 +141,11 @@ def test_the_timeline_holds_what_each_model_earned(months):
 
 
 def test_the_champion_has_its_interval_as_a_band(months):
-    band = next(t for t in production_charts.plot_value_timeline(months, NOTHING, "Value").data if t.fill == "toself")
+    band = next(
+        t
+        for t in production_charts.plot_value_timeline(months, NOTHING, "Value").data
+        if t.fill == "toself"
+    )
     assert pd.to_datetime(band.x).tolist() == [MARCH, APRIL, MAY, MAY, APRIL, MARCH]
     assert list(band.y) == [245, 410, 455, 425, 380, 215]
 
@@ -132,7 +161,9 @@ def test_events_are_marked_once_at_their_dates(months, events):
 
 def test_every_event_that_is_told_can_be_marked(months):
     told = ["world", "alert", "quarantine", "retrain", "promoted", "refused"]
-    events = pd.DataFrame({"date": pd.date_range(MARCH, periods=6, freq="MS"), "event": told, "what": "x"})
+    events = pd.DataFrame(
+        {"date": pd.date_range(MARCH, periods=6, freq="MS"), "event": told, "what": "x"}
+    )
     assert len(marks(production_charts.plot_value_timeline(months, events, "Value"))) == 6
 
 
@@ -147,10 +178,15 @@ def test_lost_value_is_a_bar_a_month_with_its_number(months):
 
 def test_labels_outside_the_estimate_are_red(compared):
     figure = production_charts.plot_estimates(compared, "Estimates", "USD")
-    before, after = trace(figure, "estimated before the labels"), trace(figure, "what the labels said")
+    before, after = (
+        trace(figure, "estimated before the labels"),
+        trace(figure, "what the labels said"),
+    )
     assert pairs(before) == {MARCH: 220, APRIL: 400} and pairs(after) == {MARCH: 225, APRIL: 300}
     assert bounds(before.y, before.error_y) == ([200, 390], [250, 410])
-    assert list(after.marker.color) == [charts.GREEN, charts.RED] and after.marker.symbol == "diamond"
+    assert (
+        list(after.marker.color) == [charts.GREEN, charts.RED] and after.marker.symbol == "diamond"
+    )
 
 
 def test_groups_stand_in_order_and_those_without_enough_labels_stay_empty(slices):
@@ -182,9 +218,14 @@ def test_shifts_write_numbers_where_there_are_any(shifts):
 def test_what_asked_for_a_retraining_is_green_beside_the_line_it_cleared(gains):
     figure = production_charts.plot_gains(gains, 5.0, "Gains")
     points = figure.data[0]
-    assert pairs(points) == {APRIL: 1, MAY: 60} and bounds(points.y, points.error_y) == ([-4, 45], [7, 80])
+    assert pairs(points) == {APRIL: 1, MAY: 60} and bounds(points.y, points.error_y) == (
+        [-4, 45],
+        [7, 80],
+    )
     assert list(points.marker.color) == [charts.GREY, charts.GREEN]
-    assert [(shape.y0, shape.y1) for shape in figure.layout.shapes] == [(5, 5)] and texts(figure) == ["5 USD"]
+    assert [(shape.y0, shape.y1) for shape in figure.layout.shapes] == [(5, 5)] and texts(
+        figure
+    ) == ["5 USD"]
 
 
 # --- recovery
@@ -192,7 +233,11 @@ def test_what_asked_for_a_retraining_is_green_beside_the_line_it_cleared(gains):
 
 def test_recovery_shows_the_three_values_with_their_intervals(recovery):
     bar = production_charts.plot_recovery(recovery, "Recovery").data[0]
-    assert dict(zip(bar.x, bar.y, strict=True)) == {"old champion": 385, "new champion": 435, "best possible": 440}
+    assert dict(zip(bar.x, bar.y, strict=True)) == {
+        "old champion": 385,
+        "new champion": 435,
+        "best possible": 440,
+    }
     assert bounds(bar.y, bar.error_y) == ([375, 425, 431], [397, 447, 452])
     assert list(bar.text) == ["385", "435", "440"]
 
@@ -200,8 +245,11 @@ def test_recovery_shows_the_three_values_with_their_intervals(recovery):
 def test_a_model_has_the_same_colour_in_both_figures(recovery, months):
     bar = production_charts.plot_recovery(recovery, "Recovery").data[0]
     figure = production_charts.plot_value_timeline(months, NOTHING, "Value")
-    names = {"old champion": "old champion, in the shadow", "new champion": "champion in effect",
-             "best possible": "best possible"}  # fmt: skip
+    names = {
+        "old champion": "old champion, in the shadow",
+        "new champion": "champion in effect",
+        "best possible": "best possible",
+    }
     for place, colour in zip(bar.x, bar.marker.color, strict=True):
         assert trace(figure, names[place]).line.color == colour
     assert len(set(bar.marker.color)) == 3
@@ -209,17 +257,23 @@ def test_a_model_has_the_same_colour_in_both_figures(recovery, months):
 
 def test_no_recovery_yet_is_said(recovery):
     figure = production_charts.plot_recovery(recovery.head(0), "Recovery")
-    assert len(figure.data) == 0 and texts(figure) == ["no labelled month has been scored by two champions yet"]
+    assert len(figure.data) == 0 and texts(figure) == [
+        "no labelled month has been scored by two champions yet"
+    ]
 
 
 # --- all of them
 
 
 def test_nothing_to_show_can_be_drawn(months, compared, slices, shifts, gains, recovery):
-    frames = [frame.head(0) for frame in (months, NOTHING, compared, slices, shifts, gains, recovery)]
+    frames = [
+        frame.head(0) for frame in (months, NOTHING, compared, slices, shifts, gains, recovery)
+    ]
     figures = list(every_figure(*frames))
     assert [figure.layout.title.text for figure in figures] == ["t"] * 7
-    assert all(trace.x is None or len(trace.x) == 0 for figure in figures[:4] for trace in figure.data)
+    assert all(
+        trace.x is None or len(trace.x) == 0 for figure in figures[:4] for trace in figure.data
+    )
 
 
 def test_a_look_back_at_no_decision_can_be_drawn():
@@ -229,8 +283,12 @@ def test_a_look_back_at_no_decision_can_be_drawn():
 
 
 def test_missing_values_can_be_drawn(months, events, compared, slices, shifts, gains, recovery):
-    bare = months.assign(**{name: np.nan for name in months if name.startswith("shadow") or name.endswith("er")})
-    frames = [frame.assign(lower=np.nan, upper=np.nan) for frame in (compared, slices, gains, recovery)]
+    bare = months.assign(
+        **{name: np.nan for name in months if name.startswith("shadow") or name.endswith("er")}
+    )
+    frames = [
+        frame.assign(lower=np.nan, upper=np.nan) for frame in (compared, slices, gains, recovery)
+    ]
     figures = list(every_figure(bare, events, *frames[:2], shifts, *frames[2:]))
     assert len(trace(figures[0], "old champion, in the shadow").x) == 0
     assert pairs(trace(figures[0], "champion in effect")) == {MARCH: 225, APRIL: 390, MAY: 435}

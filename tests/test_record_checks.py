@@ -21,7 +21,11 @@ def fill(candidate, **parts):
 
 def test_other_types_than_the_contracts_fail_the_signature(candidate, monkeypatch):
     schema = model_files.read_schema(candidate.version)
-    assert schema["tenure"] == "long" and schema["contract"] == "string" and schema["monthly_charges"] == "double"
+    assert (
+        schema["tenure"] == "long"
+        and schema["contract"] == "string"
+        and schema["monthly_charges"] == "double"
+    )
     monkeypatch.setattr(model_files, "read_schema", lambda version: schema | {"tenure": "double"})
     found = record_checks.check_signature(candidate)
     assert found["verdict"] == "fail" and found["detail"] == "differs in tenure"
@@ -51,14 +55,20 @@ def test_labels_of_the_last_month_must_be_there(candidate):
 def test_a_month_that_lacks_labels_is_not_fresh(candidate):
     part = candidate.labelled.groupby("split").head(1300)
     found = record_checks.check_label_freshness(fill(candidate, labelled=part))
-    assert found["verdict"] == "fail" and f"for {len(part)} of 7043 customers of 2025-01" in found["detail"]
+    assert (
+        found["verdict"] == "fail"
+        and f"for {len(part)} of 7043 customers of 2025-01" in found["detail"]
+    )
 
 
 def test_other_costs_than_those_that_hold_are_refused(candidate):
     assert record_checks.check_economics(candidate)["verdict"] == "pass"
     dearer = dataclasses.replace(candidate, economics=settings.Economics(1000.0, 2000.0))
     found = record_checks.check_economics(dearer)
-    assert found["verdict"] == "fail" and found["requirement"] == "trained for 1,000 USD an offer, 2,000 USD a churner"
+    assert (
+        found["verdict"] == "fail"
+        and found["requirement"] == "trained for 1,000 USD an offer, 2,000 USD a churner"
+    )
 
 
 def test_a_customer_on_both_sides_is_a_leak(candidate):
@@ -76,8 +86,12 @@ def test_a_label_from_the_future_is_a_leak(candidate):
 
 def test_an_input_that_is_the_answer_is_a_leak_whatever_its_shape(candidate):
     churned = candidate.rows["churned"]
-    values = candidate.rows["monthly_charges"].where(~churned, 77.77)  # in the middle: no ranking by size would find it
-    found = record_checks.check_leakage(fill(candidate, rows=candidate.rows.assign(monthly_charges=values)))
+    values = candidate.rows["monthly_charges"].where(
+        ~churned, 77.77
+    )  # in the middle: no ranking by size would find it
+    found = record_checks.check_leakage(
+        fill(candidate, rows=candidate.rows.assign(monthly_charges=values))
+    )
     assert found["verdict"] == "fail" and "monthly_charges alone ranks" in found["detail"]
 
 
@@ -89,6 +103,9 @@ def test_a_figure_that_is_too_good_to_be_true_is_a_leak(candidate):
 
 def test_inputs_are_ranked_by_what_they_say_alone(candidate):
     alone = record_checks.rank_inputs_alone(candidate.rows)
-    assert list(alone.index[:2]) == ["contract", "tenure"] or set(alone.index[:3]) >= {"contract", "tenure"}
+    assert list(alone.index[:2]) == ["contract", "tenure"] or set(alone.index[:3]) >= {
+        "contract",
+        "tenure",
+    }
     assert set(alone.index) == set(features.MODEL_INPUTS)
     assert alone.between(0.5, 0.8).all() and alone["gender"] < 0.53

@@ -15,7 +15,9 @@ def test_a_run_gets_one_version_however_often_it_is_registered(registered_home):
 
 def test_a_version_knows_what_it_was_trained_on(registered_home):
     info = registry.read_version(registered_home["version"])
-    assert info["params"]["customer_features_version"] == info["params"]["churn_labels_version"] == "0"
+    assert (
+        info["params"]["customer_features_version"] == info["params"]["churn_labels_version"] == "0"
+    )
     assert info["params"]["threshold"] == "0.25"
     assert info["trained_by"] == registered_home["trainer"]
     assert info["description"] == worlds.DESCRIPTION
@@ -72,14 +74,19 @@ def test_evidence_is_kept_beside_what_was_kept_before_and_the_same_facts_are_one
     assert worlds.pass_gate(version, seed=0, verdict="fail") == first != second
     assert registry.read_version(version)["tags"]["gate_runs"] == "2"
     kept = [registry.read_evidence(version, digest) for digest in (first, second)]
-    assert [(found["seed"], found["run"], digest) for found, digest in kept] == [(0, 1, first), (1, 2, second)]
+    assert [(found["seed"], found["run"], digest) for found, digest in kept] == [
+        (0, 1, first),
+        (1, 2, second),
+    ]
     assert registry.read_evidence(version) == kept[0]  # the newest is what the gate found last
 
 
 def test_a_gate_that_ended_between_evidence_and_count_is_counted_by_the_next(registered_home):
     version = worlds.register_model(registered_home["training_set"], registered_home["model"])
     worlds.pass_gate(version)
-    settings.connect_mlflow().MlflowClient().delete_model_version_tag(settings.MODEL_NAME, str(version), "gate_runs")
+    settings.connect_mlflow().MlflowClient().delete_model_version_tag(
+        settings.MODEL_NAME, str(version), "gate_runs"
+    )
     worlds.pass_gate(version)
     assert registry.read_version(version)["tags"]["gate_runs"] == "1"
 
@@ -95,5 +102,7 @@ def test_evidence_that_was_edited_is_not_taken_for_the_same_facts(registered_hom
 def test_evidence_that_is_gone_is_missed(registered_home):
     version = worlds.register_model(registered_home["training_set"], registered_home["model"])
     worlds.pass_gate(version)
-    with pytest.raises(registry.RegistryError, match=f"the evidence {'0' * 64} of version {version} cannot be read"):
+    with pytest.raises(
+        registry.RegistryError, match=f"the evidence {'0' * 64} of version {version} cannot be read"
+    ):
         registry.read_evidence(version, "0" * 64)

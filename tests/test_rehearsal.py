@@ -3,14 +3,27 @@ import os
 import pytest
 import worlds
 
-from churn_utils import deployments, features, lakehouse, lineage, model_files, registry, rehearsal, scoring, settings
+from churn_utils import (
+    deployments,
+    features,
+    lakehouse,
+    lineage,
+    model_files,
+    registry,
+    rehearsal,
+    scoring,
+    settings,
+)
 from churn_utils.rehearsal import RehearsalError
 
 
 def test_the_copy_has_a_champion_and_a_challenger_that_beat_it(serving_home):
     assert deployments.version_in_effect() == serving_home.predecessor
     assert registry.version_with_alias(registry.CHALLENGER) == serving_home.challenger
-    checks = {check["check"]: check for check in registry.read_evidence(serving_home.challenger)[0]["checks"]}
+    checks = {
+        check["check"]: check
+        for check in registry.read_evidence(serving_home.challenger)[0]["checks"]
+    }
     assert checks["champion"]["verdict"] == "pass" and checks["champion"]["lower"] > 0
 
 
@@ -23,11 +36,16 @@ def test_the_challenger_is_the_homes_own_model(serving_home, registered_home):
 def test_the_predecessor_asks_customers_one_question(serving_home):
     rows = features.add_on_demand(lakehouse.read("customer_features"))
     found = scoring.score_rows(serving_home.predecessor, rows)["churn_probability"]
-    assert found.nunique() == 2 and found.groupby(rows["contract"] == "Month-to-month").nunique().max() == 1
+    assert (
+        found.nunique() == 2
+        and found.groupby(rows["contract"] == "Month-to-month").nunique().max() == 1
+    )
 
 
 def test_both_are_what_their_records_say(serving_home, registered_home):
-    rows = features.add_on_demand(lakehouse.read("customer_features")).astype(dict.fromkeys(features.INTEGER, "int64"))
+    rows = features.add_on_demand(lakehouse.read("customer_features")).astype(
+        dict.fromkeys(features.INTEGER, "int64")
+    )
     for version in (serving_home.predecessor, serving_home.challenger):
         registered = scoring.predict_probability(model_files.load_model(version), rows)
         assert lineage.compare_refit(version, rows, registered)["differing"] == 0

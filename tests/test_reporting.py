@@ -69,7 +69,10 @@ def make_notebook(tmp_path):
     def make(name, *cells):
         path = tmp_path / "notebooks" / f"{name}.ipynb"
         path.parent.mkdir(exist_ok=True)
-        nbformat.write(new_notebook(cells=[new_markdown_cell(FIRST_CELL.replace("02", name[:2])), *cells]), path)
+        nbformat.write(
+            new_notebook(cells=[new_markdown_cell(FIRST_CELL.replace("02", name[:2])), *cells]),
+            path,
+        )
         return path
 
     return make
@@ -86,14 +89,23 @@ def page(make_notebook, tmp_path):
         ),
         code_cell(figure_output()),
         code_cell(figure_output("Another")),
-        code_cell(new_output("execute_result", {"text/html": "<table><tr><td>0.8421</td></tr></table>"})),
+        code_cell(
+            new_output("execute_result", {"text/html": "<table><tr><td>0.8421</td></tr></table>"})
+        ),
         code_cell(summary_output(test_roc_auc=np.float64(0.84215), customers=np.int64(7043))),
     )
     return Page(reporting.export_notebook(notebook, tmp_path / "run", FACTS))
 
 
 def test_a_page_shows_prose_results_and_origin(page):
-    for part in ("find a model", "Which model finds churners?", "trial 1 of 40", "trial 2 of 40", "0.8421", "7,043"):
+    for part in (
+        "find a model",
+        "Which model finds churners?",
+        "trial 1 of 40",
+        "trial 2 of 40",
+        "0.8421",
+        "7,043",
+    ):
         assert part in page.text
     assert "run: 20250201 <seed 42>" in page.text and "N_TRIALS: 40" in page.text
 
@@ -112,13 +124,18 @@ def test_a_page_loads_nothing_but_the_shared_plotly(page, tmp_path):
 
 def test_links_to_notebooks_lead_to_pages_and_the_source_stays_a_notebook(page):
     assert [link for link in page.links if not link.startswith("#")] == [
-        "index.html", "03_model_registry.html", "04a_challenger_validation.html", "https://example.org/docs",
+        "index.html",
+        "03_model_registry.html",
+        "04a_challenger_validation.html",
+        "https://example.org/docs",
         "notebooks/02_hyperparameter_optimisation.ipynb",
-    ]  # fmt: skip
+    ]
 
 
 def test_links_to_a_section_of_a_notebook_lead_to_pages(make_notebook, tmp_path):
-    notebook = make_notebook("05_batch_inference", new_markdown_cell("[why](02_hyperparameter_optimisation.ipynb#Why)"))
+    notebook = make_notebook(
+        "05_batch_inference", new_markdown_cell("[why](02_hyperparameter_optimisation.ipynb#Why)")
+    )
     links = Page(reporting.export_notebook(notebook, tmp_path / "run", {})).links
     assert "02_hyperparameter_optimisation.html#Why" in links
 
@@ -134,7 +151,10 @@ def test_every_figure_is_drawn_in_a_place_of_its_own_whatever_its_title_holds(pa
 def test_plotly_is_copied_once_and_whole(tmp_path):
     reporting.copy_assets(tmp_path)
     asset = tmp_path / "assets" / "plotly.min.js"
-    assert asset.stat().st_size > 1_000_000 and "plotly.js v" in asset.read_text(encoding="utf-8")[:200]
+    assert (
+        asset.stat().st_size > 1_000_000
+        and "plotly.js v" in asset.read_text(encoding="utf-8")[:200]
+    )
     asset.write_text("kept")
     reporting.copy_assets(tmp_path)
     assert asset.read_text() == "kept"
@@ -147,30 +167,62 @@ def test_a_failed_notebook_shows_its_error(make_notebook, tmp_path):
         evalue="table customers is empty",
         traceback=["ChurnError: table customers is empty"],
     )
-    page = Page(reporting.export_notebook(make_notebook("01_feature_engineering", code_cell(error)), tmp_path, {}))
+    page = Page(
+        reporting.export_notebook(
+            make_notebook("01_feature_engineering", code_cell(error)), tmp_path, {}
+        )
+    )
     assert "table customers is empty" in page.text
 
 
 @pytest.mark.parametrize(
     "value, text",
     [
-        (0, "0"), (7043, "7,043"), (-7043, "-7,043"), (1234.5, "1,234"), (0.842149, "0.8421"), (223.96, "224"),
-        (-0.00012345, "-0.0001234"), (1e6, "1,000,000"), (True, "True"), (None, "None"), ("pass", "pass"), ([1], "[1]"),
+        (0, "0"),
+        (7043, "7,043"),
+        (-7043, "-7,043"),
+        (1234.5, "1,234"),
+        (0.842149, "0.8421"),
+        (223.96, "224"),
+        (-0.00012345, "-0.0001234"),
+        (1e6, "1,000,000"),
+        (True, "True"),
+        (None, "None"),
+        ("pass", "pass"),
+        ([1], "[1]"),
     ],
-)  # fmt: skip
+)
 def test_numbers_are_written_as_people_read_them(value, text):
     assert reporting.format_number(value) == text
 
 
 def test_a_summary_keeps_order_and_numbers(make_notebook):
-    numbers = {"zeta": 3, "alpha": np.float64(0.25), "champion": np.int64(2), "verdict": "pass", "paid": np.bool_(True)}
+    numbers = {
+        "zeta": 3,
+        "alpha": np.float64(0.25),
+        "champion": np.int64(2),
+        "verdict": "pass",
+        "paid": np.bool_(True),
+    }
     summary = Summary(**numbers)
     assert list(summary.numbers.items()) == [
-        ("zeta", 3), ("alpha", 0.25), ("champion", 2), ("verdict", "pass"), ("paid", True),
-    ]  # fmt: skip
+        ("zeta", 3),
+        ("alpha", 0.25),
+        ("champion", 2),
+        ("verdict", "pass"),
+        ("paid", True),
+    ]
     bundle = summary._repr_mimebundle_()
-    assert bundle["text/plain"].splitlines() == ["zeta: 3", "alpha: 0.25", "champion: 2", "verdict: pass", "paid: True"]
-    found = reporting.read_summary(make_notebook("03_model_registry", code_cell(summary_output(**numbers))))
+    assert bundle["text/plain"].splitlines() == [
+        "zeta: 3",
+        "alpha: 0.25",
+        "champion: 2",
+        "verdict: pass",
+        "paid: True",
+    ]
+    found = reporting.read_summary(
+        make_notebook("03_model_registry", code_cell(summary_output(**numbers)))
+    )
     assert list(found.items()) == list(summary.numbers.items())
 
 
@@ -184,7 +236,10 @@ def test_a_notebook_without_summary_has_no_numbers(make_notebook):
 
 
 def test_heading_is_the_title_and_the_first_sentence_of_the_question(make_notebook):
-    assert reporting.read_heading(make_notebook("02_x")) == ("02 – find a model", "Which model finds churners?")
+    assert reporting.read_heading(make_notebook("02_x")) == (
+        "02 – find a model",
+        "Which model finds churners?",
+    )
 
 
 @pytest.fixture
@@ -195,12 +250,21 @@ def index(make_notebook, tmp_path):
                 "02_hyperparameter_optimisation",
                 code_cell(figure_output("Not the cover")),
                 code_cell(figure_output("The cover"), tags=["cover"]),
-                code_cell(summary_output(test_roc_auc=0.8421, test_roc_auc_interval="0.82 to 0.86", n_trials=40)),
+                code_cell(
+                    summary_output(
+                        test_roc_auc=0.8421, test_roc_auc_interval="0.82 to 0.86", n_trials=40
+                    )
+                ),
             ),
-            make_notebook("04a_challenger_validation", code_cell(summary_output(challenger=8, gate="<fail>"))),
-            make_notebook("05_batch_inference", code_cell(summary_output(champion=7, n_trials=1234))),
             make_notebook(
-                "07_model_monitoring", code_cell(summary_output(champion_in_effect=9, in_effect_since="2025-05"))
+                "04a_challenger_validation", code_cell(summary_output(challenger=8, gate="<fail>"))
+            ),
+            make_notebook(
+                "05_batch_inference", code_cell(summary_output(champion=7, n_trials=1234))
+            ),
+            make_notebook(
+                "07_model_monitoring",
+                code_cell(summary_output(champion_in_effect=9, in_effect_since="2025-05")),
             ),
             make_notebook("08_drift_detection", code_cell(summary_output(value_recovered="90%"))),
         ]
@@ -233,7 +297,9 @@ def test_the_index_starts_with_the_main_numbers_that_there_are_and_says_whose_th
     tiles = re.findall(r'<div class="tile"><b>([^<]*)</b><span>([^<]*)</span>', markup)
     assert [number for number, _ in tiles] == ["9", "90%", "0.8421"]
     assert tiles[0][1] == "version that answers since 2025-05"
-    assert "version 8 (gate: &lt;fail&gt;)" in tiles[2][1] and tiles[2][1].endswith(", 0.82 to 0.86")
+    assert "version 8 (gate: &lt;fail&gt;)" in tiles[2][1] and tiles[2][1].endswith(
+        ", 0.82 to 0.86"
+    )
 
 
 def test_the_index_has_a_card_for_each_notebook_with_its_cover(index):
@@ -264,13 +330,18 @@ def grouped(make_notebook, tmp_path):
 
     def build(*names):
         path = reporting.write_index(tmp_path / "run", [make_notebook(name) for name in names], {})
-        parts = path.read_text().split("<h2>")[1:]  # a card's heading is a link and starts a part of its own
+        parts = path.read_text().split("<h2>")[
+            1:
+        ]  # a card's heading is a link and starts a part of its own
         found, heading = {}, None
         for part in parts:
             card = re.match(r'<a href="(.*?)\.html">', part)
             heading = heading if card else part.split("</h2>")[0]
             found.setdefault(heading, []).extend([card[1]] if card else [])
-        assert list(found)[-1] == "Every number, and the page it comes from" and found.popitem()[1] == []
+        assert (
+            list(found)[-1] == "Every number, and the page it comes from"
+            and found.popitem()[1] == []
+        )
         return found
 
     return build
@@ -282,9 +353,11 @@ def test_pages_stand_under_what_they_tell_of(grouped):
     september = ["08_drift_detection_2025-09", "05_batch_inference_2025-09"]
     first = ["00_overview", "02_hyperparameter_optimisation"]
     assert list(grouped(*first, *may, *september, *looks).items()) == [
-        ("Where it stands", looks), ("The retraining of 2025-09", september), ("The retraining of 2025-05", may),
+        ("Where it stands", looks),
+        ("The retraining of 2025-09", september),
+        ("The retraining of 2025-05", may),
         ("How it began", first),
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(
@@ -308,7 +381,9 @@ def cells():
 
     def read(table):
         markup = reporting.style_table(table).to_html()
-        assert re.findall(r"text-align: (\w+)", markup) and set(re.findall(r"text-align: (\w+)", markup)) == {"left"}
+        assert re.findall(r"text-align: (\w+)", markup) and set(
+            re.findall(r"text-align: (\w+)", markup)
+        ) == {"left"}
         rows = re.findall(r"<tr>(.*?)</tr>", markup, re.S)
         return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
 
@@ -317,13 +392,19 @@ def cells():
 
 def test_a_table_shows_months_and_one_decimal_and_no_index(cells):
     table = pd.DataFrame(
-        {"month": pd.to_datetime(["2025-04-01", "2025-05-01"]), "why": ["moved", "asked"], "gain": [1.26, -40.0],
-         "rows": [4200, 7]},
+        {
+            "month": pd.to_datetime(["2025-04-01", "2025-05-01"]),
+            "why": ["moved", "asked"],
+            "gain": [1.26, -40.0],
+            "rows": [4200, 7],
+        },
         index=["a", "b"],
-    )  # fmt: skip
+    )
     assert cells(table) == [
-        ["month", "why", "gain", "rows"], ["2025-04", "moved", "1.3", "4200"], ["2025-05", "asked", "-40.0", "7"],
-    ]  # fmt: skip
+        ["month", "why", "gain", "rows"],
+        ["2025-04", "moved", "1.3", "4200"],
+        ["2025-05", "asked", "-40.0", "7"],
+    ]
 
 
 def test_a_table_shows_dates_as_the_lakehouse_holds_them(cells):

@@ -9,7 +9,16 @@ import nbformat
 import pandas as pd
 import pytest
 
-from churn_utils import deployments, lakehouse, production, registry, review, settings, stages, state
+from churn_utils import (
+    deployments,
+    lakehouse,
+    production,
+    registry,
+    review,
+    settings,
+    stages,
+    state,
+)
 from churn_utils.world import World
 
 RUN = "price_rise-seed42-fast"
@@ -32,7 +41,9 @@ def world(tmp_path_factory):
 
 def run_all(*arguments):
     command = [sys.executable, str(settings.PROJECT / "run_all.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ.copy(), timeout=500)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=os.environ.copy(), timeout=500
+    )
 
 
 def test_it_waits_for_an_approval_and_says_how_to_go_on(world):
@@ -51,9 +62,13 @@ def test_the_approval_is_recorded_under_the_name_given(world):
 
 def test_the_price_rise_is_noticed_answered_and_recovered_from(world):
     decisions = production.read_decisions().set_index("as_of_date")["decision"]
-    assert decisions.tolist() == ["ok", "alert", "retrain", "ok", "ok"] and decisions.index[-1] == JULY
+    assert (
+        decisions.tolist() == ["ok", "alert", "retrain", "ok", "ok"] and decisions.index[-1] == JULY
+    )
     assert (deployments.champion_at(FEBRUARY), deployments.champion_at(MAY)) == (1, 2)
-    measured = review.measure_recovery(review.compare_with_best(JULY, World("price_rise", 42)), since=MAY)
+    measured = review.measure_recovery(
+        review.compare_with_best(JULY, World("price_rise", 42)), since=MAY
+    )
     assert measured.loc["new champion", "lower"] > measured.loc["old champion", "upper"]
     assert measured.loc["recovered", "value"] > 0.8
     page = (settings.reports() / RUN / "index.html").read_text()
@@ -69,8 +84,12 @@ def test_the_retraining_learned_from_the_changed_month_alone(world):
 def test_every_customer_of_every_month_is_scored_once_and_in_the_shadow_since_the_promotion(world):
     predictions = lakehouse.read("predictions")
     counts = predictions.groupby(["role", "snapshot_date"]).size()
-    assert counts["champion"].to_dict() == {settings.month_start(month): 7043 for month in range(1, 7)}
-    assert counts["shadow"].to_dict() == {settings.month_start(month): 7043 for month in range(4, 7)}
+    assert counts["champion"].to_dict() == {
+        settings.month_start(month): 7043 for month in range(1, 7)
+    }
+    assert counts["shadow"].to_dict() == {
+        settings.month_start(month): 7043 for month in range(4, 7)
+    }
 
 
 def test_a_second_run_is_finished_and_changes_no_table(world):
@@ -94,10 +113,13 @@ def executed():
 
 def test_executed_notebooks_are_kept_with_their_parameters(world):
     for name in executed():
-        notebook = nbformat.read(settings.reports() / RUN / "notebooks" / f"{name}.ipynb", as_version=4)
+        notebook = nbformat.read(
+            settings.reports() / RUN / "notebooks" / f"{name}.ipynb", as_version=4
+        )
         assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
     search = nbformat.read(
-        settings.reports() / RUN / "notebooks" / "02_hyperparameter_optimisation.ipynb", as_version=4
+        settings.reports() / RUN / "notebooks" / "02_hyperparameter_optimisation.ipynb",
+        as_version=4,
     )
     assert search.metadata.papermill.parameters["N_TRIALS"] == stages.PROFILES["fast"]["N_TRIALS"]
 
@@ -126,9 +148,14 @@ def test_the_index_shows_the_numbers_of_the_run(world):
 
 def test_evidentlys_pages_are_linked_and_share_their_script(world):
     folder = settings.reports() / RUN
-    for name, window in (("07_model_monitoring_2025-05", "2025-04"), ("07_model_monitoring", "2025-06")):
+    for name, window in (
+        ("07_model_monitoring_2025-05", "2025-04"),
+        ("07_model_monitoring", "2025-06"),
+    ):
         assert f'href="evidently/{window}.html"' in (folder / f"{name}.html").read_text()
-        assert '<script src="evidently.js">' in (folder / "evidently" / f"{window}.html").read_text()
+        assert (
+            '<script src="evidently.js">' in (folder / "evidently" / f"{window}.html").read_text()
+        )
 
 
 def test_a_world_with_a_data_bug_runs_to_its_end_without_a_retraining(tmp_path):
@@ -144,13 +171,17 @@ def test_a_world_with_a_data_bug_runs_to_its_end_without_a_retraining(tmp_path):
 def test_going_back_takes_the_months_after_it_back_too(world):
     """Near the end: it plays the world again, and comes to the same decisions."""
     before = production.read_decisions().drop(columns="evidence")
-    result = run_all("--profile", "fast", "--from", "04b", "--months", "4", "--approve-as", "Grace Hopper")
+    result = run_all(
+        "--profile", "fast", "--from", "04b", "--months", "4", "--approve-as", "Grace Hopper"
+    )
     assert result.returncode == 0, result.stderr
     after = production.read_decisions().drop(columns="evidence")
     pd.testing.assert_frame_equal(after, before.head(3))
     table = deployments.read_deployments()
     assert table["approved_by"].tolist() == ["Grace Hopper"] * 2
-    assert table["version"].tolist() == [1, 3] and registry.version_with_alias(registry.CHAMPION) == 3
+    assert (
+        table["version"].tolist() == [1, 3] and registry.version_with_alias(registry.CHAMPION) == 3
+    )
     assert lakehouse.read("predictions")["snapshot_date"].max() == MAY
 
 
@@ -158,4 +189,6 @@ def test_writing_everything_again_changes_no_data_table(world):
     before = lakehouse.describe_tables().set_index("table")["version"]
     result = run_all("--profile", "fast", "--only", "01", "--months", "4")
     assert result.returncode == 0, result.stderr
-    pd.testing.assert_series_equal(lakehouse.describe_tables().set_index("table")["version"], before)
+    pd.testing.assert_series_equal(
+        lakehouse.describe_tables().set_index("table")["version"], before
+    )

@@ -33,11 +33,15 @@ def test_reasons_name_what_raises_the_probability_most(registered_home, rows):
     picked = rows[(rows["tenure"] <= 2) & (rows["contract"] == "Month-to-month")].head(20)
     reasons = scoring.explain_rows(model, picked, rows)
     named = set(reasons.to_numpy().ravel().astype(str))
-    assert all(any(text.startswith(("tenure", "contract")) for text in row) for row in reasons.to_numpy())
+    assert all(
+        any(text.startswith(("tenure", "contract")) for text in row) for row in reasons.to_numpy()
+    )
     assert all(text == "" or text.endswith(")") for text in named)
 
 
-def test_a_reasons_effect_is_the_mean_fall_when_that_feature_is_another_customers(registered_home, rows):
+def test_a_reasons_effect_is_the_mean_fall_when_that_feature_is_another_customers(
+    registered_home, rows
+):
     model = model_files.load_model(registered_home["version"])
     one, background = rows.head(1), rows.tail(3)
     text = scoring.explain_rows(model, one, background)["reason_1"].iloc[0]

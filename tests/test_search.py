@@ -56,7 +56,10 @@ def test_every_new_best_is_reported(searches):
     before, lines = searches["before"], searches["lines"]
     assert len(lines) == before["best_so_far"].nunique() >= 1
     best = before.loc[before["log_loss"].idxmin()]
-    assert lines[-1] == f"trial {best['trial']:>3} of 4: log loss {best['log_loss']:.4f}  {best['family']}"
+    assert (
+        lines[-1]
+        == f"trial {best['trial']:>3} of 4: log loss {best['log_loss']:.4f}  {best['family']}"
+    )
 
 
 def test_the_same_seed_finds_the_same_in_two_homes(searches):
@@ -85,8 +88,14 @@ def test_trials_table_says_what_became_of_each_trial(searches):
     table = search.trials_table(study)
     complete = table["state"] == "complete"
     assert table["trial"].tolist() == [1, 2, 3, 4, 5, 6]
-    assert table.loc[complete, "folds"].eq(5).all() and table.loc[~complete, "folds"].between(1, 4).all()
-    assert table.loc[complete, "log_loss"].notna().all() and table.loc[~complete, "log_loss"].isna().all()
+    assert (
+        table.loc[complete, "folds"].eq(5).all()
+        and table.loc[~complete, "folds"].between(1, 4).all()
+    )
+    assert (
+        table.loc[complete, "log_loss"].notna().all()
+        and table.loc[~complete, "log_loss"].isna().all()
+    )
     assert table["best_so_far"].is_monotonic_decreasing
     assert table["best_so_far"].iloc[-1] == table["log_loss"].min() == study.best_value
     assert table.loc[table["log_loss"].idxmin(), "family"] == search.best_params(study)["family"]
@@ -99,7 +108,9 @@ def test_the_best_log_loss_is_that_of_cross_validation(searches, train):
     losses = [
         log_loss(
             churned[held_out],
-            training.build_model(params, 7).fit(inputs.iloc[fit], churned[fit]).predict_proba(inputs.iloc[held_out]),
+            training.build_model(params, 7)
+            .fit(inputs.iloc[fit], churned[fit])
+            .predict_proba(inputs.iloc[held_out]),
         )
         for fit, held_out in training.make_folds(rows, 7)
     ]
@@ -126,14 +137,19 @@ def study_with(*trials):
     """An in-memory study of complete trials, each given by its losses per fold."""
     study = optuna.create_study()
     for losses in trials:
-        study.add_trial(optuna.trial.create_trial(
-            value=float(np.mean(losses)), intermediate_values=dict(enumerate(losses))))  # fmt: skip
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=float(np.mean(losses)), intermediate_values=dict(enumerate(losses))
+            )
+        )
     return study
 
 
 def seen(*losses):
     return optuna.trial.create_trial(
-        state=optuna.trial.TrialState.RUNNING, intermediate_values=dict(enumerate(losses)), value=None
+        state=optuna.trial.TrialState.RUNNING,
+        intermediate_values=dict(enumerate(losses)),
+        value=None,
     )
 
 
@@ -141,7 +157,10 @@ def seen(*losses):
     ("losses", "pruned"),
     [
         ([0.39], False),  # as good as the best on this fold, though worse than its mean
-        ([0.402], True),  # better than the best trial's mean, but clearly behind it on the same fold
+        (
+            [0.402],
+            True,
+        ),  # better than the best trial's mean, but clearly behind it on the same fold
         ([0.4005, 0.4495], False),
         ([0.41, 0.43], False),  # lost on one fold, won on the other
         ([0.41, 0.45], True),
@@ -177,10 +196,21 @@ def test_two_workers_share_a_study_in_a_database(tmp_path, train):
     url = f"sqlite:///{tmp_path / 'studies.db'}"
     workers, folders = [], [str(Path(worlds.__file__).parent), str(settings.PROJECT)]
     for name in ("one", "two"):
-        environment = {**os.environ, "CHURN_HOME": str(tmp_path / name), "CHURN_STUDY_STORAGE": url,
-                       "PYTHONPATH": os.pathsep.join(folders)}  # fmt: skip
-        workers.append(subprocess.Popen([sys.executable, "-c", WORKER, name], env=environment, text=True,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE))  # fmt: skip
+        environment = {
+            **os.environ,
+            "CHURN_HOME": str(tmp_path / name),
+            "CHURN_STUDY_STORAGE": url,
+            "PYTHONPATH": os.pathsep.join(folders),
+        }
+        workers.append(
+            subprocess.Popen(
+                [sys.executable, "-c", WORKER, name],
+                env=environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        )
     answers = [worker.communicate(timeout=300) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], answers
     found = optuna.load_study(study_name=None, storage=url)
@@ -188,7 +218,9 @@ def test_two_workers_share_a_study_in_a_database(tmp_path, train):
     assert len(done) == 12 and all(output.split()[1] == "12" for output, _ in answers)
     assert not (tmp_path / "one" / "optuna").exists()
     spans = sorted((trial.datetime_start, trial.datetime_complete) for trial in done)
-    assert any(later[0] < earlier[1] for earlier, later in zip(spans, spans[1:], strict=False)), "one did it all"
+    assert any(later[0] < earlier[1] for earlier, later in zip(spans, spans[1:], strict=False)), (
+        "one did it all"
+    )
     tried = [str(sorted(trial.params.items())) for trial in done]
     assert len(set(tried)) >= 9  # the three defaults at most are tried twice
 
@@ -196,7 +228,10 @@ def test_two_workers_share_a_study_in_a_database(tmp_path, train):
 def test_two_workers_never_get_the_same_trial(tmp_path, monkeypatch):
     monkeypatch.setenv("CHURN_STUDY_STORAGE", f"sqlite:///{tmp_path / 'studies.db'}")
     one, two = (
-        optuna.create_study(storage=search._open_storage(), study_name="shared", load_if_exists=True) for _ in range(2)
+        optuna.create_study(
+            storage=search._open_storage(), study_name="shared", load_if_exists=True
+        )
+        for _ in range(2)
     )
     for number in range(100):
         one.enqueue_trial({"C": number})
@@ -222,7 +257,9 @@ def test_settings_that_two_workers_ask_for_at_once_are_tried_once(tmp_path, trai
     for params in defaults:  # as the other worker does, that has seen none of them yet
         asked.enqueue_trial(params)
     study = search.run_study(train, 4, 0, "twice", report=lambda line: None)
-    done = [trial.system_attrs.get("fixed_params") for trial in study.get_trials(states=search.DONE)]
+    done = [
+        trial.system_attrs.get("fixed_params") for trial in study.get_trials(states=search.DONE)
+    ]
     assert len(done) == 4 and [done.count(params) for params in defaults] == [1, 1, 1]
 
 

@@ -28,15 +28,31 @@ def test_the_gain_of_the_search_is_that_over_models_which_need_none(searched):
 
 def test_the_hyperparameter_that_matters_is_ranked_first():
     study = optuna.create_study()
-    space = {"family": optuna.distributions.CategoricalDistribution(list(training.DEFAULTS)),
-             "C": optuna.distributions.FloatDistribution(0, 1), "n_knots": optuna.distributions.IntDistribution(2, 8)}
+    space = {
+        "family": optuna.distributions.CategoricalDistribution(list(training.DEFAULTS)),
+        "C": optuna.distributions.FloatDistribution(0, 1),
+        "n_knots": optuna.distributions.IntDistribution(2, 8),
+    }
     draw = np.random.default_rng(0)
     for _ in range(30):
-        params = {"family": "logistic_regression", "C": draw.uniform(), "n_knots": int(draw.integers(2, 9))}
+        params = {
+            "family": "logistic_regression",
+            "C": draw.uniform(),
+            "n_knots": int(draw.integers(2, 9)),
+        }
         loss = 0.4 + 0.1 * (params["C"] - 0.5) ** 2
-        study.add_trial(optuna.trial.create_trial(
-            params=params, distributions=space, value=loss, intermediate_values={0: loss}))  # fmt: skip
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=params, distributions=space, value=loss, intermediate_values={0: loss}
+            )
+        )
     ranked = search_report.rank_hyperparameters(study, seed=0)
-    assert ranked["hyperparameter"].tolist() == ["C", "n_knots"] and ranked["importance"].iloc[0] > 0.8
+    assert (
+        ranked["hyperparameter"].tolist() == ["C", "n_knots"] and ranked["importance"].iloc[0] > 0.8
+    )
     sliced = search_report.slice_space(study)
-    assert len(sliced) == 60 and sliced["behind"].min() == pytest.approx(0) and sliced["behind"].max() < 0.03
+    assert (
+        len(sliced) == 60
+        and sliced["behind"].min() == pytest.approx(0)
+        and sliced["behind"].max() < 0.03
+    )

@@ -27,5 +27,9 @@ def test_features_of_the_future_are_warned_of_once_and_never_have_a_negative_age
     assert calendar.days_ahead == 0 and not caplog.text
     for _ in range(3):
         calendar.note_newest("2025-05-01")
-    assert calendar.days_ahead == 89 and calendar.age_of("2025-05-01") == 0 and calendar.age_of_newest == 0
+    assert (
+        calendar.days_ahead == 89
+        and calendar.age_of("2025-05-01") == 0
+        and calendar.age_of_newest == 0
+    )
     assert caplog.text.count("CHURN_TODAY is 2025-02-01, but there are features of 2025-05-01") == 1

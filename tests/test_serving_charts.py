@@ -5,10 +5,12 @@ from churn_utils import serving_charts
 
 TRAFFIC = pd.DataFrame(
     {
-        "second": np.linspace(0, 2, 5000), "milliseconds": np.linspace(1, 9, 5000), "status": 200,
+        "second": np.linspace(0, 2, 5000),
+        "milliseconds": np.linspace(1, 9, 5000),
+        "status": 200,
         "model_version": np.where(np.arange(5000) < 2000, 1, 2),
     }
-)  # fmt: skip
+)
 
 
 def test_latencies_end_at_one_and_show_the_percentiles():
@@ -18,9 +20,13 @@ def test_latencies_end_at_one_and_show_the_percentiles():
 
 
 def test_a_trial_shows_its_interval_or_that_there_is_none():
-    figure = serving_charts.plot_trial({"difference_usd": 70.0, "lower": 10.0, "upper": 130.0}, "trial")
+    figure = serving_charts.plot_trial(
+        {"difference_usd": 70.0, "lower": 10.0, "upper": 130.0}, "trial"
+    )
     assert list(figure.data[0].x) == [10.0, 130.0] and list(figure.data[1].x) == [70.0]
-    empty = serving_charts.plot_trial({"difference_usd": np.nan, "lower": np.nan, "upper": np.nan}, "trial")
+    empty = serving_charts.plot_trial(
+        {"difference_usd": np.nan, "lower": np.nan, "upper": np.nan}, "trial"
+    )
     assert len(empty.data) == 0 and "not enough" in empty.layout.annotations[0].text
 
 
@@ -28,5 +34,7 @@ def test_a_promotion_shows_both_versions_and_what_failed():
     figure = serving_charts.plot_promotion(TRAFFIC, "promotion")
     assert [trace.name for trace in figure.data] == ["version 1", "version 2"]
     assert max(figure.data[0].x) < min(figure.data[1].x) and len(figure.data[0].x) <= 1500
-    lost = serving_charts.plot_promotion(TRAFFIC.assign(status=np.where(TRAFFIC.index == 7, 503, 200)), "promotion")
+    lost = serving_charts.plot_promotion(
+        TRAFFIC.assign(status=np.where(TRAFFIC.index == 7, 503, 200)), "promotion"
+    )
     assert lost.data[-1].name == "failed" and len(lost.data[-1].x) == 1

@@ -21,10 +21,21 @@ def test_every_schema_that_is_named_is_there():
             assert not name or name in DOCUMENT["components"]["schemas"]
 
 
-@pytest.mark.parametrize("name", [
-    "PredictionRequest", "ScoreRequest", "Prediction", "PredictionResponse", "ScoreResponse", "Receipt", "ModelInfo",
-    "Problem", "FieldError", "Health",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PredictionRequest",
+        "ScoreRequest",
+        "Prediction",
+        "PredictionResponse",
+        "ScoreResponse",
+        "Receipt",
+        "ModelInfo",
+        "Problem",
+        "FieldError",
+        "Health",
+    ],
+)
 def test_every_document_has_an_example_that_fits_it_and_holds_every_field(name):
     model = getattr(serving_models, name)
     for example in DOCUMENT["components"]["schemas"][name]["examples"]:

@@ -82,13 +82,17 @@ def test_customers_given_whole_get_the_same_answer_as_by_id(engine, extract):
     by_id, _ = ask(engine, *customers["customer_id"])
     whole = engine.score(given, "request")
     assert [a["churn_probability"] for a in whole] == [a["churn_probability"] for a in by_id]
-    assert {a["features_as_of"] for a in whole} == {None} and by_id[0]["features_as_of"] == "2025-01-01"
+    assert {a["features_as_of"] for a in whole} == {None} and by_id[0][
+        "features_as_of"
+    ] == "2025-01-01"
 
 
 def test_a_promotion_is_taken_up_and_a_rollback_too(engine, serving_home):
     assert ask(engine, ID)[0][0]["model_version"] == serving_home.predecessor
     promote_challenger(serving_home)
-    assert ask(engine, ID)[0][0]["model_version"] == serving_home.predecessor  # nothing changes by itself
+    assert (
+        ask(engine, ID)[0][0]["model_version"] == serving_home.predecessor
+    )  # nothing changes by itself
     engine.refresh()
     assert ask(engine, ID)[0][0]["model_version"] == serving_home.challenger
     deployments.rollback(worlds.AS_OF, "Grace Hopper", "complaints")
@@ -109,7 +113,9 @@ def put_in_place_without_approval(version):
     lakehouse.merge("deployments", table.assign(version=version, evidence_sha256=digest))
 
 
-def test_a_version_without_valid_approval_is_refused_and_the_old_one_goes_on(engine, serving_home, caplog):
+def test_a_version_without_valid_approval_is_refused_and_the_old_one_goes_on(
+    engine, serving_home, caplog
+):
     put_in_place_without_approval(serving_home.challenger)  # approved for a trial only
     engine.refresh()
     assert engine.lineup.champion.version == serving_home.predecessor
@@ -141,7 +147,9 @@ def test_a_version_whose_files_are_put_back_answers_again(serving_home, monkeypa
     engine.refresh()
     file.with_suffix(".away").rename(file)
     engine.refresh()
-    assert engine.lineup is None and count(engine.metrics.refusals) == 1  # not looked at all the time
+    assert (
+        engine.lineup is None and count(engine.metrics.refusals) == 1
+    )  # not looked at all the time
     monkeypatch.setattr(serving_watch, "RETRY_SECONDS", 0)
     engine.refresh()
     assert engine.refused is None and ask(engine, ID)[0]
@@ -161,7 +169,9 @@ def test_a_version_whose_approval_is_withdrawn_answers_no_more(engine, serving_h
 
 def test_a_compiled_form_that_differs_never_answers(serving_home, monkeypatch):
     real = fast_scoring.compile_model
-    monkeypatch.setattr(fast_scoring, "compile_model", lambda model: lambda row: real(model)(row) + 1e-5)
+    monkeypatch.setattr(
+        fast_scoring, "compile_model", lambda model: lambda row: real(model)(row) + 1e-5
+    )
     engine = open_engine()
     engine.refresh()
     assert engine.lineup is None and engine.refused == serving_home.predecessor
@@ -240,7 +250,11 @@ def test_a_registry_that_is_replaced_between_two_looks_vouches_for_nothing_that_
     database.with_suffix(".copy").replace(database)
     monkeypatch.setattr(model_files, "hash_model", lambda version: "another")
     engine.refresh()
-    assert engine.lineup is None and engine.refused == serving_home.predecessor and not engine._versions._ready
+    assert (
+        engine.lineup is None
+        and engine.refused == serving_home.predecessor
+        and not engine._versions._ready
+    )
 
 
 def test_a_split_asks_each_arm_for_its_customers_and_says_so(engine, serving_home, extract):
@@ -251,9 +265,12 @@ def test_a_split_asks_each_arm_for_its_customers_and_says_so(engine, serving_hom
     expected = ["challenger" if trial.picks(name) else "champion" for name in ids]
     assert [answer["arm"] for answer in answers] == expected
     assert {a["arm"]: a["model_version"] for a in answers} == {
-        "champion": serving_home.predecessor, "challenger": serving_home.challenger,
-    }  # fmt: skip
-    shares = count(engine.metrics.predictions, model_version=serving_home.challenger, arm="challenger")
+        "champion": serving_home.predecessor,
+        "challenger": serving_home.challenger,
+    }
+    shares = count(
+        engine.metrics.predictions, model_version=serving_home.challenger, arm="challenger"
+    )
     assert shares == expected.count("challenger")
 
 
@@ -262,9 +279,13 @@ def test_in_the_shadow_the_challenger_is_recorded_and_never_shown(engine, servin
     trials.start_trial(serving_home.challenger, worlds.AS_OF, mode=trials.SHADOW)
     engine.refresh()
     answers, _ = ask(engine, ID)
-    assert [(a["arm"], a["model_version"]) for a in answers] == [("champion", serving_home.predecessor)]
+    assert [(a["arm"], a["model_version"]) for a in answers] == [
+        ("champion", serving_home.predecessor)
+    ]
     recorded = {entry[8]: entry for entry in engine.log._waiting}
-    assert set(recorded) == {"champion", "shadow"} and recorded["shadow"][7] == serving_home.challenger
+    assert (
+        set(recorded) == {"champion", "shadow"} and recorded["shadow"][7] == serving_home.challenger
+    )
     assert engine.find_receipt(recorded["shadow"][0]) is None
     assert engine.find_receipt(recorded["champion"][0]) is not None
 
@@ -283,7 +304,9 @@ def test_an_arm_that_the_labels_show_to_be_worse_is_stopped(engine, serving_home
     verdict = {"verdict": trials.WORSE, "difference_usd": -90.0, "lower": -150.0, "upper": -30.0}
     monkeypatch.setattr(trials, "judge_trial", lambda *_: verdict)
     engine.refresh()
-    assert engine.lineup.trial is None and engine.lineup.champion.version == serving_home.predecessor
+    assert (
+        engine.lineup.trial is None and engine.lineup.champion.version == serving_home.predecessor
+    )
     assert trials.read_trial_of(trial.version).status == trials.STOPPED
 
 
@@ -292,19 +315,32 @@ def test_an_arm_is_judged_again_when_its_answers_are_logged_after_the_labels_arr
 ):
     trial, verdicts = trials.start_trial(serving_home.challenger, worlds.AS_OF, 0.5), []
     real = trials.stop_if_worse
-    monkeypatch.setattr(trials, "stop_if_worse", lambda *a: verdicts.append(real(*a, minimum=100)) or verdicts[-1])
+    monkeypatch.setattr(
+        trials, "stop_if_worse", lambda *a: verdicts.append(real(*a, minimum=100)) or verdicts[-1]
+    )
     monkeypatch.setattr(serving_watch, "SETTLED_NS", 0)
     engine.refresh()
-    for served in (engine.lineup.challenger, engine.lineup.champion):  # the one decides wrongly, the other rightly
+    for served in (
+        engine.lineup.challenger,
+        engine.lineup.champion,
+    ):  # the one decides wrongly, the other rightly
         labels = lakehouse.read("churn_labels").set_index("customer_id")["churned"]
         wrong = served.version == trial.version
-        scores = iter([float(labels[name] != wrong) for name in extract["customer_id"] if trial.picks(name) == wrong])
+        scores = iter(
+            [
+                float(labels[name] != wrong)
+                for name in extract["customer_id"]
+                if trial.picks(name) == wrong
+            ]
+        )
         object.__setattr__(served, "score", lambda _, scores=scores: next(scores))
     engine.log.start()
     ask(engine, *extract["customer_id"])
     engine.log.close()
     engine.refresh()
-    assert len(verdicts) == 1 and engine.lineup.trial == trial  # not yet: the log may change with every second
+    assert (
+        len(verdicts) == 1 and engine.lineup.trial == trial
+    )  # not yet: the log may change with every second
     monkeypatch.setattr(engine._judge, "_judge_after", 0.0)
     engine.refresh()
     assert verdicts[-1]["verdict"] == trials.WORSE and engine.lineup.trial is None
@@ -323,7 +359,9 @@ def test_new_features_are_published_and_go_back_with_the_table(engine, extract):
     assert ask(engine, ID)[0][0]["features_as_of"] == "2025-01-01"
 
 
-def test_features_that_redis_lost_are_published_at_once_and_nobody_is_unknown_until_then(serving_home, redis_address):
+def test_features_that_redis_lost_are_published_at_once_and_nobody_is_unknown_until_then(
+    serving_home, redis_address
+):
     async def play():
         changed = ServingSettings(today="2025-02-01", online_store=redis_address, poll_seconds=60)
         engine = Engine(changed, ServingMetrics())
@@ -354,27 +392,40 @@ def test_features_later_than_today_answer_and_are_told_of(engine, extract, caplo
     engine.refresh()
     answer = ask(engine, ID)[0][0]
     assert (answer["features_as_of"], answer["features_stale"]) == ("2025-05-01", False)
-    assert read(engine, "churn_feature_age_days") == 0 and read(engine, "churn_features_ahead_days") == 89
+    assert (
+        read(engine, "churn_feature_age_days") == 0
+        and read(engine, "churn_features_ahead_days") == 89
+    )
     assert "CHURN_TODAY is 2025-02-01" in caplog.text
 
 
 @pytest.mark.parametrize(("limit_days", "stale"), [(31, False), (30, True)])
 def test_stale_features_are_said_to_be_stale(engine, monkeypatch, limit_days, stale):
-    monkeypatch.setattr(serving_engine, "MAX_AGE_DAYS", limit_days)  # January's features are 31 days old
+    monkeypatch.setattr(
+        serving_engine, "MAX_AGE_DAYS", limit_days
+    )  # January's features are 31 days old
     assert ask(engine, ID)[0][0]["features_stale"] == stale and count(engine.metrics.stale) == stale
 
 
-def test_a_receipt_reproduces_the_probability_of_a_version_that_answers_no_more(engine, serving_home):
+def test_a_receipt_reproduces_the_probability_of_a_version_that_answers_no_more(
+    engine, serving_home
+):
     first = ask(engine, ID)[0][0]
     promote_challenger(serving_home)
     engine.refresh()
     engine._versions.clear()
     receipt = engine.find_receipt(first["prediction_id"])
-    assert receipt["reproduced_probability"] == receipt["churn_probability"] == first["churn_probability"]
+    assert (
+        receipt["reproduced_probability"]
+        == receipt["churn_probability"]
+        == first["churn_probability"]
+    )
     assert receipt["model_version"] == serving_home.predecessor
     inputs = pd.DataFrame([receipt["features"]])
     model = model_files.load_model(serving_home.predecessor)
-    assert scoring.predict_probability(model, inputs)[0] == pytest.approx(first["churn_probability"], abs=1e-6)
+    assert scoring.predict_probability(model, inputs)[0] == pytest.approx(
+        first["churn_probability"], abs=1e-6
+    )
 
 
 def test_a_full_log_refuses_answers_instead_of_losing_them(serving_home):

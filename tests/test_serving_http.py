@@ -49,22 +49,40 @@ def test_a_body_up_to_the_limit_passes_and_a_larger_one_does_not():
     client = build_client(max_body_bytes=100)
     assert client.post("/v1/echo", content=b"x" * 100).content == b"x" * 100
     refused = client.post("/v1/echo", content=b"x" * 101)
-    assert refused.status_code == 413 and refused.json()["detail"] == "The body is larger than 100 bytes."
+    assert (
+        refused.status_code == 413
+        and refused.json()["detail"] == "The body is larger than 100 bytes."
+    )
 
 
 def test_a_body_that_comes_in_parts_is_put_together_or_cut_off():
     client = build_client(max_body_bytes=100)
-    assert client.post("/v1/echo", content=iter([b"a" * 50, b"b" * 50])).content == b"a" * 50 + b"b" * 50
+    assert (
+        client.post("/v1/echo", content=iter([b"a" * 50, b"b" * 50])).content
+        == b"a" * 50 + b"b" * 50
+    )
     assert client.post("/v1/echo", content=iter([b"a" * 50] * 1000)).status_code == 413
 
 
 def test_a_length_that_is_no_number_is_refused():
-    assert build_client().post("/v1/echo", content=b"x", headers={"content-length": "-1"}).status_code == 413
+    assert (
+        build_client().post("/v1/echo", content=b"x", headers={"content-length": "-1"}).status_code
+        == 413
+    )
 
 
-@pytest.mark.parametrize(("key", "status"), [
-    (None, 401), ("", 401), ("wrong", 401), ("firs", 401), ("first,second", 401), ("first", 200), ("second", 200),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "status"),
+    [
+        (None, 401),
+        ("", 401),
+        ("wrong", 401),
+        ("firs", 401),
+        ("first,second", 401),
+        ("first", 200),
+        ("second", 200),
+    ],
+)
 def test_where_keys_are_asked_for_only_a_valid_one_opens(key, status):
     client = build_client(api_keys="first,second")
     headers = {} if key is None else {"X-API-Key": key}
@@ -74,7 +92,9 @@ def test_where_keys_are_asked_for_only_a_valid_one_opens(key, status):
 
 def test_a_caller_beyond_its_rate_is_told_when_to_come_back():
     client = build_client(rate_limit=2, api_keys="first,second")
-    statuses = [client.post("/v1/echo", headers={"X-API-Key": "first"}).status_code for _ in range(6)]
+    statuses = [
+        client.post("/v1/echo", headers={"X-API-Key": "first"}).status_code for _ in range(6)
+    ]
     assert statuses[:4] == [200] * 4 and 429 in statuses
     refused = client.post("/v1/echo", headers={"X-API-Key": "first"})
     assert int(refused.headers["Retry-After"]) >= 1 and refused.json()["status"] == 429
@@ -92,7 +112,9 @@ def test_an_address_that_tries_keys_is_limited_and_a_valid_key_from_there_is_not
 
 def test_without_keys_a_made_up_one_does_not_get_around_the_rate():
     client = build_client(rate_limit=1)
-    statuses = [client.post("/v1/echo", headers={"X-API-Key": f"made-up-{i}"}).status_code for i in range(5)]
+    statuses = [
+        client.post("/v1/echo", headers={"X-API-Key": f"made-up-{i}"}).status_code for i in range(5)
+    ]
     assert 429 in statuses
 
 
@@ -112,7 +134,10 @@ ORIGIN = "https://a.example"
 
 
 def ask_beforehand(client, origin=ORIGIN):
-    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key,content-type"}
+    asked = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "x-api-key,content-type",
+    }
     return client.options("/v1/echo", headers={"Origin": origin, **asked})
 
 
@@ -120,36 +145,58 @@ def test_a_browser_may_ask_beforehand_without_a_key_and_is_counted():
     client = build_client(api_keys="key", cors_origins=ORIGIN)
     answer = ask_beforehand(client)
     assert answer.status_code == 200 and answer.headers["access-control-allow-origin"] == ORIGIN
-    assert "x-api-key" in answer.headers["access-control-allow-headers"].lower() and answer.headers["X-Request-ID"]
+    assert (
+        "x-api-key" in answer.headers["access-control-allow-headers"].lower()
+        and answer.headers["X-Request-ID"]
+    )
     assert 'route="other",status="200"} 1.0' in _metrics(client)
     assert ask_beforehand(client, "https://b.example").status_code == 400
-    assert client.options("/v1/echo", headers={"Origin": ORIGIN}).status_code == 401  # asks nothing beforehand
-    assert ask_beforehand(build_client(api_keys="key")).status_code == 401  # where no origin is let in
+    assert (
+        client.options("/v1/echo", headers={"Origin": ORIGIN}).status_code == 401
+    )  # asks nothing beforehand
+    assert (
+        ask_beforehand(build_client(api_keys="key")).status_code == 401
+    )  # where no origin is let in
 
 
 def test_a_browser_may_read_refusals_and_failures():
     client = build_client(api_keys="key", cors_origins=ORIGIN, rate_limit=2, max_body_bytes=10)
     headers = {"Origin": ORIGIN, "X-API-Key": "key"}
-    answers = [client.post("/v1/echo", headers={"Origin": ORIGIN}), client.get("/v1/broken", headers=headers),
-               *(client.post("/v1/echo", content=b"x" * 11, headers=headers) for _ in range(4))]  # fmt: skip
+    answers = [
+        client.post("/v1/echo", headers={"Origin": ORIGIN}),
+        client.get("/v1/broken", headers=headers),
+        *(client.post("/v1/echo", content=b"x" * 11, headers=headers) for _ in range(4)),
+    ]
     assert [answer.status_code for answer in answers] == [401, 500, 413, 413, 413, 429]
     for answer in answers:
-        assert answer.headers["access-control-allow-origin"] == ORIGIN and answer.headers["X-Request-ID"]
-        assert "x-request-id, retry-after" in answer.headers["access-control-expose-headers"].lower()
+        assert (
+            answer.headers["access-control-allow-origin"] == ORIGIN
+            and answer.headers["X-Request-ID"]
+        )
+        assert (
+            "x-request-id, retry-after" in answer.headers["access-control-expose-headers"].lower()
+        )
         assert answer.headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize(("given", "kept"), [("order-17", True), ("a b", False), ("x" * 65, False), ("", False)])
+@pytest.mark.parametrize(
+    ("given", "kept"), [("order-17", True), ("a b", False), ("x" * 65, False), ("", False)]
+)
 def test_a_sane_request_id_is_kept_and_any_other_replaced(given, kept):
     answer = build_client().get("/open", headers={"X-Request-ID": given})
-    assert (answer.headers["X-Request-ID"] == given) == kept and len(answer.headers["X-Request-ID"]) >= 8
+    assert (answer.headers["X-Request-ID"] == given) == kept and len(
+        answer.headers["X-Request-ID"]
+    ) >= 8
 
 
 def test_errors_have_one_form_without_path_or_trace():
     client = build_client()
     for path, status in (("/v1/broken", 500), ("/v1/away", 503), ("/nowhere", 404)):
         answer = client.get(path, headers={"X-Request-ID": "id-1"})
-        assert answer.status_code == status and answer.headers["content-type"] == "application/problem+json"
+        assert (
+            answer.status_code == status
+            and answer.headers["content-type"] == "application/problem+json"
+        )
         assert answer.json()["request_id"] == "id-1" and "/" not in answer.json()["detail"]
         assert answer.headers["X-Request-ID"] == "id-1"
     assert client.put("/v1/echo").status_code == 405
@@ -172,7 +219,9 @@ def test_refused_predictions_are_counted_where_answered_ones_are():
         client.post(path)
     text = _metrics(client)
     for route in ("/v1/predictions", "/v1/scores", "other"):
-        assert f'churn_request_seconds_count{{method="POST",route="{route}",status="401"}} 1.0' in text
+        assert (
+            f'churn_request_seconds_count{{method="POST",route="{route}",status="401"}} 1.0' in text
+        )
 
 
 def _metrics(client):
@@ -187,7 +236,11 @@ def test_every_request_leaves_a_line_that_a_machine_can_read(capfdbinary):
     client.post("/v1/echo", headers={"X-API-Key": "secret-key"})
     _write_access_lines()
     lines = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
-    assert [(line["request_id"], line["path"], line["status"]) for line in lines][0] == ("id-1", "/open", 200)
+    assert [(line["request_id"], line["path"], line["status"]) for line in lines][0] == (
+        "id-1",
+        "/open",
+        200,
+    )
     assert len(lines) == 2 and lines[1]["milliseconds"] >= 0 and "secret-key" not in str(lines)
 
 
@@ -197,11 +250,17 @@ def test_other_than_http_is_passed_on():
     async def app(scope, receive, send):
         seen.append(scope["type"])
 
-    asyncio.run(Guard(app, ServingSettings(access_log=False), ServingMetrics())({"type": "lifespan"}, None, None))
+    asyncio.run(
+        Guard(app, ServingSettings(access_log=False), ServingMetrics())(
+            {"type": "lifespan"}, None, None
+        )
+    )
     assert seen == ["lifespan"]
 
 
-def test_a_write_that_fails_ends_neither_the_access_log_nor_keeps_its_lines_for_ever(capfdbinary, monkeypatch, caplog):
+def test_a_write_that_fails_ends_neither_the_access_log_nor_keeps_its_lines_for_ever(
+    capfdbinary, monkeypatch, caplog
+):
     class Full:
         def write(self, data):
             raise OSError("No space left on device")

@@ -9,13 +9,31 @@ from churn_utils import contract, features
 from churn_utils.serving_models import EXAMPLE_CUSTOMER, MOST_CUSTOMERS, Customer, PredictionRequest
 
 CHANGES = [
-    {}, {"tenure": 0, "total_charges": None}, {"tenure": 5}, {"total_charges": None}, {"tenure": -1},
-    {"tenure": 241}, {"contract": "Weekly"}, {"contract": "one year"}, {"gender": ""}, {"senior_citizen": 2},
-    {"monthly_charges": 4.99}, {"monthly_charges": 501.0}, {"total_charges": -1.0}, {"total_charges": 1e9},
-    {"multiple_lines": "Yes"}, {"phone_service": "Yes"}, {"internet_service": "No"}, {"tech_support": "Maybe"},
-    {"online_backup": "No internet service"}, {"tenure": 1, "total_charges": 89.55}, {"total_charges": 89.56},
-    {"total_charges": 8.95}, {"payment_method": "Cash"}, {"customer_id": ""},
-]  # fmt: skip
+    {},
+    {"tenure": 0, "total_charges": None},
+    {"tenure": 5},
+    {"total_charges": None},
+    {"tenure": -1},
+    {"tenure": 241},
+    {"contract": "Weekly"},
+    {"contract": "one year"},
+    {"gender": ""},
+    {"senior_citizen": 2},
+    {"monthly_charges": 4.99},
+    {"monthly_charges": 501.0},
+    {"total_charges": -1.0},
+    {"total_charges": 1e9},
+    {"multiple_lines": "Yes"},
+    {"phone_service": "Yes"},
+    {"internet_service": "No"},
+    {"tech_support": "Maybe"},
+    {"online_backup": "No internet service"},
+    {"tenure": 1, "total_charges": 89.55},
+    {"total_charges": 89.56},
+    {"total_charges": 8.95},
+    {"payment_method": "Cash"},
+    {"customer_id": ""},
+]
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
@@ -31,11 +49,23 @@ def test_a_customer_is_accepted_exactly_when_the_contract_accepts_the_row(change
     assert rejected["failed_column"].iloc[0] in {e["loc"][0] for e in error.value.errors()}
 
 
-@pytest.mark.parametrize(("field", "value"), [
-    ("tenure", 1.5), ("tenure", "1"), ("tenure", True), ("senior_citizen", "0"), ("monthly_charges", "29.85"),
-    ("monthly_charges", math.nan), ("monthly_charges", math.inf), ("total_charges", math.nan), ("gender", 1),
-    ("customer_id", "a b"), ("customer_id", "x" * 65), ("customer_id", 7),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tenure", 1.5),
+        ("tenure", "1"),
+        ("tenure", True),
+        ("senior_citizen", "0"),
+        ("monthly_charges", "29.85"),
+        ("monthly_charges", math.nan),
+        ("monthly_charges", math.inf),
+        ("total_charges", math.nan),
+        ("gender", 1),
+        ("customer_id", "a b"),
+        ("customer_id", "x" * 65),
+        ("customer_id", 7),
+    ],
+)
 def test_nothing_is_converted(field, value):
     with pytest.raises(ValidationError) as error:
         Customer(**EXAMPLE_CUSTOMER | {field: value})
@@ -50,7 +80,9 @@ def test_unknown_and_missing_fields_are_named():
 
 
 def test_a_whole_number_of_dollars_becomes_a_float():
-    assert json.dumps(Customer(**EXAMPLE_CUSTOMER | {"monthly_charges": 30}).monthly_charges) == "30.0"
+    assert (
+        json.dumps(Customer(**EXAMPLE_CUSTOMER | {"monthly_charges": 30}).monthly_charges) == "30.0"
+    )
 
 
 def test_a_customer_holds_what_features_are_computed_from():

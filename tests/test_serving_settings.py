@@ -32,15 +32,28 @@ def test_variables_are_read_in_their_types(monkeypatch):
     monkeypatch.setenv("CHURN_MAX_BODY_BYTES", "1000")
     monkeypatch.setenv("CHURN_CORS_ORIGINS", "https://a.example, https://b.example")
     found = read_serving_settings()
-    assert found.keys == (b"one", b"two") and found.origins == ["https://a.example", "https://b.example"]
+    assert found.keys == (b"one", b"two") and found.origins == [
+        "https://a.example",
+        "https://b.example",
+    ]
     assert (found.rate_limit, found.publish, found.max_body_bytes) == (2.5, False, 1000)
 
 
-@pytest.mark.parametrize(("name", "text"), [
-    ("RATE_LIMIT", "fast"), ("RATE_LIMIT", "-1"), ("RATE_LIMIT", "nan"), ("PUBLISH", "maybe"), ("LOG_CAPACITY", "0"),
-    ("MAX_BODY_BYTES", "1.5"), ("POLL_SECONDS", "inf"), ("API_KEYS", " , "),
-    ("ONLINE_STORE", "localhost:6379"), ("ONLINE_STORE", "http://localhost"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("RATE_LIMIT", "fast"),
+        ("RATE_LIMIT", "-1"),
+        ("RATE_LIMIT", "nan"),
+        ("PUBLISH", "maybe"),
+        ("LOG_CAPACITY", "0"),
+        ("MAX_BODY_BYTES", "1.5"),
+        ("POLL_SECONDS", "inf"),
+        ("API_KEYS", " , "),
+        ("ONLINE_STORE", "localhost:6379"),
+        ("ONLINE_STORE", "http://localhost"),
+    ],
+)
 def test_a_wrong_value_names_its_variable(monkeypatch, name, text):
     monkeypatch.setenv(f"CHURN_{name}", text)
     with pytest.raises(ServingSettingsError, match=f"CHURN_{name}"):
@@ -49,7 +62,9 @@ def test_a_wrong_value_names_its_variable(monkeypatch, name, text):
 
 def test_a_log_that_could_never_take_the_largest_request_is_refused():
     assert serving_settings.LEAST_LOG_CAPACITY == 2 * serving_models.MOST_CUSTOMERS
-    with pytest.raises(ServingSettingsError, match="CHURN_LOG_CAPACITY is 1999; below 2000 .* refused each time"):
+    with pytest.raises(
+        ServingSettingsError, match="CHURN_LOG_CAPACITY is 1999; below 2000 .* refused each time"
+    ):
         ServingSettings(log_capacity=1999)
     assert ServingSettings(log_capacity=2000).log_capacity == 2000
 

@@ -13,15 +13,22 @@ def test_a_port_is_taken_and_nobody_listens_until_the_server_does(home):
     address = bound.getsockname()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, 1)
-    with pytest.raises(StartError, match=f"port {address[1]} of 127.0.0.1 cannot be had: Address already in use"):
+    with pytest.raises(
+        StartError, match=f"port {address[1]} of 127.0.0.1 cannot be had: Address already in use"
+    ):
         bound.listen()
         serving_start.bind(*address)
     bound.close()
 
 
-@pytest.mark.parametrize(("host", "port", "message"), [
-    ("127.0.0.1", -1, "--port is -1"), ("127.0.0.1", 65536, "--port is 65536"), ("nowhere.invalid", 0, "--host is"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("host", "port", "message"),
+    [
+        ("127.0.0.1", -1, "--port is -1"),
+        ("127.0.0.1", 65536, "--port is 65536"),
+        ("nowhere.invalid", 0, "--host is"),
+    ],
+)
 def test_no_host_and_no_port_are_wrong_settings(host, port, message):
     with pytest.raises(ServingSettingsError, match=message):
         serving_start.bind(host, port)
@@ -39,7 +46,9 @@ def test_an_online_store_that_does_not_open_gives_the_port_back(home):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with pytest.raises(StartError, match="the online store does not open: unable to open database file"):
+    with pytest.raises(
+        StartError, match="the online store does not open: unable to open database file"
+    ):
         serving_start.prepare(ServingSettings(), "127.0.0.1", port)
     serving_start.bind("127.0.0.1", port)[0].close()
 

@@ -68,7 +68,12 @@ def test_what_is_kept_leaves_before_the_close_and_nothing_after_it():
 async def serve(app=None, **changes):
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app or build_app(), http=GatheringProtocol, ws="none", log_level="error", lifespan="off", **changes
+        app or build_app(),
+        http=GatheringProtocol,
+        ws="none",
+        log_level="error",
+        lifespan="off",
+        **changes,
     )
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve([listening]))
@@ -110,9 +115,14 @@ def build_app():
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "size"),
-    [("GET", "/small", 200, 13), ("HEAD", "/small", 200, 0), ("GET", "/nothing", 204, 0),
-     ("GET", "/large", 200, 5_000_000), ("GET", "/stream", 200, 5_000_000)],
-)  # fmt: skip
+    [
+        ("GET", "/small", 200, 13),
+        ("HEAD", "/small", 200, 0),
+        ("GET", "/nothing", 204, 0),
+        ("GET", "/large", 200, 5_000_000),
+        ("GET", "/stream", 200, 5_000_000),
+    ],
+)
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
 def test_answers_of_every_kind_arrive_whole(method, path, status, size, connection):
     async def ask():
@@ -154,7 +164,9 @@ def build_guarded(most):
     app, metrics = FastAPI(), ServingMetrics()
     app.add_api_route("/v1/thing", lambda: {"answer": 42})
     app.add_api_route("/healthz", lambda: {"status": "alive"})
-    app.add_middleware(Guard, settings=ServingSettings(max_connections=most, access_log=False), metrics=metrics)
+    app.add_middleware(
+        Guard, settings=ServingSettings(max_connections=most, access_log=False), metrics=metrics
+    )
     return app, metrics
 
 
@@ -165,16 +177,23 @@ def test_requests_over_connections_beyond_the_limit_are_refused_as_documented_an
         async with serve(app, limit_concurrency=3) as url:
             port = int(url.rsplit(":")[-1])
             opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
-            heads = [(await ask_over(connection, "/v1/thing"))[0].split("\r\n")[0] for connection in opened]
+            heads = [
+                (await ask_over(connection, "/v1/thing"))[0].split("\r\n")[0]
+                for connection in opened
+            ]
             assert heads == ["http/1.1 200 ok"] * 3 + ["http/1.1 503 service unavailable"] * 2
             head, body = await ask_over(opened[4], "/v1/thing")
             assert "content-type: application/problem+json" in head and "retry-after: 1" in head
             document = json.loads(body)
-            assert document["request_id"] in head and "More than 3 connections" in document["detail"]
+            assert (
+                document["request_id"] in head and "More than 3 connections" in document["detail"]
+            )
             assert (await ask_over(opened[4], "/healthz"))[0].startswith("http/1.1 200")
             for _, writer in opened[:2]:
                 writer.close()
-            while not (await ask_over(opened[4], "/v1/thing"))[0].startswith("http/1.1 200"):  # there is room again
+            while not (await ask_over(opened[4], "/v1/thing"))[0].startswith(
+                "http/1.1 200"
+            ):  # there is room again
                 await asyncio.sleep(0.01)
             for _, writer in opened[2:]:
                 writer.close()

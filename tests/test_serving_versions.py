@@ -42,7 +42,9 @@ def wait_until(holds, seconds=25):
         time.sleep(0.05)
 
 
-def test_a_home_that_is_made_anew_under_a_running_api_answers_with_its_own_model(serving_home, tmp_path):
+def test_a_home_that_is_made_anew_under_a_running_api_answers_with_its_own_model(
+    serving_home, tmp_path
+):
     def predict():
         return client.post("/v1/predictions", json={"customer_ids": [ID]})
 
@@ -52,7 +54,9 @@ def test_a_home_that_is_made_anew_under_a_running_api_answers_with_its_own_model
         pipeline.clear_home(tmp_path / "reports")
         wait_until(lambda: "No model is in place yet" in predict().json().get("detail", ""))
         assert predict().status_code == 503
-        subprocess.run([sys.executable, "-c", MAKE_ANEW], cwd=settings.PROJECT / "tests", check=True)
+        subprocess.run(
+            [sys.executable, "-c", MAKE_ANEW], cwd=settings.PROJECT / "tests", check=True
+        )
         wait_until(lambda: client.get("/readyz").status_code == 200)
         after = predict().json()["predictions"][0]
         assert before["model_version"] == after["model_version"] == 1
@@ -64,15 +68,23 @@ def test_a_home_that_is_made_anew_under_a_running_api_answers_with_its_own_model
         receipt = client.get(f"/v1/predictions/{after['prediction_id']}").json()
         assert receipt["reproduced_probability"] == receipt["churn_probability"]
         assert client.get("/v1/model").json()["refused_version"] is None
-        assert online_store.open_store().count() == 7043  # in the file that is there now, not in the deleted one
+        assert (
+            online_store.open_store().count() == 7043
+        )  # in the file that is there now, not in the deleted one
 
 
-def test_a_version_that_was_registered_after_an_answer_does_not_vouch_for_it(serving_home, monkeypatch):
+def test_a_version_that_was_registered_after_an_answer_does_not_vouch_for_it(
+    serving_home, monkeypatch
+):
     with TestClient(serving.create_app(SETTINGS)) as client:
         wait_until(lambda: client.get("/readyz").status_code == 200)
-        answer = client.post("/v1/predictions", json={"customer_ids": [ID]}).json()["predictions"][0]
+        answer = client.post("/v1/predictions", json={"customer_ids": [ID]}).json()["predictions"][
+            0
+        ]
         engine, served = client.app.state.engine, client.app.state.engine.lineup.champion
-        later = type(served)(**{**vars(served), "registered_at": served.registered_at.replace(year=2999)})
+        later = type(served)(
+            **{**vars(served), "registered_at": served.registered_at.replace(year=2999)}
+        )
         monkeypatch.setattr(engine._versions, "load", lambda version: later)
         assert engine.find_receipt(answer["prediction_id"])["reproduced_probability"] is None
 
@@ -80,7 +92,9 @@ def test_a_version_that_was_registered_after_an_answer_does_not_vouch_for_it(ser
 def test_a_version_is_loaded_once_and_known_by_its_run(serving_home, monkeypatch):
     versions, calls = Versions(), []
     real = serving_versions.fast_scoring.load_compiled
-    monkeypatch.setattr(serving_versions.fast_scoring, "load_compiled", lambda v: calls.append(v) or real(v))
+    monkeypatch.setattr(
+        serving_versions.fast_scoring, "load_compiled", lambda v: calls.append(v) or real(v)
+    )
     first = versions.load(1)
     assert versions.load(1) is first and calls == [1]
     info = registry.read_version(1)
@@ -110,7 +124,9 @@ def test_versions_were_registered_before_now(serving_home):
 def test_a_home_that_was_moved_is_told_so_instead_of_being_sent_to_the_gate(serving_home, caplog):
     database = sqlite3.connect(settings.mlflow_database())
     with database:  # as if everything had been made in a place that is no more
-        database.execute("UPDATE runs SET artifact_uri = replace(artifact_uri, 'file://', 'file:///gone')")
+        database.execute(
+            "UPDATE runs SET artifact_uri = replace(artifact_uri, 'file://', 'file:///gone')"
+        )
     database.close()
     engine = Engine(SETTINGS, ServingMetrics())
     engine._store = online_store.open_store()
@@ -122,4 +138,8 @@ def test_a_home_that_was_moved_is_told_so_instead_of_being_sent_to_the_gate(serv
 def test_any_other_refusal_is_told_as_it_is(serving_home):
     error = registry.RegistryError("what it is")
     assert serving_versions.explain_refusal(serving_home.predecessor, error) == "what it is"
-    assert serving_versions.explain_refusal(99, error) == serving_versions.explain_refusal(None, error) == "what it is"
+    assert (
+        serving_versions.explain_refusal(99, error)
+        == serving_versions.explain_refusal(None, error)
+        == "what it is"
+    )

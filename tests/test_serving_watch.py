@@ -30,7 +30,9 @@ def test_without_a_registry_there_is_no_marker(home):
 
 def test_what_was_written_a_moment_ago_is_not_settled(serving_home):
     registry.set_tags(serving_home.challenger, {"note": "changed"})
-    assert not serving_watch.is_settled(serving_watch.read_marker()) and serving_watch.is_settled((1, 2))
+    assert not serving_watch.is_settled(serving_watch.read_marker()) and serving_watch.is_settled(
+        (1, 2)
+    )
 
 
 def test_only_a_split_is_judged_on_its_log_and_only_on_a_new_one(judge, monkeypatch):

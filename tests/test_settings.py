@@ -11,7 +11,9 @@ from churn_utils.settings import ChurnError, Economics
 MODULES = sorted(path.stem for path in (settings.PROJECT / "churn_utils").glob("[!_]*.py"))
 
 
-@pytest.mark.parametrize("cost, value, threshold", [(500.0, 2000.0, 0.25), (100.0, 1000.0, 0.1), (30, 40, 0.75)])
+@pytest.mark.parametrize(
+    "cost, value, threshold", [(500.0, 2000.0, 0.25), (100.0, 1000.0, 0.1), (30, 40, 0.75)]
+)
 def test_threshold_is_cost_over_value_where_an_offer_breaks_even(cost, value, threshold):
     economics = Economics(cost, value)
     assert economics.threshold == pytest.approx(threshold)
@@ -24,10 +26,21 @@ def test_default_economics_are_those_of_the_design():
 
 
 @pytest.mark.parametrize(
-    "cost, value", [(0, 2000), (-1, 2000), (2000, 2000), (3000, 2000), (math.nan, 2000), (500, math.nan), (500, -2000)]
+    "cost, value",
+    [
+        (0, 2000),
+        (-1, 2000),
+        (2000, 2000),
+        (3000, 2000),
+        (math.nan, 2000),
+        (500, math.nan),
+        (500, -2000),
+    ],
 )
 def test_economics_under_which_no_decision_makes_sense_are_refused(cost, value):
-    with pytest.raises(ChurnError, match="must cost more than 0 and less than the churner is worth"):
+    with pytest.raises(
+        ChurnError, match="must cost more than 0 and less than the churner is worth"
+    ):
         Economics(cost, value)
 
 
@@ -38,8 +51,11 @@ def test_an_infinite_value_is_refused():
 
 def test_months_follow_the_first_snapshot_across_years():
     assert [f"{settings.month_start(month):%Y-%m-%d}" for month in (0, 1, 11, 12)] == [
-        "2025-01-01", "2025-02-01", "2025-12-01", "2026-01-01",
-    ]  # fmt: skip
+        "2025-01-01",
+        "2025-02-01",
+        "2025-12-01",
+        "2026-01-01",
+    ]
 
 
 def test_as_of_date_reads_the_first_of_a_month():
@@ -63,7 +79,9 @@ def test_as_of_date_refuses_a_time_zone():
         settings.as_of_date("2025-02-01T00:00Z")
 
 
-@pytest.mark.parametrize("folder", [settings.home, settings.raw, settings.lakehouse, settings.mlflow_folder])
+@pytest.mark.parametrize(
+    "folder", [settings.home, settings.raw, settings.lakehouse, settings.mlflow_folder]
+)
 def test_churn_home_moves_everything_a_run_keeps(folder, monkeypatch, tmp_path):
     monkeypatch.delenv("CHURN_HOME", raising=False)
     default = folder().relative_to(settings.PROJECT / "data")
@@ -95,7 +113,14 @@ def test_importing_the_package_creates_nothing_and_loads_no_mlflow(tmp_path):
     imports = "; ".join(f"import churn_utils.{name}" for name in MODULES if name != "warm_up")
     code = f"import sys; {imports}; sys.exit('mlflow' in sys.modules)"
     here = str(tmp_path)
-    environment = {"HOME": here, "TMPDIR": here, "CHURN_HOME": f"{here}/home", "PYTHONPATH": str(settings.PROJECT)}
-    done = subprocess.run([sys.executable, "-B", "-c", code], cwd=tmp_path, env=environment, capture_output=True)
+    environment = {
+        "HOME": here,
+        "TMPDIR": here,
+        "CHURN_HOME": f"{here}/home",
+        "PYTHONPATH": str(settings.PROJECT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", code], cwd=tmp_path, env=environment, capture_output=True
+    )
     assert done.returncode == 0, done.stderr.decode()
     assert list(tmp_path.rglob("*")) == []

@@ -8,13 +8,27 @@ import pytest
 import worlds
 from sklearn.metrics import roc_auc_score
 
-from churn_utils import contract, evaluation, feature_store, features, lakehouse, settings, simulator, source, training
+from churn_utils import (
+    contract,
+    evaluation,
+    feature_store,
+    features,
+    lakehouse,
+    settings,
+    simulator,
+    source,
+    training,
+)
 from churn_utils.simulator import SimulatorError
 
 SEED = 1
 ECONOMICS = settings.Economics()
 ATTRIBUTES = [name for name in source.COLUMNS.values() if name not in ("customer_id", "churn")]
-COMPARED = ["customer_id", *ATTRIBUTES, "churned"]  # whose last digit does not depend on the number of threads
+COMPARED = [
+    "customer_id",
+    *ATTRIBUTES,
+    "churned",
+]  # whose last digit does not depend on the number of threads
 LOGISTIC = {"family": "logistic_regression", **training.DEFAULTS["logistic_regression"]}
 
 
@@ -50,7 +64,9 @@ def changed(world):
 
     def look_up(scenario):
         if scenario not in months:
-            months[scenario] = {month: simulator.simulate_month(month, SEED, scenario) for month in range(3, 8)}
+            months[scenario] = {
+                month: simulator.simulate_month(month, SEED, scenario) for month in range(3, 8)
+            }
         return months[scenario]
 
     return look_up
@@ -63,22 +79,32 @@ def inputs_of(frame):
 
 def fit(frames):
     frame = pd.concat(frames)
-    rows = inputs_of(frame).assign(churned=frame["churned"], split=feature_store.split_of(frame["slot_id"]))
-    return training.fit_calibrated(LOGISTIC, rows[rows["split"] == "train"], rows[rows["split"] == "validate"], seed=0)
+    rows = inputs_of(frame).assign(
+        churned=frame["churned"], split=feature_store.split_of(frame["slot_id"])
+    )
+    return training.fit_calibrated(
+        LOGISTIC, rows[rows["split"] == "train"], rows[rows["split"] == "validate"], seed=0
+    )
 
 
 def judge(model, frame):
     """ROC AUC, and USD per customer, of a model in a month."""
     probability = model.predict_proba(inputs_of(frame))[:, 1]
     churned = frame["churned"].to_numpy()
-    value = evaluation.decision_value_usd(churned, probability >= ECONOMICS.threshold, ECONOMICS).mean()
+    value = evaluation.decision_value_usd(
+        churned, probability >= ECONOMICS.threshold, ECONOMICS
+    ).mean()
     return roc_auc_score(churned, probability), value
 
 
 def share(values, reference):
     """Share of ``values`` in each category, or in each of the ten bins that ``reference`` fills equally."""
     if reference.dtype == object:
-        return values.value_counts(normalize=True).reindex(sorted(reference.unique()), fill_value=0).to_numpy()
+        return (
+            values.value_counts(normalize=True)
+            .reindex(sorted(reference.unique()), fill_value=0)
+            .to_numpy()
+        )
     edges = np.unique(np.quantile(reference, np.linspace(0.1, 0.9, 9)))
     return np.bincount(np.searchsorted(edges, values), minlength=len(edges) + 1) / len(values)
 
@@ -86,8 +112,13 @@ def share(values, reference):
 def psi_of(frame, reference):
     """Population stability index of every model input."""
     now, then = inputs_of(frame), inputs_of(reference)
-    shares = {name: (share(now[name], then[name]), share(then[name], then[name])) for name in features.MODEL_INPUTS}
-    return pd.Series({name: ((a - b) * np.log((a + 1e-6) / (b + 1e-6))).sum() for name, (a, b) in shares.items()})
+    shares = {
+        name: (share(now[name], then[name]), share(then[name], then[name]))
+        for name in features.MODEL_INPUTS
+    }
+    return pd.Series(
+        {name: ((a - b) * np.log((a + 1e-6) / (b + 1e-6))).sum() for name, (a, b) in shares.items()}
+    )
 
 
 def log_odds(frame):
@@ -99,7 +130,9 @@ def log_odds(frame):
 
 def test_month_0_is_ibms_extract_with_ibms_labels_whatever_the_seed(extract, year):
     ours = year[0].reset_index(drop=True)
-    assert ours[["customer_id", *ATTRIBUTES]].equals(extract.reset_index(drop=True)[["customer_id", *ATTRIBUTES]])
+    assert ours[["customer_id", *ATTRIBUTES]].equals(
+        extract.reset_index(drop=True)[["customer_id", *ATTRIBUTES]]
+    )
     assert ours["slot_id"].equals(ours["customer_id"])
     assert (ours["churned"] == (extract["churn"] == "Yes").to_numpy()).all()
     for scenario in simulator.SCENARIOS:
@@ -107,15 +140,26 @@ def test_month_0_is_ibms_extract_with_ibms_labels_whatever_the_seed(extract, yea
 
 
 def test_a_month_has_the_contracts_names_and_types(extract, year):
-    assert list(year[6].columns) == ["slot_id", "customer_id", *ATTRIBUTES, "churn_probability", "churned"]
+    assert list(year[6].columns) == [
+        "slot_id",
+        "customer_id",
+        *ATTRIBUTES,
+        "churn_probability",
+        "churned",
+    ]
     assert year[6][ATTRIBUTES].dtypes.equals(extract[ATTRIBUTES].dtypes)
-    assert year[6]["churned"].dtype == bool and year[6]["churn_probability"].between(0, 1, inclusive="neither").all()
+    assert (
+        year[6]["churned"].dtype == bool
+        and year[6]["churn_probability"].between(0, 1, inclusive="neither").all()
+    )
     assert year[6].index.equals(pd.RangeIndex(7043))
 
 
 def test_the_worlds_probabilities_are_those_of_its_labels(year):
     months = pd.concat(year[1:])
-    spread = np.sqrt((months["churn_probability"] * (1 - months["churn_probability"])).mean() / len(months))
+    spread = np.sqrt(
+        (months["churn_probability"] * (1 - months["churn_probability"])).mean() / len(months)
+    )
     assert abs(months["churned"].mean() - months["churn_probability"].mean()) < 4 * spread
     assert 0.83 < roc_auc_score(months["churned"], months["churn_probability"]) < 0.87
 
@@ -132,7 +176,9 @@ def test_a_fresh_process_finds_month_5_without_the_months_before(year):
         "import pandas as pd; from churn_utils import simulator;"
         f"print(pd.util.hash_pandas_object(simulator.simulate_month(5, {SEED})[{COMPARED}]).sum())"
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert int(answer.stdout) == pd.util.hash_pandas_object(year[5][COMPARED]).sum()
 
 
@@ -216,10 +262,14 @@ def test_before_its_start_month_every_scenario_is_the_same_world(scenario, year)
 def test_price_rise_raises_fibre_bills_and_fibre_churn(year, changed):
     now, then = changed("price_rise")[3], year[3]
     fibre = then["internet_service"] == "Fiber optic"
-    assert np.allclose(now["monthly_charges"][fibre], 1.15 * then["monthly_charges"][fibre], atol=0.006)
+    assert np.allclose(
+        now["monthly_charges"][fibre], 1.15 * then["monthly_charges"][fibre], atol=0.006
+    )
     others = [name for name in ATTRIBUTES if name != "monthly_charges"]
     assert now.loc[~fibre, ATTRIBUTES].equals(then.loc[~fibre, ATTRIBUTES])
-    assert now[others].equals(then[others])  # the first dearer bill is in the total of the month after
+    assert now[others].equals(
+        then[others]
+    )  # the first dearer bill is in the total of the month after
     expected = np.where(fibre, np.where(then["tenure"] > 24, 2.0, 0.7), 0.0)
     assert np.allclose(log_odds(now) - log_odds(then), expected)
     assert now["churned"].mean() > then["churned"].mean() + 0.08
@@ -264,7 +314,9 @@ def test_mix_shift_moves_a_third_and_changes_nobodys_mind(year, changed):
         psi = psi_of(now, year[0])
         assert psi["payment_method"] > 0.3 and psi["paperless_billing"] > 0.08
         assert psi.drop(moved).max() < 0.05
-    target = (then["payment_method"] == "Credit card (automatic)") & (then["paperless_billing"] == "Yes")
+    target = (then["payment_method"] == "Credit card (automatic)") & (
+        then["paperless_billing"] == "Yes"
+    )
     assert abs(differs[~target].mean() - 0.35) < 0.03
 
 
@@ -283,7 +335,9 @@ def test_mix_shift_keeps_a_customer_moved(changed):
         ("data_bug", (0.83, 0.87), -2, 10),
     ],
 )
-def test_what_a_scenario_costs_a_frozen_champion(scenario, auc_from_to, least_gap, most_gap, changed, champion):
+def test_what_a_scenario_costs_a_frozen_champion(
+    scenario, auc_from_to, least_gap, most_gap, changed, champion
+):
     judged = [judge(champion, month) for month in changed(scenario).values()]
     assert all(auc_from_to[0] < auc < auc_from_to[1] for auc, _ in judged)
     best = [simulator.best_value_usd(month, ECONOMICS) for month in changed(scenario).values()]
@@ -297,7 +351,9 @@ def test_a_refit_on_the_first_changed_month_recovers_most_of_the_loss(scenario, 
     held_out = feature_store.split_of(months[3]["slot_id"]) == "test"
     later = [months[month][held_out] for month in (5, 6, 7)]
     best = np.mean([simulator.best_value_usd(month, ECONOMICS) for month in later])
-    lost, regained = (np.mean([best - judge(model, month)[1] for month in later]) for model in (champion, refit))
+    lost, regained = (
+        np.mean([best - judge(model, month)[1] for month in later]) for model in (champion, refit)
+    )
     assert regained < 0.5 * lost
 
 
@@ -313,7 +369,9 @@ def test_month_0_as_delivered_gives_ibms_features(home, year):
     assert rows.map(lambda value: isinstance(value, str)).all(axis=None)
     feature_store.publish_snapshot(ibm, month, month)
     counts = feature_store.publish_snapshot(rows, month, month)
-    assert counts["accepted"] == 7043 and counts[["customers_written", "features_written"]].tolist() == [0, 0]
+    assert counts["accepted"] == 7043 and counts[
+        ["customers_written", "features_written"]
+    ].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("scenario", simulator.SCENARIOS)
@@ -327,15 +385,23 @@ def test_every_row_passes_the_contract_and_keeps_its_values(scenario):
 
 
 def test_a_delivery_in_parts_numbers_its_lines_through(year):
-    part = simulator.deliver_month(next(iter(simulator.iterate_month(2, SEED, rows_at_once=50))).tail(10))
+    part = simulator.deliver_month(
+        next(iter(simulator.iterate_month(2, SEED, rows_at_once=50))).tail(10)
+    )
     assert part.equals(simulator.deliver_month(year[2]).loc[42:51])
 
 
 def test_data_bug_is_caught_as_a_whole_and_corrected_a_month_later(year):
     arrivals = {
-        month: simulator.deliver_at(month, SEED, "data_bug", start_month=2, slots=7043) for month in (1, 2, 3, 4)
+        month: simulator.deliver_at(month, SEED, "data_bug", start_month=2, slots=7043)
+        for month in (1, 2, 3, 4)
     }
-    assert {month: list(files) for month, files in arrivals.items()} == {1: [1], 2: [2], 3: [2, 3], 4: [4]}
+    assert {month: list(files) for month, files in arrivals.items()} == {
+        1: [1],
+        2: [2],
+        3: [2, 3],
+        4: [4],
+    }
     accepted, rejected = contract.check_rows(arrivals[2][2])
     assert accepted.empty and len(rejected) == 7043
     assert rejected["reason"].str.contains("monthly_charges is outside").all()
@@ -349,17 +415,25 @@ def test_data_bug_is_caught_as_a_whole_and_corrected_a_month_later(year):
 def test_other_scenarios_send_one_file_a_month_as_it_is(scenario, changed):
     for month in (3, 4):
         files = simulator.deliver_at(month, SEED, scenario)
-        assert list(files) == [month] and files[month].equals(simulator.deliver_month(changed(scenario)[month]))
+        assert list(files) == [month] and files[month].equals(
+            simulator.deliver_month(changed(scenario)[month])
+        )
 
 
-def test_known_rows_are_the_accepted_ones_as_the_store_would_give_them_with_their_labels(home, changed):
+def test_known_rows_are_the_accepted_ones_as_the_store_would_give_them_with_their_labels(
+    home, changed
+):
     month, label_date = settings.month_start(3), settings.month_start(4)
     truth = changed("price_rise")[3]
     rows, quarantined = simulator.known_rows(3, SEED, "price_rise")
     labels = simulator.labels_of(truth)
     feature_store.publish_snapshot(simulator.deliver_month(truth), month, month)
     feature_store.record_labels(labels, month, label_date, labels["slot_id"])
-    stored = feature_store.build_training_set(label_date).set_index("customer_id").loc[rows["customer_id"]]
+    stored = (
+        feature_store.build_training_set(label_date)
+        .set_index("customer_id")
+        .loc[rows["customer_id"]]
+    )
     assert quarantined == 0 and len(rows) == 7043
     for name in ["event_date", "split", "churned", *features.MODEL_INPUTS]:
         assert rows[name].tolist() == stored[name].tolist()
@@ -369,7 +443,9 @@ def test_known_rows_are_the_accepted_ones_as_the_store_would_give_them_with_thei
 def test_of_a_broken_month_no_row_is_known():
     rows, quarantined = simulator.known_rows(3, SEED, "data_bug", slots=100, broken=True)
     assert len(rows) == 0 and quarantined == 100
-    assert {"event_date", "split", "churned", "churn_probability", *features.MODEL_INPUTS} <= set(rows)
+    assert {"event_date", "split", "churned", "churn_probability", *features.MODEL_INPUTS} <= set(
+        rows
+    )
 
 
 def test_labels_drawn_anew_follow_the_moved_log_odds(year):
@@ -381,14 +457,19 @@ def test_labels_drawn_anew_follow_the_moved_log_odds(year):
         year[1].drop(columns=["churn_probability", "churned"])
     )
     assert moved.equals(simulator.redraw_labels(year[1], shift, [SEED, 1]))
-    assert not moved["churned"].equals(simulator.redraw_labels(year[1], shift, [SEED, 2])["churned"])
+    assert not moved["churned"].equals(
+        simulator.redraw_labels(year[1], shift, [SEED, 2])["churned"]
+    )
 
 
 def test_labels_are_recorded_with_the_split_of_the_slot(home, year):
     month, label_date = settings.month_start(1), settings.month_start(2)
     labels = simulator.labels_of(year[1])
     feature_store.publish_snapshot(simulator.deliver_month(year[1]), month, month)
-    assert feature_store.record_labels(labels, month, label_date, labels["slot_id"])["labels_written"] == 7043
+    assert (
+        feature_store.record_labels(labels, month, label_date, labels["slot_id"])["labels_written"]
+        == 7043
+    )
     stored = lakehouse.read("churn_labels").set_index("customer_id").loc[labels["customer_id"]]
     assert stored["split"].tolist() == feature_store.split_of(year[0]["customer_id"]).tolist()
     assert stored["churned"].tolist() == year[1]["churned"].tolist()
@@ -396,7 +477,9 @@ def test_labels_are_recorded_with_the_split_of_the_slot(home, year):
 
 
 def test_best_value_is_what_the_worlds_own_probabilities_earn():
-    frame = pd.DataFrame({"churn_probability": [0.9, 0.25, 0.24, 0.6], "churned": [True, False, True, True]})
+    frame = pd.DataFrame(
+        {"churn_probability": [0.9, 0.25, 0.24, 0.6], "churned": [True, False, True, True]}
+    )
     assert simulator.best_value_usd(frame, ECONOMICS) == (1500 - 500 + 0 + 1500) / 4
 
 
@@ -406,7 +489,9 @@ def test_best_value_is_what_the_worlds_own_probabilities_earn():
 def test_200_000_slots_stream_in_bounded_memory():
     simulator.simulate_month(2, SEED)  # the world is fitted and its tables are made
     tracemalloc.start()
-    rows = sum(len(part) for part in simulator.iterate_month(2, SEED, slots=200_000, rows_at_once=5_000))
+    rows = sum(
+        len(part) for part in simulator.iterate_month(2, SEED, slots=200_000, rows_at_once=5_000)
+    )
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert rows == 200_000 and peak < 10e6  # the whole month takes 100 MB
@@ -415,7 +500,10 @@ def test_200_000_slots_stream_in_bounded_memory():
 @pytest.mark.parametrize(
     "wrong, message",
     [
-        ({"scenario": "price_fall"}, "'price_fall'; the scenarios are none, price_rise, competitor, mix_shift, data_b"),
+        (
+            {"scenario": "price_fall"},
+            "'price_fall'; the scenarios are none, price_rise, competitor, mix_shift, data_b",
+        ),
         ({"month": -1}, "month is -1; valid are whole numbers from 0 on"),
         ({"month": 1.5}, "month is 1.5"),
         ({"seed": -1}, "seed is -1; valid are whole numbers from 0"),

@@ -23,7 +23,9 @@ def nothing_listens(monkeypatch):
     """As if the network were down."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(source, "URL", f"http://127.0.0.1:{unused.getsockname()[1]}/extract.csv")
+        monkeypatch.setattr(
+            source, "URL", f"http://127.0.0.1:{unused.getsockname()[1]}/extract.csv"
+        )
 
 
 @pytest.fixture
@@ -74,7 +76,9 @@ def test_digest_is_the_same_for_windows_and_unix_line_ends():
 
 
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n"])
-def test_first_way_a_file_in_the_home_is_taken_as_it_is(home, extract_file, serve, no_package, line_end):
+def test_first_way_a_file_in_the_home_is_taken_as_it_is(
+    home, extract_file, serve, no_package, line_end
+):
     requests = serve(NOT_IBM)
     content = extract_file.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", line_end)
     put_into_home(home, content)
@@ -103,7 +107,11 @@ def test_a_wrong_file_in_the_home_is_refused_with_both_digests(home, nothing_lis
     put_into_home(home, NOT_IBM)
     with pytest.raises(SourceError) as refusal:
         source.obtain_extract()
-    for part in (hashlib.sha256(NOT_IBM).hexdigest(), source.SHA256, str(home / "raw" / source.FILE_NAME)):
+    for part in (
+        hashlib.sha256(NOT_IBM).hexdigest(),
+        source.SHA256,
+        str(home / "raw" / source.FILE_NAME),
+    ):
         assert part in str(refusal.value)
     assert (home / "raw" / source.FILE_NAME).read_bytes() == NOT_IBM
 
@@ -117,11 +125,15 @@ def test_a_wrong_download_is_refused_with_both_digests_and_not_kept(home, serve,
     assert not home.exists()
 
 
-def test_a_wrong_file_in_a_package_is_refused_naming_the_package(home, monkeypatch, tmp_path, nothing_listens):
+def test_a_wrong_file_in_a_package_is_refused_naming_the_package(
+    home, monkeypatch, tmp_path, nothing_listens
+):
     site, name = tmp_path / "site", "churn_lookalike-1.0.dist-info"
     (site / name).mkdir(parents=True)
     (site / "Customer_Churn.csv").write_bytes(NOT_IBM)
-    (site / name / "METADATA").write_text("Metadata-Version: 2.1\nName: churn-lookalike\nVersion: 1.0\n")
+    (site / name / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: churn-lookalike\nVersion: 1.0\n"
+    )
     (site / name / "RECORD").write_text("Customer_Churn.csv,,\n")
     monkeypatch.syspath_prepend(site)
     monkeypatch.setattr(source, "PYPI_PACKAGE", "churn-lookalike")
@@ -177,7 +189,9 @@ def without_label(lines):
 
 
 def change_line(position, old, new):
-    return lambda lines: [line.replace(old, new, 1) if i == position else line for i, line in enumerate(lines)]
+    return lambda lines: [
+        line.replace(old, new, 1) if i == position else line for i, line in enumerate(lines)
+    ]
 
 
 def test_ibms_extract_is_read_as_text_under_our_names_with_its_line_numbers(extract):
@@ -186,14 +200,21 @@ def test_ibms_extract_is_read_as_text_under_our_names_with_its_line_numbers(extr
     assert (extract.index[0], extract.index[-1]) == (2, 7044)
     assert extract.map(lambda value: isinstance(value, str)).all(axis=None)
     assert extract.loc[2, ["customer_id", "tenure", "monthly_charges", "churn"]].tolist() == [
-        "7590-VHVEG", "1", "29.85", "No",
-    ]  # fmt: skip
+        "7590-VHVEG",
+        "1",
+        "29.85",
+        "No",
+    ]
     assert (extract["total_charges"] == "").sum() == 11
 
 
-@pytest.mark.parametrize("encoding, line_end", [("utf-8", "\n"), ("utf-8-sig", "\n"), ("utf-8", "\r\n")])
+@pytest.mark.parametrize(
+    "encoding, line_end", [("utf-8", "\n"), ("utf-8-sig", "\n"), ("utf-8", "\r\n")]
+)
 def test_byte_order_mark_and_line_ends_make_no_difference(deliver, extract, encoding, line_end):
-    assert source.read_delivery(deliver(encoding=encoding, line_end=line_end)).equals(extract.head(4))
+    assert source.read_delivery(deliver(encoding=encoding, line_end=line_end)).equals(
+        extract.head(4)
+    )
 
 
 def test_columns_may_stand_in_any_order(deliver, extract):
@@ -203,7 +224,11 @@ def test_columns_may_stand_in_any_order(deliver, extract):
 
 def test_words_for_missing_stay_words_and_blanks_round_values_go(deliver):
     rows = source.read_delivery(
-        deliver(lambda lines: [line.replace(",Male,", ",NA,  nan ,", 1).replace(",0,", ",", 1) for line in lines])
+        deliver(
+            lambda lines: [
+                line.replace(",Male,", ",NA,  nan ,", 1).replace(",0,", ",", 1) for line in lines
+            ]
+        )
     )
     assert rows.loc[3, ["gender", "senior_citizen"]].tolist() == ["NA", "nan"]
 
@@ -224,8 +249,16 @@ def test_an_unlabelled_delivery_has_no_churn_column(deliver, extract):
         (without_label, True, r"1 missing \(Churn\)"),
         (lambda lines: lines, False, r"1 extra \(Churn\)"),
         (change_line(0, "tenure", "Tenure"), True, r"1 missing \(tenure\); 1 extra \(Tenure\)"),
-        (change_line(0, "Partner", "gender"), True, r"1 missing \(Partner\); 1 repeated \(gender\)"),
-        (lambda lines: [lines[0] + ",gender", *(line + ",Male" for line in lines[1:])], True, r"1 repeated \(gender\)"),
+        (
+            change_line(0, "Partner", "gender"),
+            True,
+            r"1 missing \(Partner\); 1 repeated \(gender\)",
+        ),
+        (
+            lambda lines: [lines[0] + ",gender", *(line + ",Male" for line in lines[1:])],
+            True,
+            r"1 repeated \(gender\)",
+        ),
         (lambda lines: [line.replace(",", ";") for line in lines], True, "21 missing"),
         (lambda lines: [], True, "21 missing"),
     ],
@@ -260,7 +293,9 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 )
 @pytest.mark.filterwarnings("ignore:Length of header:pandas.errors.ParserWarning")
 def test_a_line_with_too_many_fields_is_refused(deliver, wide):
-    path = deliver(lambda lines: [line + ",surplus" if i in wide else line for i, line in enumerate(lines)])
+    path = deliver(
+        lambda lines: [line + ",surplus" if i in wide else line for i, line in enumerate(lines)]
+    )
     with pytest.raises(SourceError, match=f"line {wide[0] + 1}"):
         source.read_delivery(path)
 

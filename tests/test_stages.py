@@ -39,10 +39,16 @@ def test_a_retraining_unfolds_with_its_month_its_labels_and_few_trials():
     assert found["04a_challenger_validation_2025-05"]["SINCE"] == "2025-04-01"
     assert found["04b_challenger_approval_2025-05"]["AS_OF"] == "2025-05-01"
     assert found["05_batch_inference_2025-05"] | {"LIST_SIZE": 0} == {
-        "AS_OF": "2025-05-01", "SNAPSHOT": "2025-05-01", "ROLE": "champion", "LIST_SIZE": 0,
-    }  # fmt: skip
+        "AS_OF": "2025-05-01",
+        "SNAPSHOT": "2025-05-01",
+        "ROLE": "champion",
+        "LIST_SIZE": 0,
+    }
     assert found["07_model_monitoring_2025-05"]["AS_OF"] == "2025-05-01"
-    assert found["08_drift_detection"]["AS_OF"] == "2025-07-01" and not found["08_drift_detection"]["PLAY_MONTHS"]
+    assert (
+        found["08_drift_detection"]["AS_OF"] == "2025-07-01"
+        and not found["08_drift_detection"]["PLAY_MONTHS"]
+    )
 
 
 def test_whoever_approves_a_retraining_has_seen_what_asked_for_it():
@@ -53,7 +59,12 @@ def test_whoever_approves_a_retraining_has_seen_what_asked_for_it():
 
 def test_several_retrainings_unfold_one_after_the_other():
     june = {"retrain": {"as_of": "2025-06-01", "since": "2025-05-01"}}
-    names = [stage.name for stage in stages.unfold(Plan(), state_after(production=MAY, **{"production_2025-05": june}))]
+    names = [
+        stage.name
+        for stage in stages.unfold(
+            Plan(), state_after(production=MAY, **{"production_2025-05": june})
+        )
+    ]
     assert names.index("production_2025-05") < names.index("02_hyperparameter_optimisation_2025-06")
     assert names[-3:] == ["production_2025-06", "07_model_monitoring", "08_drift_detection"]
 
@@ -64,7 +75,9 @@ def test_a_retraining_after_the_last_month_is_not_part_of_a_shorter_run():
 
 
 def test_a_retraining_is_the_same_whether_it_comes_in_the_last_month_or_not():
-    last, early = (stages.unfold(Plan(months=months), state_after(production=MAY)) for months in (4, 6))
+    last, early = (
+        stages.unfold(Plan(months=months), state_after(production=MAY)) for months in (4, 6)
+    )
     assert last[:-2] == early[:-2]
 
 
@@ -91,7 +104,9 @@ def test_an_unknown_or_ambiguous_stage_is_refused_with_the_valid_ones(text):
 def test_overrides_seed_profile_and_approver_reach_the_notebooks():
     found = resolve(Plan(seed=7, profile="fast", overrides={"LIST_SIZE": "9"}, approver="Ada"))
     assert found["02_hyperparameter_optimisation"]["SEED"] == 7
-    assert found["02_hyperparameter_optimisation"]["N_TRIALS"] == stages.PROFILES["fast"]["N_TRIALS"]
+    assert (
+        found["02_hyperparameter_optimisation"]["N_TRIALS"] == stages.PROFILES["fast"]["N_TRIALS"]
+    )
     assert found["05_batch_inference"]["LIST_SIZE"] == 9  # an override beats the profile
     assert found["04b_challenger_approval"]["APPROVER"] == "Ada"
 
@@ -101,12 +116,15 @@ def test_the_default_search_has_at_least_thirty_trials():
 
 
 def test_an_unknown_parameter_is_refused_with_the_valid_ones():
-    with pytest.raises(UsageError, match="unknown parameter N_TRAILS; the parameters are .*N_TRIALS"):
+    with pytest.raises(
+        UsageError, match="unknown parameter N_TRAILS; the parameters are .*N_TRIALS"
+    ):
         resolve(Plan(overrides={"N_TRAILS": "3"}))
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("N_TRIALS", "many"), ("N_TRIALS", "1.5"), ("N_TRIALS", "true"), ("OFFER_COST_USD", "cheap")]
+    ("name", "text"),
+    [("N_TRIALS", "many"), ("N_TRIALS", "1.5"), ("N_TRIALS", "true"), ("OFFER_COST_USD", "cheap")],
 )
 def test_a_value_of_another_type_is_refused(name, text):
     with pytest.raises(UsageError, match=f"parameter {name} takes"):

@@ -19,7 +19,9 @@ def changed(before, after):
 
 
 def test_state_survives_and_a_new_home_has_none(home):
-    assert state.read_state() == state.NEW == {"world": None, "stages": {}, "began": {}, "rewind": {}}
+    assert (
+        state.read_state() == state.NEW == {"world": None, "stages": {}, "began": {}, "rewind": {}}
+    )
     state.write_state({"world": {"seed": 1}, "stages": {}, "began": {}, "rewind": {}})
     assert state.read_state()["world"] == {"seed": 1}
 
@@ -54,7 +56,11 @@ def test_another_scenario_is_another_production():
 
 
 def test_a_home_is_held_once(home):
-    with state.hold_home(), pytest.raises(UsageError, match="another run_all.py is running"), state.hold_home():
+    with (
+        state.hold_home(),
+        pytest.raises(UsageError, match="another run_all.py is running"),
+        state.hold_home(),
+    ):
         pass
     with state.hold_home():
         assert (settings.home() / "pipeline" / "lock").exists()

@@ -12,17 +12,74 @@ from churn_utils import settings, stages
 
 PACKAGE = settings.PROJECT / "churn_utils"
 ORDER = [
-    "settings", "source", "contract", "lakehouse", "features", "feature_store", "evaluation", "payoff", "training",
-    "search", "search_report", "simulator", "world", "provenance", "model_files", "tracking", "registry", "approvals",
-    "deployments", "lineage", "scoring", "fast_scoring", "isolation", "probing", "candidate", "gate_report",
+    "settings",
+    "source",
+    "contract",
+    "lakehouse",
+    "features",
+    "feature_store",
+    "evaluation",
+    "payoff",
+    "training",
+    "search",
+    "search_report",
+    "simulator",
+    "world",
+    "provenance",
+    "model_files",
+    "tracking",
+    "registry",
+    "approvals",
+    "deployments",
+    "lineage",
+    "scoring",
+    "fast_scoring",
+    "isolation",
+    "probing",
+    "candidate",
+    "gate_report",
     "record_checks",
-    "behaviour_checks", "checks", "validation", "batch", "online_rows", "redis_store", "online_store",
-    "inference_log", "trials", "trial_command", "serving_settings", "serving_metrics", "serving_models",
-    "serving_documents", "serving_versions", "serving_calendar", "serving_watch", "serving_engine", "serving_http",
-    "serving_transport", "serving_start", "serving", "serving_client", "rehearsal", "monitoring", "drift", "production",
-    "review", "charts", "production_charts", "serving_charts", "governance_charts", "evidently_page", "reporting",
-    "warm_up", "kernels", "stages", "state", "execution", "pipeline",
-]  # fmt: skip
+    "behaviour_checks",
+    "checks",
+    "validation",
+    "batch",
+    "online_rows",
+    "redis_store",
+    "online_store",
+    "inference_log",
+    "trials",
+    "trial_command",
+    "serving_settings",
+    "serving_metrics",
+    "serving_models",
+    "serving_documents",
+    "serving_versions",
+    "serving_calendar",
+    "serving_watch",
+    "serving_engine",
+    "serving_http",
+    "serving_transport",
+    "serving_start",
+    "serving",
+    "serving_client",
+    "rehearsal",
+    "monitoring",
+    "drift",
+    "production",
+    "review",
+    "charts",
+    "production_charts",
+    "serving_charts",
+    "governance_charts",
+    "evidently_page",
+    "reporting",
+    "warm_up",
+    "kernels",
+    "stages",
+    "state",
+    "execution",
+    "pipeline",
+]
 NOTEBOOKS = sorted((settings.PROJECT / "notebooks").glob("*.ipynb"))
 
 
@@ -33,7 +90,11 @@ def imported_modules(path):
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("churn_utils."):
             yield node.module.split(".")[1]
         elif isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("churn_utils."))
+            yield from (
+                alias.name.split(".")[1]
+                for alias in node.names
+                if alias.name.startswith("churn_utils.")
+            )
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("[!_]*.py")), ids=lambda path: path.stem)
@@ -45,7 +106,9 @@ def test_a_module_imports_only_modules_above_it_and_stays_small(path):
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("[!_]*.py")), ids=lambda path: path.stem)
 def test_functions_are_short(path):
-    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    functions = [
+        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)
+    ]
     long = {f.name: f.end_lineno - f.body[0].lineno + 1 for f in functions if _code_lines(f) > 40}
     assert long == {}
 
@@ -75,12 +138,16 @@ def test_a_notebook_has_its_parts_in_order(notebook):
     first = content.cells[0].source
     assert first.startswith(f"# {name.split('_')[0]} – ")
     assert re.findall(r"^\*\*(You will learn|Databricks counterpart|Reads)", first, re.M) == [
-        "You will learn", "Databricks counterpart", "Reads",
-    ]  # fmt: skip
+        "You will learn",
+        "Databricks counterpart",
+        "Reads",
+    ]
     assert "parameters" in content.cells[1].metadata.tags and content.cells[1].cell_type == "code"
     assert "import" in content.cells[2].source
     headings = [
-        c.source.splitlines()[0] for c in content.cells if c.cell_type == "markdown" and c.source.startswith("## ")
+        c.source.splitlines()[0]
+        for c in content.cells
+        if c.cell_type == "markdown" and c.source.startswith("## ")
     ]
     assert headings[-1] == "## Checkpoint" and 3 <= len(headings) - 1 <= 6
     assert content.cells[-1].source.startswith("**Next:**")
@@ -127,7 +194,9 @@ def test_only_small_checked_outputs_are_committed(notebook):
         kept = "keep_output" in cell.metadata.get("tags", [])
         assert kept == bool(cell.outputs) == (cell.execution_count is not None)
         assert len(str(cell.outputs)) < 1500
-    checkpoints = [cell for cell in code_of(content) if "keep_output" in cell.metadata.get("tags", [])]
+    checkpoints = [
+        cell for cell in code_of(content) if "keep_output" in cell.metadata.get("tags", [])
+    ]
     assert len(checkpoints) == 1 and checkpoints[0].source.count("assert ") >= 3
 
 
@@ -143,10 +212,17 @@ def requirement_name(text):
 
 def test_environment_yml_has_the_packages_of_pyproject_in_the_versions_of_the_lock():
     project = tomllib.loads((settings.PROJECT / "pyproject.toml").read_text())["project"]
-    wanted = {requirement_name(text) for text in project["dependencies"] + project["optional-dependencies"]["dev"]}
-    lines = re.findall(r"^      - ([a-z].*)$", (settings.PROJECT / "environment.yml").read_text(), re.M)
+    wanted = {
+        requirement_name(text)
+        for text in project["dependencies"] + project["optional-dependencies"]["dev"]
+    }
+    lines = re.findall(
+        r"^      - ([a-z].*)$", (settings.PROJECT / "environment.yml").read_text(), re.M
+    )
     assert {requirement_name(line) for line in lines} == wanted
-    pinned = re.findall(r"^([a-z0-9-]+)==([^ ]+)", (settings.PROJECT / "requirements.lock").read_text(), re.M)
+    pinned = re.findall(
+        r"^([a-z0-9-]+)==([^ ]+)", (settings.PROJECT / "requirements.lock").read_text(), re.M
+    )
     lock = dict(reversed(pinned))  # of several entries of a name the first is for Python 3.11
     wrong = [line for line in lines if not line.endswith(f"=={lock[requirement_name(line)]}")]
     assert wrong == []
@@ -175,19 +251,37 @@ def test_the_figures_of_the_readme_are_those_that_were_measured():
     chosen = next(cells for name, cells in rows.items() if name.startswith("chosen by the search"))
     assert f"| its hyperparameters, 2 × 5 folds | {' | '.join(chosen)} |" in readme
     assert f"| default LightGBM, 2 × 5 folds | {' | '.join(rows['default lightgbm'])} |" in readme
-    forked, ordinary = (float(rows[name][0]) for name in ("kernels forked from one warm process", "ordinary kernels"))
-    assert f"takes {forked:.0f} s" in readme and f"({ordinary:.0f} s with ordinary kernels" in readme
+    forked, ordinary = (
+        float(rows[name][0])
+        for name in ("kernels forked from one warm process", "ordinary kernels")
+    )
+    assert (
+        f"takes {forked:.0f} s" in readme and f"({ordinary:.0f} s with ordinary kernels" in readme
+    )
     ours, constant, mlflow, bentoml = (
         rows[name] for name in ("this API", "constant route", "mlflow models serve", "BentoML")
     )
-    assert f"{' / '.join(ours[:3])} requests/s" in readme and f"{constant[4]} of a FastAPI route" in readme
-    assert f"{_whole(mlflow[4])} times\n`mlflow models serve`, {_whole(bentoml[4])} times BentoML" in readme
+    assert (
+        f"{' / '.join(ours[:3])} requests/s" in readme
+        and f"{constant[4]} of a FastAPI route" in readme
+    )
+    assert (
+        f"{_whole(mlflow[4])} times\n`mlflow models serve`, {_whole(bentoml[4])} times BentoML"
+        in readme
+    )
     assert f"{int(rows['requests'][0]):,} requests, {rows['failed requests'][0]} failed" in readme
-    assert f"Pruning spares {float(rows['mean'][2]):.0%} of the fold fits".replace("%", " %") in readme
+    assert (
+        f"Pruning spares {float(rows['mean'][2]):.0%} of the fold fits".replace("%", " %") in readme
+    )
     assert rows["ours less FLAML (paired, 95 %)"][0] in readme
     better, _, *equal = (float(cell[:-1]) for cell in rows["promoted"])
-    assert f"promoted in {better:.0f} % of 200 runs, an equal one in {min(equal):g} to {max(equal):g} %" in readme
+    assert (
+        f"promoted in {better:.0f} % of 200 runs, an equal one in {min(equal):g} to {max(equal):g} %"
+        in readme
+    )
     drilled = [rows[name] for name in ("right action", "lost value recovered (median)")]
     scenarios = ["none", "price_rise", "competitor", "mix_shift", "data_bug"]
     for scenario, right, recovered in zip(scenarios, *drilled, strict=True):
-        assert re.search(rf"\| `{scenario}` \| [^|]+ \| {right} \| {recovered} \|", readme), scenario
+        assert re.search(rf"\| `{scenario}` \| [^|]+ \| {right} \| {recovered} \|", readme), (
+            scenario
+        )

@@ -2,11 +2,22 @@ import plotly.graph_objects as go
 import pytest
 import worlds
 
-from churn_utils import feature_store, features, model_files, registry, scoring, settings, tracking, training
+from churn_utils import (
+    feature_store,
+    features,
+    model_files,
+    registry,
+    scoring,
+    settings,
+    tracking,
+    training,
+)
 
 
 @pytest.mark.parametrize("family", training.DEFAULTS)
-def test_every_family_comes_back_from_the_registry_with_the_same_probabilities(registered_home, family):
+def test_every_family_comes_back_from_the_registry_with_the_same_probabilities(
+    registered_home, family
+):
     training_set = registered_home["training_set"]
     params = {"family": family, **training.DEFAULTS[family]}
     model = worlds.fit_model(training_set, params, rows=800)
@@ -21,7 +32,11 @@ def test_a_training_keeps_trials_intervals_and_figures(registered_home):
     figures = {"One": go.Figure(), "Two": go.Figure()}
     version = worlds.register_model(training_set, registered_home["model"], figures=figures)
     info = registry.read_version(version)
-    assert info["metrics"]["roc_auc_lower"] < info["metrics"]["roc_auc"] < info["metrics"]["roc_auc_upper"]
+    assert (
+        info["metrics"]["roc_auc_lower"]
+        < info["metrics"]["roc_auc"]
+        < info["metrics"]["roc_auc_upper"]
+    )
     mlflow = settings.connect_mlflow()
     children = mlflow.search_runs(filter_string=f"tags.`mlflow.parentRunId` = '{info['run_id']}'")
     assert len(children) == 3 and set(children["params.family"]) == set(training.DEFAULTS)
@@ -43,5 +58,8 @@ def test_the_stored_model_is_no_pickle(registered_home):
 @pytest.mark.parametrize("family", list(training.DEFAULTS))
 def test_hyperparameters_come_back_from_a_run_as_the_search_knows_them(family):
     params = {"family": family, **training.DEFAULTS[family]}
-    logged = {name: str(value) for name, value in params.items()} | {"seed": "1", "as_of": "2025-02-01"}
+    logged = {name: str(value) for name, value in params.items()} | {
+        "seed": "1",
+        "as_of": "2025-02-01",
+    }
     assert tracking.read_hyperparameters(logged) == params

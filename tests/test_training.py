@@ -10,7 +10,12 @@ from churn_utils.training import TrainingError
 
 SMALL = {
     "logistic_regression": {"C": 1.0, "n_knots": 4},
-    "lightgbm": {"n_estimators": 25, "learning_rate": 0.1, "num_leaves": 4, "min_child_samples": 20},
+    "lightgbm": {
+        "n_estimators": 25,
+        "learning_rate": 0.1,
+        "num_leaves": 4,
+        "min_child_samples": 20,
+    },
     "random_forest": {"min_samples_leaf": 4, "max_features": 0.3},
 }
 
@@ -28,7 +33,9 @@ def validate(first_month):
 @pytest.fixture(scope="module", params=SMALL)
 def fitted(request, train, validate):
     """A small calibrated model of every family."""
-    return training.fit_calibrated({"family": request.param, **SMALL[request.param]}, train, validate, seed=0)
+    return training.fit_calibrated(
+        {"family": request.param, **SMALL[request.param]}, train, validate, seed=0
+    )
 
 
 def probability_of(model, rows):
@@ -48,24 +55,34 @@ def test_every_family_learns_and_comes_back_from_skops_with_equal_probabilities(
 
 
 def test_calibration_makes_the_mean_probability_the_churn_rate_of_validate(fitted, validate):
-    assert probability_of(fitted, validate).mean() == pytest.approx(validate["churned"].mean(), abs=0.01)
+    assert probability_of(fitted, validate).mean() == pytest.approx(
+        validate["churned"].mean(), abs=0.01
+    )
 
 
 def test_calibration_is_learned_on_validate_alone(train, validate):
     params = {"family": "logistic_regression", **SMALL["logistic_regression"]}
     honest = training.fit_calibrated(params, train, validate, seed=0)
-    inverted = training.fit_calibrated(params, train, validate.assign(churned=~validate["churned"]), seed=0)
+    inverted = training.fit_calibrated(
+        params, train, validate.assign(churned=~validate["churned"]), seed=0
+    )
     assert roc_auc_score(validate["churned"], probability_of(inverted, validate)) < 0.25
     inputs = features.select_model_inputs(validate)
-    assert (inverted.estimator.decision_function(inputs) == honest.estimator.decision_function(inputs)).all()
+    assert (
+        inverted.estimator.decision_function(inputs) == honest.estimator.decision_function(inputs)
+    ).all()
 
 
 def test_fitting_twice_gives_the_same_model(fitted, train, validate):
     pipeline = fitted.estimator.estimator
-    family = {"Pipeline": "logistic_regression", "LGBMClassifier": "lightgbm"}.get(type(pipeline[-1]).__name__)
+    family = {"Pipeline": "logistic_regression", "LGBMClassifier": "lightgbm"}.get(
+        type(pipeline[-1]).__name__
+    )
     family = family or "random_forest"
     again = training.fit_calibrated({"family": family, **SMALL[family]}, train, validate, seed=0)
-    assert probability_of(again, validate) == pytest.approx(probability_of(fitted, validate), rel=1e-12)
+    assert probability_of(again, validate) == pytest.approx(
+        probability_of(fitted, validate), rel=1e-12
+    )
 
 
 def test_codes_are_those_of_the_contract_whatever_the_rows_hold(train):
@@ -78,7 +95,9 @@ def test_codes_are_those_of_the_contract_whatever_the_rows_hold(train):
 
 @pytest.mark.parametrize("params", [{"family": "crystal_ball"}, {"C": 1.0}])
 def test_an_unknown_family_is_refused_with_the_known_ones(params):
-    with pytest.raises(TrainingError, match="families are logistic_regression, lightgbm, random_forest"):
+    with pytest.raises(
+        TrainingError, match="families are logistic_regression, lightgbm, random_forest"
+    ):
         training.build_model(params, seed=0)
 
 
@@ -94,7 +113,9 @@ def test_folds_cover_each_row_once_and_keep_a_customers_months_together(train):
 
 def test_folds_hold_the_same_share_of_churners_and_follow_the_seed(train):
     rows = repeat_months(train)
-    rates = [rows["churned"].iloc[held_out].mean() for _, held_out in training.make_folds(rows, seed=0)]
+    rates = [
+        rows["churned"].iloc[held_out].mean() for _, held_out in training.make_folds(rows, seed=0)
+    ]
     assert max(rates) - min(rates) < 0.015
     first, same, other = (training.make_folds(rows, seed)[0][1].tolist() for seed in (0, 0, 1))
     assert first == same != other
@@ -102,9 +123,12 @@ def test_folds_hold_the_same_share_of_churners_and_follow_the_seed(train):
 
 def test_a_customer_who_churned_in_one_month_counts_as_a_churner_in_all(train):
     rows = repeat_months(train.head(100))
-    rows["churned"] = ~rows.duplicated("customer_id") & rows["customer_id"].isin(train["customer_id"].head(10))
+    rows["churned"] = ~rows.duplicated("customer_id") & rows["customer_id"].isin(
+        train["customer_id"].head(10)
+    )
     churners = [
-        rows.loc[held_out].query("churned")["customer_id"].nunique() for _, held_out in training.make_folds(rows, 0)
+        rows.loc[held_out].query("churned")["customer_id"].nunique()
+        for _, held_out in training.make_folds(rows, 0)
     ]
     assert churners == [2] * 5
 

@@ -3,7 +3,15 @@ import pandas as pd
 import pytest
 import worlds
 
-from churn_utils import deployments, inference_log, lakehouse, registry, settings, trials, validation
+from churn_utils import (
+    deployments,
+    inference_log,
+    lakehouse,
+    registry,
+    settings,
+    trials,
+    validation,
+)
 from churn_utils.deployments import PromotionError
 from churn_utils.trials import Trial, TrialError
 
@@ -22,7 +30,9 @@ def test_a_larger_share_keeps_who_is_in_and_another_trial_mixes_anew():
     other = Trial(3, 1, trials.SPLIT, 0.1, "2025-02-01", "")
     inside = {name for name in IDS if small.picks(name)}
     assert inside < {name for name in IDS if large.picks(name)}
-    assert len(inside & {name for name in IDS if other.picks(name)}) / len(inside) == pytest.approx(0.1, abs=0.03)
+    assert len(inside & {name for name in IDS if other.picks(name)}) / len(inside) == pytest.approx(
+        0.1, abs=0.03
+    )
 
 
 def test_a_trial_is_found_in_the_registry_until_it_is_stopped(serving_home):
@@ -46,7 +56,10 @@ def test_a_split_needs_gate_and_approval_and_the_shadow_neither(serving_home):
     tags = registry.read_version(serving_home.challenger)["tags"]
     name = f"approval.trial.{tags['gate_evidence_sha256']}"
     approval = tags[name]
-    for tags, message in (({"gate": "fail"}, "has not passed the gate"), ({name: "{}"}, "lacks approved, approver")):
+    for tags, message in (
+        ({"gate": "fail"}, "has not passed the gate"),
+        ({name: "{}"}, "lacks approved, approver"),
+    ):
         registry.set_tags(serving_home.challenger, tags)
         with pytest.raises(PromotionError, match=message):
             trials.start_trial(serving_home.challenger, worlds.AS_OF)
@@ -54,7 +67,10 @@ def test_a_split_needs_gate_and_approval_and_the_shadow_neither(serving_home):
     with pytest.raises(PromotionError, match="expired"):
         trials.start_trial(serving_home.challenger, settings.month_start(9))
     registry.set_tags(serving_home.challenger, {"gate": "fail"})
-    assert trials.start_trial(serving_home.challenger, worlds.AS_OF, mode=trials.SHADOW).mode == "shadow"
+    assert (
+        trials.start_trial(serving_home.challenger, worlds.AS_OF, mode=trials.SHADOW).mode
+        == "shadow"
+    )
 
 
 def test_a_split_needs_evidence_that_would_let_it_take_over(serving_home):
@@ -63,7 +79,9 @@ def test_a_split_needs_evidence_that_would_let_it_take_over(serving_home):
     validation.approve(challenger, "Ada", "good", worlds.AS_OF)
     deployments.promote(challenger, worlds.AS_OF)
     deployments.rollback(later, "Grace", "complaints")
-    with pytest.raises(PromotionError, match="was rolled back, having been promoted on evidence of"):
+    with pytest.raises(
+        PromotionError, match="was rolled back, having been promoted on evidence of"
+    ):
         trials.start_trial(challenger, later, 0.5)
     worlds.pass_gate(challenger, later, champion=99)
     validation.approve(challenger, "Ada", "good", later, registry.TRIAL)
@@ -76,9 +94,14 @@ def test_an_approval_for_a_trial_does_not_promote(serving_home):
         deployments.promote(serving_home.challenger, worlds.AS_OF)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"share": 0}, "share is 0"), ({"share": 0.6}, "at most 0.5"), ({"mode": "both"}, "no mode 'both'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"share": 0}, "share is 0"),
+        ({"share": 0.6}, "at most 0.5"),
+        ({"mode": "both"}, "no mode 'both'"),
+    ],
+)
 def test_wrong_trials_are_refused(serving_home, changes, message):
     with pytest.raises(TrialError, match=message):
         trials.start_trial(serving_home.challenger, worlds.AS_OF, **changes)
@@ -99,14 +122,25 @@ def write_answers(serving_home):
         rows = []
         for at, label in enumerate(labels.itertuples()):
             arm = "challenger" if trial.picks(label.customer_id) else "champion"
-            right = generator.random() < (challenger_right if arm == "challenger" else champion_right)
+            right = generator.random() < (
+                challenger_right if arm == "challenger" else champion_right
+            )
             decision = "offer" if label.churned == right else "no_offer"
-            facts = dict(
-                prediction_id=f"{at:06}", answered_at=pd.Timestamp.now("UTC"), as_of_date="2025-02-01",
-                request_id="r", route="predictions", customer_id=label.customer_id, features_as_of="2025-01-01",
-                model_version=trial.version if arm == "challenger" else trial.champion, arm=arm,
-                scores=(0.5, 0.25, decision, 0.0),
-            ) | changes  # fmt: skip
+            facts = (
+                dict(
+                    prediction_id=f"{at:06}",
+                    answered_at=pd.Timestamp.now("UTC"),
+                    as_of_date="2025-02-01",
+                    request_id="r",
+                    route="predictions",
+                    customer_id=label.customer_id,
+                    features_as_of="2025-01-01",
+                    model_version=trial.version if arm == "challenger" else trial.champion,
+                    arm=arm,
+                    scores=(0.5, 0.25, decision, 0.0),
+                )
+                | changes
+            )
             rows.append(inference_log.build_entry(**facts, inputs=(None,) * 21))
         lakehouse.append("inference_log", inference_log._to_arrow(rows))
         return trial
@@ -160,10 +194,15 @@ def test_labels_that_have_not_arrived_do_not_count(write_answers):
     assert trials.judge_trial(trial, worlds.SNAPSHOT)["verdict"] == trials.TOO_FEW
 
 
-@pytest.mark.parametrize("changes", [
-    {"arm": "shadow"}, {"model_version": 99}, {"features_as_of": None},
-    {"answered_at": pd.Timestamp("2024-01-01", tz="UTC")},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"arm": "shadow"},
+        {"model_version": 99},
+        {"features_as_of": None},
+        {"answered_at": pd.Timestamp("2024-01-01", tz="UTC")},
+    ],
+)
 def test_answers_that_are_not_of_this_trial_do_not_count(write_answers, changes):
     trial = write_answers(champion_right=0.9, challenger_right=0.1, **changes)
     assert trials.read_labelled_answers(trial, worlds.AS_OF).empty
@@ -173,9 +212,13 @@ def test_customers_answered_by_the_other_arm_do_not_count_and_each_counts_once(w
     trial = write_answers(0.9, 0.1, customers=100)
     once = trials.read_labelled_answers(trial, worlds.AS_OF)
     write_answers(0.9, 0.1, customers=100)  # asked again
-    write_answers(0.9, 0.1, customers=100, arm="champion", model_version=trial.champion)  # before the split began
+    write_answers(
+        0.9, 0.1, customers=100, arm="champion", model_version=trial.champion
+    )  # before the split began
     again = trials.read_labelled_answers(trial, worlds.AS_OF)
-    assert len(once) == len(again) == 100 and again["arm"].value_counts().equals(once["arm"].value_counts())
+    assert len(once) == len(again) == 100 and again["arm"].value_counts().equals(
+        once["arm"].value_counts()
+    )
 
 
 def test_without_any_answer_there_is_no_verdict(serving_home):

@@ -44,7 +44,9 @@ def test_the_gate_gives_the_same_evidence_twice(registered_home):
 
 def test_a_gate_without_enough_draws_gives_no_verdict(registered_home):
     before = registry.read_version(registered_home["version"])["tags"]
-    with pytest.raises(validation.ValidationError, match="DRAWS is 399; below 400 an interval is luck"):
+    with pytest.raises(
+        validation.ValidationError, match="DRAWS is 399; below 400 an interval is luck"
+    ):
         validation.run_gate(registered_home["version"], worlds.AS_OF, draws=399)
     assert registry.read_version(registered_home["version"])["tags"] == before
 
@@ -52,7 +54,9 @@ def test_a_gate_without_enough_draws_gives_no_verdict(registered_home):
 def test_the_trainer_may_not_approve(registered_home):
     validation.run_gate(registered_home["version"], worlds.AS_OF, draws=400)
     with pytest.raises(validation.ApprovalError, match="trained version"):
-        validation.approve(registered_home["version"], registered_home["trainer"], "mine", worlds.AS_OF)
+        validation.approve(
+            registered_home["version"], registered_home["trainer"], "mine", worlds.AS_OF
+        )
 
 
 @pytest.mark.parametrize(("approver", "reason"), [("", "good"), ("Ada", " ")])
@@ -70,7 +74,9 @@ def test_a_version_without_gate_cannot_be_approved(registered_home):
 
 def test_a_failed_gate_cannot_be_approved(registered_home):
     training_set = registered_home["training_set"]
-    version = worlds.register_model(training_set, worlds.fit_model(training_set), description="A model.")
+    version = worlds.register_model(
+        training_set, worlds.fit_model(training_set), description="A model."
+    )
     assert "fail" in set(validation.run_gate(version, worlds.AS_OF, draws=400)["verdict"])
     with pytest.raises(validation.ApprovalError, match="has not passed the gate"):
         validation.approve(version, "Ada", "good", worlds.AS_OF)
@@ -87,5 +93,7 @@ def test_a_refusal_ends_the_candidacy(registered_home):
 
 def test_an_approval_has_a_scope_that_exists(registered_home):
     validation.run_gate(registered_home["version"], worlds.AS_OF, draws=400)
-    with pytest.raises(validation.ApprovalError, match="no scope 'everything'; .* champion or trial"):
+    with pytest.raises(
+        validation.ApprovalError, match="no scope 'everything'; .* champion or trial"
+    ):
         validation.approve(registered_home["version"], "Ada", "good", worlds.AS_OF, "everything")

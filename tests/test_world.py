@@ -15,7 +15,9 @@ BUG = World("data_bug", seed=3, start_month=2, slots=40)
 
 def test_a_month_is_found_from_the_date_it_starts_on():
     assert [month_of(month_start(month)) for month in range(30)] == list(range(30))
-    assert [month_of(pd.Timestamp(text)) for text in ("2025-01-01", "2025-12-01", "2027-02-01")] == [0, 11, 25]
+    assert [
+        month_of(pd.Timestamp(text)) for text in ("2025-01-01", "2025-12-01", "2027-02-01")
+    ] == [0, 11, 25]
 
 
 def test_a_world_simulates_with_all_that_makes_it(home):
@@ -25,9 +27,15 @@ def test_a_world_simulates_with_all_that_makes_it(home):
 
 
 def test_a_world_delivers_what_the_simulator_does(home):
-    for as_of_month, described in ((1, [1]), (2, [2]), (3, [2, 3])):  # wrong in month 2, corrected a month later
+    for as_of_month, described in (
+        (1, [1]),
+        (2, [2]),
+        (3, [2, 3]),
+    ):  # wrong in month 2, corrected a month later
         delivered = BUG.deliver(as_of_month)
-        expected = simulator.deliver_at(as_of_month, BUG.seed, BUG.scenario, BUG.start_month, BUG.slots)
+        expected = simulator.deliver_at(
+            as_of_month, BUG.seed, BUG.scenario, BUG.start_month, BUG.slots
+        )
         assert list(delivered) == list(expected) == described
         for month in described:
             pd.testing.assert_frame_equal(delivered[month], expected[month])
@@ -56,12 +64,16 @@ def test_a_world_that_there_is_not_is_not_noted(home):
     assert world.hold_world(World("price_rise")) == World("price_rise")
 
 
-@pytest.mark.parametrize("change", [{"scenario": "none"}, {"seed": 4}, {"start_month": 3}, {"slots": 41}])
+@pytest.mark.parametrize(
+    "change", [{"scenario": "none"}, {"seed": 4}, {"start_month": 3}, {"slots": 41}]
+)
 def test_another_world_is_refused_and_the_first_one_stays(change, home):
     world.hold_world(BUG)
     other = replace(BUG, **change)
     both = f"{settings.home()} holds the world {asdict(BUG)}, not {asdict(other)}."
     with pytest.raises(WorldError, match=re.escape(both)) as refused:
         world.hold_world(other)
-    assert all(remedy in str(refused.value) for remedy in ("SCENARIO and SEED", "--home", "--fresh"))
+    assert all(
+        remedy in str(refused.value) for remedy in ("SCENARIO and SEED", "--home", "--fresh")
+    )
     assert world.hold_world(BUG) == BUG

@@ -3,9 +3,19 @@
 import nbformat
 
 RUN = "price_rise-seed42-full"
-ALL = ["00_overview", "01_feature_engineering", "02_hyperparameter_optimisation", "03_model_registry",
-       "04a_challenger_validation", "04b_challenger_approval", "05_batch_inference",
-       "06_real_time_serving", "production", "07_model_monitoring", "08_drift_detection"]  # fmt: skip
+ALL = [
+    "00_overview",
+    "01_feature_engineering",
+    "02_hyperparameter_optimisation",
+    "03_model_registry",
+    "04a_challenger_validation",
+    "04b_challenger_approval",
+    "05_batch_inference",
+    "06_real_time_serving",
+    "production",
+    "07_model_monitoring",
+    "08_drift_detection",
+]
 MAY = {"as_of": "2025-05-01", "since": "2025-04-01"}
 RETRAINED = [
     "07_model_monitoring_2025-05",
@@ -30,5 +40,8 @@ def small_notebook(source: str) -> nbformat.NotebookNode:
         nbformat.v4.new_code_cell(source),
     ]
     return nbformat.v4.new_notebook(
-        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        cells=cells,
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        },
     )

@@ -47,18 +47,29 @@ def tried(params: dict) -> optuna.Study:
     """A finished study in which these parameters beat the defaults of the other families."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(study_name="test study")
-    others = [{"family": family, **found} for family, found in training.DEFAULTS.items() if family != params["family"]]
+    others = [
+        {"family": family, **found}
+        for family, found in training.DEFAULTS.items()
+        if family != params["family"]
+    ]
     for value, found in [(0.42, params), *((0.43, other) for other in others)]:
         space = {name: _distribution(number) for name, number in found.items()}
-        study.add_trial(optuna.trial.create_trial(
-            params=found, distributions=space, value=value, intermediate_values={0: value}))  # fmt: skip
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=found, distributions=space, value=value, intermediate_values={0: value}
+            )
+        )
     return study
 
 
 def _distribution(value):
     if isinstance(value, str):
         return optuna.distributions.CategoricalDistribution(list(training.DEFAULTS))
-    kind = optuna.distributions.IntDistribution if isinstance(value, int) else optuna.distributions.FloatDistribution
+    kind = (
+        optuna.distributions.IntDistribution
+        if isinstance(value, int)
+        else optuna.distributions.FloatDistribution
+    )
     return kind(0, 1000)
 
 
@@ -76,7 +87,9 @@ def register_model(
     study = tried(params)
     rows = feature_store.training_rows(training_set, "validate")
     probability = model.predict_proba(features.select_model_inputs(rows))[:, 1]
-    metrics = evaluation.metrics_with_intervals(rows["churned"], probability, rows["customer_id"], ECONOMICS, 20)
+    metrics = evaluation.metrics_with_intervals(
+        rows["churned"], probability, rows["customer_id"], ECONOMICS, 20
+    )
     importance = pd.DataFrame({"feature": ["tenure"], "importance": [0.1], "spread": [0.0]})
     run_id = tracking.log_training(
         study,
@@ -98,11 +111,14 @@ def pass_gate(version: int, as_of: pd.Timestamp = AS_OF, **changes) -> str:
     """Keep evidence that says pass, as if the gate had compared a version with the champion of this moment."""
     champion = deployments.version_in_effect()
     evidence = {
-        "version": version, "verdict": "pass", "as_of": f"{as_of:%Y-%m-%d}",
+        "version": version,
+        "verdict": "pass",
+        "as_of": f"{as_of:%Y-%m-%d}",
         "checks": [{"detail": "", "verdict": "pass"}],
-        "champion": None if champion == version else champion, "model_sha256": model_files.hash_model(version),
+        "champion": None if champion == version else champion,
+        "model_sha256": model_files.hash_model(version),
         **registry.describe_record(version),
-    }  # fmt: skip
+    }
     digest = registry.write_evidence(version, evidence | changes)
     registry.set_tags(version, {"gate": "pass", "gate_evidence_sha256": digest})
     return digest
@@ -117,7 +133,11 @@ def change_evidence(version: int, digest: str, **changes) -> None:
 
 def find_model_file(version: int) -> Path:
     """The file that a version's model is loaded from."""
-    uri = settings.connect_mlflow().MlflowClient().get_model_version_download_uri(settings.MODEL_NAME, str(version))
+    uri = (
+        settings.connect_mlflow()
+        .MlflowClient()
+        .get_model_version_download_uri(settings.MODEL_NAME, str(version))
+    )
     return Path(uri.removeprefix("file://")) / "model.skops"
 
 
@@ -134,4 +154,9 @@ def build_registered_home() -> dict:
     training_set = publish_first_month()
     model = fit_model(training_set)
     version = register_model(training_set, model)
-    return {"version": version, "model": model, "training_set": training_set, "trainer": settings.user()}
+    return {
+        "version": version,
+        "model": model,
+        "training_set": training_set,
+        "trainer": settings.user(),
+    }

@@ -11,7 +11,11 @@ app = FastAPI()
 @app.post("/constant")
 async def constant() -> dict:
     """Answer always the same."""
-    return {"predictions": [{"customer_id": "7590-VHVEG", "churn_probability": 0.5, "decision": "offer"}]}
+    return {
+        "predictions": [
+            {"customer_id": "7590-VHVEG", "churn_probability": 0.5, "decision": "offer"}
+        ]
+    }
 
 
 if __name__ == "__main__":

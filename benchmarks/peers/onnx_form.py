@@ -16,9 +16,12 @@ from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
 from skl2onnx.common.shape_calculator import calculate_linear_classifier_output_shapes
 
 update_registered_converter(
-    lightgbm.LGBMClassifier, "LightGBM", calculate_linear_classifier_output_shapes, convert_lightgbm,
+    lightgbm.LGBMClassifier,
+    "LightGBM",
+    calculate_linear_classifier_output_shapes,
+    convert_lightgbm,
     options={"nocl": [True, False], "zipmap": [True, False, "columns"]},
-)  # fmt: skip
+)
 
 
 def convert(pipeline, encoded: np.ndarray):
@@ -27,7 +30,12 @@ def convert(pipeline, encoded: np.ndarray):
     by_name = type(estimator).__name__ == "Pipeline"
     columns = [(name, FloatTensorType([None, 1])) for name in names]
     inputs = columns if by_name else [("rows", FloatTensorType([None, len(names)]))]
-    graph = to_onnx(estimator, initial_types=inputs, options={"zipmap": False}, target_opset={"": 18, "ai.onnx.ml": 3})
+    graph = to_onnx(
+        estimator,
+        initial_types=inputs,
+        options={"zipmap": False},
+        target_opset={"": 18, "ai.onnx.ml": 3},
+    )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(graph.SerializeToString(), options)
@@ -58,7 +66,11 @@ def main() -> None:
             session.run(None, one)
         blocks.append((time.process_time() - started) / 2000 * 1e6)
     difference = float(np.abs(sigmoid.predict(score) - own).max())
-    print(json.dumps({"microseconds": round(float(np.median(blocks)), 1), "difference": f"{difference:.1g}"}))
+    print(
+        json.dumps(
+            {"microseconds": round(float(np.median(blocks)), 1), "difference": f"{difference:.1g}"}
+        )
+    )
 
 
 if __name__ == "__main__":
