@@ -8,7 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from churn_utils import pipeline, settings, stages, state
+from churn_utils import settings
+from churn_utils.pipeline import runner, stages
+from churn_utils.pipeline import state as run_state
 
 EPILOG = """
 exit codes:  0 done (a refused challenger is a result)   1 a stage failed, its executed notebook is kept and named
@@ -130,11 +132,11 @@ def parse_overrides(items: list[str]) -> dict[str, str]:
 
 def draw_stages(plan: stages.Plan) -> None:
     """Print the stages known so far, what each needs, its parameters, and whether it is finished."""
-    held = state.read_state()
+    held = run_state.read_state()
     timeline = stages.unfold(plan, held)
     notebooks = stages.read_notebooks()
     parameters = stages.resolve_parameters(plan, timeline, notebooks)
-    fingerprints = state.fingerprint_stages(plan, timeline, parameters, held, notebooks)
+    fingerprints = run_state.fingerprint_stages(plan, timeline, parameters, held, notebooks)
     finished = {
         name: e for name, e in held["stages"].items() if e["fingerprint"] == fingerprints.get(name)
     }
@@ -169,7 +171,7 @@ def run_with_progress(plan: stages.Plan) -> int:
             bar.total, bar.n = total, done
             bar.set_description_str(" + ".join(running) or "reports", refresh=True)
 
-        return pipeline.run(plan, say=tqdm.write, watch=watch)
+        return runner.run(plan, say=tqdm.write, watch=watch)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -189,19 +191,19 @@ def main(arguments: list[str] | None = None) -> int:
             manual_approval=options.manual_approval,
             fresh=options.fresh,
         )
-        timeline = stages.unfold(plan, state.NEW if plan.fresh else state.read_state())
+        timeline = stages.unfold(plan, run_state.NEW if plan.fresh else run_state.read_state())
         plan.only = tuple(stages.find_stage(name, timeline) for name in options.only)
         plan.start = stages.find_stage(options.start, timeline) if options.start else None
         if options.list:
             draw_stages(plan)
-            return pipeline.DONE
+            return runner.DONE
         return run_with_progress(plan)
     except stages.UsageError as error:
         print(f"run_all.py: {error}", file=sys.stderr)
-        return pipeline.WRONG_USAGE
+        return runner.WRONG_USAGE
     except settings.ChurnError as error:
         print(f"run_all.py: {error}", file=sys.stderr)
-        return pipeline.FAILED
+        return runner.FAILED
 
 
 if __name__ == "__main__":

@@ -14,7 +14,11 @@ from results import save_table
 from search import TRIALS, publish
 from sklearn.linear_model import LogisticRegression
 
-from churn_utils import evaluation, feature_store, features, scoring, search, settings, training
+from churn_utils import settings
+from churn_utils.evaluation import metrics
+from churn_utils.features import definitions, offline
+from churn_utils.inference import scoring
+from churn_utils.training import models, search
 
 PEER = settings.PROJECT / ".venv-flaml" / "bin" / "python"
 TIMES = 10
@@ -26,8 +30,8 @@ def ask_flaml(
     """Probabilities of FLAML's best model, and what it says of itself."""
     files = [str(folder / name) for name in ("train.csv", "unseen.csv", "answers.csv")]
     labels = train["churned"].astype(int).to_numpy()
-    features.select_model_inputs(train).assign(churned=labels).to_csv(files[0], index=False)
-    features.select_model_inputs(unseen).to_csv(files[1], index=False)
+    definitions.select_model_inputs(train).assign(churned=labels).to_csv(files[0], index=False)
+    definitions.select_model_inputs(unseen).to_csv(files[1], index=False)
     command = [
         str(PEER),
         str(Path(__file__).parent / "flaml_peer.py"),
@@ -64,12 +68,12 @@ def main() -> None:
         os.environ["CHURN_HOME"] = f"{folder}/home"
         data = publish()
         train, validate, test = (
-            feature_store.training_rows(data, split) for split in ("train", "validate", "test")
+            offline.training_rows(data, split) for split in ("train", "validate", "test")
         )
         started = time.perf_counter()
         study = search.run_study(train, TRIALS, settings.SEED, "automl", lambda line: None)
         seconds = time.perf_counter() - started
-        model = training.fit_calibrated(search.best_params(study), train, validate, settings.SEED)
+        model = models.fit_calibrated(search.best_params(study), train, validate, settings.SEED)
         theirs, said = ask_flaml(train, pd.concat([validate, test]), TIMES * seconds, Path(folder))
     answers = {
         f"ours, {seconds:.0f} s": scoring.predict_probability(model, test),
@@ -77,14 +81,14 @@ def main() -> None:
             theirs[len(validate) :], theirs[: len(validate)], validate["churned"]
         ),
     }
-    sampled = evaluation.bootstrap_metrics(
+    sampled = metrics.bootstrap_metrics(
         test["churned"], answers, test["customer_id"], economics, 4000
     )
     ours, peer = sampled.values()
     difference = ours - peer
-    bounds, rows = evaluation.interval(difference), []
+    bounds, rows = metrics.interval(difference), []
     for name, probability in answers.items():
-        point = evaluation.score_metrics(test["churned"], probability, economics).iloc[0]
+        point = metrics.score_metrics(test["churned"], probability, economics).iloc[0]
         rows.append(
             {"model": name} | {m: f"{point[m]:.4g}" for m in ("roc_auc", "log_loss", "value_usd")}
         )

@@ -77,48 +77,50 @@ def look_up(number: int, seed: int, world: str, as_of: int) -> Month:
 @cache
 def take_in(month: Month) -> tuple[pd.DataFrame, int]:
     """Rows of a month as ``simulator.known_rows`` gives them, and the number of rows quarantined."""
-    from churn_utils import simulator
+    from churn_utils.simulation import customers
 
     if month.world not in UNNAMED:
-        return simulator.known_rows(
+        return customers.known_rows(
             month.number, month.seed, month.world, START_MONTH, broken=month.broken
         )
     rows, quarantined = take_in(month._replace(world="none"))
     log_odds = (
         UNNAMED[month.world](month.number) * (rows["contract"] != "Month-to-month").to_numpy()
     )
-    return simulator.redraw_labels(rows, log_odds, [month.seed, month.number]), quarantined
+    return customers.redraw_labels(rows, log_odds, [month.seed, month.number]), quarantined
 
 
 @cache
 def score(month: Month, champion, split: str | None = None) -> pd.DataFrame:
     """Rows of a month, or of a split of it, with the champion's probability as ``champion_score``."""
-    from churn_utils import monitoring, scoring
+    from churn_utils.inference import scoring
+    from churn_utils.monitoring import performance
 
     rows, _ = take_in(month)
     rows = rows[rows["split"] == split] if split else rows
     if month.world in UNNAMED:  # its labels are its own, its customers are not
-        known = score(month._replace(world="none"), champion, split)[monitoring.SCORE]
+        known = score(month._replace(world="none"), champion, split)[performance.SCORE]
     else:
         known = scoring.predict_probability(champion.model, rows) if len(rows) else 0.0
-    return rows.assign(**{monitoring.SCORE: known})
+    return rows.assign(**{performance.SCORE: known})
 
 
 def train(rows: pd.DataFrame, version: int):
     """Fit, calibrate and describe a champion on labelled rows."""
-    from churn_utils import drift, training
+    from churn_utils.monitoring import drift
+    from churn_utils.training import models as training_models
 
     fit, calibrate = rows[rows["split"] == "train"], rows[rows["split"] == "validate"]
-    model = training.fit_calibrated(drift.REFIT_PARAMS, fit, calibrate, seed=0)
+    model = training_models.fit_calibrated(drift.REFIT_PARAMS, fit, calibrate, seed=0)
     return drift.Champion(version, model, fit, rows["event_date"].max())
 
 
 @cache
 def first_champion():
     """The champion of as-of 1; month 0 is the same for all seeds."""
-    from churn_utils import simulator
+    from churn_utils.simulation import customers
 
-    return train(simulator.known_rows(0, seed=0)[0], version=1)
+    return train(customers.known_rows(0, seed=0)[0], version=1)
 
 
 DECIDED: dict[tuple, pd.DataFrame] = {}
@@ -128,7 +130,8 @@ def decide(
     current: Month, labelled: tuple[Month, ...], champion, history: pd.DataFrame | None
 ) -> pd.DataFrame:
     """``drift.decide``, asked once for the same months, champion and standing alerts: all that its answer rests on."""
-    from churn_utils import drift, settings
+    from churn_utils import settings
+    from churn_utils.monitoring import drift
 
     as_of = settings.month_start(current.number)
     standing = drift.last_standing(history, as_of, champion.version)
@@ -150,15 +153,18 @@ def join(labelled: tuple[Month, ...], champion) -> pd.DataFrame:
 
 def passes_gate(challenger, champion, labelled: pd.DataFrame) -> bool:
     """By the rule of ``checks.check_champion``, on the test rows of a window."""
-    from churn_utils import checks, evaluation, scoring, settings
+    from churn_utils import settings
+    from churn_utils.evaluation import metrics
+    from churn_utils.inference import scoring
+    from churn_utils.validation import performance_checks
 
     rows = labelled[labelled["split"] == "test"]
     models = {"new": challenger.model, "old": champion.model}
     scores = {name: scoring.predict_probability(model, rows) for name, model in models.items()}
-    draws = evaluation.bootstrap_metrics(
+    draws = metrics.bootstrap_metrics(
         rows["churned"], scores, rows["customer_id"], settings.Economics(), 400
     )
-    wins, harmless, _ = checks.weigh_difference(draws["new"] - draws["old"])
+    wins, harmless, _ = performance_checks.weigh_difference(draws["new"] - draws["old"])
     return bool(wins) and harmless
 
 
@@ -180,7 +186,8 @@ def play(seed: int, world: str, months: int) -> pd.DataFrame:
         One row per as-of month: the decision, ``promoted``, and in USD per customer the value of the champion in
         effect, of the first champion and the best possible.
     """
-    from churn_utils import drift, settings
+    from churn_utils import settings
+    from churn_utils.monitoring import drift
 
     champion, decisions, played = first_champion(), [], []
     for number in range(1, months + 1):
@@ -212,13 +219,15 @@ def value_month(number: int, seed: int, world: str, champion) -> dict[str, float
 
     A month that was quarantined whole is not scored, so nobody gets an offer: 0 USD.
     """
-    from churn_utils import monitoring
+    from churn_utils.monitoring import performance
 
     values, current = {}, look_up(number, seed, world, as_of=number)
     for name, model in (("own", champion), ("old", first_champion())):
         rows = score(current, model) if model is champion else score(current, model, "test")
         rows = rows[rows["split"] == "test"]
-        values[name] = expected_value(rows, rows[monitoring.SCORE].to_numpy()) if len(rows) else 0.0
+        values[name] = (
+            expected_value(rows, rows[performance.SCORE].to_numpy()) if len(rows) else 0.0
+        )
     truth, _ = take_in(look_up(number, seed, world, as_of=number + 1))
     truth = truth[truth["split"] == "test"]
     return values | {"best": expected_value(truth, truth["churn_probability"].to_numpy())}
@@ -262,14 +271,14 @@ def play_seed(arguments: tuple[int, int]) -> pd.DataFrame:
     """Play every scenario, and the worlds nobody named, with one seed."""
     import sklearn
 
-    from churn_utils import training
+    from churn_utils.training import models as training_models
 
     seed, months = arguments
     # thousands of small calls on frames that nobody changes in place; two processes leave no core for second threads
     quick = {"assume_finite": True, "skip_parameter_validation": True}
     with sklearn.config_context(**quick), pd.option_context("mode.copy_on_write", True):
         played = pd.concat(
-            [training.one_thread(play)(seed, world, months) for world in [*RIGHT, *UNNAMED]]
+            [training_models.one_thread(play)(seed, world, months) for world in [*RIGHT, *UNNAMED]]
         )
     take_in.cache_clear()
     score.cache_clear()
@@ -371,7 +380,7 @@ def play_seeds(seeds: range, months: int) -> pd.DataFrame:
     """Play all worlds with each seed, in two processes that share a new home."""
     with tempfile.TemporaryDirectory() as home:
         os.environ["CHURN_HOME"] = home
-        from churn_utils import source
+        from churn_utils.data import source
 
         source.obtain_extract()
         with multiprocessing.get_context("spawn").Pool(2) as pool:

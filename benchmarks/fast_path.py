@@ -16,16 +16,12 @@ import numpy as np
 import pandas as pd
 from results import save_table
 
-from churn_utils import (
-    contract,
-    fast_scoring,
-    feature_store,
-    features,
-    scoring,
-    settings,
-    source,
-    training,
-)
+from churn_utils import settings
+from churn_utils.data import contract, source
+from churn_utils.features import definitions, offline
+from churn_utils.inference import compiled as compiled_form
+from churn_utils.inference import scoring
+from churn_utils.training import models
 
 HERE = Path(__file__).parent
 PEERS = settings.PROJECT / ".venv-peers" / "bin" / "python"
@@ -37,9 +33,9 @@ def read_training_set() -> pd.DataFrame:
     stamped = customers.assign(
         snapshot_date=settings.month_start(0), written_at=settings.month_start(0)
     )
-    rows = features.add_on_demand(features.build_features(stamped))
+    rows = definitions.add_on_demand(definitions.build_features(stamped))
     return rows.assign(
-        churned=customers["churn"] == "Yes", split=feature_store.split_of(customers["customer_id"])
+        churned=customers["churn"] == "Yes", split=offline.split_of(customers["customer_id"])
     )
 
 
@@ -59,11 +55,11 @@ def measure_family(family: str, rows: pd.DataFrame, folder: Path) -> dict:
     train, validate = (
         rows[rows["split"] == split].reset_index(drop=True) for split in ("train", "validate")
     )
-    model = training.fit_calibrated(
-        {"family": family, **training.DEFAULTS[family]}, train, validate, settings.SEED
+    model = models.fit_calibrated(
+        {"family": family, **models.DEFAULTS[family]}, train, validate, settings.SEED
     )
-    inputs = features.select_model_inputs(rows)
-    compiled, values = fast_scoring.compile_model(model), fast_scoring.rows_as_tuples(inputs)
+    inputs = definitions.select_model_inputs(rows)
+    compiled, values = compiled_form.compile_model(model), compiled_form.rows_as_tuples(inputs)
     own = scoring.predict_probability(model, inputs)
     fast = np.array([compiled(row) for row in values])
     joblib.dump((model, inputs, own), folder / "model.joblib")
@@ -90,7 +86,7 @@ def main() -> None:
     """Measure every family and save the table."""
     rows = read_training_set()
     with tempfile.TemporaryDirectory() as folder:
-        table = [measure_family(family, rows, Path(folder)) for family in training.DEFAULTS]
+        table = [measure_family(family, rows, Path(folder)) for family in models.DEFAULTS]
     save_table("One customer through the model", pd.DataFrame(table), Path(__file__).name)
 
 

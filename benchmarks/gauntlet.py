@@ -20,9 +20,12 @@ from scipy.optimize import brentq
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from churn_utils import checks, feature_store, features, settings, training, validation
-from churn_utils.candidate import Candidate
-from churn_utils.world import World
+from churn_utils import settings
+from churn_utils.features import definitions, offline
+from churn_utils.simulation.scenarios import World
+from churn_utils.training import models
+from churn_utils.validation import gate, performance_checks
+from churn_utils.validation.challenger import Candidate
 
 sys.path.insert(0, str(settings.PROJECT / "tests"))
 JUDGES = ["auc_floor", "value_floor", "calibration", "slices", "champion"]
@@ -45,7 +48,7 @@ SERVICE = [
 
 def refuse_all(seeds: int) -> pd.DataFrame:
     """In how many seeds each bad challenger is refused by its own check, and a sound one by none."""
-    from challengers import BAD, STUMPS, Gauntlet, register
+    from bad_models import BAD, STUMPS, Gauntlet, register
 
     better = "a clearly better one is promoted"
     own = {
@@ -57,7 +60,7 @@ def refuse_all(seeds: int) -> pd.DataFrame:
             os.environ["CHURN_HOME"] = f"{folder}/home"
             gauntlet = Gauntlet(seed)
             own["a sound one passes"].append(
-                validation.overall_verdict(gauntlet.submit("sound")) == "pass"
+                gate.overall_verdict(gauntlet.submit("sound")) == "pass"
             )
             for name, (_, verdict) in BAD.items():
                 own[name].append(gauntlet.judge_alone(name) == verdict)
@@ -85,11 +88,11 @@ def refuse_all(seeds: int) -> pd.DataFrame:
 
 def fit_logit(rows: pd.DataFrame, columns: list[str], truth: np.ndarray):
     """A linear model of the truth on some of the inputs; returns a function from rows to log-odds."""
-    encoder = training.build_encoder().fit(features.select_model_inputs(rows))
-    spline = training._build_logistic_regression(1.0, 4)
+    encoder = models.build_encoder().fit(definitions.select_model_inputs(rows))
+    spline = models._build_logistic_regression(1.0, 4)
 
     def encode(some: pd.DataFrame) -> pd.DataFrame:
-        codes = encoder.transform(features.select_model_inputs(some))
+        codes = encoder.transform(definitions.select_model_inputs(some))
         return codes.assign(
             **{name: codes[name].iloc[0] * 0 for name in codes if name not in columns}
         )
@@ -132,11 +135,11 @@ class Contest:
             read_rows(World("none", 1000 + i), month) for i in range(3) for month in (1, 2, 3)
         ]
         population = pd.concat(months, ignore_index=True)
-        everything, truth = list(features.MODEL_INPUTS), population["truth"].to_numpy()
+        everything, truth = list(definitions.MODEL_INPUTS), population["truth"].to_numpy()
         self.models = [
             fit_logit(population, columns, truth) for columns in (everything, PERSON, SERVICE)
         ]
-        judged = population[feature_store.split_of(population["slot_id"]) == "test"]
+        judged = population[offline.split_of(population["slot_id"]) == "test"]
         self.truth = judged["truth"].to_numpy()
         self.scores = [model(judged) for model in self.models]
 
@@ -161,20 +164,21 @@ class Contest:
 
 def read_rows(world: World, month: int) -> pd.DataFrame:
     """Model inputs of a simulated month, with truth, label and customer."""
-    from churn_utils import contract, simulator
+    from churn_utils.data import contract
+    from churn_utils.simulation import customers as simulated_customers
 
     simulated, delivered = world.simulate(month), world.deliver(month)[month]
     customers = contract.check_rows(delivered)[0].assign(
         snapshot_date=settings.month_start(month), written_at=0
     )
-    rows = features.add_on_demand(features.build_features(customers))
+    rows = definitions.add_on_demand(definitions.build_features(customers))
     facts = simulated[["customer_id", "slot_id", "churn_probability"]].rename(
         columns={"churn_probability": "truth"}
     )
-    labels = simulator.labels_of(simulated)[["customer_id", "churn"]]
+    labels = simulated_customers.labels_of(simulated)[["customer_id", "churn"]]
     rows = rows.merge(facts, on="customer_id").merge(labels, on="customer_id")
     return rows.assign(churned=rows["churn"] == "Yes").astype(
-        dict.fromkeys(features.INTEGER, "int64")
+        dict.fromkeys(definitions.INTEGER, "int64")
     )
 
 
@@ -192,7 +196,9 @@ def judge(
         champion_probability=champion,
         champion_threshold=economics.threshold,
     )
-    return {name: checks.CHECKS[name](candidate)["verdict"] == "pass" for name in JUDGES}
+    return {
+        name: performance_checks.CHECKS[name](candidate)["verdict"] == "pass" for name in JUDGES
+    }
 
 
 def measure_power(seeds: int) -> pd.DataFrame:
@@ -216,7 +222,7 @@ def measure_power(seeds: int) -> pd.DataFrame:
             rows = pd.concat(
                 [read_rows(World("none", seed), month) for month in months], ignore_index=True
             )
-            rows = rows[feature_store.split_of(rows["slot_id"]) == "test"].reset_index(drop=True)
+            rows = rows[offline.split_of(rows["slot_id"]) == "test"].reset_index(drop=True)
             found.append(judge(rows, pair[0](rows), pair[1](rows), seed))
         passed = pd.DataFrame(found)
         row = {"challenger": name, "seeds": seeds} | {

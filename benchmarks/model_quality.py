@@ -22,26 +22,21 @@ METRICS = ["roc_auc", "pr_auc", "log_loss", "value_usd"]
 
 def main() -> None:
     """Search as notebook 02 does, then refit and print one row per model."""
-    from churn_utils import (
-        contract,
-        evaluation,
-        feature_store,
-        features,
-        search,
-        settings,
-        source,
-        training,
-    )
+    from churn_utils import settings
+    from churn_utils.data import contract, source
+    from churn_utils.evaluation import metrics
+    from churn_utils.features import definitions, offline
+    from churn_utils.training import models, search
 
     with tempfile.TemporaryDirectory() as home:
         os.environ["CHURN_HOME"] = home
         rows = source.read_delivery(source.obtain_extract())
         first, second = settings.month_start(0), settings.month_start(1)
-        feature_store.publish_snapshot(rows, first, first)
-        feature_store.record_labels(contract.check_rows(rows)[0], first, second)
-        data = feature_store.build_training_set(second)
+        offline.publish_snapshot(rows, first, first)
+        offline.record_labels(contract.check_rows(rows)[0], first, second)
+        data = offline.build_training_set(second)
         study = search.run_study(
-            feature_store.training_rows(data, "train"),
+            offline.training_rows(data, "train"),
             32,
             settings.SEED,
             "bench",
@@ -49,7 +44,9 @@ def main() -> None:
         )
         chosen = search.best_params(study)
 
-    inputs = features.select_model_inputs(data.astype(dict.fromkeys(features.INTEGER, "int64")))
+    inputs = definitions.select_model_inputs(
+        data.astype(dict.fromkeys(definitions.INTEGER, "int64"))
+    )
     churned = data["churned"].to_numpy()
     economics = settings.Economics()
 
@@ -62,19 +59,17 @@ def main() -> None:
                 fit, calibrate = train_test_split(
                     train, test_size=0.25, random_state=repeat, stratify=churned[train]
                 )
-                model = training.build_model(params, settings.SEED).fit(
+                model = models.build_model(params, settings.SEED).fit(
                     inputs.iloc[fit], churned[fit]
                 )
                 model = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid")
                 model.fit(inputs.iloc[calibrate], churned[calibrate])
                 probability[held_out] = model.predict_proba(inputs.iloc[held_out])[:, 1]
-            scores.append(
-                evaluation.score_metrics(churned, probability, economics).iloc[0][METRICS]
-            )
+            scores.append(metrics.score_metrics(churned, probability, economics).iloc[0][METRICS])
         return pd.DataFrame(scores).mean()
 
     table = {f"chosen by the search: {chosen['family']}": refit(chosen)}
-    for family, params in training.DEFAULTS.items():
+    for family, params in models.DEFAULTS.items():
         table[f"default {family}"] = refit({"family": family, **params})
     frame = (
         pd.DataFrame(table)

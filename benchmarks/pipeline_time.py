@@ -16,7 +16,7 @@ from churn_utils import settings
 
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 3  # each takes four minutes
 ORDINARY = (
-    "import sys, runpy; from churn_utils import kernels; kernels.use_forked_kernels = lambda: False; "
+    "import sys, runpy; from churn_utils.pipeline import kernels; kernels.use_forked_kernels = lambda: False; "
     "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 )
 

@@ -14,7 +14,10 @@ import pandas as pd
 from results import save_table
 from sklearn.metrics import log_loss, roc_auc_score
 
-from churn_utils import contract, feature_store, features, search, settings, source, training
+from churn_utils import settings
+from churn_utils.data import contract, source
+from churn_utils.features import definitions, offline
+from churn_utils.training import models, search
 
 TRIALS = 32
 
@@ -23,9 +26,9 @@ def publish() -> pd.DataFrame:
     """Publish IBM's month in the home that is set and return its training set."""
     rows = source.read_delivery(source.obtain_extract())
     first, second = settings.month_start(0), settings.month_start(1)
-    feature_store.publish_snapshot(rows, first, first)
-    feature_store.record_labels(contract.check_rows(rows)[0], first, second)
-    return feature_store.build_training_set(second)
+    offline.publish_snapshot(rows, first, first)
+    offline.record_labels(contract.check_rows(rows)[0], first, second)
+    return offline.build_training_set(second)
 
 
 def run(rows: pd.DataFrame, seed: int, name: str, pruner=None) -> tuple[optuna.Study, float]:
@@ -37,15 +40,19 @@ def run(rows: pd.DataFrame, seed: int, name: str, pruner=None) -> tuple[optuna.S
 
 def compare_pruning(data: pd.DataFrame, seeds: int) -> pd.DataFrame:
     """Search with and without pruning, seed by seed; the ROC AUC is that of the winner on ``validate`` and ``test``."""
-    train = feature_store.training_rows(data, "train")
-    unseen = pd.concat([feature_store.training_rows(data, split) for split in ("validate", "test")])
-    inputs, churned, rows = features.select_model_inputs(unseen), unseen["churned"].to_numpy(), []
+    train = offline.training_rows(data, "train")
+    unseen = pd.concat([offline.training_rows(data, split) for split in ("validate", "test")])
+    inputs, churned, rows = (
+        definitions.select_model_inputs(unseen),
+        unseen["churned"].to_numpy(),
+        [],
+    )
     for seed in range(seeds):
         found = {}
         for name, pruner in (("pruned", None), ("whole", optuna.pruners.NopPruner())):
             study, seconds = run(train, seed, f"{name} {seed}", pruner)
-            model = training.build_model(search.best_params(study), seed)
-            model.fit(features.select_model_inputs(train), train["churned"].to_numpy())
+            model = models.build_model(search.best_params(study), seed)
+            model.fit(definitions.select_model_inputs(train), train["churned"].to_numpy())
             found[name] = {
                 "fits": int(search.trials_table(study)["folds"].sum()),
                 "seconds": seconds,
@@ -83,18 +90,18 @@ def compare_pruning(data: pd.DataFrame, seeds: int) -> pd.DataFrame:
 def nest(data: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Search anew inside each outer fold's training rows, and compare the flat estimate with the honest one."""
     rows = pd.concat(
-        [feature_store.training_rows(data, split) for split in ("train", "validate")],
+        [offline.training_rows(data, split) for split in ("train", "validate")],
         ignore_index=True,
     )
     inputs, churned, honest, flat = (
-        features.select_model_inputs(rows),
+        definitions.select_model_inputs(rows),
         rows["churned"].to_numpy(),
         [],
         [],
     )
-    for number, (fit, held_out) in enumerate(training.make_folds(rows, seed)):
+    for number, (fit, held_out) in enumerate(models.make_folds(rows, seed)):
         study, _ = run(rows.iloc[fit].reset_index(drop=True), seed, f"outer {number}")
-        model = training.build_model(search.best_params(study), seed).fit(
+        model = models.build_model(search.best_params(study), seed).fit(
             inputs.iloc[fit], churned[fit]
         )
         flat.append(study.best_value)

@@ -15,8 +15,12 @@ import psutil
 from results import save_table
 from serving_throughput import copy_home
 
-from churn_utils import deployments, lakehouse, rehearsal, settings, validation
-from churn_utils.serving_client import Api
+from churn_utils import settings
+from churn_utils.data import tables
+from churn_utils.registry import deployments
+from churn_utils.serving import sandbox
+from churn_utils.serving.client import Api
+from churn_utils.validation import gate
 
 CHANGES, OVERLOAD_SECONDS, PROBE_SECONDS, BATCH, CALLERS = 100, 60, 5, 100, 200
 AS_OF = settings.month_start(1)
@@ -120,13 +124,13 @@ async def _ask(port: int, message: bytes, connection, free: asyncio.Queue, tally
 def measure_overload(api: Api, ids: list[str]) -> dict:
     """Find the rate that can be sustained, then offer twice as much for a minute."""
     memory: list[int] = []
-    logged_before = len(lakehouse.read("inference_log", columns=["prediction_id"]))
+    logged_before = len(tables.read("inference_log", columns=["prediction_id"]))
     probe = asyncio.run(send_load(api.port, ids, 1e6, PROBE_SECONDS, memory, api.pid))
     sustained = probe.answered / PROBE_SECONDS
     memory.clear()
     tally = asyncio.run(send_load(api.port, ids, 2 * sustained, OVERLOAD_SECONDS, memory, api.pid))
     api.wait_for_log()
-    logged = len(lakehouse.read("inference_log", columns=["prediction_id"])) - logged_before
+    logged = len(tables.read("inference_log", columns=["prediction_id"])) - logged_before
     given = probe.predictions + tally.predictions
     mb = (pd.Series(memory) / 2**20).round().astype(int)
     return {
@@ -155,16 +159,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as text:
         folder = Path(text)
         copy_home(folder)
-        copy = rehearsal.build_rehearsal(folder / "rehearsal", AS_OF)
-        validation.approve(
-            copy.challenger, validation.AUTOMATIC, "to take turns with its predecessor", AS_OF
-        )
+        copy = sandbox.build_rehearsal(folder / "rehearsal", AS_OF)
+        gate.approve(copy.challenger, gate.AUTOMATIC, "to take turns with its predecessor", AS_OF)
         deployments.promote(copy.challenger, AS_OF)
-        ids = lakehouse.read("customer_features", columns=["customer_id"])["customer_id"].tolist()
+        ids = tables.read("customer_features", columns=["customer_id"])["customer_id"].tolist()
         with Api(CHURN_TODAY="2025-02-01", CHURN_POLL_SECONDS="0.2") as api:
             changes = measure_changes(api, [copy.predecessor, copy.challenger], ids)
             api.wait_for_log()
-        before = len(lakehouse.read("inference_log", columns=["prediction_id"]))
+        before = len(tables.read("inference_log", columns=["prediction_id"]))
         if before != changes["requests"] - changes["failed requests"]:
             sys.exit(f"{changes['requests']} requests, {before} answers logged")
         report(f"{CHANGES} changes of champion under load", changes)

@@ -21,8 +21,11 @@ from pathlib import Path
 import pandas as pd
 from results import save_table
 
-from churn_utils import deployments, features, lakehouse, settings
-from churn_utils.serving_client import find_free_port
+from churn_utils import settings
+from churn_utils.data import tables
+from churn_utils.features import definitions
+from churn_utils.registry import deployments
+from churn_utils.serving.client import find_free_port
 
 ROUNDS, SECONDS, CONNECTIONS = 5, 3, (1, 8, 32)
 OURS, CONSTANT, MLFLOW, BENTOML = "this API", "constant route", "mlflow models serve", "BentoML"
@@ -76,10 +79,10 @@ def write_script(path: Path, bodies: list[str]) -> Path:
 def start_servers(folder: Path, home: Path) -> list[Server]:
     """Start the four servers and wait until each answers its own request."""
     version = deployments.version_in_effect()
-    rows = features.select_model_inputs(
-        features.add_on_demand(lakehouse.read("customer_features"))
+    rows = definitions.select_model_inputs(
+        definitions.add_on_demand(tables.read("customer_features"))
     ).head(2000)
-    ids = lakehouse.read("customer_features", columns=["customer_id"])["customer_id"].head(2000)
+    ids = tables.read("customer_features", columns=["customer_id"])["customer_id"].head(2000)
     records = rows.to_dict("records")
     mlflow = settings.connect_mlflow()
     local = mlflow.artifacts.download_artifacts(
@@ -89,7 +92,7 @@ def start_servers(folder: Path, home: Path) -> list[Server]:
     split = {"columns": list(rows), "index": [0]}
     plans = {
         OURS: (
-            [sys.executable, "-m", "churn_utils.serving", "--port"],
+            [sys.executable, "-m", "churn_utils.serving.app", "--port"],
             "/v1/predictions",
             [json.dumps({"customer_ids": [name]}) for name in ids],
         ),
@@ -242,7 +245,7 @@ def main() -> None:
             for server in servers:
                 os.killpg(server.process.pid, 15)
                 server.process.wait(30)
-        logged = len(lakehouse.read("inference_log"))
+        logged = len(tables.read("inference_log"))
     print(
         f"failed requests: {rows.groupby('server')['failed'].sum().to_dict()}; answers logged: {logged}"
     )

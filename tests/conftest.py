@@ -6,12 +6,17 @@ import shutil
 import subprocess
 import time
 
+import factories
 import nbformat
+import notebook_factory
 import pytest
-import tiny
-import worlds
 
-from churn_utils import contract, execution, feature_store, rehearsal, settings, source, stages
+from churn_utils import settings
+from churn_utils.data import contract
+from churn_utils.data import source as data_source
+from churn_utils.features import offline
+from churn_utils.pipeline import executor, stages
+from churn_utils.serving import sandbox
 
 
 @pytest.fixture
@@ -25,39 +30,39 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def shared_world(tmp_path_factory):
     """Path and contents of a home with IBM's month and one registered version."""
-    with worlds.at_home(tmp_path_factory.mktemp("registered")) as path:
-        return path, worlds.build_registered_home()
+    with factories.at_home(tmp_path_factory.mktemp("registered")) as path:
+        return path, factories.build_registered_home()
 
 
 @pytest.fixture(scope="module")
 def registered_home(shared_world):
     """That home, for reading and for new versions: its ``version, model, training_set, trainer``."""
     path, contents = shared_world
-    with worlds.at_home(path):
+    with factories.at_home(path):
         yield contents
 
 
 @pytest.fixture(scope="session")
 def extract_file(tmp_path_factory):
     """IBM's extract as a file of its own, outside any test's home."""
-    with worlds.at_home(tmp_path_factory.mktemp("extract")):
-        return source.obtain_extract()
+    with factories.at_home(tmp_path_factory.mktemp("extract")):
+        return data_source.obtain_extract()
 
 
 @pytest.fixture(scope="session")
 def extract(extract_file):
     """Rows of IBM's extract as delivered; copy before changing them."""
-    return source.read_delivery(extract_file)
+    return data_source.read_delivery(extract_file)
 
 
 @pytest.fixture(scope="session")
 def first_month(extract, tmp_path_factory):
     """Training set of IBM's month, from a home of its own; copy before changing it."""
     start, end = settings.month_start(0), settings.month_start(1)
-    with worlds.at_home(tmp_path_factory.mktemp("first_month")):
-        feature_store.publish_snapshot(extract, start, start)
-        feature_store.record_labels(contract.check_rows(extract)[0], start, end)
-        return feature_store.build_training_set(end)
+    with factories.at_home(tmp_path_factory.mktemp("first_month")):
+        offline.publish_snapshot(extract, start, start)
+        offline.record_labels(contract.check_rows(extract)[0], start, end)
+        return offline.build_training_set(end)
 
 
 @pytest.fixture
@@ -72,19 +77,21 @@ def notebooks(home, tmp_path, monkeypatch, asked):
     folder = tmp_path / "notebooks"
     folder.mkdir()
     monkeypatch.setenv("CHURN_NOTEBOOKS", str(folder))
-    monkeypatch.setattr(execution.deployments, "champion_at", lambda date: 1)
+    monkeypatch.setattr(executor.deployments, "champion_at", lambda date: 1)
 
     def play(function, *arguments, report):
         with (tmp_path / "ran").open("a") as log:
             log.write("production\n")
         return asked.pop(0) if asked else None
 
-    monkeypatch.setattr(execution.kernels, "call_in_warm_process", play)
+    monkeypatch.setattr(executor.kernels, "call_in_warm_process", play)
 
     def write(name, source="pass"):
         month = "('_' + AS_OF[:7]) * (AS_OF == '2025-05-01')"
         log = f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r} + {month} + '\\n')"
-        nbformat.write(tiny.small_notebook(f"{log}\n{source}"), folder / f"{name}.ipynb")
+        nbformat.write(
+            notebook_factory.small_notebook(f"{log}\n{source}"), folder / f"{name}.ipynb"
+        )
 
     for name in stages.NOTEBOOKS:
         write(name)
@@ -108,16 +115,16 @@ def ran(tmp_path):
 def serving_world(shared_world, tmp_path_factory):
     """A home with a champion (a crude predecessor) and a challenger that passed its gate; copy before using it."""
     path, contents = shared_world
-    with worlds.at_home(path):
-        return rehearsal.build_rehearsal(
-            tmp_path_factory.mktemp("serving"), worlds.AS_OF, contents["version"]
+    with factories.at_home(path):
+        return sandbox.build_rehearsal(
+            tmp_path_factory.mktemp("serving"), factories.AS_OF, contents["version"]
         )
 
 
 @pytest.fixture(scope="module")
 def shared_serving_home(serving_world, tmp_path_factory):
     """A copy of that home for one module."""
-    with worlds.at_home(
+    with factories.at_home(
         shutil.copytree(serving_world.home, tmp_path_factory.mktemp("module") / "home")
     ) as path:
         yield dataclasses.replace(serving_world, home=path)
@@ -126,7 +133,7 @@ def shared_serving_home(serving_world, tmp_path_factory):
 @pytest.fixture
 def serving_home(serving_world, tmp_path):
     """A copy of that home for one test."""
-    with worlds.at_home(shutil.copytree(serving_world.home, tmp_path / "home")) as path:
+    with factories.at_home(shutil.copytree(serving_world.home, tmp_path / "home")) as path:
         yield dataclasses.replace(serving_world, home=path)
 
 

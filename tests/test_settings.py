@@ -8,7 +8,10 @@ import pytest
 from churn_utils import settings
 from churn_utils.settings import ChurnError, Economics
 
-MODULES = sorted(path.stem for path in (settings.PROJECT / "churn_utils").glob("[!_]*.py"))
+MODULES = [
+    ".".join(path.relative_to(settings.PROJECT).with_suffix("").parts)
+    for path in sorted((settings.PROJECT / "churn_utils").rglob("[!_]*.py"))
+]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +113,7 @@ def test_reports_notebooks_and_user_follow_their_variables(monkeypatch, tmp_path
 
 
 def test_importing_the_package_creates_nothing_and_loads_no_mlflow(tmp_path):
-    imports = "; ".join(f"import churn_utils.{name}" for name in MODULES if name != "warm_up")
+    imports = "; ".join(f"import {name}" for name in MODULES if not name.endswith("warm_up"))
     code = f"import sys; {imports}; sys.exit('mlflow' in sys.modules)"
     here = str(tmp_path)
     environment = {

@@ -7,121 +7,51 @@ import tomllib
 
 import nbformat
 import pytest
+from package_imports import imported_modules
 
-from churn_utils import settings, stages
+from churn_utils import settings
+from churn_utils.pipeline import stages
 
 PACKAGE = settings.PROJECT / "churn_utils"
-ORDER = [
-    "settings",
-    "source",
-    "contract",
-    "lakehouse",
+FOLDERS = [
+    "data",
     "features",
-    "feature_store",
     "evaluation",
-    "payoff",
     "training",
-    "search",
-    "search_report",
-    "simulator",
-    "world",
-    "provenance",
-    "model_files",
-    "tracking",
+    "simulation",
     "registry",
-    "approvals",
-    "deployments",
-    "lineage",
-    "scoring",
-    "fast_scoring",
-    "isolation",
-    "probing",
-    "candidate",
-    "gate_report",
-    "record_checks",
-    "behaviour_checks",
-    "checks",
+    "inference",
     "validation",
-    "batch",
-    "online_rows",
-    "redis_store",
-    "online_store",
-    "inference_log",
-    "trials",
-    "trial_command",
-    "serving_settings",
-    "serving_metrics",
-    "serving_models",
-    "serving_documents",
-    "serving_versions",
-    "serving_calendar",
-    "serving_watch",
-    "serving_engine",
-    "serving_http",
-    "serving_transport",
-    "serving_start",
-    "serving",
-    "serving_client",
-    "rehearsal",
     "monitoring",
-    "drift",
-    "production",
-    "review",
-    "charts",
-    "production_charts",
-    "serving_charts",
-    "governance_charts",
-    "evidently_page",
-    "reporting",
-    "warm_up",
-    "kernels",
-    "stages",
-    "state",
-    "execution",
+    "serving",
+    "reports",
     "pipeline",
 ]
+MODULES = sorted(PACKAGE.rglob("*.py"))
 NOTEBOOKS = sorted((settings.PROJECT / "notebooks").glob("*.ipynb"))
 
 
-def imported_modules(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "churn_utils":
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("churn_utils."):
-            yield node.module.split(".")[1]
-        elif isinstance(node, ast.Import):
-            yield from (
-                alias.name.split(".")[1]
-                for alias in node.names
-                if alias.name.startswith("churn_utils.")
-            )
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_folder_imports_only_folders_above_it(folder):
+    allowed = FOLDERS[: FOLDERS.index(folder) + 1]
+    upward = {
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path in (PACKAGE / folder).rglob("*.py")
+        for name in imported_modules(path)
+        if "/" in name and name.split("/")[0] not in allowed
+    }
+    assert upward == set()
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("[!_]*.py")), ids=lambda path: path.stem)
-def test_a_module_imports_only_modules_above_it_and_stays_small(path):
-    position = ORDER.index(path.stem)
-    assert [name for name in imported_modules(path) if ORDER.index(name) >= position] == []
-    assert len(path.read_text().splitlines()) <= 300
+def test_every_folder_stands_in_the_order_of_the_loop():
+    folders = {path.relative_to(PACKAGE).parts[0] for path in MODULES if path.parent != PACKAGE}
+    assert folders == set(FOLDERS)
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("[!_]*.py")), ids=lambda path: path.stem)
-def test_functions_are_short(path):
-    functions = [
-        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)
-    ]
-    long = {f.name: f.end_lineno - f.body[0].lineno + 1 for f in functions if _code_lines(f) > 40}
-    assert long == {}
-
-
-def _code_lines(function):
-    documented = ast.get_docstring(function) is not None
-    body = function.body[1:] if documented else function.body
-    return body[-1].end_lineno - body[0].lineno + 1 if body else 0
-
-
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("[!_]*.py")), ids=lambda path: path.stem)
-def test_every_module_has_its_tests(path):
-    assert (settings.PROJECT / "tests" / f"test_{path.stem}.py").exists() or path.stem == "warm_up"
+def test_settings_and_errors_import_no_folder():
+    for name in ("settings", "errors"):
+        path = PACKAGE / f"{name}.py"
+        assert not path.exists() or not [found for found in imported_modules(path) if "/" in found]
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)

@@ -1,0 +1,1 @@
+"""Metrics with bootstrap intervals, and what decisions cost and earn in USD."""

@@ -1,0 +1,138 @@
+"""Score a snapshot by customer id with the champion in effect, and rank the customers who are worth an offer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from churn_utils import settings
+from churn_utils.data import tables
+from churn_utils.features import definitions
+from churn_utils.inference import scoring
+from churn_utils.registry import deployments
+from churn_utils.settings import ChurnError
+
+ROLES = ["champion", "shadow", "backfill"]
+ROWS_AT_ONCE = 100_000
+
+
+class BatchError(ChurnError):
+    """Customers or dates that cannot be scored."""
+
+
+def score_snapshot(
+    snapshot_date: pd.Timestamp,
+    as_of: pd.Timestamp,
+    role: str,
+    customer_ids: list[str] | None = None,
+    version: int | None = None,
+) -> pd.DataFrame:
+    """Score customers of a snapshot as known at ``as_of`` with the champion in effect then; write ``predictions``.
+
+    Args:
+        snapshot_date: month whose features are used.
+        as_of: simulated date of scoring; decides features, champion and ``scored_at``.
+        role: ``champion``, ``shadow`` or ``backfill`` (a month that was over before the champion was trained).
+        customer_ids: only these; the whole snapshot when not given.
+        version: another version than the champion in effect; only in the shadow.
+
+    Returns:
+        The predictions, in customer order; the same call again changes no row of the table.
+
+    Raises:
+        BatchError: unknown role, a version that would not answer in the shadow, no champion in effect, no features of
+            that month, or unknown customers.
+    """
+    if role not in ROLES:
+        raise BatchError(f"there is no role {role!r}; the roles are {', '.join(ROLES)}.")
+    if version is not None and role != "shadow":
+        raise BatchError(
+            f"version {version} was named for role {role!r}; a version may be named in the shadow only."
+        )
+    version = version or deployments.champion_at(as_of)
+    if version is None:
+        raise BatchError(
+            f"no champion is in effect on {as_of:%Y-%m-%d}; promote one first (notebooks 02 to 04b)."
+        )
+    rows = read_scoring_rows(snapshot_date, as_of, customer_ids)
+    parts = [
+        scoring.score_rows(version, rows.iloc[start : start + ROWS_AT_ONCE])
+        for start in range(0, len(rows), ROWS_AT_ONCE)
+    ]
+    predictions = rows[["customer_id", "snapshot_date"]].assign(model_version=version, role=role)
+    predictions = predictions.join(pd.concat(parts)).assign(scored_at=as_of)
+    tables.merge("predictions", predictions)
+    return predictions
+
+
+def read_scoring_rows(
+    snapshot_date: pd.Timestamp, as_of: pd.Timestamp, customer_ids: list[str] | None = None
+) -> pd.DataFrame:
+    """Read the model inputs of a snapshot as known at ``as_of``, in customer order.
+
+    Raises:
+        BatchError: the snapshot has no features by then, or lacks some of the customers.
+    """
+    rows = tables.read("customer_features", snapshot_date=snapshot_date, as_of=as_of)
+    if rows.empty:
+        raise BatchError(
+            f"no features of {snapshot_date:%Y-%m-%d} had been written by {as_of:%Y-%m-%d}."
+        )
+    if customer_ids is not None:
+        unknown = sorted(set(customer_ids) - set(rows["customer_id"]))
+        if unknown:
+            raise BatchError(
+                f"{len(unknown)} customer(s) are not in the snapshot of {snapshot_date:%Y-%m-%d}: "
+                f"{', '.join(unknown[:5])}{' …' if len(unknown) > 5 else ''}. Nothing was scored."
+            )
+        rows = rows[rows["customer_id"].isin(customer_ids)].reset_index(drop=True)
+    return definitions.add_on_demand(rows)
+
+
+def build_retention_list(predictions: pd.DataFrame, as_of: pd.Timestamp, size: int) -> pd.DataFrame:
+    """Rank the customers who are worth an offer by expected value and say why they may leave.
+
+    Args:
+        predictions: as ``score_snapshot`` returns them, of one snapshot and version.
+        as_of: date that the features are read as of.
+        size: at most this many customers.
+
+    Returns:
+        ``rank, customer_id, churn_probability, expected_value_usd, reason_1, reason_2, reason_3, snapshot_date,
+        model_version``, best first; empty when no offer pays.
+    """
+    worth = predictions[predictions["decision"] == scoring.OFFER]
+    worth = worth.sort_values(["expected_value_usd", "customer_id"], ascending=[False, True]).head(
+        size
+    )
+    worth = worth.reset_index(drop=True).assign(rank=range(1, len(worth) + 1))
+    rows = read_scoring_rows(predictions["snapshot_date"].iloc[0], as_of)
+    chosen = rows.set_index("customer_id").loc[worth["customer_id"]].reset_index()
+    model = scoring.load_model(int(predictions["model_version"].iloc[0]))
+    reasons = (
+        scoring.explain_rows(model, chosen, rows)
+        if len(worth)
+        else pd.DataFrame(columns=["reason_1", "reason_2", "reason_3"])
+    )
+    return worth.join(reasons)[
+        [
+            "rank",
+            "customer_id",
+            "churn_probability",
+            "expected_value_usd",
+            "reason_1",
+            "reason_2",
+            "reason_3",
+            "snapshot_date",
+            "model_version",
+        ]
+    ]
+
+
+def write_retention_list(table: pd.DataFrame, as_of: pd.Timestamp) -> Path:
+    """Write ``retention_list_<month>.csv`` into the run's reports folder, probabilities and USD rounded; its path."""
+    path = settings.run_reports() / f"retention_list_{as_of:%Y-%m}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.round({"churn_probability": 4, "expected_value_usd": 2}).to_csv(path, index=False)
+    return path

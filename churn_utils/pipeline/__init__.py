@@ -1,0 +1,1 @@
+"""The notebooks as one pipeline: stages, state of a run, execution, and Jupyter kernels."""

@@ -1,0 +1,1 @@
+"""What people open: HTML pages, evidently's report, and figures."""

@@ -1,0 +1,1 @@
+"""The prediction API: routes, middleware, models that are kept ready, and A/B tests."""

@@ -1,0 +1,1 @@
+"""Simulated months of customers, and the scenarios that change them on purpose."""

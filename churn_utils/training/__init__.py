@@ -1,0 +1,1 @@
+"""Model families, hyperparameter search with Optuna, and the analysis of a search."""

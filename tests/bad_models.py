@@ -1,0 +1,286 @@
+"""Challengers that must not pass, each with the check that is meant for it; tests and benchmarks/gauntlet.py use them.
+
+Each is submitted to the real gate: trained, logged and registered where what is wrong is in the model or its record,
+else a sound version that had given other probabilities. A seed gives its own customers and labels: the first simulated
+month of the world of that seed.
+"""
+
+import shutil
+from pathlib import Path
+from urllib.parse import urlparse
+
+import factories
+import numpy as np
+import pandas as pd
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import LatentDirichletAllocation
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, OrdinalEncoder
+from skops.io import dump
+
+from churn_utils import settings
+from churn_utils.data import source
+from churn_utils.features import definitions, offline
+from churn_utils.registry import artifacts, deployments, versions
+from churn_utils.simulation import customers
+from churn_utils.simulation.scenarios import World
+from churn_utils.training import models
+from churn_utils.validation import challenger, gate, performance_checks
+
+MONTH = settings.month_start(1)
+AS_OF = settings.month_start(2)
+LIGHTGBM = {"family": "lightgbm", **models.DEFAULTS["lightgbm"]}
+STUMPS = LIGHTGBM | {
+    "n_estimators": 12,
+    "learning_rate": 0.1,
+    "num_leaves": 2,
+}  # behind by 0.03 to 0.05 ROC AUC
+BY_HEART = {
+    "family": "lightgbm",
+    "n_estimators": 200,
+    "learning_rate": 0.3,
+    "num_leaves": 63,
+    "min_child_samples": 1,
+    "colsample_bytree": 0.8,
+    "reg_lambda": 0.0,
+}
+
+
+def publish_month(seed: int, settled_bills: bool = False) -> pd.DataFrame:
+    """Publish the first simulated month of a seed with its labels and return the training set.
+
+    ``settled_bills``: upstream has written the final bill of those who left back into the month before.
+    """
+    world = World("none", seed)
+    truth, rows = world.simulate(1), world.deliver(1)[1]
+    labels = customers.labels_of(truth)
+    if settled_bills:
+        left = rows["customer_id"].isin(labels.loc[labels["churn"] == "Yes", "customer_id"])
+        months = pd.to_numeric(rows["tenure"])
+        settled = (0.5 * months * pd.to_numeric(rows["monthly_charges"])).round(2).astype(str)
+        rows = rows.assign(
+            total_charges=rows["total_charges"].where(~left | (months == 0), settled)
+        )
+    source.obtain_extract()
+    offline.publish_snapshot(rows, MONTH, MONTH)
+    offline.record_labels(labels, MONTH, AS_OF, labels["slot_id"])
+    return offline.build_training_set(AS_OF)
+
+
+def register(rows: pd.DataFrame, params=LIGHTGBM, model=None, **more) -> int:
+    """Train as a challenger of this gauntlet is trained, unless a model is given, and register."""
+    model = model or factories.fit_model(rows, params)
+    return factories.register_model(rows, model, params=params, as_of=AS_OF, **more)
+
+
+def stand(version: int, **changes) -> challenger.Candidate:
+    """The version as the gate sees it."""
+    known = {"as_of": AS_OF, "since": None, "draws": 400, "seed": 0} | changes
+    return challenger.Candidate(version, **known)
+
+
+class Gauntlet:
+    """A home of one seed with a sound version, and every bad challenger by name (``BAD``)."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.generator = seed, np.random.default_rng(seed)
+        self.rows = publish_month(seed)
+        self.sound = stand(register(self.rows))
+        self.findings: dict[str, pd.DataFrame] = {}
+
+    def submit(self, name: str) -> pd.DataFrame:
+        """Findings of the gate, by check; judged once."""
+        if name not in self.findings:
+            submitted = self.sound if name == "sound" else getattr(self, name)()
+            self.findings[name] = gate.evaluate_checks(submitted).set_index("check")
+        return self.findings[name]
+
+    def judge_alone(self, name: str) -> str:
+        """Verdict of the one check that is meant for a challenger: the same as in the whole gate, and quicker."""
+        check = performance_checks.CHECKS[BAD[name][0]]
+        return gate.run_check(check, getattr(self, name)())["verdict"]
+
+    def edit_after_approval(self) -> str:
+        """Have the sound version approved, change one figure of its evidence, and return what promotion says."""
+        gate.run_gate(self.sound.version, AS_OF, draws=400)
+        approval = gate.approve(self.sound.version, "Ada Lovelace", "good", AS_OF)
+        factories.change_evidence(self.sound.version, approval["evidence_sha256"], seed=99)
+        try:
+            deployments.promote(self.sound.version, AS_OF)
+        except deployments.PromotionError as error:
+            return str(error)
+        return "promoted"
+
+    def promote(self, version: int) -> bool:
+        """Send a version through gate, approval and promotion; tell whether it is champion then."""
+        if set(gate.run_gate(version, AS_OF, draws=400)["verdict"]) == {"pass"}:
+            gate.approve(version, "Ada Lovelace", "good", AS_OF)
+            deployments.promote(version, AS_OF)
+        return deployments.champion_at(AS_OF) == version
+
+    def always_no(self):
+        return self.sound.with_probability(np.zeros(len(self.sound.rows)))
+
+    def offers_to_all(self):
+        return self.sound.with_probability(0.9 + 0.05 * self.sound.probability)
+
+    def random(self):
+        return self.sound.with_probability(self.generator.uniform(size=len(self.sound.rows)))
+
+    def shuffled_labels(self):
+        shuffled = self.generator.permutation(self.rows["churned"].to_numpy())
+        return stand(
+            register(
+                self.rows, model=factories.fit_model(self.rows.assign(churned=shuffled), LIGHTGBM)
+            )
+        )
+
+    def learned_the_test(self):
+        everything = pd.concat(
+            [self.rows, self.rows[self.rows["split"] == "test"].assign(split="train")]
+        )
+        return stand(register(self.rows, model=factories.fit_model(everything, LIGHTGBM)))
+
+    def overfitted(self):
+        return stand(register(self.rows, BY_HEART))
+
+    def miscalibrated(self):
+        stretch = self.generator.uniform(1.7, 2.5)
+        return self.sound.with_probability(np.clip(stretch * self.sound.probability, 0, 1))
+
+    def wrong_signature(self):
+        version = register(self.rows)
+        mlflow = settings.connect_mlflow()
+        example = self.sound.rows[list(definitions.MODEL_INPUTS)].head().assign(shoe_size=42.0)
+        mlflow.models.set_signature(
+            _folder(version).as_uri(), mlflow.models.infer_signature(example)
+        )
+        return stand(version)
+
+    def no_description(self):
+        version = register(self.rows)
+        versions.register_version(versions.read_version(version)["run_id"], "A model.", {})
+        return stand(version)
+
+    def missing_artifact(self):
+        version = register(self.rows)
+        run = (
+            settings.connect_mlflow()
+            .MlflowClient()
+            .get_run(versions.read_version(version)["run_id"])
+        )
+        (Path(urlparse(run.info.artifact_uri).path) / "importance.json").unlink()
+        return stand(version)
+
+    def pickled(self):
+        """As good as the sound one, and its file may run whatever code its author likes."""
+        version, mlflow = register(self.rows), settings.connect_mlflow()
+        model, address = artifacts.load_model(version), artifacts.name_version(version)
+        signature = mlflow.models.get_model_info(address).signature
+        shutil.rmtree(_folder(version))
+        mlflow.sklearn.save_model(
+            model,
+            str(_folder(version)),
+            serialization_format="cloudpickle",
+            signature=signature,
+            input_example=self.sound.rows[list(definitions.MODEL_INPUTS)].head(),
+        )
+        return stand(version)
+
+    def worse_on_one_slice(self):
+        """Better than the champion on the whole, but it offers to every customer with a two-year contract."""
+        champion = self.sound.probability
+        hint = 0.06 * (self.sound.rows["churned"].to_numpy(dtype=float) - champion)
+        group = (self.sound.rows["contract"] == "Two year").to_numpy()
+        rival = self.sound.with_probability(
+            np.where(group, 0.3, np.clip(champion + hint, 0.001, 0.999))
+        )
+        rival.__dict__.update(champion=99, champion_probability=champion, champion_threshold=0.25)
+        return rival
+
+    def equal_to_the_champion(self):
+        rival = self.sound.with_probability(self.sound.probability)
+        rival.__dict__.update(
+            champion=99, champion_probability=self.sound.probability, champion_threshold=0.25
+        )
+        return rival
+
+    def empty_split(self):
+        return stand(self.sound.version, since=pd.Timestamp("2030-01-01"))
+
+    def stale_labels(self):
+        return stand(self.sound.version, as_of=settings.month_start(5))
+
+    def raises(self):
+        """Its file was made from customers of one payment method, and it knows no code for another."""
+        version, rows = register(self.rows), _typed(self.rows)
+        known = rows[rows["payment_method"] == "Mailed check"]
+        model = models.build_model(LIGHTGBM, 0)
+        model[0].transformers = [("categories", OrdinalEncoder(), list(definitions.CATEGORICAL))]
+        inputs, churned = definitions.select_model_inputs(known), known["churned"].to_numpy()
+        calibrated = CalibratedClassifierCV(FrozenEstimator(model.fit(inputs, churned))).fit(
+            inputs, churned
+        )
+        dump(calibrated, _folder(version) / "model.skops")
+        return stand(version)
+
+    def hangs(self):
+        """Its file asks for a million million rounds over every row, and names no type that loading would refuse."""
+        rows = _typed(self.rows)
+        topics = LatentDirichletAllocation(2, max_iter=1, random_state=0)
+        model = make_pipeline(
+            models.build_encoder(), MinMaxScaler(clip=True), topics, LogisticRegression()
+        )
+        inputs, churned = definitions.select_model_inputs(rows), rows["churned"].to_numpy()
+        calibrated = CalibratedClassifierCV(FrozenEstimator(model.fit(inputs, churned))).fit(
+            inputs, churned
+        )
+        version = register(self.rows, model=calibrated)
+        topics.set_params(max_doc_update_iter=10**12, mean_change_tol=-1.0)
+        dump(calibrated, _folder(version) / "model.skops")
+        return stand(version, seconds=5.0)
+
+    def settled_bills(self, folder: Path):
+        """In a home of its own, where what is known only afterwards was written back into the features."""
+        with factories.at_home(folder):
+            found = gate.evaluate_checks(
+                stand(register(publish_month(self.seed, settled_bills=True)))
+            )
+            shutil.rmtree(folder, ignore_errors=True)
+        return found.set_index("check")
+
+
+def _typed(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.astype(dict.fromkeys(definitions.INTEGER, "int64"))
+
+
+def _folder(version: int) -> Path:
+    """Folder of the version's file."""
+    client = settings.connect_mlflow().MlflowClient()
+    return Path(
+        urlparse(client.get_model_version_download_uri(settings.MODEL_NAME, str(version))).path
+    )
+
+
+# Challenger to the check that is meant for it and the verdict that it must give.
+BAD = {
+    "always_no": ("value_floor", "fail"),
+    "offers_to_all": ("value_floor", "fail"),
+    "random": ("auc_floor", "fail"),
+    "shuffled_labels": ("auc_floor", "fail"),
+    "learned_the_test": ("lineage", "fail"),
+    "overfitted": ("overfitting", "fail"),
+    "miscalibrated": ("calibration", "fail"),
+    "wrong_signature": ("signature", "fail"),
+    "no_description": ("documentation", "fail"),
+    "missing_artifact": ("artifacts", "fail"),
+    "pickled": ("artifacts", "fail"),
+    "worse_on_one_slice": ("slices", "fail"),
+    "equal_to_the_champion": ("champion", "fail"),
+    "empty_split": ("auc_floor", "not_evaluated"),
+    "stale_labels": ("label_freshness", "fail"),
+    "raises": ("prediction", "not_evaluated"),
+    "hangs": ("prediction", "not_evaluated"),
+}

@@ -1,0 +1,93 @@
+"""The gate is proven by what it refuses; benchmarks/gauntlet.py measures the same over twenty seeds."""
+
+import factories
+import papermill
+import pytest
+from bad_models import AS_OF, BAD, STUMPS, Gauntlet, register
+
+from churn_utils import settings
+from churn_utils.pipeline import kernels
+from churn_utils.registry import deployments, versions
+from churn_utils.validation import gate
+
+
+@pytest.fixture(scope="module")
+def gauntlet(tmp_path_factory):
+    with factories.at_home(tmp_path_factory.mktemp("gauntlet")):
+        yield Gauntlet(seed=1)
+
+
+def test_the_sound_one_passes(gauntlet):
+    assert set(gauntlet.submit("sound")["verdict"]) == {"pass"}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_challenger_is_refused_by_its_own_check(gauntlet, name):
+    check, verdict = BAD[name]
+    findings = gauntlet.submit(name)
+    assert findings.loc[check, "verdict"] == verdict, findings.loc[check, "detail"]
+    assert gate.overall_verdict(findings) != "pass"
+
+
+# What is wrong with these is wrong in one place, so no other check may speak up.
+@pytest.mark.parametrize(
+    "name", ["wrong_signature", "no_description", "missing_artifact", "overfitted", "stale_labels"]
+)
+def test_no_other_check_is_needed(gauntlet, name):
+    findings = gauntlet.submit(name)
+    assert set(findings.index[findings["verdict"] != "pass"]) == {BAD[name][0]}
+
+
+def test_answers_written_back_into_features_are_found_though_every_figure_shines(
+    gauntlet, tmp_path
+):
+    findings = gauntlet.settled_bills(tmp_path)
+    assert findings.loc["auc_floor", "lower"] > 0.95
+    assert findings.loc["leakage", "verdict"] == "fail"
+    assert "avg_price_increase alone ranks" in findings.loc["leakage", "detail"]
+    assert set(findings.index[findings["verdict"] != "pass"]) == {"leakage"}
+
+
+def test_evidence_that_is_edited_after_approval_promotes_nobody(gauntlet):
+    assert "is not what Ada Lovelace approved" in gauntlet.edit_after_approval()
+    assert deployments.champion_at(AS_OF) is None
+
+
+def test_a_challenger_that_gives_no_answer_is_refused_by_the_notebooks_and_fails_none(
+    gauntlet, tmp_path
+):
+    version = gauntlet.raises().version
+    versions.set_challenger(version)
+    folder, parameters = settings.PROJECT / "notebooks", {"AS_OF": f"{AS_OF:%Y-%m-%d}"}
+    for name in ("04a_challenger_validation.ipynb", "04b_challenger_approval.ipynb"):
+        with kernels.open_channels() as config:
+            papermill.execute_notebook(
+                folder / name,
+                tmp_path / name,
+                parameters,
+                progress_bar=False,
+                cwd=folder,
+                config=config,
+            )
+    assert versions.read_version(version)["tags"]["gate"] == "not_evaluated"
+    assert (
+        deployments.champion_at(AS_OF) is None
+        and versions.version_with_alias(versions.CHALLENGER) is None
+    )
+
+
+def test_a_truly_better_challenger_is_promoted_and_the_beaten_one_is_not_taken_back(gauntlet):
+    """Through gate, approval and promotion; last in this file, because there is a champion from here on."""
+    worse, better = register(gauntlet.rows, STUMPS), gauntlet.sound.version
+    assert gauntlet.promote(worse) and gauntlet.promote(better)
+    assert versions.version_with_alias(versions.CHAMPION) == better
+    evidence, before = versions.read_evidence(better)
+    assert evidence["champion"] == worse and "champion" in {
+        check["check"] for check in evidence["checks"]
+    }
+    assert set(gate.run_gate(better, AS_OF, draws=400)["verdict"]) == {
+        "pass"
+    }  # against the same rival as before
+    assert versions.read_evidence(better)[1] == before
+    again = gate.run_gate(register(gauntlet.rows, STUMPS), AS_OF, draws=400).set_index("check")
+    assert again.loc["champion", "verdict"] == "fail"

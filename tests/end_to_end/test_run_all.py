@@ -1,0 +1,190 @@
+"""The whole pipeline as its users run it: real notebooks, real tables, one temporary home."""
+
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import pandas as pd
+import pytest
+
+from churn_utils import settings
+from churn_utils.data import tables
+from churn_utils.monitoring import monthly_cycle, recovery
+from churn_utils.pipeline import stages
+from churn_utils.pipeline import state as run_state
+from churn_utils.registry import deployments, versions
+from churn_utils.simulation.scenarios import World
+
+RUN = "price_rise-seed42-fast"
+FEBRUARY, MAY, JULY = (settings.month_start(month) for month in (1, 4, 6))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A home in which the fast profile ran, first until it waited for an approval, with what each call printed."""
+    folder = tmp_path_factory.mktemp("world")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("CHURN_HOME", str(folder / "home"))
+    patch.setenv("CHURN_REPORTS", str(folder / "reports"))
+    waiting = run_all("--profile", "fast", "--manual-approval")
+    held = deployments.champion_at(pd.Timestamp("2025-02-01"))
+    approved = run_all("--profile", "fast", "--approve-as", "Ada Lovelace")
+    yield {"waiting": waiting, "held": held, "approved": approved}
+    patch.undo()
+
+
+def run_all(*arguments):
+    command = [sys.executable, str(settings.PROJECT / "run_all.py"), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=os.environ.copy(), timeout=500
+    )
+
+
+def test_it_waits_for_an_approval_and_says_how_to_go_on(world):
+    result = world["waiting"]
+    assert result.returncode == 3, result.stderr
+    assert "--approve-as" in result.stdout and "04a_challenger_validation.html" in result.stdout
+    assert world["held"] is None
+
+
+def test_the_approval_is_recorded_under_the_name_given(world):
+    assert world["approved"].returncode == 0, world["approved"].stderr
+    version = deployments.champion_at(FEBRUARY)
+    assert deployments.check_deployed(version)["approver"] == "Ada Lovelace"
+    assert deployments.read_deployments()["approved_by"].tolist() == ["Ada Lovelace"] * 2
+
+
+def test_the_price_rise_is_noticed_answered_and_recovered_from(world):
+    decisions = monthly_cycle.read_decisions().set_index("as_of_date")["decision"]
+    assert (
+        decisions.tolist() == ["ok", "alert", "retrain", "ok", "ok"] and decisions.index[-1] == JULY
+    )
+    assert (deployments.champion_at(FEBRUARY), deployments.champion_at(MAY)) == (1, 2)
+    measured = recovery.measure_recovery(
+        recovery.compare_with_best(JULY, World("price_rise", 42)), since=MAY
+    )
+    assert measured.loc["new champion", "lower"] > measured.loc["old champion", "upper"]
+    assert measured.loc["recovered", "value"] > 0.8
+    page = (settings.reports() / RUN / "index.html").read_text()
+    assert f"<b>{measured.loc['recovered', 'value']:.0%}</b>" in page
+
+
+def test_the_retraining_learned_from_the_changed_month_alone(world):
+    champion = monthly_cycle.load_champion(deployments.champion_at(MAY))
+    assert champion.training_rows["event_date"].unique().tolist() == [settings.month_start(3)]
+    assert set(champion.training_rows["split"]) == {"train"}
+
+
+def test_every_customer_of_every_month_is_scored_once_and_in_the_shadow_since_the_promotion(world):
+    predictions = tables.read("predictions")
+    counts = predictions.groupby(["role", "snapshot_date"]).size()
+    assert counts["champion"].to_dict() == {
+        settings.month_start(month): 7043 for month in range(1, 7)
+    }
+    assert counts["shadow"].to_dict() == {
+        settings.month_start(month): 7043 for month in range(4, 7)
+    }
+
+
+def test_a_second_run_is_finished_and_changes_no_table(world):
+    before = tables.describe_tables()
+    result = run_all("--profile", "fast", "--approve-as", "Ada Lovelace")
+    assert result.returncode == 0 and "is finished; nothing to do" in result.stdout
+    pd.testing.assert_frame_equal(tables.describe_tables(), before)
+
+
+def test_another_world_in_the_same_home_is_refused(world):
+    result = run_all("--profile", "fast", "--seed", "7")
+    assert result.returncode == 2 and "--home DIR" in result.stderr
+
+
+def executed():
+    """Names of the run's notebooks, those of the retraining included."""
+    names = [
+        stage.name for stage in stages.unfold(stages.Plan(profile="fast"), run_state.read_state())
+    ]
+    assert "05_batch_inference_2025-05" in names
+    return [name for name in names if not name.startswith("production")]
+
+
+def test_executed_notebooks_are_kept_with_their_parameters(world):
+    for name in executed():
+        notebook = nbformat.read(
+            settings.reports() / RUN / "notebooks" / f"{name}.ipynb", as_version=4
+        )
+        assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
+    search = nbformat.read(
+        settings.reports() / RUN / "notebooks" / "02_hyperparameter_optimisation.ipynb",
+        as_version=4,
+    )
+    assert search.metadata.papermill.parameters["N_TRIALS"] == stages.PROFILES["fast"]["N_TRIALS"]
+
+
+def test_the_pages_are_small_offline_and_without_code(world):
+    folder = settings.reports() / RUN
+    pages = sorted(folder.glob("*.html"))
+    evidence = [page.stem for page in pages if page.stem.startswith("gate_v")]
+    assert [page.stem for page in pages] == sorted([*executed(), *evidence, "index"]) and evidence
+    for page in pages:
+        text = page.read_text()
+        assert not re.search(r"""src=["'](?:https?:)?//|<link""", text), page
+        assert "import pandas" not in text and ("Plotly.newPlot" in text or page.stem in evidence)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.suffix in (".html", ".js"))
+    assert size <= 12_000_000
+
+
+def test_the_index_shows_the_numbers_of_the_run(world):
+    text = (settings.reports() / RUN / "index.html").read_text()
+    evidence, _ = versions.read_evidence(deployments.champion_at(FEBRUARY))
+    auc = next(check["value"] for check in evidence["checks"] if check["check"] == "auc_floor")
+    assert f"<td>{auc:.4g}</td>" in text
+    assert all(f'href="{name}.html"' in text for name in executed())
+    assert all(f'href="retention_list_{month}.csv"' in text for month in ("2025-02", "2025-05"))
+
+
+def test_evidentlys_pages_are_linked_and_share_their_script(world):
+    folder = settings.reports() / RUN
+    for name, window in (
+        ("07_model_monitoring_2025-05", "2025-04"),
+        ("07_model_monitoring", "2025-06"),
+    ):
+        assert f'href="evidently/{window}.html"' in (folder / f"{name}.html").read_text()
+        assert (
+            '<script src="evidently.js">' in (folder / "evidently" / f"{window}.html").read_text()
+        )
+
+
+def test_a_world_with_a_data_bug_runs_to_its_end_without_a_retraining(tmp_path):
+    """Notebooks 07 and 08 have to hold with a month that nobody scored, and with nothing to recover."""
+    reports = tmp_path / "reports"
+    where = ("--home", tmp_path / "home", "--reports", reports)
+    result = run_all("--scenario", "data_bug", "--months", "4", "--profile", "fast", *where)
+    assert result.returncode == 0, result.stderr
+    assert "2025-04  quarantine" in result.stdout and "2025-05  ok" in result.stdout
+    assert (reports / "data_bug-seed42-fast" / "08_drift_detection.html").exists()
+
+
+def test_going_back_takes_the_months_after_it_back_too(world):
+    """Near the end: it plays the world again, and comes to the same decisions."""
+    before = monthly_cycle.read_decisions().drop(columns="evidence")
+    result = run_all(
+        "--profile", "fast", "--from", "04b", "--months", "4", "--approve-as", "Grace Hopper"
+    )
+    assert result.returncode == 0, result.stderr
+    after = monthly_cycle.read_decisions().drop(columns="evidence")
+    pd.testing.assert_frame_equal(after, before.head(3))
+    table = deployments.read_deployments()
+    assert table["approved_by"].tolist() == ["Grace Hopper"] * 2
+    assert (
+        table["version"].tolist() == [1, 3] and versions.version_with_alias(versions.CHAMPION) == 3
+    )
+    assert tables.read("predictions")["snapshot_date"].max() == MAY
+
+
+def test_writing_everything_again_changes_no_data_table(world):
+    before = tables.describe_tables().set_index("table")["version"]
+    result = run_all("--profile", "fast", "--only", "01", "--months", "4")
+    assert result.returncode == 0, result.stderr
+    pd.testing.assert_series_equal(tables.describe_tables().set_index("table")["version"], before)

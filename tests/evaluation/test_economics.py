@@ -1,0 +1,68 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from churn_utils.evaluation import economics, metrics
+from churn_utils.settings import Economics
+
+
+@pytest.fixture(scope="module")
+def customers():
+    draw = np.random.default_rng(0)
+    probability = draw.beta(1, 3, 2000)
+    return pd.Series(draw.uniform(size=2000) < probability), probability, pd.Series(np.arange(2000))
+
+
+def test_the_curve_is_that_of_single_decisions_and_lies_in_its_interval(customers):
+    churned, probability, groups = customers
+    curve = economics.value_curve(churned, probability, groups, Economics(), draws=200)
+    by_threshold = curve.set_index("threshold")["value_usd"]
+    value = metrics.score_metrics(churned, probability, Economics())["value_usd"].item()
+    assert by_threshold.loc[0.25] == pytest.approx(value)
+    assert by_threshold.loc[0.0] == pytest.approx(2000 * churned.mean() - 500)
+    inside = curve["value_usd"].between(curve["lower"] - 1e-9, curve["upper"] + 1e-9)
+    assert len(curve) == 101 and inside.all() and (curve["upper"] > curve["lower"])[:80].all()
+    nobody = curve[curve["threshold"] > probability.max()]
+    assert len(nobody) and (nobody[["value_usd", "lower", "upper"]] == 0).all(axis=None)
+
+
+def test_the_value_of_a_calibrated_model_peaks_near_cost_over_value():
+    probability = np.random.default_rng(1).beta(1, 3, 50_000)
+    churned = pd.Series(np.random.default_rng(2).uniform(size=50_000) < probability)
+    curve = economics.value_curve(
+        churned, probability, pd.Series(np.arange(50_000)), Economics(), draws=2
+    )
+    assert abs(curve.set_index("threshold")["value_usd"].idxmax() - 0.25) <= 0.05
+
+
+def test_rows_of_one_customer_are_drawn_together(customers):
+    churned, probability, groups = customers
+    alone = economics.value_curve(churned, probability, groups, Economics(), draws=400).loc[25]
+    fours = economics.value_curve(churned, probability, groups // 40, Economics(), draws=400).loc[
+        25
+    ]
+    repeated = [pd.concat([part] * 4, ignore_index=True) for part in (churned, groups)]
+    copies = economics.value_curve(
+        repeated[0], np.tile(probability, 4), repeated[1], Economics(), draws=400
+    ).loc[25]
+    width = alone["upper"] - alone["lower"]
+    assert copies["upper"] - copies["lower"] == pytest.approx(
+        width, rel=0.2
+    )  # copies are no new evidence
+    assert fours["value_usd"] == alone["value_usd"]
+
+
+def test_right_costs_lose_nothing_and_wrong_ones_lose_the_more_the_wronger(customers):
+    churned, probability, groups = customers
+    table = economics.cost_sensitivity(churned, probability, groups, Economics(), draws=200)
+    table = table.set_index(["offer_cost_usd", "churner_value_usd"])
+    assert table.loc[(500, 2000), ["lost_usd", "lost_lower", "lost_upper"]].tolist() == [0, 0, 0]
+    assert table.loc[(250, 1000), "lost_usd"] == 0  # the same ratio gives the same threshold
+    assert table.loc[(750, 1000), "lost_usd"] > table.loc[(625, 1500), "lost_usd"] > 5
+    assert table.loc[(750, 1000), "lost_lower"] > 0
+    assert len(table) == 25 and (table["right_threshold"] < 1).all()
+
+
+def test_costs_under_which_no_offer_pays_are_left_out(customers):
+    table = economics.cost_sensitivity(*customers, Economics(1000, 1500), draws=20)
+    assert 0 < len(table) < 25 and (table["offer_cost_usd"] < table["churner_value_usd"]).all()

@@ -1,0 +1,155 @@
+"""Builds the homes that the tests of registry, gate and batch work in: real tables, real MLflow, a small model."""
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+
+from churn_utils import settings
+from churn_utils.data import contract, source
+from churn_utils.evaluation import metrics as model_metrics
+from churn_utils.features import definitions, offline
+from churn_utils.registry import artifacts, deployments, tracking, versions
+from churn_utils.training import models
+
+AS_OF = settings.month_start(1)
+SNAPSHOT = settings.month_start(0)
+ECONOMICS = settings.Economics()
+PARAMS = {"family": "logistic_regression", "C": 5.0, "n_knots": 5}
+DESCRIPTION = "Purpose: offers. Data: IBM's extract. Threshold: 0.25."
+
+
+def publish_first_month() -> pd.DataFrame:
+    """Publish IBM's extract with its labels and return the training set known at ``AS_OF``."""
+    rows = source.read_delivery(source.obtain_extract())
+    offline.publish_snapshot(rows, SNAPSHOT, SNAPSHOT)
+    offline.record_labels(contract.check_rows(rows)[0], SNAPSHOT, AS_OF)
+    return offline.build_training_set(AS_OF)
+
+
+def fit_model(training_set: pd.DataFrame, params: dict = PARAMS, rows: int | None = None):
+    train = offline.training_rows(training_set, "train").head(rows)
+    validate = offline.training_rows(training_set, "validate")
+    return models.fit_calibrated(params, train, validate, seed=0)
+
+
+def tried(params: dict) -> optuna.Study:
+    """A finished study in which these parameters beat the defaults of the other families."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(study_name="test study")
+    others = [
+        {"family": family, **found}
+        for family, found in models.DEFAULTS.items()
+        if family != params["family"]
+    ]
+    for value, found in [(0.42, params), *((0.43, other) for other in others)]:
+        space = {name: _distribution(number) for name, number in found.items()}
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=found, distributions=space, value=value, intermediate_values={0: value}
+            )
+        )
+    return study
+
+
+def _distribution(value):
+    if isinstance(value, str):
+        return optuna.distributions.CategoricalDistribution(list(models.DEFAULTS))
+    kind = (
+        optuna.distributions.IntDistribution
+        if isinstance(value, int)
+        else optuna.distributions.FloatDistribution
+    )
+    return kind(0, 1000)
+
+
+def register_model(
+    training_set: pd.DataFrame,
+    model,
+    description: str = DESCRIPTION,
+    figures: dict | None = None,
+    params: dict = PARAMS,
+    as_of: pd.Timestamp = AS_OF,
+    since: pd.Timestamp | None = None,
+    seed: int = 0,
+) -> int:
+    """Log and register a model as if notebooks 02 and 03 had; return its version."""
+    study = tried(params)
+    rows = offline.training_rows(training_set, "validate")
+    probability = model.predict_proba(definitions.select_model_inputs(rows))[:, 1]
+    metrics = model_metrics.metrics_with_intervals(
+        rows["churned"], probability, rows["customer_id"], ECONOMICS, 20
+    )
+    importance = pd.DataFrame({"feature": ["tenure"], "importance": [0.1], "spread": [0.0]})
+    run_id = tracking.log_training(
+        study,
+        model,
+        training_set,
+        offline.current_versions(),
+        metrics,
+        importance,
+        figures or {},
+        as_of,
+        seed,
+        ECONOMICS,
+        since,
+    )
+    return versions.register_version(run_id, description, {})
+
+
+def pass_gate(version: int, as_of: pd.Timestamp = AS_OF, **changes) -> str:
+    """Keep evidence that says pass, as if the gate had compared a version with the champion of this moment."""
+    champion = deployments.version_in_effect()
+    evidence = {
+        "version": version,
+        "verdict": "pass",
+        "as_of": f"{as_of:%Y-%m-%d}",
+        "checks": [{"detail": "", "verdict": "pass"}],
+        "champion": None if champion == version else champion,
+        "model_sha256": artifacts.hash_model(version),
+        **versions.describe_record(version),
+    }
+    digest = versions.write_evidence(version, evidence | changes)
+    versions.set_tags(version, {"gate": "pass", "gate_evidence_sha256": digest})
+    return digest
+
+
+def change_evidence(version: int, digest: str, **changes) -> None:
+    """What somebody with write access to the files could do to evidence that is kept."""
+    evidence, _ = versions.read_evidence(version, digest)
+    text, run_id = json.dumps(evidence | changes), versions.read_version(version)["run_id"]
+    settings.connect_mlflow().MlflowClient().log_text(run_id, text, f"gate/{digest}.json")
+
+
+def find_model_file(version: int) -> Path:
+    """The file that a version's model is loaded from."""
+    uri = (
+        settings.connect_mlflow()
+        .MlflowClient()
+        .get_model_version_download_uri(settings.MODEL_NAME, str(version))
+    )
+    return Path(uri.removeprefix("file://")) / "model.skops"
+
+
+@contextmanager
+def at_home(path):
+    """Set ``CHURN_HOME`` for a while; yields the path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHURN_HOME", str(path))
+        yield path
+
+
+def build_registered_home() -> dict:
+    """Publish IBM's month, train, register; returns ``version, model, training_set, trainer``."""
+    training_set = publish_first_month()
+    model = fit_model(training_set)
+    version = register_model(training_set, model)
+    return {
+        "version": version,
+        "model": model,
+        "training_set": training_set,
+        "trainer": settings.user(),
+    }

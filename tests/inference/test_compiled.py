@@ -1,0 +1,99 @@
+import math
+
+import factories
+import numpy as np
+import pytest
+from sklearn.dummy import DummyClassifier
+from sklearn.isotonic import IsotonicRegression
+
+from churn_utils.features import definitions, offline
+from churn_utils.inference import compiled as compiled_form
+from churn_utils.inference import scoring
+from churn_utils.inference.compiled import FastScoringError
+from churn_utils.registry import artifacts
+from churn_utils.training import models as training_models
+
+FAMILIES = list(training_models.DEFAULTS)
+
+
+@pytest.fixture(scope="module")
+def models(first_month):
+    return {
+        name: factories.fit_model(first_month, {"family": name, **training_models.DEFAULTS[name]})
+        for name in FAMILIES
+    }
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_compiled_form_gives_every_customer_the_models_probability(models, first_month, family):
+    inputs = definitions.select_model_inputs(first_month)
+    compiled = compiled_form.compile_model(models[family])
+    fast = [compiled(values) for values in compiled_form.rows_as_tuples(inputs)]
+    own = scoring.predict_probability(models[family], inputs)
+    assert len(fast) == 7043 and np.abs(own - fast).max() <= 1e-12
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_agrees_beyond_the_range_that_was_trained_on(models, first_month, family):
+    compiled = compiled_form.compile_model(models[family])
+    assert (
+        compiled_form.compare_forms(models[family], compiled, first_month.head(5), seed=7) <= 1e-12
+    )
+
+
+@pytest.mark.parametrize("family", ["lightgbm", "random_forest"])
+def test_it_survives_the_registry(registered_home, models, family):
+    params = {"family": family, **training_models.DEFAULTS[family]}
+    version = factories.register_model(
+        registered_home["training_set"], models[family], params=params
+    )
+    row = compiled_form.draw_random_rows(1, 3)
+    compiled = compiled_form.load_compiled(version)
+    assert (
+        compiled(compiled_form.rows_as_tuples(row)[0])
+        == scoring.predict_probability(models[family], row)[0]
+    )
+
+
+@pytest.mark.parametrize("wrong", [lambda p: p + 2e-6, lambda p: 1 - p, lambda p: math.nan])
+def test_a_form_that_differs_is_refused(models, first_month, wrong):
+    compiled = compiled_form.compile_model(models["logistic_regression"])
+    with pytest.raises(FastScoringError, match="differs by up to"):
+        compiled_form.compare_forms(
+            models["logistic_regression"],
+            lambda values: wrong(compiled(values)),
+            first_month.head(5),
+        )
+
+
+def test_a_difference_on_the_example_alone_is_found(models, first_month):
+    model, example = models["logistic_regression"], first_month.head(1)
+    compiled = compiled_form.compile_model(model)
+    own = compiled_form.rows_as_tuples(definitions.select_model_inputs(example))[0]
+    with pytest.raises(FastScoringError):
+        compiled_form.compare_forms(
+            model, lambda values: compiled(values) + (values == own), example
+        )
+
+
+def test_a_model_without_a_compiled_form_is_refused(models):
+    with pytest.raises(FastScoringError, match="DummyClassifier has no compiled form"):
+        compiled_form.compile_model(DummyClassifier())
+    calibrated = models["random_forest"].calibrated_classifiers_[0]
+    kept, calibrated.calibrators = calibrated.calibrators, [IsotonicRegression()]
+    with pytest.raises(FastScoringError, match="has no compiled form"):
+        compiled_form.compile_model(models["random_forest"])
+    calibrated.calibrators = kept
+
+
+def test_random_rows_are_model_inputs_from_the_whole_contract(registered_home):
+    rows = compiled_form.draw_random_rows(500, 1)
+    assert list(rows) == list(definitions.MODEL_INPUTS)
+    assert all(set(rows[name]) == set(known) for name, known in definitions.CATEGORICAL.items())
+    assert rows["tenure"].min() == 0 and rows["monthly_charges"].max() > 400
+
+
+def test_the_example_that_was_logged_is_read(registered_home):
+    example = artifacts.read_example(registered_home["version"])
+    train = offline.training_rows(registered_home["training_set"], "train")
+    assert example["tenure"].tolist() == train["tenure"].head(5).tolist()

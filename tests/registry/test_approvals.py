@@ -1,0 +1,198 @@
+import factories
+import pandas as pd
+import pytest
+
+from churn_utils import settings
+from churn_utils.registry import approvals, artifacts, versions
+from churn_utils.registry.approvals import PromotionError
+from churn_utils.validation import gate
+
+
+@pytest.fixture(scope="module")
+def registered_home(tmp_path_factory):
+    """A home of its own: what this module does to model files must not be met elsewhere."""
+    with factories.at_home(tmp_path_factory.mktemp("approvals")):
+        yield factories.build_registered_home()
+
+
+@pytest.fixture
+def version(registered_home):
+    """The version, on evidence that no other test has approved."""
+    version = registered_home["version"]
+    factories.pass_gate(
+        version, seed=int(versions.read_version(version)["tags"].get("gate_runs", 0))
+    )
+    return version
+
+
+def approve(version, scope=versions.CHAMPION):
+    return gate.approve(version, "Ada Lovelace", "tested", factories.AS_OF, scope)
+
+
+def check(version, *scopes):
+    return approvals.check_newest(
+        versions.read_version(version), factories.AS_OF, scopes or (versions.CHAMPION,)
+    )
+
+
+def test_an_approval_comes_with_the_evidence_that_it_is_for(version):
+    given = approve(version)
+    approval, evidence = check(version)
+    assert approval == given and evidence == versions.read_evidence(version)[0]
+
+
+def test_approvals_of_two_scopes_stand_side_by_side(version):
+    approve(version)
+    approve(version, versions.TRIAL)
+    assert check(version)[0]["scope"] == "champion"
+    assert check(version, versions.TRIAL, versions.CHAMPION)[0]["scope"] == "trial"
+
+
+def test_another_scope_is_not_enough(version):
+    approve(version, versions.TRIAL)
+    with pytest.raises(PromotionError, match="approved for 'trial', not for 'champion'"):
+        check(version)
+
+
+def test_an_approval_of_earlier_evidence_stays_and_counts_for_that_alone(version):
+    approve(version)
+    digest = versions.read_evidence(version)[1]
+    factories.pass_gate(version, draws=99)
+    with pytest.raises(PromotionError, match="is not what Ada Lovelace approved"):
+        check(version)
+    assert approvals.check_approval(versions.read_version(version), digest, factories.AS_OF)[0][
+        "approver"
+    ]
+
+
+def test_an_approval_of_another_scope_under_a_foreign_name_is_void(version):
+    digest = approve(version, versions.TRIAL)["evidence_sha256"]
+    text = versions.read_version(version)["tags"][f"approval.trial.{digest}"]
+    versions.set_tags(version, {f"approval.champion.{digest}": text})
+    with pytest.raises(PromotionError, match="approved for 'trial', not for 'champion'"):
+        check(version)
+
+
+@pytest.mark.parametrize("change", ["replaced", "added"])
+def test_a_model_that_is_not_the_one_judged_is_neither_approved_nor_let_through(version, change):
+    model = factories.find_model_file(version)
+    path = model if change == "replaced" else model.with_name("more.py")
+    before = model.read_bytes()
+    approve(version)
+    try:
+        path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        with pytest.raises(
+            PromotionError, match="are not those that the gate judged and Ada Lovelace approved"
+        ):
+            check(version)
+        with pytest.raises(gate.ApprovalError, match="are not those that the gate judged"):
+            approve(version)
+    finally:
+        path.write_bytes(before) if change == "replaced" else path.unlink()
+    assert check(version)
+
+
+def test_loading_a_model_does_not_make_it_another(version):
+    before = artifacts.hash_model(version)
+    artifacts.load_model(version)
+    assert artifacts.hash_model(version) == before
+
+
+def widen(name):
+    """The same letters as they stand in East Asian text."""
+    return "".join(chr(ord(letter) + 0xFEE0) if "!" <= letter <= "~" else letter for letter in name)
+
+
+SPELLINGS = {
+    "upper": str.upper,
+    "title": str.title,
+    "spaced": "  {} ".format,
+    "line": "{}\n".format,
+    "invisible": "\u200b{}\u2060".format,
+    "wide": widen,
+    "joiner": "\u034f{}".format,
+    "filler": "{}\u3164".format,
+    "selector": "{}\ufe0f".format,
+    "braille": "\u2800{}".format,
+}
+
+
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
+def test_the_trainer_is_known_under_any_spelling(version, registered_home, spell):
+    name = spell(registered_home["trainer"])
+    with pytest.raises(gate.ApprovalError, match="may not approve"):
+        gate.approve(version, name, "mine", factories.AS_OF)
+    approval = {
+        "approver": name,
+        "reason": "mine",
+        "scope": "champion",
+        "approved": "2025-02-01",
+        "expires": "2025-03-04",
+        "evidence_sha256": versions.read_evidence(version)[1],
+    }
+    approvals.keep_approval(version, approval)
+    with pytest.raises(PromotionError, match="by its trainer"):
+        check(version)
+
+
+def test_evidence_whose_checks_did_not_all_pass_is_no_pass_whatever_its_verdict(version):
+    factories.pass_gate(version, checks=[{"verdict": "pass"}, {"verdict": "fail"}])
+    with pytest.raises(gate.ApprovalError, match="has not passed the gate"):
+        approve(version)
+    digest = versions.read_evidence(version)[1]
+    approval = {
+        "approver": "Ada Lovelace",
+        "reason": "good",
+        "scope": "champion",
+        "approved": "2025-02-01",
+        "expires": "2025-03-04",
+        "evidence_sha256": digest,
+    }
+    approvals.keep_approval(version, approval)
+    with pytest.raises(PromotionError, match="is not what Ada Lovelace approved"):
+        check(version)
+
+
+def test_an_approval_of_a_later_day_is_none_yet(version):
+    gate.approve(version, "Ada Lovelace", "tested", settings.month_start(2))
+    with pytest.raises(PromotionError, match="was approved on 2025-03-01, after 2025-02-01"):
+        check(version)
+
+
+def test_a_trainer_who_is_renamed_after_the_gate_is_still_the_trainer(version, registered_home):
+    client, run = settings.connect_mlflow().MlflowClient(), versions.read_version(version)["run_id"]
+    evidence = versions.read_evidence(version)[0]
+    approve(version)
+    assert approvals.list_changes(version, evidence) == ""
+    client.set_tag(run, "trained_by", "somebody else")
+    try:
+        with pytest.raises(gate.ApprovalError, match="may not approve it"):
+            gate.approve(version, registered_home["trainer"], "mine", factories.AS_OF)
+        with pytest.raises(
+            gate.ApprovalError,
+            match=f"trained_by of version {version} changed after the gate",
+        ):
+            approve(version)
+        assert approvals.list_changes(version, evidence) == "trained_by"
+    finally:
+        client.set_tag(run, "trained_by", registered_home["trainer"])
+
+
+def test_a_model_can_be_hashed_within_milliseconds(version):
+    seconds = pd.Series([_time(lambda: artifacts.hash_model(version)) for _ in range(9)])
+    assert (
+        seconds.median() < 0.05
+    )  # 5 ms on the machine that it was written on; the API asks at each renewal
+
+
+def _time(function):
+    start = pd.Timestamp.now()
+    function()
+    return (pd.Timestamp.now() - start).total_seconds()
+
+
+def test_the_user_has_no_space_around(monkeypatch):
+    monkeypatch.setenv("CHURN_USER", " Ada ")
+    assert settings.user() == "Ada"
+    monkeypatch.setenv("CHURN_USER", "  ")
+    assert settings.user() == settings.getpass.getuser()

@@ -1,0 +1,71 @@
+import factories
+import pytest
+
+from churn_utils.registry import versions
+from churn_utils.reports import gate_page
+from churn_utils.validation import gate
+
+EVIDENCE = {
+    "version": 3,
+    "verdict": "fail",
+    "as_of": "2025-05-01",
+    "champion": 1,
+    "run_id": "abc",
+    "draws": 10,
+    "seed": 0,
+    "rows": 1373,
+    "since": "2025-04-01",
+    "offer_cost_usd": 500.0,
+    "churner_value_usd": 2000.0,
+    "run": 2,
+    "model_sha256": "a" * 64,
+    "checks": [
+        {
+            "check": "auc_floor",
+            "verdict": "pass",
+            "requirement": "above <0.6>",
+            "detail": "1373 rows",
+            "value": 0.84,
+            "lower": 0.82,
+            "upper": 0.86,
+        },
+        {
+            "check": "slices",
+            "verdict": "not_evaluated",
+            "requirement": "none",
+            "detail": "<b>boom</b>",
+            "value": None,
+            "lower": None,
+            "upper": None,
+        },
+    ],
+}
+
+
+def test_the_page_holds_every_check_with_its_evidence_and_nothing_foreign():
+    page = gate_page.render_page(EVIDENCE, "f" * 64)
+    assert "Gate of telco_churn 3" in page and "champion 1" in page and "f" * 64 in page
+    assert "1373 test rows of 2025-04-01 and later" in page and "run 2" in page and "a" * 64 in page
+    assert "0.84 [0.82, 0.86]" in page and "not evaluated" in page
+    assert "<b>boom</b>" not in page and "&lt;b&gt;boom" in page and "above &lt;0.6&gt;" in page
+    assert "http" not in page and "<script" not in page
+
+
+def test_the_page_of_a_real_gate_is_written_beside_the_reports(
+    registered_home, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("CHURN_RUN_REPORTS", str(tmp_path))
+    version = registered_home["version"]
+    findings = gate.run_gate(version, factories.AS_OF, draws=400)
+    path = gate_page.write_page(*versions.read_evidence(version))
+    assert path == tmp_path / f"gate_v{version}.html"
+    text = path.read_text()
+    assert all(check.replace("_", " ") in text for check in findings["check"])
+    assert "no champion yet" in text
+
+
+@pytest.mark.parametrize("verdict", ["pass", "fail", "not_evaluated"])
+def test_every_verdict_has_its_colour(verdict):
+    assert gate_page.COLOURS[verdict] in gate_page.render_page(
+        {**EVIDENCE, "verdict": verdict, "checks": []}, ""
+    )

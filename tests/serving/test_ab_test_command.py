@@ -1,0 +1,171 @@
+import subprocess
+import sys
+
+import factories
+import pytest
+
+from churn_utils import settings
+from churn_utils.registry import deployments, versions
+from churn_utils.serving import ab_test, ab_test_command
+from churn_utils.validation import gate
+
+
+@pytest.fixture
+def run(serving_home, monkeypatch, capsys):
+    """Run the command in a home with a champion and an approved challenger: exit code, output, errors."""
+    monkeypatch.setenv("CHURN_TODAY", "2025-02-01")
+
+    def call(*arguments):
+        code = ab_test_command.main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+def test_a_trial_is_started_shown_and_stopped(run, serving_home):
+    ours, champion = serving_home.challenger, serving_home.predecessor
+    code, said, _ = run("start", ours, "--share", 0.2)
+    assert (code, ab_test.read_trial().share, ab_test.read_trial().mode) == (0, 0.2, ab_test.SPLIT)
+    assert said == (
+        f"Version {ours} is on trial against version {champion} since 2025-02-01: it answers 20% of the customers.\n"
+    )
+    code, said, _ = run("status")
+    assert (
+        code == 0
+        and "Verdict as of 2025-02-01: none yet: too few customers" in said
+        and "500 are needed" in said
+    )
+    assert f"challenger  version {ours}: 0 customers with labels" in said and "nan" not in said
+    assert run("stop", ours, "--reason", "enough") == (
+        0,
+        f"The trial of version {ours} is stopped: enough\n",
+        "",
+    )
+    assert ab_test.read_trial() is None
+    code, said, _ = run("status")
+    assert said.startswith(
+        f"No trial runs; the champion is version {champion}.\n  version {ours} was tried from"
+    )
+    assert code == 0 and "stopped: enough" in said
+    code, _, said = run("stop", ours, "--reason", "again")
+    assert (
+        code == 1
+        and "was stopped before: enough" in said
+        and ab_test.read_trial_of(ours).reason == "enough"
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (
+            {"verdict": ab_test.WORSE, "difference_usd": -30.0, "lower": -50.0, "upper": -10.0},
+            "are worth less",
+        ),
+        (
+            {"verdict": ab_test.BETTER, "difference_usd": 30.0, "lower": 10.0, "upper": 50.0},
+            "are worth more",
+        ),
+        (
+            {"verdict": ab_test.UNDECIDED, "difference_usd": 3.0, "lower": -10.0, "upper": 16.0},
+            "undecided",
+        ),
+    ],
+)
+def test_a_verdict_is_told_in_words_and_numbers(run, serving_home, monkeypatch, found, words):
+    run("start", serving_home.challenger)
+    sizes = {
+        "champion_customers": 9000,
+        "challenger_customers": 1000,
+        "champion_usd": 100.0,
+        "challenger_usd": 70.5,
+    }
+    asked = []
+    monkeypatch.setattr(
+        ab_test, "judge_trial", lambda trial, as_of: asked.append(as_of) or {**sizes, **found}
+    )
+    code, said, _ = run("status", "--as-of", "2025-06-01")
+    assert code == 0 and words in said and asked == [settings.as_of_date("2025-06-01")]
+    assert (
+        "9,000 customers with labels, 100.00 USD" in said
+        and "1,000 customers with labels, 70.50 USD" in said
+    )
+    assert (
+        f"{found['difference_usd']:+.2f} USD per customer, 95% interval {found['lower']:+.2f} to"
+        in said
+    )
+
+
+def test_a_version_without_gate_runs_in_the_shadow_only(run, serving_home):
+    versions.set_tags(serving_home.challenger, {"gate": "fail"})
+    code, _, said = run("start", serving_home.challenger)
+    assert code == 1 and "has not passed the gate" in said and said.count("\n") == 1
+    code, said, _ = run("shadow", serving_home.challenger)
+    assert (
+        code == 0
+        and "recorded, never shown" in said
+        and ab_test.read_trial().mode == ab_test.SHADOW
+    )
+    assert "No verdict is given on a shadow" in run("status")[1]
+
+
+def test_what_is_refused_says_why(run, serving_home):
+    for arguments, message in (
+        (("start", serving_home.predecessor), "no other champion"),
+        (("shadow", 99), "there is no version 99"),
+        (("stop", serving_home.predecessor, "--reason", "x"), "no trial to stop"),
+    ):
+        code, _, said = run(*arguments)
+        assert code == 1 and said.startswith("error: ") and message in said
+
+
+def test_a_trial_of_another_version_is_not_replaced(run, serving_home):
+    run("shadow", serving_home.challenger)
+    code, _, said = run("shadow", serving_home.predecessor)
+    assert code == 1 and f"a trial of version {serving_home.challenger} runs; stop it first" in said
+
+
+def test_a_trial_that_the_champion_ended_is_told(run, serving_home):
+    run("start", serving_home.challenger)
+    gate.approve(serving_home.challenger, "Ada", "good", factories.AS_OF)
+    deployments.promote(serving_home.challenger, factories.AS_OF)
+    assert "ended when the champion changed" in run("status")[1]
+
+
+def test_today_is_the_day_of_the_newest_features(run, serving_home, monkeypatch):
+    monkeypatch.delenv("CHURN_TODAY")
+    run("shadow", serving_home.challenger)
+    assert ab_test.read_trial().started == "2025-01-01"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["start"],
+        ["start", "two"],
+        ["stop", "2"],
+        ["status", "--as-of", "soon"],
+        ["start", "2", "--share", "half"],
+        ["start", "2", "--share", "0.7"],
+        ["start", "2", "--share", "0"],
+        ["start", "2", "--share", "nan"],
+        ["stop", "2", "--reason", " "],
+    ],
+)
+def test_wrong_usage_is_2(arguments, home, capsys):
+    with pytest.raises(SystemExit) as ended:
+        ab_test_command.main(arguments)
+    assert ended.value.code == 2 and "error: " in capsys.readouterr().err
+
+
+def test_the_command_says_how_it_is_used_and_makes_no_home(tmp_path):
+    command = [sys.executable, "-m", "churn_utils.serving.ab_test_command"]
+    found = subprocess.run([*command, "--help"], capture_output=True, text=True)
+    assert found.returncode == 0 and "CHURN_HOME" in found.stdout and "exit codes" in found.stdout
+    found = subprocess.run(
+        [*command, "status", "--home", tmp_path / "typo"], capture_output=True, text=True
+    )
+    assert found.returncode == 1 and "is --home (CHURN_HOME) right?" in found.stderr
+    assert not (tmp_path / "typo").exists() and found.stderr.count("\n") == 1

@@ -1,0 +1,428 @@
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import factories
+import httpx
+import pytest
+import uvicorn
+from starlette.testclient import TestClient
+
+from churn_utils.data import tables
+from churn_utils.registry import deployments
+from churn_utils.serving import app
+from churn_utils.serving.schemas import EXAMPLE_CUSTOMER
+from churn_utils.serving.settings import ServingSettings
+from churn_utils.validation import gate
+
+ID = "7590-VHVEG"
+SETTINGS = ServingSettings(today="2025-02-01", poll_seconds=0.05, log_seconds=0.1, access_log=False)
+
+
+def wait_until_ready(client):
+    end = time.monotonic() + 60
+    while client.get("/readyz").status_code != 200:
+        assert time.monotonic() < end, client.get("/readyz").text
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def client(shared_serving_home):
+    """The API of one home, for all tests of this module that do not change what is in place."""
+    with TestClient(app.create_app(SETTINGS)) as opened:
+        wait_until_ready(opened)
+        yield opened
+
+
+def predict(client, *customer_ids):
+    return client.post("/v1/predictions", json={"customer_ids": customer_ids})
+
+
+def test_an_answer_holds_what_the_design_promises(client, shared_serving_home):
+    answer = predict(client, ID).json()
+    found = answer["predictions"][0]
+    assert (
+        found["customer_id"] == ID
+        and found["features_as_of"] == "2025-01-01"
+        and answer["unknown_customers"] == []
+    )
+    assert (
+        found["expected_value_usd"] == 2000 * found["churn_probability"] - 500
+        and found["threshold"] == 0.25
+    )
+    assert (found["decision"] == "offer") == (found["churn_probability"] >= 0.25)
+    assert (found["model_version"], found["arm"]) == (shared_serving_home.predecessor, "champion")
+
+
+def test_unknown_customers_are_named_and_if_there_are_only_such_it_is_404(client):
+    some = predict(client, "NOBODY", ID, "NOTHERE")
+    assert some.status_code == 200 and some.json()["unknown_customers"] == ["NOBODY", "NOTHERE"]
+    assert [p["customer_id"] for p in some.json()["predictions"]] == [ID]
+    none = predict(client, "NOBODY")
+    assert (
+        none.status_code == 404 and none.json()["errors"][0]["message"] == "NOBODY has no features"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "message"),
+    [
+        ({"tenure": 1.5}, "tenure", "valid integer"),
+        ({"contract": "Weekly"}, "contract", "Month-to-month"),
+        ({"monthly_charges": 1e400}, "monthly_charges", ""),
+        ({"multiple_lines": "Yes"}, "multiple_lines", "contradicts"),
+        ({"total_charges": None}, "total_charges", "null only when"),
+        ({"extra": 1}, "extra", "not permitted"),
+    ],
+)
+def test_a_wrong_field_is_422_and_named(client, changes, field, message):
+    body = json.dumps({"customers": [EXAMPLE_CUSTOMER, EXAMPLE_CUSTOMER | changes]})
+    answer = client.post("/v1/scores", content=body, headers={"content-type": "application/json"})
+    error = answer.json()["errors"][0]
+    assert (
+        answer.status_code == 422
+        and error["field"] == f"customers.1.{field}"
+        and message in error["message"]
+    )
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"customer_ids": NaN}']
+)
+def test_a_body_that_is_no_request_is_422(client, body):
+    answer = client.post(
+        "/v1/predictions", content=body, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 422 and answer.json()["errors"]
+
+
+def test_a_receipt_is_there_at_once_and_after_the_log_is_written(client):
+    shown = predict(client, ID).json()["predictions"][0]
+    path = f"/v1/predictions/{shown['prediction_id']}"
+    first = client.get(path).json()
+    assert (
+        first["reproduced_probability"] == first["churn_probability"] == shown["churn_probability"]
+    )
+    while client.app.state.engine.log.written == 0 or len(client.app.state.engine.log):
+        time.sleep(0.02)
+    assert client.get(path).json() == first
+    assert client.get("/v1/predictions/00000000-0000-7000-8000-000000000000").status_code == 404
+    assert client.get("/v1/predictions/../etc/passwd").status_code == 404
+    assert client.get("/v1/predictions/something").status_code == 422
+
+
+def test_the_state_of_the_service_is_told(client, shared_serving_home):
+    assert client.get("/healthz").json()["status"] == "alive"
+    info = client.get("/v1/model").json()
+    assert info["model_version"] == shared_serving_home.predecessor and info["trial"] is None
+    assert info["approved_by"] == gate.AUTOMATIC and info["features_published"] == "2025-01-01"
+    text = client.get("/metrics").text
+    assert (
+        f'churn_model_serving{{arm="champion",model_version="{info["model_version"]}"}} 1.0' in text
+    )
+    assert "churn_feature_age_days 31.0" in text
+
+
+def test_prediction_routes_have_series_of_their_own_in_the_histogram(client):
+    predict(client, ID)
+    predict(client)
+    client.post("/v1/scores", json={"customers": [EXAMPLE_CUSTOMER]})
+    text = client.get("/metrics").text
+    for route, status in (("predictions", 200), ("predictions", 422), ("scores", 200)):
+        assert (
+            f'churn_request_seconds_count{{method="POST",route="/v1/{route}",status="{status}"}}'
+            in text
+        )
+
+
+def test_the_documents_are_complete_and_load_nothing_from_afar(client):
+    page = client.get("/docs").text
+    assert (
+        "https://" not in page
+        and client.get("/docs/assets/swagger-ui-bundle.js").status_code == 200
+    )
+    document = client.get("/openapi.json").json()
+    assert (
+        "HTTPValidationError" not in json.dumps(document)
+        and "securitySchemes" not in document["components"]
+    )
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert operation["description"]
+            if path.startswith("/v1/") and "post" in operations:
+                assert {"401", "413", "422", "429", "503"} <= set(operation["responses"])
+
+
+def test_it_is_not_ready_when_the_engine_says_why(client, monkeypatch):
+    monkeypatch.setattr(
+        client.app.state.engine, "why_not_ready", lambda: "The inference log cannot be written."
+    )
+    answer = client.get("/readyz")
+    assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
+    assert answer.json()["detail"] == "The inference log cannot be written."
+    assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/model/", "/v1/predictions/", "/healthz/", "/docs/"])
+def test_a_slash_too_many_is_404_and_sends_nobody_anywhere(client, path):
+    for method in ("GET", "POST"):
+        answer = client.request(
+            method, path, headers={"Host": "elsewhere.example"}, follow_redirects=False
+        )
+        assert (
+            answer.status_code == 404
+            and answer.json()["status"] == 404
+            and "location" not in answer.headers
+        )
+
+
+def test_probes_may_ask_for_the_head_alone(client):
+    for path in ("/healthz", "/readyz"):
+        answer = client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-length"] == str(len(client.get(path).content))
+        series = f'churn_request_seconds_count{{method="HEAD",route="{path}",status="200"}}'
+        assert series in client.get("/metrics").text
+    assert client.head("/v1/model").status_code == 405
+
+
+# From here on tests have homes of their own. The API above reads its home from the environment: it would take the
+# home of another test for its own made anew, and not be ready for a moment.
+
+
+def test_browsers_of_other_sites_are_let_in_only_where_a_setting_says_so(client, serving_home):
+    assert (
+        "access-control-allow-origin"
+        not in client.get("/healthz", headers={"Origin": "https://a.example"}).headers
+    )
+    open_one = TestClient(
+        app.create_app(ServingSettings(cors_origins="https://a.example", access_log=False))
+    )
+    for origin, allowed in (("https://a.example", True), ("https://b.example", False)):
+        headers = open_one.get("/healthz", headers={"Origin": origin}).headers
+        assert ("access-control-allow-origin" in headers) == allowed
+
+
+def test_the_keys_that_are_asked_for_are_documented(serving_home):
+    keyed = TestClient(app.create_app(ServingSettings(api_keys="key", access_log=False)))
+    document = keyed.get("/openapi.json").json()
+    assert document["components"]["securitySchemes"]["key"]["name"] == "X-API-Key"
+    assert document["paths"]["/v1/scores"]["post"]["security"] == [{"key": []}]
+    assert (
+        "security" not in document["paths"]["/healthz"]["get"]
+        and keyed.get("/v1/model").status_code == 401
+    )
+
+
+def test_before_anything_is_in_place_it_is_alive_and_not_ready(home):
+    with TestClient(app.create_app(SETTINGS)) as empty:
+        assert empty.get("/healthz").status_code == 200
+        for answer in (empty.get("/readyz"), predict(empty, ID), empty.get("/v1/model")):
+            assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
+
+
+def find_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def live_server(serving_world, tmp_path_factory):
+    """Address of a server that listens on a port of this machine."""
+    with factories.at_home(
+        shutil.copytree(serving_world.home, tmp_path_factory.mktemp("live") / "home")
+    ):
+        port = find_port()
+        server = uvicorn.Server(
+            uvicorn.Config(app.create_app(SETTINGS), port=port, log_config=None)
+        )
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        with httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=5)
+        ) as client:
+            wait_until_ready(client)
+        yield f"http://127.0.0.1:{port}"
+        server.should_exit = True
+        thread.join()
+
+
+# A customer may fit the types and contradict itself (a second line without a phone): 422 is right then.
+SCHEMATHESIS = """
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "404", "422"]
+"""
+
+
+def test_schemathesis_finds_no_undocumented_answer(live_server, tmp_path):
+    """All its checks over the whole document: examples, edges of every field, random and chained requests."""
+    (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
+    command = [
+        Path(sys.executable).with_name("schemathesis"),
+        "--config-file",
+        "schemathesis.toml",
+        "run",
+        f"{live_server}/openapi.json",
+        "--checks",
+        "all",
+        "--max-examples",
+        "25",
+        "--seed",
+        "1",
+        "--no-color",
+    ]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert found.returncode == 0, found.stdout[-6000:]
+    assert "Tested: 7" in found.stdout and "No issues found" in found.stdout
+
+
+def approve_for_promotion(home):
+    gate.approve(home.challenger, "Ada", "good", factories.AS_OF)
+    return [home.challenger, home.predecessor]
+
+
+def test_promotions_under_load_fail_no_request_and_only_their_versions_answer(serving_home):
+    versions, rounds = approve_for_promotion(serving_home), 10
+    deployments.promote(versions[0], factories.AS_OF)
+    approvals = {version: deployments.check_deployed(version) for version in versions}
+    answers, ended = [], threading.Event()
+
+    def load(opened):
+        while not ended.is_set():
+            answer = predict(opened, ID)
+            answers.append((answer.status_code, answer.json()["predictions"][0]["model_version"]))
+            answers.append((opened.get("/readyz").status_code, None))
+
+    with TestClient(app.create_app(SETTINGS)) as opened:
+        wait_until_ready(opened)
+        worker = threading.Thread(target=load, args=(opened,))
+        worker.start()
+        for i in range(1, rounds + 1):
+            # below the rule that a version must have met the champion, which those that take turns have not
+            deployments.take_effect(
+                versions[i % 2], factories.AS_OF, approvals[versions[i % 2]], deployments.PROMOTED
+            )
+            end = time.monotonic() + 20
+            while opened.app.state.engine.lineup.champion.version != versions[i % 2]:
+                assert time.monotonic() < end, "the promotion was not taken up"
+                time.sleep(0.01)
+        ended.set()
+        worker.join()
+    assert {status for status, _ in answers} == {200}
+    assert {version for _, version in answers if version} == set(versions)
+
+
+def test_a_server_that_is_overloaded_accounts_for_every_answer_and_ends_cleanly(serving_home):
+    """The command itself, many callers at once, a signal in the midst of it: no answer is missing in the table."""
+    port = find_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "churn_utils.serving.app", "--port", str(port)],
+        env={
+            **os.environ,
+            "CHURN_TODAY": "2025-02-01",
+            "CHURN_LOG_CAPACITY": "2000",
+            "CHURN_LOG_SECONDS": "0.2",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    given, refused = [], []
+
+    def post():
+        body = json.dumps({"customer_ids": [ID] * 20}).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/v1/predictions", body, {"content-type": "application/json"}
+        )
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=10) as answer:
+                    given.extend(p["prediction_id"] for p in json.load(answer)["predictions"])
+            except urllib.error.HTTPError as error:
+                refused.append(error.code)
+            except OSError:  # the server has ended
+                return
+
+    try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)
+                break
+            except OSError:
+                time.sleep(0.2)
+        callers = [threading.Thread(target=post) for _ in range(8)]
+        for caller in callers:
+            caller.start()
+        time.sleep(3)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) in (
+            0,
+            -signal.SIGTERM,
+        )  # uvicorn ends as the signal asked, after its clean-up
+        for caller in callers:
+            caller.join()
+    finally:
+        server.kill()
+    stored = tables.read("inference_log")["prediction_id"]
+    assert len(given) > 1000 and set(refused) <= {503}
+    assert set(given) <= set(stored) and stored.is_unique
+
+
+def test_online_answers_come_from_redis_where_a_setting_says_so(serving_home, redis_address):
+    changed = ServingSettings(today="2025-02-01", access_log=False, online_store=redis_address)
+    with TestClient(app.create_app(changed)) as opened:
+        wait_until_ready(opened)
+        assert predict(opened, ID).json()["predictions"][0]["features_as_of"] == "2025-01-01"
+
+
+def test_the_help_names_options_and_variables():
+    found = subprocess.run(
+        [sys.executable, "-m", "churn_utils.serving.app", "--help"], capture_output=True, text=True
+    )
+    assert (
+        found.returncode == 0 and "127.0.0.1" in found.stdout and "CHURN_RATE_LIMIT" in found.stdout
+    )
+    assert "CHURN_HOME" in found.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "code", "message"),
+    [
+        ({"RATE_LIMIT": "fast"}, [], 2, "CHURN_RATE_LIMIT is 'fast'"),
+        ({}, ["--port", "99999"], 2, "--port is 99999"),
+        ({"ONLINE_STORE": "localhost:6379"}, [], 2, "write one such as redis://localhost:6379/0"),
+        ({"ONLINE_STORE": "redis://localhost:x/0"}, [], 2, "CHURN_ONLINE_STORE is no address"),
+        ({"ONLINE_STORE": "redis://127.0.0.1:1/0"}, [], 1, "no Redis server answers"),
+        ({"HOME": "/proc/home"}, [], 1, "the home /proc/home (CHURN_HOME) cannot be written"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_one_line(
+    home, monkeypatch, capsys, variables, arguments, code, message
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(f"CHURN_{name}", value)
+    assert app.main(arguments or ["--port", "0"]) == code
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and message in said and said.count("\n") == 1
+
+
+def test_a_port_that_is_taken_ends_the_command_with_1(home):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        found = subprocess.run(
+            [sys.executable, "-m", "churn_utils.serving.app", "--port", str(port)],
+            timeout=60,
+            capture_output=True,
+            text=True,
+        )
+    said = f"error: port {port} of 127.0.0.1 cannot be had: Address already in use. Choose another with --port.\n"
+    assert (found.returncode, found.stderr) == (1, said)

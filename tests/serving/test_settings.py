@@ -1,0 +1,85 @@
+import dataclasses
+
+import pytest
+
+from churn_utils.serving import schemas
+from churn_utils.serving import settings as serving_settings
+from churn_utils.serving.settings import (
+    ServingSettings,
+    ServingSettingsError,
+    describe_settings,
+    read_serving_settings,
+    variable,
+)
+from churn_utils.settings import ChurnError
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch):
+    for entry in dataclasses.fields(ServingSettings):
+        monkeypatch.delenv(variable(entry.name), raising=False)
+
+
+def test_without_variables_nothing_is_open_and_everything_bounded():
+    found = read_serving_settings()
+    assert found == ServingSettings()
+    assert (found.keys, found.origins, found.rate_limit) == ((), [], 0)
+
+
+def test_variables_are_read_in_their_types(monkeypatch):
+    monkeypatch.setenv("CHURN_API_KEYS", "one, two,")
+    monkeypatch.setenv("CHURN_RATE_LIMIT", "2.5")
+    monkeypatch.setenv("CHURN_PUBLISH", "false")
+    monkeypatch.setenv("CHURN_MAX_BODY_BYTES", "1000")
+    monkeypatch.setenv("CHURN_CORS_ORIGINS", "https://a.example, https://b.example")
+    found = read_serving_settings()
+    assert found.keys == (b"one", b"two") and found.origins == [
+        "https://a.example",
+        "https://b.example",
+    ]
+    assert (found.rate_limit, found.publish, found.max_body_bytes) == (2.5, False, 1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("RATE_LIMIT", "fast"),
+        ("RATE_LIMIT", "-1"),
+        ("RATE_LIMIT", "nan"),
+        ("PUBLISH", "maybe"),
+        ("LOG_CAPACITY", "0"),
+        ("MAX_BODY_BYTES", "1.5"),
+        ("POLL_SECONDS", "inf"),
+        ("API_KEYS", " , "),
+        ("ONLINE_STORE", "localhost:6379"),
+        ("ONLINE_STORE", "http://localhost"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(monkeypatch, name, text):
+    monkeypatch.setenv(f"CHURN_{name}", text)
+    with pytest.raises(ServingSettingsError, match=f"CHURN_{name}"):
+        read_serving_settings()
+
+
+def test_a_log_that_could_never_take_the_largest_request_is_refused():
+    assert serving_settings.LEAST_LOG_CAPACITY == 2 * schemas.MOST_CUSTOMERS
+    with pytest.raises(
+        ServingSettingsError, match="CHURN_LOG_CAPACITY is 1999; below 2000 .* refused each time"
+    ):
+        ServingSettings(log_capacity=1999)
+    assert ServingSettings(log_capacity=2000).log_capacity == 2000
+
+
+def test_what_a_kill_costs_is_said():
+    assert "killed loses what waits" in describe_settings()
+
+
+def test_today_must_be_a_month(monkeypatch):
+    monkeypatch.setenv("CHURN_TODAY", "tomorrow")
+    with pytest.raises(ChurnError, match="CHURN_TODAY is 'tomorrow'.*such as '2025-02-01'"):
+        read_serving_settings()
+
+
+def test_the_help_names_every_variable():
+    text = describe_settings()
+    assert all(variable(entry.name) in text for entry in dataclasses.fields(ServingSettings))

@@ -1,0 +1,63 @@
+import resource
+import socket
+
+import pytest
+
+from churn_utils import settings
+from churn_utils.serving import startup
+from churn_utils.serving.settings import ServingSettings, ServingSettingsError
+from churn_utils.serving.startup import StartError
+
+
+def test_a_port_is_taken_and_nobody_listens_until_the_server_does(home):
+    (bound,) = startup.prepare(ServingSettings(), "127.0.0.1", 0)
+    address = bound.getsockname()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, 1)
+    with pytest.raises(
+        StartError, match=f"port {address[1]} of 127.0.0.1 cannot be had: Address already in use"
+    ):
+        bound.listen()
+        startup.bind(*address)
+    bound.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "message"),
+    [
+        ("127.0.0.1", -1, "--port is -1"),
+        ("127.0.0.1", 65536, "--port is 65536"),
+        ("nowhere.invalid", 0, "--host is"),
+    ],
+)
+def test_no_host_and_no_port_are_wrong_settings(host, port, message):
+    with pytest.raises(ServingSettingsError, match=message):
+        startup.bind(host, port)
+
+
+def test_a_folder_of_the_home_that_is_none_is_named(home):
+    home.mkdir()
+    settings.lakehouse().write_text("a file")
+    with pytest.raises(StartError, match="CHURN_HOME. cannot be written: Not a directory"):
+        startup.check_home()
+
+
+def test_an_online_store_that_does_not_open_gives_the_port_back(home):
+    (home / "online" / "store.sqlite").mkdir(parents=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with pytest.raises(
+        StartError, match="the online store does not open: unable to open database file"
+    ):
+        startup.prepare(ServingSettings(), "127.0.0.1", port)
+    startup.bind("127.0.0.1", port)[0].close()
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_the_system_lets(monkeypatch):
+    given = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: given.append(limits))
+    for soft, hard in ((1024, 4096), (1024, 2000), (4096, 4096), (1024, resource.RLIM_INFINITY)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limits=(soft, hard): limits)
+        startup.allow_files(3000)
+    assert given == [(3000, 4096), (2000, 2000), (3000, resource.RLIM_INFINITY)]

@@ -1,0 +1,97 @@
+import factories
+import pandas as pd
+import pytest
+
+from churn_utils.features import offline
+from churn_utils.registry import artifacts, versions
+from churn_utils.validation import gate
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        (["pass", "pass"], "pass"),
+        (["pass", "fail"], "fail"),
+        (["pass", "not_evaluated"], "not_evaluated"),
+        (["fail", "not_evaluated"], "fail"),
+        ([], "not_evaluated"),
+    ],
+)
+def test_only_all_pass_is_a_pass(verdicts, expected):
+    assert gate.overall_verdict(pd.DataFrame({"verdict": verdicts})) == expected
+
+
+def test_the_gate_keeps_its_evidence_and_tags_the_version(registered_home):
+    version = registered_home["version"]
+    findings = gate.run_gate(version, factories.AS_OF, draws=400)
+    evidence, digest = versions.read_evidence(version)
+    tags = versions.read_version(version)["tags"]
+    assert evidence["verdict"] == tags["gate"] == "pass"
+    assert tags["gate_evidence_sha256"] == digest and 1 <= evidence["run"] <= int(tags["gate_runs"])
+    assert evidence["model_sha256"] == artifacts.hash_model(version) and evidence["since"] is None
+    assert evidence["tables"] == offline.current_versions()
+    test_rows = offline.training_rows(registered_home["training_set"], "test")
+    assert evidence["rows"] == len(test_rows)
+    assert [check["check"] for check in evidence["checks"]] == findings["check"].tolist()
+
+
+def test_the_gate_gives_the_same_evidence_twice(registered_home):
+    version = registered_home["version"]
+    digests = []
+    for _ in range(2):
+        gate.run_gate(version, factories.AS_OF, draws=400)
+        digests.append(versions.read_evidence(version)[1])
+    assert digests[0] == digests[1]
+
+
+def test_a_gate_without_enough_draws_gives_no_verdict(registered_home):
+    before = versions.read_version(registered_home["version"])["tags"]
+    with pytest.raises(gate.ValidationError, match="DRAWS is 399; below 400 an interval is luck"):
+        gate.run_gate(registered_home["version"], factories.AS_OF, draws=399)
+    assert versions.read_version(registered_home["version"])["tags"] == before
+
+
+def test_the_trainer_may_not_approve(registered_home):
+    gate.run_gate(registered_home["version"], factories.AS_OF, draws=400)
+    with pytest.raises(gate.ApprovalError, match="trained version"):
+        gate.approve(
+            registered_home["version"], registered_home["trainer"], "mine", factories.AS_OF
+        )
+
+
+@pytest.mark.parametrize(("approver", "reason"), [("", "good"), ("Ada", " ")])
+def test_an_approval_needs_a_name_and_a_reason(registered_home, approver, reason):
+    with pytest.raises(gate.ApprovalError, match="name and a reason"):
+        gate.approve(registered_home["version"], approver, reason, factories.AS_OF)
+
+
+def test_a_version_without_gate_cannot_be_approved(registered_home):
+    training_set = registered_home["training_set"]
+    version = factories.register_model(training_set, factories.fit_model(training_set))
+    with pytest.raises(versions.RegistryError, match="no gate evidence"):
+        gate.approve(version, "Ada", "good", factories.AS_OF)
+
+
+def test_a_failed_gate_cannot_be_approved(registered_home):
+    training_set = registered_home["training_set"]
+    version = factories.register_model(
+        training_set, factories.fit_model(training_set), description="A model."
+    )
+    assert "fail" in set(gate.run_gate(version, factories.AS_OF, draws=400)["verdict"])
+    with pytest.raises(gate.ApprovalError, match="has not passed the gate"):
+        gate.approve(version, "Ada", "good", factories.AS_OF)
+
+
+def test_a_refusal_ends_the_candidacy(registered_home):
+    training_set = registered_home["training_set"]
+    version = factories.register_model(training_set, factories.fit_model(training_set))
+    assert versions.version_with_alias(versions.CHALLENGER) == version
+    gate.refuse(version)
+    assert versions.version_with_alias(versions.CHALLENGER) is None
+    assert versions.read_version(version)["tags"]["status"] == "refused"
+
+
+def test_an_approval_has_a_scope_that_exists(registered_home):
+    gate.run_gate(registered_home["version"], factories.AS_OF, draws=400)
+    with pytest.raises(gate.ApprovalError, match="no scope 'everything'; .* champion or trial"):
+        gate.approve(registered_home["version"], "Ada", "good", factories.AS_OF, "everything")
