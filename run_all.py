@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from churn_utils import settings
+from churn_utils.errors import ChurnError, UsageError
 from churn_utils.pipeline import runner, stages
 from churn_utils.pipeline import state as run_state
 
@@ -126,7 +127,7 @@ def parse_overrides(items: list[str]) -> dict[str, str]:
     """
     wrong = [item for item in items if "=" not in item]
     if wrong:
-        raise stages.UsageError(f"-p takes NAME=VALUE, not {wrong[0]!r}.")
+        raise UsageError(f"-p takes NAME=VALUE, not {wrong[0]!r}.")
     return dict(item.split("=", 1) for item in items)
 
 
@@ -198,10 +199,10 @@ def main(arguments: list[str] | None = None) -> int:
             draw_stages(plan)
             return runner.DONE
         return run_with_progress(plan)
-    except stages.UsageError as error:
+    except UsageError as error:
         print(f"run_all.py: {error}", file=sys.stderr)
         return runner.WRONG_USAGE
-    except settings.ChurnError as error:
+    except ChurnError as error:
         print(f"run_all.py: {error}", file=sys.stderr)
         return runner.FAILED
 

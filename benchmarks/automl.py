@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from churn_utils import settings
 from churn_utils.evaluation import metrics
+from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions, offline
 from churn_utils.inference import scoring
 from churn_utils.training import models, search
@@ -63,7 +64,7 @@ def calibrate(probability: np.ndarray, validate: np.ndarray, churned: np.ndarray
 
 def main() -> None:
     """Search, let FLAML search, compare on ``test`` customer by customer."""
-    economics = settings.Economics()
+    economics = Economics()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["CHURN_HOME"] = f"{folder}/home"
         data = publish()

@@ -28,6 +28,8 @@ import pandas as pd
 from results import save_table, to_markdown
 from tqdm import tqdm
 
+from churn_utils.evaluation.economics import Economics
+
 START_MONTH = 3
 FEWEST_MONTHS = 5  # the world changes in month 3, retraining comes with its labels in 4, and 5 shows what that is worth
 TUNING = "0–19"
@@ -153,7 +155,6 @@ def join(labelled: tuple[Month, ...], champion) -> pd.DataFrame:
 
 def passes_gate(challenger, champion, labelled: pd.DataFrame) -> bool:
     """By the rule of ``checks.check_champion``, on the test rows of a window."""
-    from churn_utils import settings
     from churn_utils.evaluation import metrics
     from churn_utils.inference import scoring
     from churn_utils.validation import performance_checks
@@ -162,7 +163,7 @@ def passes_gate(challenger, champion, labelled: pd.DataFrame) -> bool:
     models = {"new": challenger.model, "old": champion.model}
     scores = {name: scoring.predict_probability(model, rows) for name, model in models.items()}
     draws = metrics.bootstrap_metrics(
-        rows["churned"], scores, rows["customer_id"], settings.Economics(), 400
+        rows["churned"], scores, rows["customer_id"], Economics(), 400
     )
     wins, harmless, _ = performance_checks.weigh_difference(draws["new"] - draws["old"])
     return bool(wins) and harmless
@@ -170,9 +171,8 @@ def passes_gate(challenger, champion, labelled: pd.DataFrame) -> bool:
 
 def expected_value(rows: pd.DataFrame, probability: np.ndarray) -> float:
     """USD per customer that offers decided by ``probability`` are worth under the world's own probabilities."""
-    from churn_utils import settings
 
-    economics = settings.Economics()
+    economics = Economics()
     treated = probability >= economics.threshold
     return float(
         (treated * economics.expected_value_usd(rows["churn_probability"].to_numpy())).mean()

@@ -21,6 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from churn_utils import settings
+from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions, offline
 from churn_utils.simulation.scenarios import World
 from churn_utils.training import models
@@ -187,7 +188,7 @@ def judge(
 ) -> dict[str, bool]:
     """Which of the checks of figures pass."""
     candidate = Candidate(0, settings.month_start(2), None, 1000, seed)
-    economics = settings.Economics()
+    economics = Economics()
     candidate.__dict__.update(
         rows=rows,
         economics=economics,

@@ -25,6 +25,7 @@ def main() -> None:
     from churn_utils import settings
     from churn_utils.data import contract, source
     from churn_utils.evaluation import metrics
+    from churn_utils.evaluation.economics import Economics
     from churn_utils.features import definitions, offline
     from churn_utils.training import models, search
 
@@ -48,7 +49,7 @@ def main() -> None:
         data.astype(dict.fromkeys(definitions.INTEGER, "int64"))
     )
     churned = data["churned"].to_numpy()
-    economics = settings.Economics()
+    economics = Economics()
 
     def refit(params: dict) -> pd.Series:
         scores = []

@@ -6,14 +6,14 @@ Nothing is read, written or created on import.
 from __future__ import annotations
 
 import getpass
-import math
 import os
 import re
 import unicodedata
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
+from churn_utils.errors import ChurnError
 
 PROJECT = Path(__file__).resolve().parents[1]
 MODEL_NAME = "telco_churn"
@@ -24,35 +24,6 @@ IGNORABLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\ufe00-\ufe0f\U000e0100-\U000e01ef]"
 )
 FIRST_SNAPSHOT = pd.Timestamp("2025-01-01")
-
-
-class ChurnError(Exception):
-    """Base of every error that this package raises on purpose: what is wrong, where, how many, what to do."""
-
-
-@dataclass(frozen=True)
-class Economics:
-    """What a retention offer costs and what a churner who stays is worth, in USD per customer."""
-
-    offer_cost_usd: float = 500.0
-    churner_value_usd: float = 2000.0
-
-    def __post_init__(self) -> None:
-        """Refuse costs under which no decision could pay, or every one would."""
-        if not 0 < self.offer_cost_usd < self.churner_value_usd < math.inf:
-            raise ChurnError(
-                f"offer_cost_usd is {self.offer_cost_usd} and churner_value_usd {self.churner_value_usd}: "
-                "the offer must cost more than 0 and less than the churner is worth."
-            )
-
-    @property
-    def threshold(self) -> float:
-        """Probability of churn from which an offer pays: cost / value. Computed, never tuned."""
-        return self.offer_cost_usd / self.churner_value_usd
-
-    def expected_value_usd(self, probability):
-        """Expected value in USD of making the offer to a customer with this probability of churn."""
-        return self.churner_value_usd * probability - self.offer_cost_usd
 
 
 def home() -> Path:

@@ -22,6 +22,7 @@ from skops.io import dump
 
 from churn_utils import settings
 from churn_utils.data import source
+from churn_utils.errors import DeploymentError
 from churn_utils.features import definitions, offline
 from churn_utils.registry import artifacts, deployments, versions
 from churn_utils.simulation import customers
@@ -109,7 +110,7 @@ class Gauntlet:
         factories.change_evidence(self.sound.version, approval["evidence_sha256"], seed=99)
         try:
             deployments.promote(self.sound.version, AS_OF)
-        except deployments.PromotionError as error:
+        except DeploymentError as error:
             return str(error)
         return "promoted"
 

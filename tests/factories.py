@@ -11,13 +11,14 @@ import pytest
 from churn_utils import settings
 from churn_utils.data import contract, source
 from churn_utils.evaluation import metrics as model_metrics
+from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions, offline
 from churn_utils.registry import artifacts, deployments, tracking, versions
 from churn_utils.training import models
 
 AS_OF = settings.month_start(1)
 SNAPSHOT = settings.month_start(0)
-ECONOMICS = settings.Economics()
+ECONOMICS = Economics()
 PARAMS = {"family": "logistic_regression", "C": 5.0, "n_knots": 5}
 DESCRIPTION = "Purpose: offers. Data: IBM's extract. Threshold: 0.25."
 

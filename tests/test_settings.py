@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from churn_utils import settings
-from churn_utils.settings import ChurnError, Economics
+from churn_utils.errors import ChurnError
+from churn_utils.evaluation.economics import Economics
 
 MODULES = [
     ".".join(path.relative_to(settings.PROJECT).with_suffix("").parts)

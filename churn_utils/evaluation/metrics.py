@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from churn_utils.settings import ChurnError, Economics
+from churn_utils.errors import DataError
+from churn_utils.evaluation.economics import Economics, decision_value_usd
 
 METRICS = [
     "roc_auc",
@@ -19,17 +20,6 @@ METRICS = [
 ]
 BINS = 10
 ROWS_AT_ONCE = 4_000_000  # resampling weights held in memory together (32 MB of float64)
-
-
-class EvaluationError(ChurnError):
-    """Rows on which a metric has no meaning."""
-
-
-def decision_value_usd(
-    churned: np.ndarray, treated: np.ndarray, economics: Economics
-) -> np.ndarray:
-    """Value in USD of each decision: an offer to a churner wins value minus cost, to anybody else it costs."""
-    return treated * (churned * economics.churner_value_usd - economics.offer_cost_usd)
 
 
 def score_metrics(
@@ -53,7 +43,7 @@ def score_metrics(
         ``calibration_error`` the mean gap between predicted and observed rate over ten equally filled bins.
 
     Raises:
-        EvaluationError: no rows, only one class, or probabilities that are not numbers in [0, 1].
+        DataError: no rows, only one class, or probabilities that are not numbers in [0, 1].
     """
     churned, probability = np.asarray(churned, dtype=float), np.asarray(probability, dtype=float)
     _check(churned, probability)
@@ -89,19 +79,17 @@ def score_metrics(
 
 def _check(churned: np.ndarray, probability: np.ndarray) -> None:
     if len(churned) == 0:
-        raise EvaluationError("there are no rows to evaluate on.")
+        raise DataError("there are no rows to evaluate on.")
     if len(churned) != len(probability):
-        raise EvaluationError(f"{len(churned)} labels but {len(probability)} probabilities.")
+        raise DataError(f"{len(churned)} labels but {len(probability)} probabilities.")
     strange = ~np.isin(churned, [0.0, 1.0])
     if strange.any():
-        raise EvaluationError(f"{strange.sum()} of {len(churned)} labels are neither 0 nor 1.")
+        raise DataError(f"{strange.sum()} of {len(churned)} labels are neither 0 nor 1.")
     if len(np.unique(churned)) < 2:
-        raise EvaluationError(f"all {len(churned)} rows have the same label; metrics need both.")
+        raise DataError(f"all {len(churned)} rows have the same label; metrics need both.")
     bad = ~((probability >= 0) & (probability <= 1))
     if bad.any():
-        raise EvaluationError(
-            f"{bad.sum()} of {len(bad)} probabilities are not numbers from 0 to 1."
-        )
+        raise DataError(f"{bad.sum()} of {len(bad)} probabilities are not numbers from 0 to 1.")
 
 
 def resample(groups: pd.Series, draws: int, seed: int) -> np.ndarray:

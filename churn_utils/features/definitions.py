@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from churn_utils.data.contract import CATEGORIES, INTERNET_OPTIONS
-from churn_utils.settings import ChurnError
+from churn_utils.errors import FeatureError
 
 YES_NO_OR_SERVICE = "bought, not bought, or not possible without the service"
 
@@ -52,10 +52,6 @@ SLICES = [
 _MONTHLY, _TOTAL, _TENURE = (
     STORED.index(name) for name in ("monthly_charges", "total_charges", "tenure")
 )
-
-
-class FeatureError(ChurnError):
-    """Rows that cannot be turned into model inputs."""
 
 
 def num_optional_services(customers: pd.DataFrame) -> pd.Series:

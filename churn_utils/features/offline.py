@@ -8,18 +8,14 @@ import numpy as np
 import pandas as pd
 
 from churn_utils.data import contract, source, tables
+from churn_utils.errors import DataError
 from churn_utils.features import definitions
-from churn_utils.settings import ChurnError
 
 MAX_AGE_DAYS = (
     62  # a snapshot a month: older than two months means that a customer was missed twice
 )
 TRAINING_TABLES = ("customer_features", "churn_labels")
 SPLITS = {"train": 0.6, "validate": 0.8, "test": 1.0}  # upper ends
-
-
-class FeatureStoreError(ChurnError):
-    """Rows that cannot be published or looked up."""
 
 
 def publish_snapshot(
@@ -37,14 +33,14 @@ def publish_snapshot(
         Counts: ``delivered, accepted, quarantined, customers_written, features_written``.
 
     Raises:
-        FeatureStoreError: no rows, or written before the month that it describes. Nothing is written then.
+        DataError: no rows, or written before the month that it describes. Nothing is written then.
     """
     if rows.empty:
-        raise FeatureStoreError(
+        raise DataError(
             f"the delivery of {snapshot_date:%Y-%m-%d} has no rows. Nothing was written; ask for it again."
         )
     if written_at < snapshot_date:
-        raise FeatureStoreError(
+        raise DataError(
             f"a snapshot of {snapshot_date:%Y-%m-%d} cannot arrive on {written_at:%Y-%m-%d}."
         )
     accepted, rejected = contract.check_rows(rows)
@@ -98,25 +94,25 @@ def record_labels(
         in that snapshot (unknown, or with a row that broke the contract) are kept in ``quarantine``.
 
     Raises:
-        FeatureStoreError: labels that arrive before their month is over, that are neither Yes nor No, or of a
+        DataError: labels that arrive before their month is over, that are neither Yes nor No, or of a
             snapshot that never arrived; slots that do not cover the rows. Nothing is written then.
     """
     if label_date <= snapshot_date:
-        raise FeatureStoreError(
+        raise DataError(
             f"labels of {snapshot_date:%Y-%m-%d} cannot arrive on {label_date:%Y-%m-%d}."
         )
     wrong = ~rows["churn"].isin(contract.YES_NO)
     if wrong.any():
-        raise FeatureStoreError(
+        raise DataError(
             f"{wrong.sum()} label(s) are neither Yes nor No, such as {rows['churn'][wrong].iloc[0]!r}."
         )
     slots = rows["customer_id"] if slot_ids is None else slot_ids
     if not slots.index.equals(rows.index) or slots.isna().any():
-        raise FeatureStoreError(
+        raise DataError(
             f"slot_ids must name a slot for each of the {len(rows)} rows, under the same index."
         )
     if not has_arrived(snapshot_date):
-        raise FeatureStoreError(
+        raise DataError(
             f"{len(rows)} label(s) of {snapshot_date:%Y-%m-%d} arrived before that snapshot. Nothing was written; "
             "publish the snapshot first, then record its labels."
         )
@@ -190,13 +186,11 @@ def look_up_features(
         date stand more than once in the spine).
 
     Raises:
-        FeatureStoreError: rows without an event date.
+        DataError: rows without an event date.
     """
     undated = spine["event_date"].isna().sum()
     if undated:
-        raise FeatureStoreError(
-            f"{undated} of {len(spine)} rows have no event_date to be looked up as of."
-        )
+        raise DataError(f"{undated} of {len(spine)} rows have no event_date to be looked up as of.")
     known = stored.assign(__known_from=stored[["snapshot_date", "written_at"]].max(axis=1))
     known = known.sort_values(["customer_id", "__known_from", "snapshot_date", "written_at"])
     # A correction of an old month that arrives late must not hide a newer month that was known before it.
@@ -239,7 +233,7 @@ def newest_features() -> pd.Timestamp:
     """Day of the newest features, which is today for the API too.
 
     Raises:
-        LakehouseError: there are none.
+        DataError: there are none.
     """
     return tables.read("customer_features", columns=["written_at"])["written_at"].max()
 
@@ -265,7 +259,7 @@ def build_training_set(
         features; ``training_rows`` leaves them out and says how many.
 
     Raises:
-        FeatureStoreError: no label had arrived by ``as_of``.
+        DataError: no label had arrived by ``as_of``.
     """
     versions = versions or {}
     labels = tables.read("churn_labels", version=versions.get("churn_labels"))
@@ -273,7 +267,7 @@ def build_training_set(
     if since is not None:
         labels = labels[labels["snapshot_date"] >= since]
     if labels.empty:
-        raise FeatureStoreError(
+        raise DataError(
             f"no label had arrived by {as_of:%Y-%m-%d}; label dates start one month after a snapshot."
         )
     spine = labels.rename(columns={"snapshot_date": "event_date"}).reset_index(drop=True)
@@ -285,15 +279,13 @@ def training_rows(training_set: pd.DataFrame, split: str) -> pd.DataFrame:
     """Rows of one split whose features were found.
 
     Raises:
-        FeatureStoreError: an unknown split, or none of its rows has features.
+        DataError: an unknown split, or none of its rows has features.
     """
     if split not in SPLITS:
-        raise FeatureStoreError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}.")
+        raise DataError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}.")
     rows = training_set[training_set["split"] == split]
     found = rows[rows["lookup_status"] == "found"]
     if found.empty:
         counts = rows["lookup_status"].value_counts().to_dict()
-        raise FeatureStoreError(
-            f"split {split!r} has no row with features (status of its rows: {counts})."
-        )
+        raise DataError(f"split {split!r} has no row with features (status of its rows: {counts}).")
     return found.astype({name: "int64" for name in definitions.INTEGER}).reset_index(drop=True)

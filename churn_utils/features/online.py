@@ -21,16 +21,10 @@ from deltalake.exceptions import DeltaError
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import DataError, NotReadyError, OnlineStoreError
 from churn_utils.features import definitions
 from churn_utils.features.online_redis import RedisStore, derive_prefix
-from churn_utils.features.online_rows import (
-    NotPublishedError,
-    OnlineRow,
-    OnlineStoreError,
-    Published,
-    row_of_text,
-    text_of_row,
-)
+from churn_utils.features.online_rows import OnlineRow, Published, row_of_text, text_of_row
 
 TABLE = "customer_features"
 COLUMNS = ["customer_id", "snapshot_date", "written_at", *definitions.STORED]
@@ -86,7 +80,7 @@ class SqliteStore:
 
         Raises:
             OnlineStoreError: the file cannot be read.
-            NotPublishedError: nothing was published, so nobody is known.
+            NotReadyError: nothing was published, so nobody is known.
         """
         reader = self._reader
         try:
@@ -149,7 +143,7 @@ def _look_up_again(reader: sqlite3.Connection, customer_ids: Sequence[str]) -> l
     reader.execute("BEGIN")
     try:
         if reader.execute("SELECT 1 FROM published").fetchone() is None:
-            raise NotPublishedError("nothing was published into the online store.")
+            raise NotReadyError("nothing was published into the online store.")
         return [reader.execute(_QUERY, (customer_id,)).fetchone() for customer_id in customer_ids]
     finally:
         reader.execute("COMMIT")
@@ -178,7 +172,7 @@ def publish_changes(store: SqliteStore | RedisStore) -> Publication:
     """Bring the store to the latest version of ``customer_features``: what changed, or everything if it went back.
 
     Raises:
-        LakehouseError: the table was never written.
+        DataError: the table was never written.
         OnlineStoreError: other publishers were faster each time.
     """
     for _ in range(ATTEMPTS):
@@ -212,9 +206,7 @@ def publish_changes(store: SqliteStore | RedisStore) -> Publication:
 
 def _open_table() -> DeltaTable:
     if not tables.exists(TABLE):
-        raise tables.LakehouseError(
-            f"{TABLE} was never written in this home; run notebook 01 first."
-        )
+        raise DataError(f"{TABLE} was never written in this home; run notebook 01 first.")
     return DeltaTable(str(tables.path_of(TABLE)))
 
 

@@ -11,14 +11,8 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from churn_utils import settings
-from churn_utils.features.online_rows import (
-    NotPublishedError,
-    OnlineRow,
-    OnlineStoreError,
-    Published,
-    row_of_text,
-    text_of_row,
-)
+from churn_utils.errors import NotReadyError, OnlineStoreError
+from churn_utils.features.online_rows import OnlineRow, Published, row_of_text, text_of_row
 
 
 class RedisStore:
@@ -52,7 +46,7 @@ class RedisStore:
 
         Raises:
             OnlineStoreError: the server does not answer.
-            NotPublishedError: nothing was published, or the server lost it, so nobody is known.
+            NotReadyError: nothing was published, or the server lost it, so nobody is known.
         """
         import redis.asyncio
 
@@ -74,7 +68,7 @@ class RedisStore:
             pipe.exists(self._published, self._rows).hmget(self._rows, list(customer_ids))
             standing, found = await pipe.execute()
         if standing < 2:
-            raise NotPublishedError("nothing was published into the online store, or it was lost.")
+            raise NotReadyError("nothing was published into the online store, or it was lost.")
         return found
 
     def read_published(self) -> Published:

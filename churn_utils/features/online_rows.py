@@ -7,15 +7,7 @@ from typing import NamedTuple
 
 import orjson
 
-from churn_utils.settings import ChurnError
-
-
-class OnlineStoreError(ChurnError):
-    """The online store cannot be reached, or others kept publishing into it."""
-
-
-class NotPublishedError(OnlineStoreError):
-    """A customer is unknown to a store into which nothing was published, or which lost it: nobody is known there."""
+from churn_utils.errors import OnlineStoreError
 
 
 class OnlineRow(NamedTuple):

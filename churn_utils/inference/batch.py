@@ -8,17 +8,14 @@ import pandas as pd
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import DataError
+from churn_utils.evaluation.economics import OFFER
 from churn_utils.features import definitions
 from churn_utils.inference import scoring
 from churn_utils.registry import deployments
-from churn_utils.settings import ChurnError
 
 ROLES = ["champion", "shadow", "backfill"]
 ROWS_AT_ONCE = 100_000
-
-
-class BatchError(ChurnError):
-    """Customers or dates that cannot be scored."""
 
 
 def score_snapshot(
@@ -41,18 +38,18 @@ def score_snapshot(
         The predictions, in customer order; the same call again changes no row of the table.
 
     Raises:
-        BatchError: unknown role, a version that would not answer in the shadow, no champion in effect, no features of
+        DataError: unknown role, a version that would not answer in the shadow, no champion in effect, no features of
             that month, or unknown customers.
     """
     if role not in ROLES:
-        raise BatchError(f"there is no role {role!r}; the roles are {', '.join(ROLES)}.")
+        raise DataError(f"there is no role {role!r}; the roles are {', '.join(ROLES)}.")
     if version is not None and role != "shadow":
-        raise BatchError(
+        raise DataError(
             f"version {version} was named for role {role!r}; a version may be named in the shadow only."
         )
     version = version or deployments.champion_at(as_of)
     if version is None:
-        raise BatchError(
+        raise DataError(
             f"no champion is in effect on {as_of:%Y-%m-%d}; promote one first (notebooks 02 to 04b)."
         )
     rows = read_scoring_rows(snapshot_date, as_of, customer_ids)
@@ -72,17 +69,17 @@ def read_scoring_rows(
     """Read the model inputs of a snapshot as known at ``as_of``, in customer order.
 
     Raises:
-        BatchError: the snapshot has no features by then, or lacks some of the customers.
+        DataError: the snapshot has no features by then, or lacks some of the customers.
     """
     rows = tables.read("customer_features", snapshot_date=snapshot_date, as_of=as_of)
     if rows.empty:
-        raise BatchError(
+        raise DataError(
             f"no features of {snapshot_date:%Y-%m-%d} had been written by {as_of:%Y-%m-%d}."
         )
     if customer_ids is not None:
         unknown = sorted(set(customer_ids) - set(rows["customer_id"]))
         if unknown:
-            raise BatchError(
+            raise DataError(
                 f"{len(unknown)} customer(s) are not in the snapshot of {snapshot_date:%Y-%m-%d}: "
                 f"{', '.join(unknown[:5])}{' …' if len(unknown) > 5 else ''}. Nothing was scored."
             )
@@ -102,7 +99,7 @@ def build_retention_list(predictions: pd.DataFrame, as_of: pd.Timestamp, size: i
         ``rank, customer_id, churn_probability, expected_value_usd, reason_1, reason_2, reason_3, snapshot_date,
         model_version``, best first; empty when no offer pays.
     """
-    worth = predictions[predictions["decision"] == scoring.OFFER]
+    worth = predictions[predictions["decision"] == OFFER]
     worth = worth.sort_values(["expected_value_usd", "customer_id"], ascending=[False, True]).head(
         size
     )

@@ -18,18 +18,14 @@ import pandas as pd
 from scipy.interpolate import BSpline, PPoly
 
 from churn_utils.data import contract
+from churn_utils.errors import ModelError
 from churn_utils.features import definitions
 from churn_utils.inference import scoring
 from churn_utils.registry import artifacts
-from churn_utils.settings import ChurnError
 
 LARGEST_DIFFERENCE = 1e-6
 RANDOM_ROWS = 500
 Scorer = Callable[[Sequence], float]
-
-
-class FastScoringError(ChurnError):
-    """A model that has no compiled form, or whose compiled form answers otherwise than the model."""
 
 
 def compile_model(model) -> Scorer:
@@ -42,7 +38,7 @@ def compile_model(model) -> Scorer:
         Function of one customer's model inputs, in contract order, to the churn probability.
 
     Raises:
-        FastScoringError: a kind of model that has no compiled form.
+        ModelError: a kind of model that has no compiled form.
     """
     try:
         calibrated = model.calibrated_classifiers_[0]
@@ -52,7 +48,7 @@ def compile_model(model) -> Scorer:
         compile_part = _COMPILERS[type(estimator).__name__]
         score = compile_part(encoder, estimator)
     except (AttributeError, KeyError, IndexError, TypeError) as error:
-        raise FastScoringError(
+        raise ModelError(
             f"{type(model).__name__} has no compiled form ({error!r}); there is one for a calibrated pipeline that "
             f"ends in {', '.join(_COMPILERS)}."
         ) from error
@@ -68,7 +64,7 @@ def compare_forms(model, compiled: Scorer, example: pd.DataFrame, seed: int = 0)
     """Hold a compiled form against its model on the example and on random rows; return the largest difference.
 
     Raises:
-        FastScoringError: they differ by more than 1e-6 somewhere.
+        ModelError: they differ by more than 1e-6 somewhere.
     """
     rows = pd.concat(
         [definitions.select_model_inputs(example), draw_random_rows(RANDOM_ROWS, seed)],
@@ -78,7 +74,7 @@ def compare_forms(model, compiled: Scorer, example: pd.DataFrame, seed: int = 0)
     fast = np.array([compiled(values) for values in rows_as_tuples(rows)])
     difference = float(np.abs(own - fast).max())
     if not difference <= LARGEST_DIFFERENCE:  # also when it is not a number
-        raise FastScoringError(
+        raise ModelError(
             f"the compiled form differs by up to {difference:.2g} from the model on {len(rows)} rows; "
             f"{LARGEST_DIFFERENCE:g} is allowed. It must not answer."
         )
@@ -89,7 +85,7 @@ def load_compiled(version: int) -> Scorer:
     """Load, compile and compare a version of the registry.
 
     Raises:
-        FastScoringError: there is no compiled form, or it differs from the model.
+        ModelError: there is no compiled form, or it differs from the model.
     """
     model = scoring.load_model(version)
     compiled = compile_model(model)

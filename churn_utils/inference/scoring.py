@@ -8,11 +8,9 @@ import numpy as np
 import pandas as pd
 
 from churn_utils import settings
+from churn_utils.evaluation.economics import NO_OFFER, OFFER, Economics
 from churn_utils.features import definitions
 from churn_utils.registry import artifacts, versions
-from churn_utils.settings import Economics
-
-OFFER, NO_OFFER = "offer", "no_offer"
 
 
 @lru_cache(maxsize=4)

@@ -13,10 +13,10 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from churn_utils.evaluation import metrics
+from churn_utils.errors import DataError
+from churn_utils.evaluation.economics import Economics, decision_value_usd
 from churn_utils.features import definitions
 from churn_utils.monitoring import performance
-from churn_utils.settings import ChurnError, Economics
 from churn_utils.training import models
 
 OK, ALERT, QUARANTINE, RETRAIN = "ok", "alert", "quarantine", "retrain"
@@ -41,10 +41,6 @@ COLUMNS = [
     "why",
     "evidence",
 ]
-
-
-class DriftError(ChurnError):
-    """Evidence that no decision can stand on."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class Champion:
             inputs = definitions.select_model_inputs(rows)
             return inputs.assign(**{performance.SCORE: self.model.predict_proba(inputs)[:, 1]})
         if unscored := rows[performance.SCORE].isna().sum():
-            raise DriftError(
+            raise DataError(
                 f"{unscored} of {len(rows)} rows have no {performance.SCORE}; score all rows or none."
             )
         return rows[[*definitions.MODEL_INPUTS, performance.SCORE]]
@@ -124,7 +120,7 @@ def decide(
         ``retrain`` those to train on, empty (NaT) when no label was news to the champion. ``evidence`` is JSON.
 
     Raises:
-        DriftError: nothing was delivered, or labels of a month that is not over.
+        DataError: nothing was delivered, or labels of a month that is not over.
     """
     economics, limits = economics or Economics(), limits or Limits()
     _check(as_of, delivery, labelled)
@@ -169,12 +165,12 @@ def is_broken(delivery: dict[str, int], limits: Limits | None = None) -> bool:
 
 def _check(as_of: pd.Timestamp, delivery: dict[str, int], labelled: pd.DataFrame) -> None:
     if delivery["delivered"] < 1:
-        raise DriftError(
+        raise DataError(
             f"no row of {as_of:%Y-%m-%d} was delivered; ask upstream for the snapshot, then decide."
         )
     if early := (labelled["event_date"] >= as_of).sum():
         problem = f"{early} label(s) belong to {as_of:%Y-%m-%d} or later, which is not over"
-        raise DriftError(f"{problem}; read labels as of the date on which you decide.")
+        raise DataError(f"{problem}; read labels as of the date on which you decide.")
 
 
 def last_standing(
@@ -328,7 +324,7 @@ def _gain_per_row(
         refit[held_out] = model.fit(design[fit], churned[fit]).predict_proba(design[held_out])[:, 1]
         moved[held_out] = performance.move_intercept(old[fit], churned[fit], old[held_out])
     own, with_refit, with_move = (
-        metrics.decision_value_usd(churned, p >= economics.threshold, economics)
+        decision_value_usd(churned, p >= economics.threshold, economics)
         for p in (old, refit, moved)
     )
     return with_refit - own, with_move - own

@@ -14,19 +14,16 @@ import pandas as pd
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import DataError
 from churn_utils.features import definitions, offline
 from churn_utils.inference import batch, scoring
 from churn_utils.monitoring import drift, performance
 from churn_utils.registry import deployments
 from churn_utils.registry import versions as registry_versions
-from churn_utils.settings import ChurnError, month_of
+from churn_utils.settings import month_of
 from churn_utils.simulation import customers
 from churn_utils.simulation.scenarios import World, hold_world
 from churn_utils.training import models
-
-
-class ProductionError(ChurnError):
-    """A month that cannot be played now."""
 
 
 def take_in(
@@ -47,8 +44,8 @@ def take_in(
         What ``publish_snapshot`` counted for the snapshot of ``as_of``.
 
     Raises:
-        ProductionError: the month before was never taken in, or nothing describes this month. Nothing is written.
-        FeatureStoreError: a delivery without rows; what came before it is kept.
+        DataError: the month before was never taken in, or nothing describes this month. Nothing is written.
+        DataError: a delivery without rows; what came before it is kept.
     """
     month = month_of(as_of)
     delivered = world.deliver(month) if delivered is None else delivered
@@ -67,12 +64,12 @@ def take_in(
 
 def _check_turn(as_of: pd.Timestamp, month: int, delivered: dict[int, pd.DataFrame]) -> None:
     if month not in delivered:
-        raise ProductionError(
+        raise DataError(
             f"no snapshot of {as_of:%Y-%m} was delivered; ask upstream for it, then play the month."
         )
     before = settings.month_start(month - 1)
     if not offline.has_arrived(before):
-        raise ProductionError(
+        raise DataError(
             f"{as_of:%Y-%m} was delivered before {before:%Y-%m} had been taken in. Nothing was written; "
             f"take in {before:%Y-%m} first, then deliver {as_of:%Y-%m} again."
         )
@@ -121,7 +118,7 @@ def decide_month(as_of: pd.Timestamp, delivery: pd.Series) -> pd.DataFrame:
         One row with ``drift.COLUMNS``.
 
     Raises:
-        ProductionError: no champion is in effect.
+        DataError: no champion is in effect.
     """
     history = read_decisions()
     standing = history[history["as_of_date"] == as_of]
@@ -131,7 +128,7 @@ def decide_month(as_of: pd.Timestamp, delivery: pd.Series) -> pd.DataFrame:
         return standing
     version = deployments.champion_at(as_of)
     if version is None:
-        raise ProductionError(
+        raise DataError(
             f"no champion is in effect on {as_of:%Y-%m-%d}; promote one first (notebooks 02 to 04b)."
         )
     champion = load_champion(version)
@@ -274,8 +271,8 @@ def play_months(
         The decision that asks for a retraining (one row with ``drift.COLUMNS``), or None when all months are played.
 
     Raises:
-        ProductionError: no champion, or a month that was not delivered.
-        WorldError: this home holds another world.
+        DataError: no champion, or a month that was not delivered.
+        UsageError: this home holds another world.
     """
     hold_world(world)
     scored = _months_scored("champion")

@@ -10,10 +10,11 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 
+from churn_utils.errors import DataError
 from churn_utils.evaluation import metrics as model_metrics
+from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions
 from churn_utils.features.definitions import SLICES
-from churn_utils.settings import ChurnError, Economics
 
 COLUMNS = [
     "as_of_date",
@@ -34,10 +35,6 @@ MIN_LABELLED = 50  # fewer labelled rows give no interval worth the name
 PSI_BINS = 10
 
 
-class MonitoringError(ChurnError):
-    """Predictions, labels or features that cannot be compared."""
-
-
 def join_labels(
     predictions: pd.DataFrame, labels: pd.DataFrame, as_of: pd.Timestamp
 ) -> pd.DataFrame:
@@ -52,7 +49,7 @@ def join_labels(
         The predictions in their order with ``churned``: 1.0, 0.0, or missing where no label is known yet.
 
     Raises:
-        MonitoringError: two labels for the same customer and snapshot.
+        DataError: two labels for the same customer and snapshot.
     """
     key = ["customer_id", "snapshot_date"]
     known = labels.loc[labels["label_date"] <= as_of, [*key, "churned"]].astype(
@@ -61,7 +58,7 @@ def join_labels(
     doubles = known.duplicated(key)
     if doubles.any():
         example = known.loc[doubles, key].iloc[0].to_dict()
-        raise MonitoringError(
+        raise DataError(
             f"{doubles.sum()} label(s) repeat a customer and snapshot, such as {example}; drop the doubles first."
         )
     joined = predictions.drop(columns="churned", errors="ignore").merge(known, on=key, how="left")
@@ -225,10 +222,10 @@ def measure_shift(current: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFram
         and ``effect_size`` (Cohen's d for numbers; for categories the largest change of a share).
 
     Raises:
-        MonitoringError: no rows on one side.
+        DataError: no rows on one side.
     """
     if current.empty or reference.empty:
-        raise MonitoringError(
+        raise DataError(
             f"a shift needs rows: {len(current)} now, {len(reference)} in the reference."
         )
     names = [

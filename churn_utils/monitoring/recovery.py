@@ -9,19 +9,17 @@ import pandas as pd
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import DataError
 from churn_utils.evaluation import metrics
+from churn_utils.evaluation.economics import Economics, decision_value_usd
 from churn_utils.inference import scoring
 from churn_utils.monitoring import drift, monthly_cycle
 from churn_utils.registry import deployments
-from churn_utils.settings import ChurnError, Economics, month_of
+from churn_utils.settings import month_of
 from churn_utils.simulation import customers
 from churn_utils.simulation.scenarios import World
 
 MODELS = ["champion", "shadow", "best"]
-
-
-class ReviewError(ChurnError):
-    """Months that nothing can be said about yet."""
 
 
 def compare_with_best(as_of: pd.Timestamp, world: World) -> pd.DataFrame:
@@ -37,10 +35,10 @@ def compare_with_best(as_of: pd.Timestamp, world: World) -> pd.DataFrame:
         A month that was not scored in time has 0 for the champion: nobody got an offer.
 
     Raises:
-        ReviewError: no month of production had been labelled by then.
+        DataError: no month of production had been labelled by then.
     """
     if month_of(as_of) < 2:
-        raise ReviewError(
+        raise DataError(
             f"no month of production had been labelled by {as_of:%Y-%m-%d}; play at least one month."
         )
     economics = scoring.read_economics(deployments.champion_at(as_of))
@@ -63,7 +61,7 @@ def _compare_month(
         )
     churned = rows["churned"].to_numpy(dtype=float)
     values = {
-        model: metrics.decision_value_usd(churned, np.asarray(p) >= economics.threshold, economics)
+        model: decision_value_usd(churned, np.asarray(p) >= economics.threshold, economics)
         for model, p in probability.items()
     }
     return rows[["customer_id", "snapshot_date"]].assign(shadow=np.nan).assign(**values)
@@ -239,7 +237,7 @@ def try_scenario(
         Two rows with ``drift.COLUMNS``.
 
     Raises:
-        SimulatorError: unknown scenario.
+        DataError: unknown scenario.
     """
     decisions = None
     for month in (start_month, start_month + 1):

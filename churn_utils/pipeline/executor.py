@@ -13,6 +13,7 @@ from pathlib import Path
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import StageError, UsageError
 from churn_utils.pipeline import kernels
 from churn_utils.pipeline.stages import (
     APPROVAL,
@@ -25,8 +26,6 @@ from churn_utils.pipeline.stages import (
     SERVING,
     Plan,
     Stage,
-    StageError,
-    UsageError,
     read_notebooks,
     resolve_parameters,
     unfold,

@@ -23,7 +23,7 @@ from pathlib import Path
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 from traitlets.config import Config
 
-from churn_utils.settings import ChurnError
+from churn_utils.errors import ChurnError
 from churn_utils.validation import isolation
 
 NAME = "churn-forked"

@@ -9,12 +9,12 @@ from copy import deepcopy
 from pathlib import Path
 
 from churn_utils import settings
+from churn_utils.errors import UsageError
 from churn_utils.pipeline.executor import Execution, choose_stages
 from churn_utils.pipeline.stages import (
     APPROVAL,
     GATE,
     Plan,
-    UsageError,
     read_notebooks,
     resolve_parameters,
     unfold,

@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from churn_utils import settings
-from churn_utils.settings import ChurnError
+from churn_utils.errors import StageError, UsageError
 
 PROFILES = {"full": {}, "fast": {"N_TRIALS": 6, "DRAWS": 400, "LIST_SIZE": 50}}
 # The simulator's (a test holds the two together): importing it would cost every --help two seconds.
@@ -83,14 +83,6 @@ FIRST_ROUND = (
     Stage(SERVING, (BATCH,)),
 )
 NOTEBOOKS = [stage.name for stage in FIRST_ROUND] + [MONITORING, DRIFT]
-
-
-class UsageError(ChurnError):
-    """Wrong usage: exit code 2."""
-
-
-class StageError(ChurnError):
-    """A notebook raised: exit code 1."""
 
 
 @dataclass

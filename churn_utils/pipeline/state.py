@@ -13,7 +13,8 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from churn_utils import settings
-from churn_utils.pipeline.stages import PRODUCTION, Notebook, Plan, Stage, UsageError
+from churn_utils.errors import UsageError
+from churn_utils.pipeline.stages import PRODUCTION, Notebook, Plan, Stage
 
 NEW = {"world": None, "stages": {}, "began": {}, "rewind": {}}  # of a home in which nothing ran yet
 

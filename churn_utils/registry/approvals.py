@@ -7,15 +7,11 @@ import json
 import pandas as pd
 
 from churn_utils import settings
+from churn_utils.errors import DeploymentError
 from churn_utils.registry import artifacts, versions
-from churn_utils.registry.versions import RegistryError
 
 NEEDED = {"approver", "reason", "scope", "evidence_sha256", "approved", "expires"}
 EXACT = {"format": "%Y-%m-%d", "errors": "coerce"}
-
-
-class PromotionError(RegistryError):
-    """A version that may not become champion."""
 
 
 def keep_approval(version: int, approval: dict) -> None:
@@ -28,7 +24,7 @@ def find_approval(info: dict, scope: str, digest: str) -> dict | None:
     """The approval of a version for a scope on the evidence of a digest; None where there is none.
 
     Raises:
-        PromotionError: what is kept there is none.
+        DeploymentError: what is kept there is none.
     """
     text = info["tags"].get(_name_tag(scope, digest))
     return None if text is None else parse_approval(info["version"], text)
@@ -38,7 +34,7 @@ def parse_approval(version: int, text: str) -> dict:
     """Read an approval as it is kept with a version.
 
     Raises:
-        PromotionError: it lacks something, or is none at all.
+        DeploymentError: it lacks something, or is none at all.
     """
     try:
         approval = dict(json.loads(text))
@@ -55,7 +51,7 @@ def parse_approval(version: int, text: str) -> dict:
     except (ValueError, TypeError):
         approval, lacks = {}, NEEDED
     if lacks:
-        raise PromotionError(
+        raise DeploymentError(
             f"the approval of version {version} lacks {', '.join(sorted(lacks))}; approve it anew."
         )
     return approval
@@ -75,13 +71,13 @@ def check_newest(
         The approval and the evidence.
 
     Raises:
-        PromotionError: the gate was not passed; there is no approval, it was given by the trainer, for another scope
+        DeploymentError: the gate was not passed; there is no approval, it was given by the trainer, for another scope
             or for other evidence than stands there now, it has expired or is of a later day; the model's files were
             changed since the gate.
     """
     version, tags = info["version"], info["tags"]
     if tags.get("gate") != "pass":
-        raise PromotionError(
+        raise DeploymentError(
             f"version {version} has not passed the gate (gate: {tags.get('gate', 'never run')})."
         )
     return check_approval(info, tags.get("gate_evidence_sha256", ""), as_of, scopes)
@@ -109,12 +105,12 @@ def check_approval(
     approval = _find_in_force(info, digest, scopes)
     evidence, found = versions.read_evidence(version, approval["evidence_sha256"])
     if found != approval["evidence_sha256"] or not has_passed(evidence):
-        raise PromotionError(
+        raise DeploymentError(
             f"the evidence of version {version} is not what {approval['approver']} approved: SHA-256 {found}, "
             f"approved {approval['evidence_sha256']}. Run the gate again and have it approved anew."
         )
     if artifacts.hash_model(version) != evidence.get("model_sha256"):
-        raise PromotionError(
+        raise DeploymentError(
             f"the files of version {version} are not those that the gate judged and {approval['approver']} approved. "
             "Train and register a version anew, or put the files back."
         )
@@ -123,13 +119,15 @@ def check_approval(
         evidence.get("trained_by", ""),
     ):  # as it stands now, and as it was judged
         if settings.is_same_person(approval["approver"], trainer):
-            raise PromotionError(f"version {version} was approved by its trainer, {trainer}.")
+            raise DeploymentError(f"version {version} was approved by its trainer, {trainer}.")
     if as_of < pd.Timestamp(approval["approved"]):
-        raise PromotionError(
+        raise DeploymentError(
             f"version {version} was approved on {approval['approved']}, after {as_of:%Y-%m-%d}."
         )
     if as_of > pd.Timestamp(approval["expires"]):
-        raise PromotionError(f"the approval of version {version} expired on {approval['expires']}.")
+        raise DeploymentError(
+            f"the approval of version {version} expired on {approval['expires']}."
+        )
     return approval, evidence
 
 
@@ -142,14 +140,14 @@ def _find_in_force(info: dict, digest: str, scopes: tuple[str, ...]) -> dict:
             return approval
     others = [text for tag, text in sorted(info["tags"].items()) if tag.startswith("approval.")]
     if not others:
-        raise PromotionError(f"version {version} has no approval; run notebook 04b.")
+        raise DeploymentError(f"version {version} has no approval; run notebook 04b.")
     others = [parse_approval(version, text) for text in others]
     for other in others:
         if other["evidence_sha256"] == digest:
-            raise PromotionError(
+            raise DeploymentError(
                 f"version {version} is approved for {other['scope']!r}, not for {scopes[0]!r}."
             )
-    raise PromotionError(
+    raise DeploymentError(
         f"the evidence of version {version} is not what {others[-1]['approver']} approved: SHA-256 {digest}, approved "
         f"{', '.join(other['evidence_sha256'] for other in others)}. Have it approved anew."
     )

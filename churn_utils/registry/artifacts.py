@@ -10,7 +10,8 @@ from urllib.request import url2pathname
 import pandas as pd
 
 from churn_utils import settings
-from churn_utils.settings import MODEL_NAME, ChurnError
+from churn_utils.errors import ModelError
+from churn_utils.settings import MODEL_NAME
 
 FORMAT = "skops"
 # Types that skops may load besides its own list; the list in a model's own folder may hold no other.
@@ -26,10 +27,6 @@ TRUSTED_TYPES = [
 ]
 
 
-class ModelFileError(ChurnError):
-    """A model that must not be loaded, or lacks what is asked for."""
-
-
 def name_version(version: int) -> str:
     """MLflow's address of a version."""
     return f"models:/{MODEL_NAME}/{version}"
@@ -43,18 +40,18 @@ def check_format(version: int) -> None:
     """Check that loading a version's model runs no code of its own: skops, with no type that ours do not have.
 
     Raises:
-        ModelFileError: it is kept in another format, or asks for other types.
+        ModelError: it is kept in another format, or asks for other types.
     """
     flavor = _read_info(version).flavors.get("sklearn", {})
     found = flavor.get("serialization_format", "none")
     if found != FORMAT:
-        raise ModelFileError(
+        raise ModelError(
             f"version {version} is kept as {found}, which may run code when it is loaded; log its model with "
             f"serialization_format={FORMAT!r}."
         )
     strange = sorted(set(flavor.get("skops_trusted_types") or []) - set(TRUSTED_TYPES))
     if strange:
-        raise ModelFileError(
+        raise ModelError(
             f"version {version} asks for types that no model here has: {', '.join(strange)}."
         )
 
@@ -63,7 +60,7 @@ def load_model(version: int):
     """Load a version's scikit-learn model; no pickle is run.
 
     Raises:
-        ModelFileError: it is kept in another format, or asks for types that this project does not use.
+        ModelError: it is kept in another format, or asks for types that this project does not use.
     """
     check_format(version)
     return settings.connect_mlflow().sklearn.load_model(name_version(version))
@@ -101,9 +98,9 @@ def read_example(version: int) -> pd.DataFrame:
     """Input example that was logged with the version's model.
 
     Raises:
-        ModelFileError: none was logged.
+        ModelError: none was logged.
     """
     if not _read_info(version).saved_input_example_info:
-        raise ModelFileError(f"version {version} has no input example; log its model with one.")
+        raise ModelError(f"version {version} has no input example; log its model with one.")
     uri = name_version(version)
     return settings.connect_mlflow().models.Model.load(uri).load_input_example(uri)

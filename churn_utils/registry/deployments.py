@@ -6,18 +6,13 @@ import pandas as pd
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import DeploymentError, ModelError
 from churn_utils.features import offline
 from churn_utils.registry import approvals, artifacts, versions
-from churn_utils.registry.approvals import PromotionError
-from churn_utils.registry.versions import RegistryError
 
 PROMOTED, ROLLED_BACK, TAKEN_BACK = "promoted", "rolled back", "taken back"
 AUDIT = ["entry", "as_of", "action", "version", "replaced", "by", "reason", "evidence_sha256"]
 EVIDENCE_DAYS = 31  # that may pass between what the gate saw and a promotion on it
-
-
-class RollbackError(RegistryError):
-    """There is nothing to go back to, or nobody says why."""
 
 
 def read_deployments() -> pd.DataFrame:
@@ -73,9 +68,9 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
         The deployments table after it.
 
     Raises:
-        PromotionError: as ``approvals.check_newest``; or the gate compared it with another champion than the one in
+        DeploymentError: as ``approvals.check_newest``; or the gate compared it with another champion than the one in
             effect, more than ``EVIDENCE_DAYS`` ago, or not since it was rolled back; or a later promotion stands.
-        LakehouseError: another process goes on promoting or rolling back.
+        DataError: another process goes on promoting or rolling back.
     """
     approval, evidence = approvals.check_newest(versions.read_version(version), as_of)
     table = read_deployments()
@@ -89,7 +84,7 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
         realign_champion()
         versions.clear_challenger(version)
         return table
-    _check_latest(table, as_of, PromotionError)
+    _check_latest(table, as_of, DeploymentError)
     in_effect = table["effective_to"].isna()
     if (in_effect & known).any():  # it is the champion already, on this very evidence
         versions.set_champion(version)
@@ -103,11 +98,11 @@ def check_may_replace(version: int, evidence: dict, as_of: pd.Timestamp) -> None
     """Check that evidence lets a version answer instead of the champion in effect, for all customers or for a share.
 
     Raises:
-        PromotionError: the gate compared it with another champion, more than ``EVIDENCE_DAYS`` ago, or not since it was
+        DeploymentError: the gate compared it with another champion, more than ``EVIDENCE_DAYS`` ago, or not since it was
             rolled back; or its trainer, description or artifacts are not those that the gate saw.
     """
     if changed := approvals.list_changes(version, evidence):
-        raise PromotionError(
+        raise DeploymentError(
             f"{changed} of version {version} changed after the gate. Run the gate again and have it approved anew."
         )
     table = read_deployments()
@@ -135,16 +130,16 @@ def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
         What changed: index fact (version, family, table versions, metrics, …), columns ``before, after``.
 
     Raises:
-        RollbackError: no name or reason, no champion in effect or none before it, a later change stands, or the date
+        DeploymentError: no name or reason, no champion in effect or none before it, a later change stands, or the date
             is a year or more after the newest features and the last change.
-        PromotionError: evidence or model of the version to restore were changed since its approval.
-        RegistryError: the version to restore is no longer there. In each case nothing is changed.
+        DeploymentError: evidence or model of the version to restore were changed since its approval.
+        ModelError: the version to restore is no longer there. In each case nothing is changed.
     """
     by, reason = by.strip(), reason.strip()
     if not by or not reason:
-        raise RollbackError("a rollback needs the name of who decides it and a reason.")
+        raise DeploymentError("a rollback needs the name of who decides it and a reason.")
     table, current = read_deployments(), champion_at(as_of)
-    _check_latest(table, as_of, RollbackError)
+    _check_latest(table, as_of, DeploymentError)
     _check_reached(table, as_of)
     row = _find_predecessor(as_of)
     if row is None:
@@ -153,7 +148,7 @@ def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
             if current is None
             else f"version {current} is in effect and no other stands"
         )
-        raise RollbackError(
+        raise DeploymentError(
             f"there is nothing to roll back to on {as_of:%Y-%m-%d}: {now} before it in deployments."
         )
     previous, approval = int(row.version), _check_behind(table, row.version, row.evidence_sha256)
@@ -172,12 +167,12 @@ def check_deployed(version: int) -> dict:
     been in force when the version took over; that it ran out since does not stop the version.
 
     Raises:
-        PromotionError: it never took effect, or the approval does not hold.
+        DeploymentError: it never took effect, or the approval does not hold.
     """
     table = read_deployments()
     recorded = table.loc[table["version"] == version, "evidence_sha256"]
     if recorded.empty:
-        raise PromotionError(f"version {version} was never promoted.")
+        raise DeploymentError(f"version {version} was never promoted.")
     return _check_behind(table, version, recorded.iloc[-1])
 
 
@@ -257,7 +252,7 @@ def _find_predecessor(date: pd.Timestamp):
     return standing[-2] if len(standing) > 1 and champion_at(date) == standing[-1].version else None
 
 
-def _check_latest(table: pd.DataFrame, as_of: pd.Timestamp, error: type[RegistryError]) -> None:
+def _check_latest(table: pd.DataFrame, as_of: pd.Timestamp, error: type[ModelError]) -> None:
     later = table[table["effective_from"] > as_of]
     if len(later):
         last = later.iloc[-1]
@@ -270,7 +265,7 @@ def _check_latest(table: pd.DataFrame, as_of: pd.Timestamp, error: type[Registry
 def _check_reached(table: pd.DataFrame, as_of: pd.Timestamp) -> None:
     newest = max(offline.newest_features(), table["effective_from"].max())
     if as_of >= newest + pd.DateOffset(years=1):
-        raise RollbackError(
+        raise DeploymentError(
             f"nothing is known here of a time after {newest:%Y-%m-%d}; a rollback on {as_of:%Y-%m-%d}, a year or more "
             "ahead, would bar all changes until then. Is the date right?"
         )
@@ -286,11 +281,11 @@ def _check_not_rolled_back(table: pd.DataFrame, version: int, evidence: dict) ->
     for digest in undone["evidence_sha256"].unique():
         before, found = versions.read_evidence(version, digest)
         if found != digest:
-            raise PromotionError(
+            raise DeploymentError(
                 f"the evidence {digest}, on which version {version} was promoted before, was changed."
             )
         if evidence["as_of"] <= before["as_of"]:
-            raise PromotionError(
+            raise DeploymentError(
                 f"version {version} was rolled back, having been promoted on evidence of {before['as_of']}; that of "
                 f"{evidence['as_of']} is no later. Run the gate again, on labels that have arrived since, and have it "
                 "approved anew."
@@ -302,17 +297,17 @@ def _check_met(version: int, evidence: dict, in_effect: pd.DataFrame, as_of: pd.
     met = evidence["champion"]
     now = int(in_effect["version"].iloc[-1]) if len(in_effect) else None
     if now == version:
-        raise PromotionError(
+        raise DeploymentError(
             f"version {version} is in effect already, on other evidence; there is nothing to promote."
         )
     if met != now:
-        raise PromotionError(
+        raise DeploymentError(
             f"the gate judged version {version} against {_name_champion(met)}, while {_name_champion(now)} is in "
             "effect. Run the gate again and have it approved anew."
         )
     age = (as_of - pd.Timestamp(evidence["as_of"])).days
     if not 0 <= age <= EVIDENCE_DAYS:
-        raise PromotionError(
+        raise DeploymentError(
             f"the gate judged version {version} as of {evidence['as_of']}, which is not within {EVIDENCE_DAYS} days "
             f"before {as_of:%Y-%m-%d}. Run the gate again and have it approved anew."
         )

@@ -9,16 +9,12 @@ import pandas as pd
 from sklearn.calibration import CalibratedClassifierCV
 
 from churn_utils import settings
+from churn_utils.errors import ModelError
 from churn_utils.features import definitions, offline
 from churn_utils.registry import deployments, provenance, tracking, versions
-from churn_utils.settings import ChurnError
 from churn_utils.training import models
 
 ROUNDING = 1e-6  # largest difference that another machine's arithmetic may make
-
-
-class LineageError(ChurnError):
-    """A version whose record does not say enough to train it again."""
 
 
 def describe_version(version: int) -> dict:
@@ -29,8 +25,8 @@ def describe_version(version: int) -> dict:
         ``hyperparameters``, and those of ``provenance.FIELDS``: digests of source, code and packages, the commit.
 
     Raises:
-        RegistryError: no such version.
-        LineageError: its run recorded no table versions, seed or date.
+        ModelError: no such version.
+        ModelError: its run recorded no table versions, seed or date.
     """
     info = versions.read_version(version)
     params = info["params"]
@@ -38,7 +34,7 @@ def describe_version(version: int) -> dict:
     missing = [f"version of {name}" for name, found in tables.items() if found is None]
     missing += [name for name in ("as_of", "seed", "family") if not params.get(name)]
     if missing:
-        raise LineageError(
+        raise ModelError(
             f"the run of version {version} did not record {', '.join(missing)}; it cannot be traced or trained again. "
             "Train with notebook 02 and register that run."
         )
@@ -61,7 +57,7 @@ def read_training_set(version: int) -> pd.DataFrame:
     """The labelled rows that a version was trained on, read at the table versions that its training recorded.
 
     Raises:
-        LakehouseError: a table no longer holds that version.
+        DataError: a table no longer holds that version.
     """
     record = describe_version(version)
     return offline.build_training_set(record["as_of"], record["tables"], record["since"])
@@ -74,7 +70,7 @@ def refit(version: int) -> CalibratedClassifierCV:
         The fitted model; with the recorded code and packages it gives the version's probabilities, bit for bit.
 
     Raises:
-        LineageError: the record is incomplete.
+        ModelError: the record is incomplete.
     """
     record, rows = describe_version(version), read_training_set(version)
     train, validate = (offline.training_rows(rows, split) for split in ("train", "validate"))
@@ -112,11 +108,11 @@ def explain_deployed(as_of: pd.Timestamp) -> pd.DataFrame:
         ``question, answer``, one row per fact.
 
     Raises:
-        LineageError: nothing is deployed at that date.
+        ModelError: nothing is deployed at that date.
     """
     version = deployments.champion_at(as_of)
     if version is None:
-        raise LineageError(
+        raise ModelError(
             f"no version is in effect on {as_of:%Y-%m-%d}; promote one first (notebook 04b)."
         )
     table = deployments.read_deployments()

@@ -11,9 +11,9 @@ import pandas as pd
 from sklearn.calibration import CalibratedClassifierCV
 
 from churn_utils import settings
+from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions, offline
 from churn_utils.registry import artifacts, provenance
-from churn_utils.settings import Economics
 from churn_utils.training.models import DEFAULTS
 from churn_utils.training.search import DONE, best_params
 

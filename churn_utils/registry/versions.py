@@ -9,15 +9,12 @@ from pathlib import Path
 import pandas as pd
 
 from churn_utils import settings
-from churn_utils.settings import MODEL_NAME, ChurnError
+from churn_utils.errors import ModelError
+from churn_utils.settings import MODEL_NAME
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 EVIDENCE = "gate"  # folder of a run's artifacts; every evidence that was ever kept lies there under its digest
 TRIAL = "trial"  # scope of an approval to answer a share of the customers
-
-
-class RegistryError(ChurnError):
-    """A version does not exist, or lacks what an action on it needs."""
 
 
 def _client():
@@ -30,18 +27,18 @@ def register_version(run_id: str, description: str, tags: dict[str, str]) -> int
     The same run again returns the version that it already has.
 
     Raises:
-        RegistryError: the run does not exist in this home or logged no model.
+        ModelError: the run does not exist in this home or logged no model.
     """
     mlflow = settings.connect_mlflow()
     client = mlflow.MlflowClient()
     try:
         run = client.get_run(run_id)
     except mlflow.MlflowException as error:
-        raise RegistryError(
+        raise ModelError(
             f"there is no training run {run_id!r} in {settings.mlflow_folder()}."
         ) from error
     if not run.outputs or not run.outputs.model_outputs:
-        raise RegistryError(f"run {run_id} logged no model; run the training notebook to its end.")
+        raise ModelError(f"run {run_id} logged no model; run the training notebook to its end.")
     known = client.search_model_versions(f"name='{MODEL_NAME}' and run_id='{run_id}'")
     if known:
         version = int(known[0].version)
@@ -61,7 +58,7 @@ def latest_run(as_of: pd.Timestamp) -> str:
     """Run id of the newest finished training as of a simulated date.
 
     Raises:
-        RegistryError: nothing was trained as of that date.
+        ModelError: nothing was trained as of that date.
     """
     mlflow = settings.connect_mlflow()
     runs = mlflow.search_runs(
@@ -71,7 +68,7 @@ def latest_run(as_of: pd.Timestamp) -> str:
         output_format="list",
     )
     if not runs:
-        raise RegistryError(
+        raise ModelError(
             f"nothing was trained as of {as_of:%Y-%m-%d} in this home yet; run notebook 02 first."
         )
     return runs[0].info.run_id
@@ -81,13 +78,13 @@ def read_run(run_id: str) -> dict:
     """Return ``params``, ``metrics`` and ``trained_by`` of a training run.
 
     Raises:
-        RegistryError: no such run in this home.
+        ModelError: no such run in this home.
     """
     mlflow = settings.connect_mlflow()
     try:
         data = mlflow.MlflowClient().get_run(run_id).data
     except mlflow.MlflowException as error:
-        raise RegistryError(
+        raise ModelError(
             f"there is no training run {run_id!r} in {settings.mlflow_folder()}."
         ) from error
     return {
@@ -101,14 +98,14 @@ def read_version(version: int) -> dict:
     """Everything known of a version: ``version, run_id, description, aliases, tags, params, metrics, trained_by``.
 
     Raises:
-        RegistryError: no such version.
+        ModelError: no such version.
     """
     mlflow = settings.connect_mlflow()
     client = mlflow.MlflowClient()
     try:
         found = client.get_model_version(MODEL_NAME, str(version))
     except mlflow.MlflowException as error:
-        raise RegistryError(
+        raise ModelError(
             f"there is no version {version} of {MODEL_NAME} in {settings.mlflow_folder()}."
         ) from error
     return {
@@ -185,12 +182,12 @@ def version_to_judge(as_of: pd.Timestamp) -> int:
     """The challenger; where a promotion or refusal ended its candidacy, the newest version trained as of that date.
 
     Raises:
-        RegistryError: no version that was trained as of that date is registered.
+        ModelError: no version that was trained as of that date is registered.
     """
     versions = list_versions()
     versions = versions.loc[versions["as_of"] == f"{as_of:%Y-%m-%d}", "version"].tolist()
     if not versions:
-        raise RegistryError(
+        raise ModelError(
             f"no version trained as of {as_of:%Y-%m-%d} is registered; run notebooks 02 and 03 first."
         )
     challenger = version_with_alias(CHALLENGER)
@@ -265,17 +262,17 @@ def read_evidence(version: int, digest: str | None = None) -> tuple[dict, str]:
     """Return evidence of a version, the newest if none is named, and its SHA-256 as it stands now.
 
     Raises:
-        RegistryError: the version never went through the gate, or that evidence is no longer there.
+        ModelError: the version never went through the gate, or that evidence is no longer there.
     """
     mlflow, info = settings.connect_mlflow(), read_version(version)
     digest = digest or info["tags"].get("gate_evidence_sha256")
     if digest is None:
-        raise RegistryError(f"version {version} has no gate evidence; run notebook 04a first.")
+        raise ModelError(f"version {version} has no gate evidence; run notebook 04a first.")
     try:
         text = mlflow.artifacts.load_text(f"runs:/{info['run_id']}/{EVIDENCE}/{digest}.json")
         return json.loads(text), hash_evidence(text)
     except (mlflow.MlflowException, OSError, ValueError) as error:
-        raise RegistryError(
+        raise ModelError(
             f"the evidence {digest} of version {version} cannot be read; run 04a again."
         ) from error
 

@@ -17,11 +17,11 @@ import pandas as pd
 from scipy.stats import norm
 
 from churn_utils.data import tables
-from churn_utils.evaluation.metrics import decision_value_usd
+from churn_utils.errors import UsageError
+from churn_utils.evaluation.economics import OFFER, decision_value_usd
 from churn_utils.inference import log as inference_log
 from churn_utils.inference import scoring
 from churn_utils.registry import approvals, deployments, versions
-from churn_utils.settings import ChurnError
 
 SPLIT, SHADOW = "split", "shadow"
 VERSION = "model_version"
@@ -30,10 +30,6 @@ MIN_LABELLED = 500  # customers per arm; a difference of 65 USD a customer is fo
 LEVEL = 0.95
 STOP_LEVEL = 0.99  # stricter, because it is looked at whenever labels or answers arrive
 TOO_FEW, UNDECIDED, BETTER, WORSE = "too_few", "undecided", "challenger_better", "challenger_worse"
-
-
-class TrialError(ChurnError):
-    """A trial that may not be started, or cannot be judged."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +56,10 @@ def check_share(share: float) -> None:
     """Check that a share of the customers can be given to a challenger.
 
     Raises:
-        TrialError: it is not above 0, or above 0.5.
+        UsageError: it is not above 0, or above 0.5.
     """
     if not 0 < share <= 0.5:
-        raise TrialError(
+        raise UsageError(
             f"share is {share}; it must be above 0 and at most 0.5, so that most stay with the champion."
         )
 
@@ -78,16 +74,16 @@ def start_trial(version: int, as_of: pd.Timestamp, share: float = 0.1, mode: str
         mode: ``split`` or ``shadow``.
 
     Raises:
-        TrialError: no champion, the champion itself, an unknown mode, or a share out of range.
-        PromotionError: a split without passed gate or valid approval, or on evidence that would not let it take over.
+        UsageError: no champion, the champion itself, an unknown mode, or a share out of range.
+        DeploymentError: a split without passed gate or valid approval, or on evidence that would not let it take over.
     """
     champion = deployments.version_in_effect()
     if champion is None or champion == version:
-        raise TrialError(
+        raise UsageError(
             f"version {version} has no other champion to be tried against (champion: {champion})."
         )
     if mode not in (SPLIT, SHADOW):
-        raise TrialError(
+        raise UsageError(
             f"there is no mode {mode!r}; a trial is a {SPLIT} or runs in the {SHADOW}."
         )
     check_share(share)
@@ -105,7 +101,7 @@ def check_may_answer(version: int, as_of: pd.Timestamp) -> tuple[dict, dict]:
     """Check that a challenger may answer customers on a date; return its approval and its evidence.
 
     Raises:
-        PromotionError: no passed gate, or no valid approval of scope ``trial`` or ``champion``.
+        DeploymentError: no passed gate, or no valid approval of scope ``trial`` or ``champion``.
     """
     scopes = (versions.TRIAL, versions.CHAMPION)
     return approvals.check_newest(versions.read_version(version), as_of, scopes)
@@ -135,11 +131,11 @@ def stop_trial(version: int, reason: str) -> Trial:
     """Stop a version's trial, say why, and clear the challenger alias.
 
     Raises:
-        TrialError: it has none.
+        UsageError: it has none.
     """
     trial = read_trial_of(version)
     if trial is None:
-        raise TrialError(f"version {version} has no trial to stop.")
+        raise UsageError(f"version {version} has no trial to stop.")
     stopped = replace(trial, status=STOPPED, reason=reason)
     versions.set_tags(version, {"trial": json.dumps(asdict(stopped))})
     versions.clear_challenger(version)
@@ -192,7 +188,7 @@ def judge_trial(
     """
     rows = read_labelled_answers(trial, as_of)
     economics = scoring.read_economics(trial.version)
-    treated = (rows["decision"] == scoring.OFFER).to_numpy(dtype=float)
+    treated = (rows["decision"] == OFFER).to_numpy(dtype=float)
     rows = rows.assign(
         value=decision_value_usd(rows["churned"].to_numpy(dtype=float), treated, economics)
     )

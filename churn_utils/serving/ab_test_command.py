@@ -10,11 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from churn_utils import settings
+from churn_utils.errors import ChurnError, UsageError
 from churn_utils.features import offline
 from churn_utils.registry import deployments, versions
 from churn_utils.serving import ab_test
-from churn_utils.serving.ab_test import Trial, TrialError
-from churn_utils.settings import ChurnError
+from churn_utils.serving.ab_test import Trial
 
 EPILOG = """
 exit codes:  0 done   1 refused, the message says why   2 wrong usage
@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.action == "start":
             ab_test.check_share(options.share)
         elif options.action == "stop" and not options.reason.strip():
-            raise TrialError("a stop needs a reason.")
+            raise UsageError("a stop needs a reason.")
     except ChurnError as error:
         parser.error(str(error))
     try:
@@ -116,10 +116,10 @@ def check_home() -> None:
     """Check that there is a registry, so that a mistyped home is not made.
 
     Raises:
-        TrialError: there is none.
+        UsageError: there is none.
     """
     if not (settings.mlflow_folder() / "mlflow.db").exists():
-        raise TrialError(
+        raise UsageError(
             f"no version was ever registered in {settings.home()}; is --home (CHURN_HOME) right?"
         )
 
@@ -128,14 +128,14 @@ def start(options: argparse.Namespace, as_of: pd.Timestamp) -> str:
     """Start a trial unless one of another version runs; say what began.
 
     Raises:
-        TrialError: another one runs, or ``trials.start_trial`` refuses it.
-        RegistryError: no such version.
-        PromotionError: a split without passed gate or valid approval.
+        UsageError: another one runs, or ``trials.start_trial`` refuses it.
+        ModelError: no such version.
+        DeploymentError: a split without passed gate or valid approval.
     """
     versions.read_version(options.version)
     running, challenger = ab_test.read_trial(), versions.version_with_alias(versions.CHALLENGER)
     if running is not None and running.version != options.version:
-        raise TrialError(f"a trial of version {running.version} runs; stop it first.")
+        raise UsageError(f"a trial of version {running.version} runs; stop it first.")
     if options.action == "shadow":
         trial = ab_test.start_trial(options.version, as_of, mode=ab_test.SHADOW)
     else:
@@ -152,11 +152,11 @@ def stop(version: int, reason: str) -> str:
     """Stop a trial and say so.
 
     Raises:
-        TrialError: there is none, or it was stopped before (its reason is kept).
+        UsageError: there is none, or it was stopped before (its reason is kept).
     """
     trial = ab_test.read_trial_of(version)
     if trial is not None and trial.status == ab_test.STOPPED:
-        raise TrialError(f"the trial of version {version} was stopped before: {trial.reason}")
+        raise UsageError(f"the trial of version {version} was stopped before: {trial.reason}")
     return (
         f"The trial of version {version} is stopped: {ab_test.stop_trial(version, reason).reason}"
     )

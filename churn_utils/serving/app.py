@@ -21,19 +21,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ValidationError
 from starlette.routing import Route
 
+from churn_utils.errors import ChurnError, NotReadyError, UsageError
 from churn_utils.serving import schemas as models
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.middleware import Guard, add_error_handlers, flush_access_log, problem
 from churn_utils.serving.openapi import ABOUT, add_documents, document, document_body
-from churn_utils.serving.predictor import Engine, NotReadyError
-from churn_utils.serving.settings import (
-    ServingSettings,
-    ServingSettingsError,
-    describe_settings,
-    read_serving_settings,
-)
+from churn_utils.serving.predictor import Engine
+from churn_utils.serving.settings import ServingSettings, describe_settings, read_serving_settings
 from churn_utils.serving.startup import prepare
-from churn_utils.settings import ChurnError
 
 VERSION = "1.0.0"
 SWITCH_SECONDS = 0.0005  # how long an answer waits for the thread that writes the log; Python's own 5 ms show in p99
@@ -87,7 +82,7 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     """Build the application; nothing is opened before it starts.
 
     Raises:
-        ServingSettingsError: the environment holds a value that it cannot work with.
+        UsageError: the environment holds a value that it cannot work with.
     """
     settings = settings or read_serving_settings()
     metrics = ServingMetrics()
@@ -312,7 +307,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         sockets = prepare(settings, options.host, options.port)
     except ChurnError as error:
-        return _fail(error, 2 if isinstance(error, ServingSettingsError) else 1)
+        return _fail(error, 2 if isinstance(error, UsageError) else 1)
     sys.setswitchinterval(SWITCH_SECONDS)
     if options.until_stdin_closes:
         threading.Thread(target=_end_with_stdin, daemon=True).start()

@@ -16,14 +16,10 @@ from typing import Any
 
 import pandas as pd
 
-from churn_utils.settings import ChurnError
+from churn_utils.errors import ChurnError
 
 READY_SECONDS = 60.0
 HEADERS = {"Content-Type": "application/json"}
-
-
-class ServingClientError(ChurnError):
-    """The API did not become ready, or answered with an error."""
 
 
 class Api:
@@ -75,7 +71,7 @@ class Api:
         """Wait until it can answer.
 
         Raises:
-            ServingClientError: it ended, or was not ready in time; the message holds the end of its output.
+            ChurnError: it ended, or was not ready in time; the message holds the end of its output.
         """
         end = time.monotonic() + seconds
         while self._process.poll() is None and time.monotonic() < end:
@@ -86,13 +82,13 @@ class Api:
                 pass
             time.sleep(0.05)
         self.close()
-        raise ServingClientError(f"the API did not become ready; its last words: {self.last_words}")
+        raise ChurnError(f"the API did not become ready; its last words: {self.last_words}")
 
     def wait_for_version(self, version: int, seconds: float = READY_SECONDS) -> float:
         """Wait until a version answers as champion; return the seconds that it took.
 
         Raises:
-            ServingClientError: it does not in time.
+            ChurnError: it does not in time.
         """
         start = time.monotonic()
         _wait_for(
@@ -106,7 +102,7 @@ class Api:
         """Wait until a trial runs and return what ``model`` says of it.
 
         Raises:
-            ServingClientError: none runs in time.
+            ChurnError: none runs in time.
         """
         return _wait_for(lambda: self.get("model")["trial"], seconds, "no trial runs")
 
@@ -114,7 +110,7 @@ class Api:
         """Wait until every answer that was given is in the inference log.
 
         Raises:
-            ServingClientError: some are still waiting after that time.
+            ChurnError: some are still waiting after that time.
         """
         written = b"\nchurn_log_waiting 0.0\n"
         _wait_for(
@@ -143,22 +139,22 @@ class Api:
         """Read a resource under ``/v1``, such as ``model``.
 
         Raises:
-            ServingClientError: another answer than 200.
+            ChurnError: another answer than 200.
         """
         status, document = self.request("GET", name)
         if status != 200:
-            raise ServingClientError(f"{name} was answered {status}: {document['detail']}")
+            raise ChurnError(f"{name} was answered {status}: {document['detail']}")
         return document
 
     def predict(self, customer_ids: Sequence[str]) -> pd.DataFrame:
         """Ask for predictions by id: one row per answer.
 
         Raises:
-            ServingClientError: another answer than 200.
+            ChurnError: another answer than 200.
         """
         status, document = self.request("POST", "predictions", {"customer_ids": list(customer_ids)})
         if status != 200:
-            raise ServingClientError(f"the request was answered {status}: {document['detail']}")
+            raise ChurnError(f"the request was answered {status}: {document['detail']}")
         return pd.DataFrame(document["predictions"])
 
     def send_traffic(
@@ -233,7 +229,7 @@ def _wait_for(look: Callable[[], Any], seconds: float, otherwise: str) -> Any:
         if found := look():
             return found
         time.sleep(0.02)
-    raise ServingClientError(f"{otherwise} after {seconds:.0f} s.")
+    raise ChurnError(f"{otherwise} after {seconds:.0f} s.")
 
 
 def _ask_one(

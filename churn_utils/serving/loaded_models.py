@@ -14,10 +14,10 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from churn_utils import settings
+from churn_utils.errors import ChurnError, ModelError
 from churn_utils.inference import compiled, scoring
 from churn_utils.registry import versions
 from churn_utils.serving import ab_test
-from churn_utils.settings import ChurnError
 
 MOST_VERSIONS = 8  # kept ready, so that rollbacks and receipts need not load them again
 CHAMPION, CHALLENGER, SHADOW = "champion", "challenger", "shadow"
@@ -68,11 +68,11 @@ class Versions:
         """Load, compile and compare a version, or take it from those that are ready.
 
         Raises:
-            RegistryError: this home has no registry, or no such version in it.
-            FastScoringError: there is no compiled form, or it differs from the model.
+            ModelError: this home has no registry, or no such version in it.
+            ModelError: there is no compiled form, or it differs from the model.
         """
         if not settings.mlflow_database().exists():  # MLflow would make an empty one
-            raise versions.RegistryError(f"there is no registry in {settings.mlflow_folder()}.")
+            raise ModelError(f"there is no registry in {settings.mlflow_folder()}.")
         with self._loading:
             info = versions.read_version(version)
             key = (version, info["run_id"])

@@ -25,10 +25,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 
+from churn_utils.errors import ChurnError, NotReadyError
 from churn_utils.serving.metrics import ServingMetrics
-from churn_utils.serving.predictor import NotReadyError
 from churn_utils.serving.settings import ServingSettings
-from churn_utils.settings import ChurnError
 
 PROTECTED = "/v1/"
 MOST_CALLERS = 10_000  # remembered for the rate limit

@@ -106,7 +106,7 @@ def add_documents(app: FastAPI, settings: ServingSettings) -> None:
         schemas = document["components"]["schemas"]
         for name in (
             "HTTPValidationError",
-            "ValidationError",
+            "UsageError",
         ):  # the framework's error form, which we do not use
             schemas.pop(name, None)
         for model in (models.Problem, models.PredictionRequest, models.ScoreRequest):

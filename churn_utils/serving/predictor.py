@@ -21,13 +21,12 @@ import uuid_utils
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import ChurnError, DeploymentError, NotReadyError, OnlineStoreError
+from churn_utils.evaluation.economics import NO_OFFER, OFFER
 from churn_utils.features import definitions, online
 from churn_utils.features.offline import MAX_AGE_DAYS
-from churn_utils.features.online_rows import NotPublishedError, OnlineStoreError
-from churn_utils.inference import scoring
 from churn_utils.inference.log import InferenceLog, build_entry
 from churn_utils.registry import deployments
-from churn_utils.registry.approvals import PromotionError
 from churn_utils.serving import ab_test
 from churn_utils.serving import refresh as refresh_
 from churn_utils.serving.calendar import Calendar
@@ -42,7 +41,6 @@ from churn_utils.serving.loaded_models import (
 )
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.settings import ServingSettings
-from churn_utils.settings import ChurnError
 
 NOTHING = "No model is in place yet."
 NOT_PROMOTED = "No model is in place yet: no version was promoted in this home."
@@ -51,10 +49,6 @@ FULL = "The inference log cannot keep up; no answer is given that would not be r
 UNPUBLISHED = "The features are not in the online store yet; try again."
 AWAY = "The online store does not answer; try again."
 log = logging.getLogger(__name__)
-
-
-class NotReadyError(ChurnError):
-    """Nothing answers yet, or the inference log has no room: 503, try again."""
 
 
 class Engine:
@@ -128,7 +122,7 @@ class Engine:
         lineup = self._check_ready(len(customer_ids))
         try:
             rows = await self._store.look_up(customer_ids)
-        except NotPublishedError as error:
+        except NotReadyError as error:
             if self.newest:  # it was there: published anew at once, while what was never there has to be waited for
                 self.newest = ""
                 self._wake.set()
@@ -227,7 +221,7 @@ class Engine:
         now: datetime,
     ) -> tuple:
         probability = served.score(inputs)
-        decision = scoring.OFFER if probability >= served.threshold else scoring.NO_OFFER
+        decision = OFFER if probability >= served.threshold else NO_OFFER
         value = served.churner_value_usd * probability - served.offer_cost_usd
         entry = build_entry(
             str(uuid_utils.uuid7()),
@@ -312,7 +306,7 @@ class Engine:
     def _read_newest(self) -> None:
         try:
             self.newest, self._trouble = self._store.read_published().newest, ""
-        except OnlineStoreError:
+        except (NotReadyError, OnlineStoreError):
             self._trouble = AWAY
             raise
         self._calendar.note_newest(self.newest)
@@ -354,7 +348,11 @@ class Engine:
         except ChurnError as error:
             self._refuse(champion, error)
             self._absence = f"Version {champion} may not answer."
-            if before and before.champion.version == champion and isinstance(error, PromotionError):
+            if (
+                before
+                and before.champion.version == champion
+                and isinstance(error, DeploymentError)
+            ):
                 self.lineup = (
                     None  # its approval no longer holds; a version that it was to replace goes on
                 )

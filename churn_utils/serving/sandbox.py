@@ -19,11 +19,12 @@ import pandas as pd
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import ChurnError
 from churn_utils.evaluation import metrics as model_metrics
+from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offline
 from churn_utils.inference import scoring
 from churn_utils.registry import deployments, lineage, tracking, versions
-from churn_utils.settings import ChurnError
 from churn_utils.training import models
 from churn_utils.validation import gate
 
@@ -38,10 +39,6 @@ PREDECESSOR = {
     "colsample_bytree": 1.0,
     "reg_lambda": 0.0,
 }
-
-
-class RehearsalError(ChurnError):
-    """A home that has nothing to rehearse with."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +62,11 @@ def build_rehearsal(folder: Path, as_of: pd.Timestamp, version: int | None = Non
         version: of this home, to be the challenger; the champion at ``as_of`` when not given.
 
     Raises:
-        RehearsalError: no version is in effect, or a gate of the copy says no.
+        ChurnError: no version is in effect, or a gate of the copy says no.
     """
     version = deployments.champion_at(as_of) if version is None else version
     if version is None:
-        raise RehearsalError(
+        raise ChurnError(
             f"no champion is in effect on {as_of:%Y-%m-%d}; run notebooks 02 to 04b first."
         )
     record, economics = lineage.describe_version(version), scoring.read_economics(version)
@@ -107,7 +104,7 @@ def _copy_registry_emptied(folder: Path) -> None:
         copy.commit()
 
 
-def _train(record: dict, params: dict, economics: settings.Economics) -> int:
+def _train(record: dict, params: dict, economics: Economics) -> int:
     """Train on the copy's rows as of a record's date, log and register as notebooks 02 and 03 do; return version."""
     as_of, seed = record["as_of"], record["seed"]
     training_set = offline.build_training_set(as_of, since=record["since"])
@@ -156,13 +153,11 @@ def _make_study(params: dict, log_loss: float) -> optuna.Study:
     return study
 
 
-def _pass_gate(
-    version: int, as_of: pd.Timestamp, scope: str, economics: settings.Economics
-) -> None:
+def _pass_gate(version: int, as_of: pd.Timestamp, scope: str, economics: Economics) -> None:
     findings = gate.run_gate(version, as_of, draws=500, economics=economics)
     wrong = findings[findings["verdict"] != "pass"]
     if len(wrong):
-        raise RehearsalError(
+        raise ChurnError(
             f"version {version} of the rehearsal did not pass: {', '.join(wrong['check'])}."
         )
     gate.approve(

@@ -7,13 +7,9 @@ import os
 from dataclasses import dataclass, field, fields
 
 from churn_utils import settings
-from churn_utils.settings import ChurnError
+from churn_utils.errors import UsageError
 
 LEAST_LOG_CAPACITY = 2_000  # answers to the largest request: 1,000 customers, each of whom a shadow may answer as well
-
-
-class ServingSettingsError(ChurnError):
-    """A variable whose value the API cannot work with."""
 
 
 def _setting(default, text: str):
@@ -60,7 +56,7 @@ class ServingSettings:
         """Refuse what would switch a protection off by mistake.
 
         Raises:
-            ServingSettingsError: a number out of range or a date that is none.
+            UsageError: a number out of range or a date that is none.
         """
         for name in (
             "max_body_bytes",
@@ -70,26 +66,24 @@ class ServingSettings:
             "log_seconds",
         ):
             if not 0 < getattr(self, name) < math.inf:
-                raise ServingSettingsError(
-                    f"{variable(name)} is {getattr(self, name)}; it must be above 0."
-                )
+                raise UsageError(f"{variable(name)} is {getattr(self, name)}; it must be above 0.")
         if not 0 <= self.rate_limit < math.inf:
-            raise ServingSettingsError(
+            raise UsageError(
                 f"{variable('rate_limit')} is {self.rate_limit}; it must be 0 or above."
             )
         if self.log_capacity < LEAST_LOG_CAPACITY:
-            raise ServingSettingsError(
+            raise UsageError(
                 f"{variable('log_capacity')} is {self.log_capacity}; below {LEAST_LOG_CAPACITY} a request of the "
                 "largest size, with a shadow's answers beside its own, would be refused each time it is tried."
             )
         if self.api_keys and not self.keys:
-            raise ServingSettingsError(
+            raise UsageError(
                 f"{variable('api_keys')} holds no key; leave it out if none is to be asked for."
             )
         if self.online_store and not self.online_store.startswith(
             ("redis://", "rediss://", "unix://")
         ):
-            raise ServingSettingsError(
+            raise UsageError(
                 f"{variable('online_store')} is no address of a Redis server; write one such as "
                 "redis://localhost:6379/0, or leave it out for SQLite in the home."
             )
@@ -116,7 +110,7 @@ def read_serving_settings() -> ServingSettings:
     """Read the settings from the environment.
 
     Raises:
-        ServingSettingsError: a value of the wrong type or out of range; the message names the variable.
+        UsageError: a value of the wrong type or out of range; the message names the variable.
     """
     given = {}
     for entry in fields(ServingSettings):
@@ -129,12 +123,12 @@ def read_serving_settings() -> ServingSettings:
 def _parse(name: str, text: str, kind: type):
     if kind is bool:
         if text.lower() not in ("0", "1", "true", "false"):
-            raise ServingSettingsError(f"{name} is {text!r}; write 1 or 0.")
+            raise UsageError(f"{name} is {text!r}; write 1 or 0.")
         return text.lower() in ("1", "true")
     try:
         return kind(text)
     except ValueError as error:
-        raise ServingSettingsError(
+        raise UsageError(
             f"{name} is {text!r}; it takes a value of type {kind.__name__}."
         ) from error
 

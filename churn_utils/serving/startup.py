@@ -9,25 +9,21 @@ import sqlite3
 import tempfile
 
 from churn_utils import settings
+from churn_utils.errors import ChurnError, UsageError
 from churn_utils.features import online
-from churn_utils.serving.settings import ServingSettings, ServingSettingsError
-from churn_utils.settings import ChurnError
+from churn_utils.serving.settings import ServingSettings
 
 OTHER_FILES = (
     256  # that the process holds open beside its connections: libraries, tables, databases
 )
 
 
-class StartError(ChurnError):
-    """Something that the API needs cannot be had."""
-
-
 def prepare(serving: ServingSettings, host: str, port: int) -> list[socket.socket]:
     """Check what the API needs; return the sockets that it is to listen on.
 
     Raises:
-        ServingSettingsError: an option or variable that it cannot work with.
-        StartError: a port that is taken, a home that cannot be written, a store that does not open.
+        UsageError: an option or variable that it cannot work with.
+        ChurnError: a port that is taken, a home that cannot be written, a store that does not open.
     """
     found = bind(host, port)
     try:
@@ -45,17 +41,15 @@ def bind(host: str, port: int) -> list[socket.socket]:
     """Take a port at every address of a host, without listening yet: until then callers are refused.
 
     Raises:
-        ServingSettingsError: no such host or port.
-        StartError: it is taken, or not ours to take.
+        UsageError: no such host or port.
+        ChurnError: it is taken, or not ours to take.
     """
     if not 0 <= port <= 65535:
-        raise ServingSettingsError(f"--port is {port}; it must be 0 (any free port) to 65535.")
+        raise UsageError(f"--port is {port}; it must be 0 (any free port) to 65535.")
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise ServingSettingsError(
-            f"--host is {host!r}, which cannot be found: {error.strerror}."
-        ) from error
+        raise UsageError(f"--host is {host!r}, which cannot be found: {error.strerror}.") from error
     found: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in addresses:
@@ -70,7 +64,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
         message = (
             f"port {port} of {host} cannot be had: {error.strerror}. Choose another with --port."
         )
-        raise StartError(message) from error
+        raise ChurnError(message) from error
     return found
 
 
@@ -78,7 +72,7 @@ def check_home() -> None:
     """Check that the home can be written: log, online features and registry are kept there.
 
     Raises:
-        StartError: it cannot, or one of its folders.
+        ChurnError: it cannot, or one of its folders.
     """
     home = settings.home()
     try:
@@ -88,7 +82,7 @@ def check_home() -> None:
                 with tempfile.TemporaryFile(dir=folder):
                     pass
     except OSError as error:
-        raise StartError(
+        raise ChurnError(
             f"the home {home} (CHURN_HOME) cannot be written: {error.strerror}."
         ) from error
 
@@ -97,17 +91,15 @@ def check_store(address: str) -> None:
     """Check that the online store opens.
 
     Raises:
-        ServingSettingsError: an address that is none.
-        StartError: nobody answers there, or its file cannot be opened.
+        UsageError: an address that is none.
+        ChurnError: nobody answers there, or its file cannot be opened.
     """
     try:
         asyncio.run(online.open_store(address).close())
     except ValueError as error:
-        raise ServingSettingsError(
-            f"CHURN_ONLINE_STORE is no address of a Redis server: {error}."
-        ) from error
+        raise UsageError(f"CHURN_ONLINE_STORE is no address of a Redis server: {error}.") from error
     except (ChurnError, OSError, sqlite3.Error) as error:
-        raise StartError(f"the online store does not open: {error}") from error
+        raise ChurnError(f"the online store does not open: {error}") from error
 
 
 def allow_files(count: int) -> None:

@@ -21,9 +21,9 @@ import pandas as pd
 
 from churn_utils import settings
 from churn_utils.data import contract, source
-from churn_utils.evaluation import metrics
+from churn_utils.errors import DataError
+from churn_utils.evaluation.economics import Economics, decision_value_usd
 from churn_utils.features import definitions, offline
-from churn_utils.settings import ChurnError, Economics
 
 SCENARIOS = {
     "none": "nothing changes",
@@ -39,10 +39,6 @@ PRICE_FACTOR = 1.15
 CAMPAIGN_SHARE = 0.35
 # As good as boosted trees on IBM's data, and smooth: a customer who stays is not another one from month to month.
 WORLD_PARAMS = {"family": "logistic_regression", "C": 5.0, "n_knots": 5}
-
-
-class SimulatorError(ChurnError):
-    """A month, scenario or number of slots that cannot be simulated."""
 
 
 def simulate_month(
@@ -67,7 +63,7 @@ def simulate_month(
         ``total_charges`` null before the first bill), ``churn_probability`` (the world's own) and ``churned`` (bool).
 
     Raises:
-        SimulatorError: an unknown scenario, or numbers that are out of range.
+        DataError: an unknown scenario, or numbers that are out of range.
     """
     return pd.concat(iterate_month(month, seed, scenario, start_month, slots))
 
@@ -83,7 +79,7 @@ def iterate_month(
     """Iterate over the rows of ``simulate_month`` in parts of ``rows_at_once``, holding one part at a time.
 
     Raises:
-        SimulatorError: as ``simulate_month``, at the call and not at the first part.
+        DataError: as ``simulate_month``, at the call and not at the first part.
     """
     _check(
         scenario,
@@ -103,13 +99,13 @@ def iterate_month(
 
 def _check(scenario: str, **numbers: int) -> None:
     if scenario not in SCENARIOS:
-        raise SimulatorError(
+        raise DataError(
             f"there is no scenario {scenario!r}; the scenarios are {', '.join(SCENARIOS)}."
         )
     for name, value in numbers.items():
         least = 0 if name in ("month", "seed") else 1
         if not isinstance(value, int | np.integer) or value < least:
-            raise SimulatorError(f"{name} is {value!r}; valid are whole numbers from {least} on.")
+            raise DataError(f"{name} is {value!r}; valid are whole numbers from {least} on.")
 
 
 def _simulate_slots(
@@ -309,7 +305,7 @@ def known_rows(
         ``churn_probability``; ``quarantined`` is the number of those that did not.
 
     Raises:
-        SimulatorError: as ``simulate_month``.
+        DataError: as ``simulate_month``.
     """
     truth, date = (
         simulate_month(month, seed, scenario, start_month, slots),
@@ -356,4 +352,4 @@ def labels_of(frame: pd.DataFrame) -> pd.DataFrame:
 def best_value_usd(frame: pd.DataFrame, economics: Economics) -> float:
     """USD per customer that nobody can beat but by luck: offers decided by the world's own probabilities."""
     treated = frame["churn_probability"].to_numpy() >= economics.threshold
-    return float(metrics.decision_value_usd(frame["churned"].to_numpy(), treated, economics).mean())
+    return float(decision_value_usd(frame["churned"].to_numpy(), treated, economics).mean())

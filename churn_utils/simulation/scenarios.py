@@ -8,12 +8,8 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 
 from churn_utils import settings
-from churn_utils.settings import ChurnError
+from churn_utils.errors import UsageError
 from churn_utils.simulation import customers
-
-
-class WorldError(ChurnError):
-    """A home that holds another world."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ def hold_world(world: World) -> World:
     """Note which world this home holds, and refuse another one.
 
     Raises:
-        WorldError: the home holds another world; the message names both and the remedy.
+        UsageError: the home holds another world; the message names both and the remedy.
     """
     path = settings.home() / "world.json"
     wanted = asdict(world)
@@ -62,7 +58,7 @@ def hold_world(world: World) -> World:
         partial.replace(path)  # a killed run leaves no half of it
     held = json.loads(path.read_text())
     if held != wanted:
-        raise WorldError(
+        raise UsageError(
             f"{settings.home()} holds the world {held}, not {wanted}. Set SCENARIO and SEED to it, or take another "
             "home (CHURN_HOME, run_all.py --home DIR, run_all.py --fresh)."
         )

@@ -17,8 +17,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, SplineTransformer, StandardScaler
 from threadpoolctl import threadpool_limits
 
+from churn_utils.errors import DataError
 from churn_utils.features import definitions
-from churn_utils.settings import ChurnError
 
 # On so few rows a second thread of BLAS or OpenMP gains nothing, and on a busy machine the two wait for each other:
 # a search took 2.8 times as long beside two other busy processes.
@@ -40,10 +40,6 @@ DEFAULTS = {
 }
 
 
-class TrainingError(ChurnError):
-    """Data or parameters that no model can be trained with."""
-
-
 def build_model(params: dict, seed: int) -> Pipeline:
     """Build the unfitted pipeline over the model inputs: category codes, then the family's estimator."""
     return make_pipeline(build_encoder(), build_estimator(params, seed))
@@ -63,12 +59,12 @@ def build_estimator(params: dict, seed: int) -> BaseEstimator:
     """Build the unfitted estimator of ``params`` (as ``suggest_params`` returns them) over encoded inputs.
 
     Raises:
-        TrainingError: unknown model family; the message lists the valid ones.
+        DataError: unknown model family; the message lists the valid ones.
     """
     settings_of_family = dict(params)
     family = settings_of_family.pop("family", None)
     if family not in DEFAULTS:
-        raise TrainingError(
+        raise DataError(
             f"there is no model family {family!r}; the families are {', '.join(DEFAULTS)}."
         )
     if family == "logistic_regression":

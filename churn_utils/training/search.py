@@ -23,11 +23,11 @@ from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from churn_utils import settings
+from churn_utils.errors import DataError
 from churn_utils.features import definitions
 from churn_utils.training.models import (
     DEFAULTS,
     FOLDS,
-    TrainingError,
     build_encoder,
     build_estimator,
     make_folds,
@@ -161,7 +161,7 @@ def _open_storage() -> optuna.storages.BaseStorage:
                 0.2 * attempt
             )  # two workers that start together both make the tables, and one comes late
     place = url.split("@")[-1]  # no password in a message
-    raise TrainingError(
+    raise DataError(
         f"CHURN_STUDY_STORAGE is {place!r}, which cannot be opened: {failure}"
     ) from failure
 
@@ -200,10 +200,10 @@ def run_study(
         pruner: another than ``FoldPruner``, to compare with.
 
     Raises:
-        TrainingError: fewer trials than families, or a storage that cannot be opened.
+        DataError: fewer trials than families, or a storage that cannot be opened.
     """
     if n_trials < len(DEFAULTS):
-        raise TrainingError(
+        raise DataError(
             f"n_trials is {n_trials}; at least {len(DEFAULTS)} are needed, one for each family."
         )
     study = _open_study(_name_of(name, train, seed), seed, warm_start, pruner)

@@ -7,7 +7,7 @@ import optuna
 import pandas as pd
 
 from churn_utils.evaluation import metrics
-from churn_utils.settings import Economics
+from churn_utils.evaluation.economics import Economics
 from churn_utils.training.models import DEFAULTS, fit_calibrated, one_thread, predict_unseen
 from churn_utils.training.search import DONE, best_params, trials_table
 

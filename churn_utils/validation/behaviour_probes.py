@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from churn_utils.data import tables
+from churn_utils.errors import FeatureError, ModelError
 from churn_utils.features import definitions
-from churn_utils.features.definitions import FeatureError
 from churn_utils.inference import compiled as compiled_form
 from churn_utils.inference import scoring
-from churn_utils.inference.compiled import FastScoringError
 from churn_utils.registry import artifacts, lineage
 
 ROUNDS = 15  # the quickest counts: what the others took longer is not the model's doing
@@ -148,7 +147,7 @@ def _measure_compiled(model, inputs: pd.DataFrame) -> dict:
     """CPU time in ms of the API's compiled scorer for one customer, or why the model cannot be compiled."""
     try:
         compiled = compiled_form.compile_model(model)
-    except FastScoringError as error:
+    except ModelError as error:
         return {"compiled_cpu_ms": None, "not_compiled": str(error)}
     customers = compiled_form.rows_as_tuples(inputs.head(50))
 

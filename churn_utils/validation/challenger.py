@@ -9,11 +9,12 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from churn_utils.errors import ChurnError, DataError
 from churn_utils.evaluation import metrics
+from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offline
 from churn_utils.inference import scoring
 from churn_utils.registry import deployments, lineage, versions
-from churn_utils.settings import ChurnError, Economics
 from churn_utils.validation import isolation
 
 PASS, FAIL, NOT_EVALUATED = "pass", "fail", "not_evaluated"
@@ -113,13 +114,11 @@ class Candidate:
         """The challenger's probabilities on ``rows``.
 
         Raises:
-            EvaluationError: it gave more or fewer answers than it was asked for.
+            DataError: it gave more or fewer answers than it was asked for.
         """
         given, asked = len(self.answers["probability"]), len(self.rows) + len(self.learned)
         if given != asked:
-            raise metrics.EvaluationError(
-                f"{asked} probabilities were asked for, {given} were given."
-            )
+            raise DataError(f"{asked} probabilities were asked for, {given} were given.")
         return self.answers["probability"][: len(self.rows)]
 
     @cached_property

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from churn_utils import settings
+from churn_utils.errors import ChurnError, DeploymentError, UsageError
+from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offline
 from churn_utils.registry import approvals, artifacts, deployments, versions
-from churn_utils.settings import ChurnError, Economics
 from churn_utils.validation.challenger import FAIL, NOT_EVALUATED, PASS, Candidate
 from churn_utils.validation.performance_checks import CHECKS
 
@@ -19,14 +20,6 @@ APPROVAL_DAYS = 31
 MIN_DRAWS = 400  # five of them beyond either end of the widest interval that decides
 SCOPES = (versions.CHAMPION, versions.TRIAL)  # answer everybody, or a share of customers
 AUTOMATIC = "policy:all-checks-passed"  # the named policy of unattended runs; never a person
-
-
-class ValidationError(ChurnError):
-    """A gate that was asked for a verdict that would mean nothing."""
-
-
-class ApprovalError(ChurnError):
-    """An approval that may not be given."""
 
 
 def run_gate(
@@ -52,8 +45,8 @@ def run_gate(
         ``not_evaluated`` with the error in ``detail``. ``champion`` is left out while there is no champion.
 
     Raises:
-        RegistryError: no such version.
-        ValidationError: fewer than ``MIN_DRAWS`` draws.
+        ModelError: no such version.
+        UsageError: fewer than ``MIN_DRAWS`` draws.
     """
     return judge(Candidate(version, as_of, since, draws, seed, economics or Economics()))
 
@@ -61,7 +54,7 @@ def run_gate(
 def judge(candidate: Candidate) -> pd.DataFrame:
     """Put a candidate through the gate, as ``run_gate`` does; what it has answered already is not asked again."""
     if candidate.draws < MIN_DRAWS:
-        raise ValidationError(
+        raise UsageError(
             f"DRAWS is {candidate.draws}; below {MIN_DRAWS} an interval is luck, and so is a verdict that rests on it."
         )
     facts = {
@@ -158,14 +151,14 @@ def approve(
         standing one, if the version was promoted under it already.
 
     Raises:
-        ApprovalError: no name or reason, no such scope, the gate was not passed, evidence, model or record were
+        DeploymentError: no name or reason, no such scope, the gate was not passed, evidence, model or record were
             changed since, the date is before that of the evidence, or the approver is the trainer.
     """
     approver, reason = approver.strip(), reason.strip()
     if not approver or not reason:
-        raise ApprovalError("an approval needs the approver's name and a reason.")
+        raise DeploymentError("an approval needs the approver's name and a reason.")
     if scope not in SCOPES:
-        raise ApprovalError(
+        raise DeploymentError(
             f"there is no scope {scope!r}; an approval is for {' or '.join(SCOPES)}."
         )
     info = versions.read_version(version)
@@ -174,27 +167,27 @@ def approve(
         settings.is_same_person(approver, name)
         for name in (info["trained_by"], evidence.get("trained_by", ""))
     ):
-        raise ApprovalError(
+        raise DeploymentError(
             f"{approver} trained version {version} and may not approve it; another person must."
         )
     if info["tags"].get("gate") != PASS or not approvals.has_passed(evidence):
-        raise ApprovalError(
+        raise DeploymentError(
             f"version {version} has not passed the gate (verdict: {evidence['verdict']})."
         )
     if digest != info["tags"].get("gate_evidence_sha256"):
-        raise ApprovalError(
+        raise DeploymentError(
             f"the evidence of version {version} was changed after the gate; run the gate again."
         )
     if artifacts.hash_model(version) != evidence.get("model_sha256"):
-        raise ApprovalError(
+        raise DeploymentError(
             f"the files of version {version} are not those that the gate judged; run the gate again."
         )
     if changed := approvals.list_changes(version, evidence):
-        raise ApprovalError(
+        raise DeploymentError(
             f"{changed} of version {version} changed after the gate; run the gate again."
         )
     if f"{as_of:%Y-%m-%d}" < evidence["as_of"]:
-        raise ApprovalError(
+        raise DeploymentError(
             f"version {version} was judged as of {evidence['as_of']}, after {as_of:%Y-%m-%d}."
         )
     if standing := _read_standing(version, scope, digest):
@@ -217,7 +210,7 @@ def _read_standing(version: int, scope: str, digest: str) -> dict | None:
     """The approval under which a version took effect on that evidence; None where there is none that holds."""
     try:
         approval = deployments.check_deployed(version)
-    except approvals.PromotionError:
+    except DeploymentError:
         return None
     return approval if (approval["scope"], approval["evidence_sha256"]) == (scope, digest) else None
 

@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import NoReturn
 
-from churn_utils.settings import ChurnError
+from churn_utils.errors import IsolationError
 
 FORKS = sys.platform.startswith("linux")
 PRELOAD = [
@@ -44,10 +44,6 @@ OFFERED = (
 _server: tuple[subprocess.Popen | _Fork, Connection] | None = None
 _turn = threading.RLock()  # one question at a time
 _asking = ThreadPoolExecutor(1)
-
-
-class IsolationError(ChurnError):
-    """The function did not answer: it raised, took too long, or its process died."""
 
 
 class _Fork:

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.stats import binom
 
 from churn_utils.evaluation import metrics
-from churn_utils.evaluation.metrics import decision_value_usd
+from churn_utils.evaluation.economics import decision_value_usd
 from churn_utils.features.definitions import SLICES
 from churn_utils.validation import behaviour_checks, record_checks
 from churn_utils.validation.challenger import FAIL, NOT_EVALUATED, PASS, Candidate, make_finding

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from churn_utils.data import tables
+from churn_utils.errors import ModelError
 from churn_utils.features import definitions
 from churn_utils.inference import scoring
 from churn_utils.registry import artifacts, lineage, provenance, versions
@@ -63,7 +64,7 @@ def check_artifacts(candidate: Candidate) -> dict:
     problems = [f"missing: {', '.join(missing)}"] if missing else []
     try:
         artifacts.check_format(candidate.version)
-    except artifacts.ModelFileError as error:
+    except ModelError as error:
         problems.append(str(error))
     requirement = f"{', '.join(ARTIFACTS)} logged; the model kept as {artifacts.FORMAT}"
     return make_finding(not problems, requirement, "; ".join(problems) or "missing: none")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from churn_utils.data import contract
-from churn_utils.data.source import SourceError
+from churn_utils.errors import DataError
 
 # What changes in IBM's first row (tenure 1, no phone, DSL, bills of 29.85), the column to blame and the reason.
 NUMBERS = [
@@ -221,5 +221,5 @@ def test_no_row_is_lost_however_a_file_is_damaged_and_rows_are_judged_alone(extr
 
 
 def test_columns_that_nobody_agreed_on_are_refused(rows):
-    with pytest.raises(SourceError, match="columns break the contract.*column_in_schema"):
+    with pytest.raises(DataError, match="columns break the contract.*column_in_schema"):
         contract.check_rows(rows.assign(shoe_size="43"))

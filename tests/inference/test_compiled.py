@@ -6,10 +6,10 @@ import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.isotonic import IsotonicRegression
 
+from churn_utils.errors import ModelError
 from churn_utils.features import definitions, offline
 from churn_utils.inference import compiled as compiled_form
 from churn_utils.inference import scoring
-from churn_utils.inference.compiled import FastScoringError
 from churn_utils.registry import artifacts
 from churn_utils.training import models as training_models
 
@@ -58,7 +58,7 @@ def test_it_survives_the_registry(registered_home, models, family):
 @pytest.mark.parametrize("wrong", [lambda p: p + 2e-6, lambda p: 1 - p, lambda p: math.nan])
 def test_a_form_that_differs_is_refused(models, first_month, wrong):
     compiled = compiled_form.compile_model(models["logistic_regression"])
-    with pytest.raises(FastScoringError, match="differs by up to"):
+    with pytest.raises(ModelError, match="differs by up to"):
         compiled_form.compare_forms(
             models["logistic_regression"],
             lambda values: wrong(compiled(values)),
@@ -70,18 +70,18 @@ def test_a_difference_on_the_example_alone_is_found(models, first_month):
     model, example = models["logistic_regression"], first_month.head(1)
     compiled = compiled_form.compile_model(model)
     own = compiled_form.rows_as_tuples(definitions.select_model_inputs(example))[0]
-    with pytest.raises(FastScoringError):
+    with pytest.raises(ModelError):
         compiled_form.compare_forms(
             model, lambda values: compiled(values) + (values == own), example
         )
 
 
 def test_a_model_without_a_compiled_form_is_refused(models):
-    with pytest.raises(FastScoringError, match="DummyClassifier has no compiled form"):
+    with pytest.raises(ModelError, match="DummyClassifier has no compiled form"):
         compiled_form.compile_model(DummyClassifier())
     calibrated = models["random_forest"].calibrated_classifiers_[0]
     kept, calibrated.calibrators = calibrated.calibrators, [IsotonicRegression()]
-    with pytest.raises(FastScoringError, match="has no compiled form"):
+    with pytest.raises(ModelError, match="has no compiled form"):
         compiled_form.compile_model(models["random_forest"])
     calibrated.calibrators = kept
 

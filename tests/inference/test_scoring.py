@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from churn_utils.features import definitions, offline
+from churn_utils.errors import FeatureError
+from churn_utils.features import offline
 from churn_utils.inference import scoring
 from churn_utils.registry import artifacts
 
@@ -26,7 +27,7 @@ def test_the_order_and_company_of_rows_do_not_matter(registered_home, rows):
 
 
 def test_bad_rows_are_refused_before_the_model_sees_them(registered_home, rows):
-    with pytest.raises(definitions.FeatureError, match="unknown contract"):
+    with pytest.raises(FeatureError, match="unknown contract"):
         scoring.score_rows(registered_home["version"], rows.assign(contract="Weekly"))
 
 

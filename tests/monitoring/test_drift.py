@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from churn_utils import settings
-from churn_utils.evaluation import metrics
+from churn_utils.errors import DataError
+from churn_utils.evaluation.economics import Economics, decision_value_usd
 from churn_utils.features import definitions
 from churn_utils.monitoring import drift
 from churn_utils.monitoring.drift import (
@@ -19,13 +20,12 @@ from churn_utils.monitoring.drift import (
     PRIOR,
     QUARANTINE,
     RETRAIN,
-    DriftError,
 )
 from churn_utils.simulation import customers
 from churn_utils.training import models
 
 LIMITS = drift.Limits()
-ECONOMICS = settings.Economics()
+ECONOMICS = Economics()
 DELIVERY = {"delivered": 7043, "quarantined": 0}
 
 
@@ -264,7 +264,7 @@ def test_the_quick_refit_of_each_fold_has_forgotten_the_folds_before_it(simulate
     alone = models.build_estimator(drift.REFIT_PARAMS, seed=0)[-1].set_params(tol=1e-9)
     refit = alone.fit(design[fit], churned[fit]).predict_proba(design[held_out])[:, 1]
     new, own = (
-        metrics.decision_value_usd(churned[held_out], p >= ECONOMICS.threshold, ECONOMICS)
+        decision_value_usd(churned[held_out], p >= ECONOMICS.threshold, ECONOMICS)
         for p in (refit, old[held_out])
     )
     assert np.array_equal(found[held_out], new - own)
@@ -276,7 +276,7 @@ def test_rows_of_which_some_are_not_scored_are_refused(simulated, champion):
     half = scored.assign(
         champion_score=scored["champion_score"].where(np.arange(len(scored)) < 7000)
     )
-    with pytest.raises(DriftError, match="43 of 7043 rows have no champion_score"):
+    with pytest.raises(DataError, match="43 of 7043 rows have no champion_score"):
         champion.with_score(half)
 
 
@@ -289,9 +289,9 @@ def test_scores_of_an_earlier_champion_do_not_reach_the_reference(champion):
 
 def test_labels_of_a_month_that_is_not_over_and_empty_deliveries_are_refused(simulated, champion):
     rows, as_of = simulated[2], settings.month_start(2)
-    with pytest.raises(DriftError, match="7043 label.* not over"):
+    with pytest.raises(DataError, match="7043 label.* not over"):
         drift.decide(as_of, DELIVERY, rows, rows, champion)
-    with pytest.raises(DriftError, match="no row of 2025-03-01"):
+    with pytest.raises(DataError, match="no row of 2025-03-01"):
         drift.decide(
             as_of, {"delivered": 0, "quarantined": 0}, rows.head(0), simulated[1], champion
         )

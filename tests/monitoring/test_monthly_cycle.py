@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 
 from churn_utils.data import tables
+from churn_utils.errors import DataError, UsageError
 from churn_utils.features import offline
 from churn_utils.inference import batch
 from churn_utils.monitoring import drift, monthly_cycle
-from churn_utils.monitoring.monthly_cycle import ProductionError
 from churn_utils.registry import deployments
 from churn_utils.registry import versions as registry_versions
 from churn_utils.settings import month_start
 from churn_utils.simulation import customers
-from churn_utils.simulation.scenarios import World, WorldError
+from churn_utils.simulation.scenarios import World
 from churn_utils.validation import gate
 
 PRICE_RISE = World("price_rise", seed=5)
@@ -173,7 +173,7 @@ def test_labelled_rows_are_those_that_the_champion_scored(played):
 
 
 def test_a_home_plays_one_world(played):
-    with pytest.raises(WorldError, match="price_rise.*competitor"):
+    with pytest.raises(UsageError, match="price_rise.*competitor"):
         play(until=6, world=World("competitor", seed=5))
 
 
@@ -209,7 +209,7 @@ def test_after_a_promotion_the_old_champion_answers_in_the_shadow(played, tmp_pa
 def test_a_month_out_of_order_is_refused_and_nothing_is_written(fresh):
     before = tables.describe_tables()
     with pytest.raises(
-        ProductionError,
+        DataError,
         match="2025-03 was delivered before 2025-02 had been taken in.*2025-02 first",
     ):
         monthly_cycle.take_in(month_start(2), PRICE_RISE)
@@ -217,13 +217,13 @@ def test_a_month_out_of_order_is_refused_and_nothing_is_written(fresh):
 
 
 def test_a_month_that_was_not_delivered_is_asked_for(fresh):
-    with pytest.raises(ProductionError, match="no snapshot of 2025-02 was delivered"):
+    with pytest.raises(DataError, match="no snapshot of 2025-02 was delivered"):
         monthly_cycle.take_in(month_start(1), PRICE_RISE, delivered={})
 
 
 def test_a_month_without_rows_is_refused_and_can_be_delivered_again(fresh):
     rows = PRICE_RISE.deliver(1)[1]
-    with pytest.raises(offline.FeatureStoreError, match="2025-02-01 has no rows"):
+    with pytest.raises(DataError, match="2025-02-01 has no rows"):
         monthly_cycle.take_in(month_start(1), PRICE_RISE, delivered={1: rows.head(0)})
     assert len(tables.read("churn_labels")) == 7043  # the labels that came with it are not lost
     assert monthly_cycle.take_in(month_start(1), PRICE_RISE)["accepted"] == 7043
@@ -320,7 +320,7 @@ def test_without_a_champion_no_month_is_decided(home):
     factories.publish_first_month()
     monthly_cycle.take_in(month_start(1), PRICE_RISE)
     counts = monthly_cycle.take_in(month_start(2), PRICE_RISE)
-    with pytest.raises(ProductionError, match="no champion is in effect on 2025-03-01"):
+    with pytest.raises(DataError, match="no champion is in effect on 2025-03-01"):
         monthly_cycle.decide_month(month_start(2), counts)
 
 

@@ -3,12 +3,13 @@ import pandas as pd
 import pytest
 
 from churn_utils import settings
+from churn_utils.errors import DataError
 from churn_utils.evaluation import metrics
+from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions
 from churn_utils.monitoring import performance
-from churn_utils.monitoring.performance import MonitoringError
 
-ECONOMICS = settings.Economics()
+ECONOMICS = Economics()
 AS_OF = settings.month_start(3)
 MONTH = settings.month_start(2)
 
@@ -57,7 +58,7 @@ def test_labels_that_have_not_arrived_are_not_joined():
 
 def test_two_labels_for_one_customer_are_refused():
     scored = make_scored(10)
-    with pytest.raises(MonitoringError, match="10 label.*drop the doubles"):
+    with pytest.raises(DataError, match="10 label.*drop the doubles"):
         performance.join_labels(scored, pd.concat([labels_of(scored)] * 2), AS_OF)
 
 
@@ -152,7 +153,7 @@ def test_rows_alone_raise_no_shift(rows):
 
 
 def test_a_shift_of_nothing_is_refused():
-    with pytest.raises(MonitoringError, match="0 now, 3 in the reference"):
+    with pytest.raises(DataError, match="0 now, 3 in the reference"):
         performance.measure_shift(pd.DataFrame({"tenure": []}), pd.DataFrame({"tenure": [1, 2, 3]}))
 
 

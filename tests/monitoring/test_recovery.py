@@ -7,12 +7,13 @@ import pytest
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import DataError
+from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offline
 from churn_utils.inference import scoring
 from churn_utils.monitoring import drift, recovery
-from churn_utils.settings import Economics, month_start
+from churn_utils.settings import month_start
 from churn_utils.simulation import customers as simulated_customers
-from churn_utils.simulation.customers import SimulatorError
 from churn_utils.simulation.scenarios import World
 
 RISE = World("price_rise", seed=1)
@@ -432,12 +433,10 @@ def test_another_world_calls_for_what_its_change_needs(scenario, start, called_f
 
 
 def test_a_world_that_there_is_not_cannot_be_tried(champion):
-    with pytest.raises(SimulatorError, match="'price_fall'"):
+    with pytest.raises(DataError, match="'price_fall'"):
         recovery.try_scenario("price_fall", 5, champion)
 
 
 def test_before_the_first_labels_there_is_nothing_to_compare():
-    with pytest.raises(
-        recovery.ReviewError, match="labelled by 2025-02-01; play at least one month"
-    ):
+    with pytest.raises(DataError, match="labelled by 2025-02-01; play at least one month"):
         recovery.compare_with_best(settings.month_start(1), World(slots=60))

@@ -4,9 +4,10 @@ import pytest
 from notebook_factory import ALL, MAY, RETRAINED, RUN
 
 from churn_utils import settings
+from churn_utils.errors import ChurnError, StageError, UsageError
 from churn_utils.pipeline import executor, runner
 from churn_utils.pipeline import state as run_state
-from churn_utils.pipeline.stages import Plan, StageError, UsageError
+from churn_utils.pipeline.stages import Plan
 from churn_utils.registry import deployments
 
 
@@ -107,7 +108,7 @@ def test_a_person_approves_what_waits_and_not_what_the_call_would_make_anew(
 
 def test_production_that_raises_is_a_failed_stage(notebooks, monkeypatch):
     def fail(function, *arguments, report):
-        raise settings.ChurnError("no snapshot of 2025-03 was delivered")
+        raise ChurnError("no snapshot of 2025-03 was delivered")
 
     monkeypatch.setattr(executor.kernels, "call_in_warm_process", fail)
     with pytest.raises(

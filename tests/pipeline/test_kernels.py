@@ -10,9 +10,8 @@ import pytest
 from deltalake import DeltaTable
 from jupyter_client.provisioning import KernelProvisionerFactory
 
+from churn_utils.errors import ChurnError, UsageError
 from churn_utils.pipeline import kernels
-from churn_utils.settings import ChurnError
-from churn_utils.simulation.scenarios import WorldError
 from churn_utils.validation import isolation
 
 pytestmark = pytest.mark.skipif(
@@ -150,7 +149,7 @@ def knows(variable, report):
 
 def refuse(message, report):
     report("about to refuse")
-    raise WorldError(message)
+    raise UsageError(message)
 
 
 def die(report):
@@ -188,7 +187,7 @@ def test_lines_come_while_the_function_runs(call, tmp_path):
 
 
 def test_what_the_function_raises_is_raised_here_after_its_lines(call, reported):
-    with pytest.raises(WorldError) as raised:
+    with pytest.raises(UsageError) as raised:
         call("refuse", "another world")
     assert raised.value.args == ("another world",) and reported == ["about to refuse"]
     assert "in refuse" in raised.value.__notes__[0]  # where it was raised there

@@ -10,9 +10,10 @@ import pytest
 from notebook_factory import ALL, RUN
 
 from churn_utils import settings
+from churn_utils.errors import StageError, UsageError
 from churn_utils.pipeline import executor, runner, stages
 from churn_utils.pipeline import state as run_state
-from churn_utils.pipeline.stages import Plan, StageError, UsageError
+from churn_utils.pipeline.stages import Plan
 from churn_utils.reports import html
 
 RUN_ALL = settings.PROJECT / "run_all.py"

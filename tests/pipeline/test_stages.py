@@ -1,9 +1,10 @@
 import pytest
 
 from churn_utils import settings
+from churn_utils.errors import UsageError
 from churn_utils.pipeline import stages
 from churn_utils.pipeline import state as run_state
-from churn_utils.pipeline.stages import Plan, UsageError
+from churn_utils.pipeline.stages import Plan
 from churn_utils.simulation import customers
 
 TIMELINE = stages.unfold(Plan(), run_state.NEW)

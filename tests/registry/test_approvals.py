@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 from churn_utils import settings
+from churn_utils.errors import DeploymentError
 from churn_utils.registry import approvals, artifacts, versions
-from churn_utils.registry.approvals import PromotionError
 from churn_utils.validation import gate
 
 
@@ -50,7 +50,7 @@ def test_approvals_of_two_scopes_stand_side_by_side(version):
 
 def test_another_scope_is_not_enough(version):
     approve(version, versions.TRIAL)
-    with pytest.raises(PromotionError, match="approved for 'trial', not for 'champion'"):
+    with pytest.raises(DeploymentError, match="approved for 'trial', not for 'champion'"):
         check(version)
 
 
@@ -58,7 +58,7 @@ def test_an_approval_of_earlier_evidence_stays_and_counts_for_that_alone(version
     approve(version)
     digest = versions.read_evidence(version)[1]
     factories.pass_gate(version, draws=99)
-    with pytest.raises(PromotionError, match="is not what Ada Lovelace approved"):
+    with pytest.raises(DeploymentError, match="is not what Ada Lovelace approved"):
         check(version)
     assert approvals.check_approval(versions.read_version(version), digest, factories.AS_OF)[0][
         "approver"
@@ -69,7 +69,7 @@ def test_an_approval_of_another_scope_under_a_foreign_name_is_void(version):
     digest = approve(version, versions.TRIAL)["evidence_sha256"]
     text = versions.read_version(version)["tags"][f"approval.trial.{digest}"]
     versions.set_tags(version, {f"approval.champion.{digest}": text})
-    with pytest.raises(PromotionError, match="approved for 'trial', not for 'champion'"):
+    with pytest.raises(DeploymentError, match="approved for 'trial', not for 'champion'"):
         check(version)
 
 
@@ -82,10 +82,10 @@ def test_a_model_that_is_not_the_one_judged_is_neither_approved_nor_let_through(
     try:
         path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
         with pytest.raises(
-            PromotionError, match="are not those that the gate judged and Ada Lovelace approved"
+            DeploymentError, match="are not those that the gate judged and Ada Lovelace approved"
         ):
             check(version)
-        with pytest.raises(gate.ApprovalError, match="are not those that the gate judged"):
+        with pytest.raises(DeploymentError, match="are not those that the gate judged"):
             approve(version)
     finally:
         path.write_bytes(before) if change == "replaced" else path.unlink()
@@ -120,7 +120,7 @@ SPELLINGS = {
 @pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
 def test_the_trainer_is_known_under_any_spelling(version, registered_home, spell):
     name = spell(registered_home["trainer"])
-    with pytest.raises(gate.ApprovalError, match="may not approve"):
+    with pytest.raises(DeploymentError, match="may not approve"):
         gate.approve(version, name, "mine", factories.AS_OF)
     approval = {
         "approver": name,
@@ -131,13 +131,13 @@ def test_the_trainer_is_known_under_any_spelling(version, registered_home, spell
         "evidence_sha256": versions.read_evidence(version)[1],
     }
     approvals.keep_approval(version, approval)
-    with pytest.raises(PromotionError, match="by its trainer"):
+    with pytest.raises(DeploymentError, match="by its trainer"):
         check(version)
 
 
 def test_evidence_whose_checks_did_not_all_pass_is_no_pass_whatever_its_verdict(version):
     factories.pass_gate(version, checks=[{"verdict": "pass"}, {"verdict": "fail"}])
-    with pytest.raises(gate.ApprovalError, match="has not passed the gate"):
+    with pytest.raises(DeploymentError, match="has not passed the gate"):
         approve(version)
     digest = versions.read_evidence(version)[1]
     approval = {
@@ -149,13 +149,13 @@ def test_evidence_whose_checks_did_not_all_pass_is_no_pass_whatever_its_verdict(
         "evidence_sha256": digest,
     }
     approvals.keep_approval(version, approval)
-    with pytest.raises(PromotionError, match="is not what Ada Lovelace approved"):
+    with pytest.raises(DeploymentError, match="is not what Ada Lovelace approved"):
         check(version)
 
 
 def test_an_approval_of_a_later_day_is_none_yet(version):
     gate.approve(version, "Ada Lovelace", "tested", settings.month_start(2))
-    with pytest.raises(PromotionError, match="was approved on 2025-03-01, after 2025-02-01"):
+    with pytest.raises(DeploymentError, match="was approved on 2025-03-01, after 2025-02-01"):
         check(version)
 
 
@@ -166,10 +166,10 @@ def test_a_trainer_who_is_renamed_after_the_gate_is_still_the_trainer(version, r
     assert approvals.list_changes(version, evidence) == ""
     client.set_tag(run, "trained_by", "somebody else")
     try:
-        with pytest.raises(gate.ApprovalError, match="may not approve it"):
+        with pytest.raises(DeploymentError, match="may not approve it"):
             gate.approve(version, registered_home["trainer"], "mine", factories.AS_OF)
         with pytest.raises(
-            gate.ApprovalError,
+            DeploymentError,
             match=f"trained_by of version {version} changed after the gate",
         ):
             approve(version)

@@ -9,6 +9,7 @@ import pytest
 
 from churn_utils import settings
 from churn_utils.data import source, tables
+from churn_utils.errors import ModelError
 from churn_utils.features import definitions, offline
 from churn_utils.registry import artifacts, lineage, versions
 
@@ -152,7 +153,7 @@ def test_a_version_says_what_it_was_made_from(trained):
 
 def test_what_is_deployed_is_answered_by_one_call_and_drawn(trained):
     version, _ = trained["linear"]
-    with pytest.raises(lineage.LineageError, match="no version is in effect on 2025-02-01"):
+    with pytest.raises(ModelError, match="no version is in effect on 2025-02-01"):
         lineage.explain_deployed(factories.AS_OF)
     table = pd.DataFrame(
         [
@@ -185,5 +186,5 @@ def test_a_record_without_table_versions_is_refused(trained, monkeypatch):
     info = versions.read_version(version)
     info["params"].pop("churn_labels_version")
     monkeypatch.setattr(versions, "read_version", lambda number: info)
-    with pytest.raises(lineage.LineageError, match="did not record version of churn_labels"):
+    with pytest.raises(ModelError, match="did not record version of churn_labels"):
         lineage.refit(version)

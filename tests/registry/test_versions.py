@@ -4,6 +4,7 @@ import factories
 import pytest
 
 from churn_utils import settings
+from churn_utils.errors import ModelError
 from churn_utils.features import definitions
 from churn_utils.registry import artifacts, versions
 
@@ -30,19 +31,19 @@ def test_the_signature_is_the_feature_contract(registered_home):
 
 
 def test_unknown_things_are_named(registered_home):
-    with pytest.raises(versions.RegistryError, match="no version 999"):
+    with pytest.raises(ModelError, match="no version 999"):
         versions.read_version(999)
-    with pytest.raises(versions.RegistryError, match="no training run 'nothing'"):
+    with pytest.raises(ModelError, match="no training run 'nothing'"):
         versions.read_run("nothing")
-    with pytest.raises(versions.RegistryError, match="no training run 'nothing'"):
+    with pytest.raises(ModelError, match="no training run 'nothing'"):
         versions.register_version("nothing", "", {})
     assert versions.version_with_alias("nobody") is None
 
 
 def test_an_empty_home_says_what_to_run_first(home):
-    with pytest.raises(versions.RegistryError, match="run notebook 02"):
+    with pytest.raises(ModelError, match="run notebook 02"):
         versions.latest_run(factories.AS_OF)
-    with pytest.raises(versions.RegistryError, match="run notebooks 02 and 03"):
+    with pytest.raises(ModelError, match="run notebooks 02 and 03"):
         versions.version_to_judge(factories.AS_OF)
     assert versions.version_with_alias(versions.CHAMPION) is None
 
@@ -51,7 +52,7 @@ def test_a_run_without_a_model_cannot_be_registered(home):
     mlflow = versions.settings.connect_mlflow()
     with mlflow.start_run() as run:
         pass
-    with pytest.raises(versions.RegistryError, match="logged no model"):
+    with pytest.raises(ModelError, match="logged no model"):
         versions.register_version(run.info.run_id, "", {})
 
 
@@ -105,6 +106,6 @@ def test_evidence_that_is_gone_is_missed(registered_home):
     version = factories.register_model(registered_home["training_set"], registered_home["model"])
     factories.pass_gate(version)
     with pytest.raises(
-        versions.RegistryError, match=f"the evidence {'0' * 64} of version {version} cannot be read"
+        ModelError, match=f"the evidence {'0' * 64} of version {version} cannot be read"
     ):
         versions.read_evidence(version, "0" * 64)

@@ -5,9 +5,9 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
 from churn_utils.evaluation import metrics
+from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions
 from churn_utils.reports.figures import figures
-from churn_utils.settings import Economics
 
 FEBRUARY, APRIL = pd.Timestamp("2025-02-01"), pd.Timestamp("2025-04-01")
 

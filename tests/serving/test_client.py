@@ -7,8 +7,9 @@ import psutil
 import pytest
 
 from churn_utils.data import tables
+from churn_utils.errors import ChurnError
 from churn_utils.serving import ab_test
-from churn_utils.serving.client import Api, ServingClientError
+from churn_utils.serving.client import Api
 
 IDS = ["7590-VHVEG", "5575-GNVDE", "3668-QPYBK"]
 
@@ -21,9 +22,9 @@ def api(shared_serving_home):
 
 def test_answers_come_as_a_frame_and_errors_as_exceptions(api):
     assert api.predict(IDS)["customer_id"].tolist() == IDS
-    with pytest.raises(ServingClientError, match="answered 404: None of the customers"):
+    with pytest.raises(ChurnError, match="answered 404: None of the customers"):
         api.predict(["NOBODY"])
-    with pytest.raises(ServingClientError, match="predictions/x was answered 422"):
+    with pytest.raises(ChurnError, match="predictions/x was answered 422"):
         api.get("predictions/x")
 
 
@@ -38,7 +39,7 @@ def test_a_trial_and_a_version_are_waited_for(api, shared_serving_home):
     ab_test.start_trial(shared_serving_home.challenger, factories.AS_OF, 0.5)
     assert api.wait_for_trial()["version"] == shared_serving_home.challenger
     assert api.wait_for_version(shared_serving_home.predecessor) < 1
-    with pytest.raises(ServingClientError, match="version 99 does not answer"):
+    with pytest.raises(ChurnError, match="version 99 does not answer"):
         api.wait_for_version(99, seconds=0.1)
 
 
@@ -55,7 +56,7 @@ def test_a_request_without_an_answer_counts_as_failed(home):
 
 
 def test_an_api_that_does_not_start_says_why(home):
-    with pytest.raises(ServingClientError, match="CHURN_RATE_LIMIT is 'fast'"):
+    with pytest.raises(ChurnError, match="CHURN_RATE_LIMIT is 'fast'"):
         Api(CHURN_RATE_LIMIT="fast").wait_until_ready()
 
 

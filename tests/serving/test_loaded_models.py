@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import ModelError
 from churn_utils.features import definitions, online
 from churn_utils.inference import scoring
 from churn_utils.pipeline import runner
@@ -108,7 +109,7 @@ def test_only_the_last_few_versions_are_kept(serving_home, monkeypatch):
 
 
 def test_no_registry_is_made_where_there_is_none(home):
-    with pytest.raises(registry_versions.RegistryError, match="no registry"):
+    with pytest.raises(ModelError, match="no registry"):
         Versions().load(1)
     assert not settings.mlflow_folder().exists()
 
@@ -133,7 +134,7 @@ def test_a_home_that_was_moved_is_told_so_instead_of_being_sent_to_the_gate(serv
 
 
 def test_any_other_refusal_is_told_as_it_is(serving_home):
-    error = registry_versions.RegistryError("what it is")
+    error = ModelError("what it is")
     assert loaded_models.explain_refusal(serving_home.predecessor, error) == "what it is"
     assert (
         loaded_models.explain_refusal(99, error)

@@ -5,6 +5,7 @@ import pytest
 from fastapi import FastAPI, Request, Response
 from starlette.testclient import TestClient
 
+from churn_utils.errors import ChurnError
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.middleware import (
     MOST_CALLERS,
@@ -16,7 +17,6 @@ from churn_utils.serving.middleware import (
     flush_access_log,
 )
 from churn_utils.serving.settings import ServingSettings
-from churn_utils.settings import ChurnError
 
 
 def build_client(**changes):

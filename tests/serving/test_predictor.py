@@ -8,6 +8,7 @@ import pytest
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import NotReadyError, OnlineStoreError
 from churn_utils.features import definitions, offline, online
 from churn_utils.inference import compiled, scoring
 from churn_utils.inference import log as inference_log
@@ -15,7 +16,7 @@ from churn_utils.registry import artifacts, deployments, versions
 from churn_utils.serving import ab_test, predictor
 from churn_utils.serving import refresh as refresh_
 from churn_utils.serving.metrics import ServingMetrics
-from churn_utils.serving.predictor import Engine, NotReadyError
+from churn_utils.serving.predictor import Engine
 from churn_utils.serving.settings import ServingSettings
 from churn_utils.validation import gate
 
@@ -449,7 +450,7 @@ def test_a_store_that_does_not_answer_is_no_reason_to_send_requests(engine, who_
         with pytest.raises(NotReadyError, match="does not answer"):
             ask(engine, ID)
     else:
-        with pytest.raises(online.OnlineStoreError):
+        with pytest.raises(OnlineStoreError):
             engine.refresh()
     assert "online store does not answer" in engine.why_not_ready()
     engine._store._db.execute("ALTER TABLE gone RENAME TO online")

@@ -5,11 +5,11 @@ import pytest
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import ChurnError
 from churn_utils.features import definitions
 from churn_utils.inference import scoring
 from churn_utils.registry import artifacts, deployments, lineage, versions
 from churn_utils.serving import sandbox
-from churn_utils.serving.sandbox import RehearsalError
 
 
 def test_the_copy_has_a_champion_and_a_challenger_that_beat_it(serving_home):
@@ -58,5 +58,5 @@ def test_the_home_that_was_copied_is_left_alone(registered_home, tmp_path):
 
 
 def test_without_a_champion_there_is_nothing_to_rehearse(home, tmp_path):
-    with pytest.raises(RehearsalError, match="no champion is in effect on 2025-02-01"):
+    with pytest.raises(ChurnError, match="no champion is in effect on 2025-02-01"):
         sandbox.build_rehearsal(tmp_path / "copy", factories.AS_OF)

@@ -2,16 +2,15 @@ import dataclasses
 
 import pytest
 
+from churn_utils.errors import ChurnError, UsageError
 from churn_utils.serving import schemas
 from churn_utils.serving import settings as serving_settings
 from churn_utils.serving.settings import (
     ServingSettings,
-    ServingSettingsError,
     describe_settings,
     read_serving_settings,
     variable,
 )
-from churn_utils.settings import ChurnError
 
 
 @pytest.fixture(autouse=True)
@@ -57,14 +56,14 @@ def test_variables_are_read_in_their_types(monkeypatch):
 )
 def test_a_wrong_value_names_its_variable(monkeypatch, name, text):
     monkeypatch.setenv(f"CHURN_{name}", text)
-    with pytest.raises(ServingSettingsError, match=f"CHURN_{name}"):
+    with pytest.raises(UsageError, match=f"CHURN_{name}"):
         read_serving_settings()
 
 
 def test_a_log_that_could_never_take_the_largest_request_is_refused():
     assert serving_settings.LEAST_LOG_CAPACITY == 2 * schemas.MOST_CUSTOMERS
     with pytest.raises(
-        ServingSettingsError, match="CHURN_LOG_CAPACITY is 1999; below 2000 .* refused each time"
+        UsageError, match="CHURN_LOG_CAPACITY is 1999; below 2000 .* refused each time"
     ):
         ServingSettings(log_capacity=1999)
     assert ServingSettings(log_capacity=2000).log_capacity == 2000

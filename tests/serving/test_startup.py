@@ -4,9 +4,9 @@ import socket
 import pytest
 
 from churn_utils import settings
+from churn_utils.errors import ChurnError, UsageError
 from churn_utils.serving import startup
-from churn_utils.serving.settings import ServingSettings, ServingSettingsError
-from churn_utils.serving.startup import StartError
+from churn_utils.serving.settings import ServingSettings
 
 
 def test_a_port_is_taken_and_nobody_listens_until_the_server_does(home):
@@ -15,7 +15,7 @@ def test_a_port_is_taken_and_nobody_listens_until_the_server_does(home):
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, 1)
     with pytest.raises(
-        StartError, match=f"port {address[1]} of 127.0.0.1 cannot be had: Address already in use"
+        ChurnError, match=f"port {address[1]} of 127.0.0.1 cannot be had: Address already in use"
     ):
         bound.listen()
         startup.bind(*address)
@@ -31,14 +31,14 @@ def test_a_port_is_taken_and_nobody_listens_until_the_server_does(home):
     ],
 )
 def test_no_host_and_no_port_are_wrong_settings(host, port, message):
-    with pytest.raises(ServingSettingsError, match=message):
+    with pytest.raises(UsageError, match=message):
         startup.bind(host, port)
 
 
 def test_a_folder_of_the_home_that_is_none_is_named(home):
     home.mkdir()
     settings.lakehouse().write_text("a file")
-    with pytest.raises(StartError, match="CHURN_HOME. cannot be written: Not a directory"):
+    with pytest.raises(ChurnError, match="CHURN_HOME. cannot be written: Not a directory"):
         startup.check_home()
 
 
@@ -48,7 +48,7 @@ def test_an_online_store_that_does_not_open_gives_the_port_back(home):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with pytest.raises(
-        StartError, match="the online store does not open: unable to open database file"
+        ChurnError, match="the online store does not open: unable to open database file"
     ):
         startup.prepare(ServingSettings(), "127.0.0.1", port)
     startup.bind("127.0.0.1", port)[0].close()

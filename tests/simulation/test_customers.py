@@ -10,14 +10,14 @@ from sklearn.metrics import roc_auc_score
 
 from churn_utils import settings
 from churn_utils.data import contract, source, tables
-from churn_utils.evaluation import metrics
+from churn_utils.errors import DataError
+from churn_utils.evaluation.economics import Economics, decision_value_usd
 from churn_utils.features import definitions, offline
 from churn_utils.simulation import customers
-from churn_utils.simulation.customers import SimulatorError
 from churn_utils.training import models
 
 SEED = 1
-ECONOMICS = settings.Economics()
+ECONOMICS = Economics()
 ATTRIBUTES = [name for name in source.COLUMNS.values() if name not in ("customer_id", "churn")]
 COMPARED = [
     "customer_id",
@@ -88,9 +88,7 @@ def judge(model, frame):
     """ROC AUC, and USD per customer, of a model in a month."""
     probability = model.predict_proba(inputs_of(frame))[:, 1]
     churned = frame["churned"].to_numpy()
-    value = metrics.decision_value_usd(
-        churned, probability >= ECONOMICS.threshold, ECONOMICS
-    ).mean()
+    value = decision_value_usd(churned, probability >= ECONOMICS.threshold, ECONOMICS).mean()
     return roc_auc_score(churned, probability), value
 
 
@@ -512,8 +510,8 @@ def test_200_000_slots_stream_in_bounded_memory():
     ],
 )
 def test_wrong_use_is_refused_at_the_call_naming_what_is_valid(wrong, message):
-    with pytest.raises(SimulatorError, match=message):
+    with pytest.raises(DataError, match=message):
         customers.iterate_month(**{"month": 1, "seed": 1} | wrong)
     if "rows_at_once" not in wrong:
-        with pytest.raises(SimulatorError, match=message):
+        with pytest.raises(DataError, match=message):
             customers.simulate_month(**{"month": 1, "seed": 1} | wrong)

@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from churn_utils import settings
+from churn_utils.errors import DataError, UsageError
 from churn_utils.settings import month_of, month_start
 from churn_utils.simulation import customers, scenarios
-from churn_utils.simulation.customers import SimulatorError
-from churn_utils.simulation.scenarios import World, WorldError
+from churn_utils.simulation.scenarios import World
 
 BUG = World("data_bug", seed=3, start_month=2, slots=40)
 
@@ -49,7 +49,7 @@ def test_a_world_says_what_changes(scenario):
 
 
 def test_a_world_that_there_is_not_delivers_nothing(home):
-    with pytest.raises(SimulatorError, match="'price_fall'"):
+    with pytest.raises(DataError, match="'price_fall'"):
         World("price_fall").deliver(1)
 
 
@@ -60,7 +60,7 @@ def test_a_home_notes_its_world_and_takes_it_again(home):
 
 
 def test_a_world_that_there_is_not_is_not_noted(home):
-    with pytest.raises(SimulatorError, match="'price_fall'"):
+    with pytest.raises(DataError, match="'price_fall'"):
         scenarios.hold_world(World("price_fall"))
     assert scenarios.hold_world(World("price_rise")) == World("price_rise")
 
@@ -72,7 +72,7 @@ def test_another_world_is_refused_and_the_first_one_stays(change, home):
     scenarios.hold_world(BUG)
     other = replace(BUG, **change)
     both = f"{settings.home()} holds the world {asdict(BUG)}, not {asdict(other)}."
-    with pytest.raises(WorldError, match=re.escape(both)) as refused:
+    with pytest.raises(UsageError, match=re.escape(both)) as refused:
         scenarios.hold_world(other)
     assert all(
         remedy in str(refused.value) for remedy in ("SCENARIO and SEED", "--home", "--fresh")

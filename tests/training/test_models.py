@@ -4,10 +4,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from skops.io import dumps, loads
 
+from churn_utils.errors import DataError
 from churn_utils.features import definitions, offline
 from churn_utils.registry.artifacts import TRUSTED_TYPES
 from churn_utils.training import models
-from churn_utils.training.models import TrainingError
 
 SMALL = {
     "logistic_regression": {"C": 1.0, "n_knots": 4},
@@ -97,7 +97,7 @@ def test_codes_are_those_of_the_contract_whatever_the_rows_hold(train):
 @pytest.mark.parametrize("params", [{"family": "crystal_ball"}, {"C": 1.0}])
 def test_an_unknown_family_is_refused_with_the_known_ones(params):
     with pytest.raises(
-        TrainingError, match="families are logistic_regression, lightgbm, random_forest"
+        DataError, match="families are logistic_regression, lightgbm, random_forest"
     ):
         models.build_model(params, seed=0)
 

@@ -12,9 +12,9 @@ import pytest
 from sklearn.metrics import log_loss
 
 from churn_utils import settings
+from churn_utils.errors import DataError
 from churn_utils.features import definitions, offline
 from churn_utils.training import models, search
-from churn_utils.training.models import TrainingError
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_the_best_log_loss_is_that_of_cross_validation(searches, train):
 
 
 def test_too_few_trials_are_refused_before_anything_is_written(home, train):
-    with pytest.raises(TrainingError, match="n_trials is 2; at least 3 are needed"):
+    with pytest.raises(DataError, match="n_trials is 2; at least 3 are needed"):
         run_study(train, 2)
     assert not home.exists()
 
@@ -287,5 +287,5 @@ def test_in_a_database_other_rows_are_another_study(tmp_path, train, monkeypatch
 
 def test_a_storage_that_cannot_be_opened_is_named_without_its_password(train, monkeypatch):
     monkeypatch.setenv("CHURN_STUDY_STORAGE", "nosuchdb://ada:secret@host/studies")
-    with pytest.raises(TrainingError, match="CHURN_STUDY_STORAGE is 'host/studies'"):
+    with pytest.raises(DataError, match="CHURN_STUDY_STORAGE is 'host/studies'"):
         search.run_study(train, 3, 0, "nowhere", report=lambda line: None)

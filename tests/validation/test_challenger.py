@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from churn_utils.errors import IsolationError
 from churn_utils.features import offline
 from churn_utils.inference import scoring
 from churn_utils.validation import challenger, isolation
@@ -30,14 +31,14 @@ def test_a_challenger_that_fails_is_asked_once(registered_home, monkeypatch):
 
     def refuse(*arguments, seconds, environment):
         calls.append(arguments)
-        raise isolation.IsolationError("ValueError: not today")
+        raise IsolationError("ValueError: not today")
 
     monkeypatch.setattr(isolation, "call", refuse)
     failing = challenger.Candidate(
         registered_home["version"], factories.AS_OF, None, draws=50, seed=0
     )
     for part in ("probability", "learned_probability", "samples", "answers"):
-        with pytest.raises(isolation.IsolationError, match="not today"):
+        with pytest.raises(IsolationError, match="not today"):
             getattr(failing, part)
     assert len([name for name, *_ in calls if name.endswith(":ask")]) == 1
 
@@ -60,7 +61,7 @@ def test_a_record_that_asks_for_a_years_work_is_ended(registered_home, monkeypat
     monkeypatch.setattr(
         isolation, "submit", lambda f, *a, seconds: real("time:sleep", 600, seconds=seconds)
     )
-    with pytest.raises(isolation.IsolationError, match="did not answer within 2 s"):
+    with pytest.raises(IsolationError, match="did not answer within 2 s"):
         _ = endless.refitted
 
 

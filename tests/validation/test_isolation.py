@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from churn_utils.errors import IsolationError
 from churn_utils.validation import isolation
 
 
@@ -34,15 +35,13 @@ def test_the_callers_environment_of_now_is_used(monkeypatch):
 
 
 def test_what_is_raised_there_is_named_here():
-    with pytest.raises(isolation.IsolationError, match="ZeroDivisionError: boom"):
+    with pytest.raises(IsolationError, match="ZeroDivisionError: boom"):
         call("fail")
 
 
 def test_what_hangs_is_ended_and_the_next_call_answered():
     started = time.monotonic()
-    with pytest.raises(
-        isolation.IsolationError, match="isolated_calls:hang did not answer within 1 s"
-    ):
+    with pytest.raises(IsolationError, match="isolated_calls:hang did not answer within 1 s"):
         call("hang", seconds=0.1)
     assert time.monotonic() - started < 10
     assert call("double", 1)[0] == 2
@@ -51,14 +50,14 @@ def test_what_hangs_is_ended_and_the_next_call_answered():
 @pytest.mark.skipif(not isolation.FORKS, reason="needs Linux")
 def test_what_computes_without_end_is_ended_by_its_cpu_time():
     with pytest.raises(
-        isolation.IsolationError, match="isolated_calls:spin did not answer within 1 s of CPU"
+        IsolationError, match="isolated_calls:spin did not answer within 1 s of CPU"
     ):
         call("spin", seconds=1.0)
     assert call("double", 1)[0] == 2
 
 
 def test_a_process_that_dies_is_no_answer():
-    with pytest.raises(isolation.IsolationError, match="ended its process without an answer"):
+    with pytest.raises(IsolationError, match="ended its process without an answer"):
         call("die")
 
 
@@ -67,7 +66,7 @@ def test_a_process_that_dies_is_no_answer():
 def test_what_a_call_left_behind_ends_with_it(tmp_path, seconds):
     path = tmp_path / "pid"
     if seconds:
-        with pytest.raises(isolation.IsolationError, match="did not answer within 2 s"):
+        with pytest.raises(IsolationError, match="did not answer within 2 s"):
             call("leave_behind", str(path), seconds, seconds=0.2)
     else:
         assert call("leave_behind", str(path), seconds)
@@ -100,9 +99,9 @@ def test_a_server_that_is_offered_is_used_and_each_call_has_a_process_of_its_own
     (one, first), (two, second) = call("double", 1), call("double", 2)
     server = isolation._server[0].pid
     assert (one, two) == (2, 4) and len({first, second, server, offered.pid, os.getpid()}) == 5
-    with pytest.raises(isolation.IsolationError, match="did not answer within 1 s"):
+    with pytest.raises(IsolationError, match="did not answer within 1 s"):
         call("hang", seconds=0.1)
-    with pytest.raises(isolation.IsolationError, match="ended its process without an answer"):
+    with pytest.raises(IsolationError, match="ended its process without an answer"):
         call("die")
     assert isolation._server[0].pid == server and call("double", 3)[0] == 6
 
@@ -132,7 +131,7 @@ def test_questions_in_the_background_see_the_environment_of_when_they_were_asked
     waiting.append(isolation.submit("isolated_calls:read_home", seconds=20.0))
     assert [waiting[0].result(), waiting[2].result()] == ["/one", "/two"]
     for _ in range(2):
-        with pytest.raises(isolation.IsolationError, match="boom"):
+        with pytest.raises(IsolationError, match="boom"):
             waiting[1].result()
 
 

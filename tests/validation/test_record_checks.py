@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from churn_utils import settings
+from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions
 from churn_utils.registry import artifacts
 from churn_utils.validation import performance_checks, record_checks
@@ -68,7 +69,7 @@ def test_a_month_that_lacks_labels_is_not_fresh(candidate):
 
 def test_other_costs_than_those_that_hold_are_refused(candidate):
     assert record_checks.check_economics(candidate)["verdict"] == "pass"
-    dearer = dataclasses.replace(candidate, economics=settings.Economics(1000.0, 2000.0))
+    dearer = dataclasses.replace(candidate, economics=Economics(1000.0, 2000.0))
     found = record_checks.check_economics(dearer)
     assert (
         found["verdict"] == "fail"

@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from churn_utils.evaluation import economics, metrics
-from churn_utils.settings import Economics
+from churn_utils.evaluation import metrics, profit_curves
+from churn_utils.evaluation.economics import Economics
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def customers():
 
 def test_the_curve_is_that_of_single_decisions_and_lies_in_its_interval(customers):
     churned, probability, groups = customers
-    curve = economics.value_curve(churned, probability, groups, Economics(), draws=200)
+    curve = profit_curves.value_curve(churned, probability, groups, Economics(), draws=200)
     by_threshold = curve.set_index("threshold")["value_usd"]
     value = metrics.score_metrics(churned, probability, Economics())["value_usd"].item()
     assert by_threshold.loc[0.25] == pytest.approx(value)
@@ -29,7 +29,7 @@ def test_the_curve_is_that_of_single_decisions_and_lies_in_its_interval(customer
 def test_the_value_of_a_calibrated_model_peaks_near_cost_over_value():
     probability = np.random.default_rng(1).beta(1, 3, 50_000)
     churned = pd.Series(np.random.default_rng(2).uniform(size=50_000) < probability)
-    curve = economics.value_curve(
+    curve = profit_curves.value_curve(
         churned, probability, pd.Series(np.arange(50_000)), Economics(), draws=2
     )
     assert abs(curve.set_index("threshold")["value_usd"].idxmax() - 0.25) <= 0.05
@@ -37,12 +37,12 @@ def test_the_value_of_a_calibrated_model_peaks_near_cost_over_value():
 
 def test_rows_of_one_customer_are_drawn_together(customers):
     churned, probability, groups = customers
-    alone = economics.value_curve(churned, probability, groups, Economics(), draws=400).loc[25]
-    fours = economics.value_curve(churned, probability, groups // 40, Economics(), draws=400).loc[
-        25
-    ]
+    alone = profit_curves.value_curve(churned, probability, groups, Economics(), draws=400).loc[25]
+    fours = profit_curves.value_curve(
+        churned, probability, groups // 40, Economics(), draws=400
+    ).loc[25]
     repeated = [pd.concat([part] * 4, ignore_index=True) for part in (churned, groups)]
-    copies = economics.value_curve(
+    copies = profit_curves.value_curve(
         repeated[0], np.tile(probability, 4), repeated[1], Economics(), draws=400
     ).loc[25]
     width = alone["upper"] - alone["lower"]
@@ -54,7 +54,7 @@ def test_rows_of_one_customer_are_drawn_together(customers):
 
 def test_right_costs_lose_nothing_and_wrong_ones_lose_the_more_the_wronger(customers):
     churned, probability, groups = customers
-    table = economics.cost_sensitivity(churned, probability, groups, Economics(), draws=200)
+    table = profit_curves.cost_sensitivity(churned, probability, groups, Economics(), draws=200)
     table = table.set_index(["offer_cost_usd", "churner_value_usd"])
     assert table.loc[(500, 2000), ["lost_usd", "lost_lower", "lost_upper"]].tolist() == [0, 0, 0]
     assert table.loc[(250, 1000), "lost_usd"] == 0  # the same ratio gives the same threshold
@@ -64,5 +64,5 @@ def test_right_costs_lose_nothing_and_wrong_ones_lose_the_more_the_wronger(custo
 
 
 def test_costs_under_which_no_offer_pays_are_left_out(customers):
-    table = economics.cost_sensitivity(*customers, Economics(1000, 1500), draws=20)
+    table = profit_curves.cost_sensitivity(*customers, Economics(1000, 1500), draws=20)
     assert 0 < len(table) < 25 and (table["offer_cost_usd"] < table["churner_value_usd"]).all()
