@@ -35,6 +35,7 @@ class Place:
     what: str
 
     def __str__(self) -> str:
+        """Show the place as `file:line  what`."""
         return f"{self.path.relative_to(PROJECT)}:{self.line}  {self.what}"
 
 
