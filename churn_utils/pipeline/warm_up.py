@@ -27,7 +27,7 @@ for name in [
     "churn_utils.reports.gate_page",
     "churn_utils.reports.figures.governance_figures",
     "churn_utils.features.online",
-    "churn_utils.evaluation.economics",
+    "churn_utils.evaluation.profit_curves",
     "churn_utils.serving.sandbox",
     "churn_utils.reports.html",
     "churn_utils.monitoring.recovery",

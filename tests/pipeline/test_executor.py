@@ -154,7 +154,7 @@ def test_months_cannot_be_played_alone(notebooks):
 def test_a_rewind_that_was_interrupted_is_completed_by_the_next_run(notebooks, monkeypatch):
     runner.run(Plan(), say=lambda line: None)
     rewound = []
-    monkeypatch.setattr(executor.lakehouse, "rewind", lambda table, version: rewound.append(table))
+    monkeypatch.setattr(executor.tables, "rewind", lambda table, version: rewound.append(table))
 
     def interrupt():
         raise KeyboardInterrupt

@@ -89,9 +89,9 @@ def test_a_version_that_was_registered_after_an_answer_does_not_vouch_for_it(
 
 def test_a_version_is_loaded_once_and_known_by_its_run(serving_home, monkeypatch):
     versions, calls = Versions(), []
-    real = loaded_models.fast_scoring.load_compiled
+    real = loaded_models.compiled.load_compiled
     monkeypatch.setattr(
-        loaded_models.fast_scoring, "load_compiled", lambda v: calls.append(v) or real(v)
+        loaded_models.compiled, "load_compiled", lambda v: calls.append(v) or real(v)
     )
     first = versions.load(1)
     assert versions.load(1) is first and calls == [1]
