@@ -1,4 +1,8 @@
-"""The data contract (pandera): types, ranges, categories, keys and rules between columns; who breaks it and why."""
+"""The data contract (pandera): which rows of a delivery are accepted, and why the others are not.
+
+What a row must look like is said in ``columns``; this module turns it into checks and their failures
+into reasons.
+"""
 
 from __future__ import annotations
 
@@ -6,185 +10,169 @@ from functools import cache
 
 import pandas as pd
 import pandera.pandas as pa
+import pyarrow
+import pyarrow.compute
 
+from churn_utils.data.columns import (
+    COLUMNS,
+    CUSTOMER_ID,
+    ID_FORM,
+    ID_PATTERN,
+    LABEL,
+    LONGEST_ID,
+    RULES,
+    TEXT,
+    WHOLE,
+    Column,
+    ColumnRule,
+)
 from churn_utils.errors import DataError
 
-NUMERIC = {
-    "senior_citizen": "int64",
-    "tenure": "int64",
-    "monthly_charges": "float64",
-    "total_charges": "float64",
-}
-INTERNET_OPTIONS = [
-    "online_security",
-    "online_backup",
-    "device_protection",
-    "tech_support",
-    "streaming_tv",
-    "streaming_movies",
-]
-YES_NO = ["No", "Yes"]
-CATEGORIES = {
-    "gender": ["Female", "Male"],
-    "partner": YES_NO,
-    "dependents": YES_NO,
-    "phone_service": YES_NO,
-    "multiple_lines": ["No", "No phone service", "Yes"],
-    "internet_service": ["DSL", "Fiber optic", "No"],
-    **{name: ["No", "No internet service", "Yes"] for name in INTERNET_OPTIONS},
-    "contract": ["Month-to-month", "One year", "Two year"],
-    "paperless_billing": YES_NO,
-    "payment_method": [
-        "Bank transfer (automatic)",
-        "Credit card (automatic)",
-        "Electronic check",
-        "Mailed check",
-    ],
-    "churn": YES_NO,
-}
-# Bounds come from what is possible, not from what one file happens to hold.
-TENURE_MONTHS = (0, 240)
-MONTHLY_CHARGES_USD = (5.0, 500.0)
-MOST_TOTAL_CHARGES_USD = TENURE_MONTHS[1] * MONTHLY_CHARGES_USD[1]
-TOTAL_TO_EXPECTED = (
-    0.3,
-    3.0,
-)  # total charges / (tenure x monthly charges); IBM's file: 0.69 to 1.57
-
-
-def _ratio_is_plausible(frame: pd.DataFrame) -> pd.Series:
-    expected = frame["tenure"] * frame["monthly_charges"]
-    ratio = frame["total_charges"] / expected.where(expected > 0)
-    return ratio.isna() | ratio.between(*TOTAL_TO_EXPECTED)
-
-
-def _rule(column: str, reason: str, holds) -> pa.Check:
-    """Build a rule over several columns, blamed on one; a rule cannot judge what is missing."""
-    return pa.Check(holds, name=f"{column}|{reason}", ignore_na=False)
-
-
-def _rules_between_columns() -> list[pa.Check]:
-    return [
-        _rule(
-            "total_charges",
-            "is blank although tenure is not 0",
-            lambda d: d["total_charges"].notna() | ~(d["tenure"] > 0),
-        ),
-        _rule(
-            "total_charges",
-            f"is not {TOTAL_TO_EXPECTED} times tenure x monthly charges",
-            _ratio_is_plausible,
-        ),
-        _rule(
-            "multiple_lines",
-            "contradicts phone_service",
-            lambda d: (d["multiple_lines"] == "No phone service") == (d["phone_service"] == "No"),
-        ),
-        *[
-            _rule(
-                name,
-                "contradicts internet_service",
-                lambda d, name=name: (
-                    (d[name] == "No internet service") == (d["internet_service"] == "No")
-                ),
-            )
-            for name in INTERNET_OPTIONS
-        ],
-    ]
+NUMBER_TYPES = {column.name: column.type.pandas for column in COLUMNS if column.type is not TEXT}
+# pandera's names of its own checks, in our words
+PANDERA_REASONS = {"not_nullable": "is blank", "field_uniqueness": "is not unique"}
+PROBLEM_COLUMNS = ["line", "failed_column", "reason"]
 
 
 @cache
 def build_contract(labelled: bool = True) -> pa.DataFrameSchema:
-    """Build the data contract: types, ranges, categories, unique key, and rules between columns."""
-    columns = {
-        "customer_id": pa.Column(
-            str,
-            [pa.Check.str_length(min_value=1, error="is blank")],
-            unique=True,
-            report_duplicates="all",  # nobody can say which of two rows is the right one
-        ),
-        "senior_citizen": pa.Column(float, pa.Check.isin([0, 1], error="is not 0 or 1")),
-        "tenure": pa.Column(
-            float,
-            [
-                pa.Check.in_range(*TENURE_MONTHS, error=f"is outside {TENURE_MONTHS} months"),
-                pa.Check(lambda s: s % 1 == 0, error="is not a whole number of months"),
-            ],
-        ),
-        "monthly_charges": pa.Column(
-            float,
-            pa.Check.in_range(*MONTHLY_CHARGES_USD, error=f"is outside {MONTHLY_CHARGES_USD} USD"),
-        ),
-        "total_charges": pa.Column(
-            float,
-            [
-                pa.Check.ge(0, error="is negative"),
-                pa.Check.le(MOST_TOTAL_CHARGES_USD, error=f"is above {MOST_TOTAL_CHARGES_USD} USD"),
-            ],
-            nullable=True,
-        ),
+    """Build the data contract as a pandera schema.
+
+    Args:
+        labelled: whether the label must be there; a production month has none yet.
+
+    Returns:
+        A strict schema for the columns of ``columns.COLUMNS``, numbers as float64, with the rules
+        between columns as checks of the frame.
+    """
+    schema_columns = {
+        column.name: _build_column(column) for column in COLUMNS if labelled or column.name != LABEL
     }
-    for name, values in CATEGORIES.items():
-        if name != "churn" or labelled:
-            # no type: what is no text is not one of them either, and asking row by row costs more than all the rest
-            columns[name] = pa.Column(checks=pa.Check.isin(values, error=f"is not one of {values}"))
-    return pa.DataFrameSchema(columns, checks=_rules_between_columns(), strict=True)
+    checks = [_build_rule(rule) for rule in RULES]
+    return pa.DataFrameSchema(schema_columns, checks=checks, strict=True)
+
+
+def _build_column(column: Column) -> pa.Column:
+    if column.name == CUSTOMER_ID:
+        # Of two rows with one id either may be the right one, so both are reported.
+        return pa.Column(str, _build_id_checks(), unique=True, report_duplicates="all")
+    if column.type is TEXT:
+        # No dtype: a value that is not text is not a known category either, and pandera's check of the
+        # type row by row costs more than all the others together.
+        known = list(column.categories)
+        return pa.Column(checks=pa.Check.isin(known, error=f"is not one of {known}"))
+    return pa.Column(float, _build_number_checks(column), nullable=column.nullable)
+
+
+def _build_id_checks() -> list[pa.Check]:
+    return [
+        pa.Check(lambda ids: ids != "", error="is blank"),
+        pa.Check(_are_well_formed, error=f"is not {ID_FORM}"),
+    ]
+
+
+def _are_well_formed(ids: pd.Series) -> pd.Series:
+    """Tell which ids have the form of ``columns.ID_PATTERN``; a blank one has its own check."""
+    texts = pyarrow.array(ids, pyarrow.string())
+    match = pyarrow.compute.match_substring_regex(texts, ID_PATTERN)
+    fits = pyarrow.compute.less_equal(pyarrow.compute.utf8_length(texts), LONGEST_ID)
+    well_formed = pyarrow.compute.and_(match, fits).to_numpy(zero_copy_only=False)
+    return pd.Series(well_formed, index=ids.index) | (ids == "")
+
+
+def _build_number_checks(column: Column) -> list[pa.Check]:
+    if column.is_flag:
+        return [pa.Check.isin([0, 1], error="is not 0 or 1")]
+    bounds = f"{column.minimum:g} to {column.maximum:g} {column.unit}"
+    checks = [pa.Check.in_range(column.minimum, column.maximum, error=f"is outside {bounds}")]
+    if column.type is WHOLE:
+        whole = pa.Check(
+            lambda numbers: numbers % 1 == 0, error=f"is not a whole number of {column.unit}"
+        )
+        checks.append(whole)
+    return checks
+
+
+def _build_rule(rule: ColumnRule) -> pa.Check:
+    """Turn a rule between columns into a check of the frame, named ``column|reason``."""
+
+    def holds(rows: pd.DataFrame) -> pd.Series:
+        compared = [rows[name] for name in rule.compared_with]
+        return ~rule.is_broken(rows[rule.column], *compared)
+
+    return pa.Check(holds, name=f"{rule.column}|{rule.reason}", ignore_na=False)
 
 
 def check_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Hold every row of a delivery against the contract.
+    """Check every row of a delivery against the contract.
 
     Args:
-        rows: text as ``read_delivery`` returns it, unique index.
+        rows: text as ``source.read_delivery`` returns it, unique index.
 
     Returns:
-        ``(accepted, rejected)``. ``accepted`` is typed (int64, float64, text). ``rejected`` keeps the text as
-        delivered and adds ``line``, ``failed_column`` and ``reason`` (all reasons of a row, the first one's
-        column). Together they hold every row exactly once.
+        ``(accepted, rejected)``. ``accepted`` is typed (int64, float64, text). ``rejected`` keeps the
+        text as delivered and adds ``line``, ``failed_column`` and ``reason`` (all reasons of a row, the
+        first one's column). Together they hold every row exactly once.
+
+    Raises:
+        DataError: columns that the contract does not know.
     """
+    typed, unreadable = _read_numbers(rows)
+    broken = _find_broken_rules(typed, labelled=LABEL in rows)
+    blamed = _blame_rows(pd.concat([unreadable, broken]))
+    rejected = rows.loc[blamed.index].join(blamed).rename_axis("line").reset_index()
+    accepted = typed.drop(index=blamed.index).astype(NUMBER_TYPES)
+    return accepted, rejected
+
+
+def _read_numbers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows with numbers as float64, and the problems of texts that are no numbers."""
     typed = rows.copy()
     problems = []
-    for name in NUMERIC:
-        typed[name] = pd.to_numeric(rows[name], errors="coerce").astype("float64")
-        unreadable = typed[name].isna() & (rows[name] != "")
-        problems += [
-            (line, name, f"is not a number: {rows.at[line, name]!r}")
-            for line in rows.index[unreadable]
-        ]
+    for name in NUMBER_TYPES:
+        numbers = pd.to_numeric(rows[name], errors="coerce").astype("float64")
+        typed[name] = numbers
+        is_unreadable = numbers.isna() & (rows[name] != "")
+        for line, text in rows.loc[is_unreadable, name].items():
+            problems.append((line, name, f"is not a number: {text!r}"))
+    return typed, pd.DataFrame(problems, columns=PROBLEM_COLUMNS)
+
+
+def _find_broken_rules(typed: pd.DataFrame, labelled: bool) -> pd.DataFrame:
+    """Return every broken rule of every row: ``line, failed_column, reason``."""
     try:
-        build_contract("churn" in rows).validate(typed, lazy=True)
+        build_contract(labelled).validate(typed, lazy=True)
     except pa.errors.SchemaErrors as error:
-        problems += _row_problems(error.failure_cases)
-    found = pd.DataFrame(problems, columns=["line", "failed_column", "reason"])
-    found = found.drop_duplicates(
-        ["line", "failed_column"]
-    )  # "abc" is not a number; no need to call it blank too
-    found["reason"] = found["failed_column"] + " " + found["reason"]
-    blamed = found.groupby("line", sort=True).agg(
-        failed_column=("failed_column", "first"), reason=("reason", "; ".join)
-    )
-    rejected = rows.loc[blamed.index].join(blamed).rename_axis("line").reset_index()
-    return typed.drop(index=blamed.index).astype(NUMERIC), rejected
+        return _read_failure_cases(error.failure_cases)
+    return pd.DataFrame(columns=PROBLEM_COLUMNS)
 
 
-def _row_problems(cases: pd.DataFrame) -> list[tuple[int, str, str]]:
-    """Turn pandera's failure cases into (line, column, reason)."""
-    whole_frame = cases[cases["index"].isna()]
-    if len(whole_frame):
+def _read_failure_cases(cases: pd.DataFrame) -> pd.DataFrame:
+    """Turn pandera's failure cases into ``line, failed_column, reason``."""
+    of_whole_frame = cases[cases["index"].isna()]
+    if len(of_whole_frame):
         raise DataError(
-            f"the delivery's columns break the contract: {whole_frame['check'].tolist()}"
+            f"the delivery's columns break the contract: {of_whole_frame['check'].tolist()}"
         )
-    # A row is blamed on the column that is wrong in itself, before those that no longer fit to it.
+    # A row is blamed on the column that is wrong in itself before those that no longer fit to it.
     cases = cases.assign(between_columns=cases["check"].str.contains("|", regex=False))
     cases = cases.sort_values(["between_columns", "column", "check"])
-    own_words = {"not_nullable": "is blank", "field_uniqueness": "is not unique"}
     problems = []
     for case in cases.itertuples():
         if case.between_columns:
             column, reason = case.check.split("|")
-        elif case.check in own_words:
-            column, reason = case.column, own_words[case.check]
+        elif case.check in PANDERA_REASONS:
+            column, reason = case.column, PANDERA_REASONS[case.check]
         else:
             column, reason = case.column, f"{case.check}: {case.failure_case!r}"
         problems.append((case.index, column, reason))
-    return problems
+    return pd.DataFrame(problems, columns=PROBLEM_COLUMNS)
+
+
+def _blame_rows(problems: pd.DataFrame) -> pd.DataFrame:
+    """Join the problems of each row: index ``line``, columns ``failed_column`` and ``reason``."""
+    # Of one column the first problem counts: "abc" is not a number, so it need not be called blank too.
+    problems = problems.drop_duplicates(["line", "failed_column"])
+    reasons = problems["failed_column"] + " " + problems["reason"]
+    by_line = problems.assign(reason=reasons).groupby("line", sort=True)
+    return by_line.agg(failed_column=("failed_column", "first"), reason=("reason", "; ".join))

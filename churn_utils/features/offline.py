@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 import pandas as pd
 
-from churn_utils.data import contract, source, tables
+from churn_utils.data import contract, tables
+from churn_utils.data.columns import CUSTOMER_COLUMNS, YES_NO
 from churn_utils.errors import DataError
 from churn_utils.features import definitions
 
@@ -101,7 +102,7 @@ def record_labels(
         raise DataError(
             f"labels of {snapshot_date:%Y-%m-%d} cannot arrive on {label_date:%Y-%m-%d}."
         )
-    wrong = ~rows["churn"].isin(contract.YES_NO)
+    wrong = ~rows["churn"].isin(YES_NO)
     if wrong.any():
         raise DataError(
             f"{wrong.sum()} label(s) are neither Yes nor No, such as {rows['churn'][wrong].iloc[0]!r}."
@@ -153,9 +154,7 @@ def _quarantine_labels(
     """Keep labels that belong to nobody; lines below 0 tell them from rows of a snapshot."""
     if rows.empty:
         return
-    kept = pd.DataFrame(
-        None, index=rows.index, columns=[n for n in source.COLUMNS.values() if n != "churn"]
-    )
+    kept = pd.DataFrame(None, index=rows.index, columns=list(CUSTOMER_COLUMNS))
     kept = kept.assign(
         customer_id=rows["customer_id"],
         snapshot_date=snapshot_date,

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.interpolate import BSpline, PPoly
 
-from churn_utils.data import contract
+from churn_utils.data import columns
 from churn_utils.errors import ModelError
 from churn_utils.features import definitions
 from churn_utils.inference import scoring
@@ -104,14 +104,15 @@ def draw_random_rows(count: int, seed: int) -> pd.DataFrame:
     rows = pd.DataFrame(
         {name: generator.choice(known, count) for name, known in definitions.CATEGORICAL.items()}
     )
-    months = generator.integers(contract.TENURE_MONTHS[0], 90, count)
-    monthly = generator.uniform(*contract.MONTHLY_CHARGES_USD, count).round(2)
+    bills = columns.BY_NAME["monthly_charges"]
+    months = generator.integers(columns.BY_NAME["tenure"].minimum, 90, count)
+    monthly = generator.uniform(bills.minimum, bills.maximum, count).round(2)
     rows = rows.assign(
         senior_citizen=generator.integers(0, 2, count),
         tenure=months,
         monthly_charges=monthly,
         total_charges=(
-            months * monthly * generator.uniform(*contract.TOTAL_TO_EXPECTED, count)
+            months * monthly * generator.uniform(*columns.TOTAL_TO_EXPECTED, count)
         ).round(2),
         num_optional_services=generator.integers(0, 7, count),
     )

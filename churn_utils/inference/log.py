@@ -42,15 +42,8 @@ FACTS = {
 SCHEMA = pa.schema(
     list(FACTS.items())
     + [
-        (
-            name,
-            pa.int64()
-            if name in definitions.INTEGER
-            else pa.float64()
-            if name in definitions.NUMERICAL
-            else pa.string(),
-        )
-        for name in definitions.MODEL_INPUTS
+        (name, pa.type_for_alias(feature.type.arrow))
+        for name, feature in definitions.MODEL_INPUTS.items()
     ]
 )
 WRITES_TO_COMPACT = 100  # each write is a small file; so many are put together into one

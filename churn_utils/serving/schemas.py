@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator
 
-from churn_utils.data import contract
+from churn_utils.data.columns import (
+    BY_NAME,
+    CUSTOMER_COLUMNS,
+    CUSTOMER_ID,
+    ID_FORM,
+    ID_PATTERN,
+    LONGEST_ID,
+    RULES,
+    TEXT,
+    Column,
+)
 from churn_utils.features import definitions
 
 MOST_CUSTOMERS = 1_000
+RULES_OF_FIELD = {
+    name: [rule for rule in RULES if rule.column == name]
+    for name in CUSTOMER_COLUMNS
+    if any(rule.column == name for rule in RULES)
+}
 CustomerId = Annotated[
     str,
     Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
-        description="Letters, digits, dot, dash, underscore; at most 64.",
+        max_length=LONGEST_ID,
+        pattern=ID_PATTERN,
+        description=f"{ID_FORM}.",
         examples=["7590-VHVEG"],
     ),
 ]
@@ -122,84 +139,41 @@ class PredictionRequest(Strict):
     customer_ids: list[CustomerId] = Field(min_length=1, max_length=MOST_CUSTOMERS)
 
 
-def _check_option(value: str, info: ValidationInfo, service: str, without: str) -> str:
-    """Check that an option says ``without`` exactly where its service is not there."""
-    booked = info.data.get(service)
-    if booked is not None and (value == without) != (booked == "No"):
-        raise ValueError(f"contradicts {service} {booked!r}")
-    return value
-
-
 class _CustomerRules(Strict):
-    """Rules between the fields of a customer, the contract's, blamed on the field that contradicts."""
+    """Rules between the fields of a customer, those of ``columns.RULES``."""
 
-    @field_validator("multiple_lines", check_fields=False)
+    @field_validator(*RULES_OF_FIELD, check_fields=False)
     @classmethod
-    def _lines_need_a_phone(cls, value: str, info: ValidationInfo) -> str:
-        return _check_option(value, info, "phone_service", "No phone service")
-
-    @field_validator(*contract.INTERNET_OPTIONS, check_fields=False)
-    @classmethod
-    def _options_need_internet(cls, value: str, info: ValidationInfo) -> str:
-        return _check_option(value, info, "internet_service", "No internet service")
-
-    @field_validator("total_charges", check_fields=False)
-    @classmethod
-    def _bills_add_up(cls, value: float | None, info: ValidationInfo) -> float | None:
-        tenure, monthly = info.data.get("tenure"), info.data.get("monthly_charges")
-        if tenure is None or monthly is None or tenure == 0:
-            return value
-        if value is None:
-            raise ValueError("may be null only when tenure is 0")
-        least, most = contract.TOTAL_TO_EXPECTED
-        if not least <= value / (tenure * monthly) <= most:
-            raise ValueError(f"is not {least} to {most} times tenure x monthly charges")
+    def _check_rules(cls, value: str | float | None, info: ValidationInfo) -> str | float | None:
+        given = math.nan if value is None else value
+        valid_so_far = info.data
+        for rule in RULES_OF_FIELD[info.field_name]:
+            try:
+                compared = [valid_so_far[name] for name in rule.compared_with]
+            except KeyError:  # a field that is wrong in itself has an error of its own
+                continue
+            if rule.is_broken(given, *compared):
+                raise ValueError(rule.reason)
         return value
 
 
-def _customer_fields() -> dict[str, Any]:
-    """Fields of a customer in an order in which every rule finds what it compares with."""
-    numbers = {
-        "senior_citizen": (int, Field(ge=0, le=1)),
-        "tenure": (
-            int,
-            Field(ge=contract.TENURE_MONTHS[0], le=contract.TENURE_MONTHS[1], description="months"),
-        ),
-        "monthly_charges": (
-            float,
-            Field(
-                ge=contract.MONTHLY_CHARGES_USD[0],
-                le=contract.MONTHLY_CHARGES_USD[1],
-                description="USD per month",
-            ),
-        ),
-        "total_charges": (
-            float | None,
-            Field(
-                ge=0,
-                le=contract.MOST_TOTAL_CHARGES_USD,
-                description="USD billed so far; null only at tenure 0",
-            ),
-        ),
-    }
-    named = [
-        "customer_id",
-        *(name for name in definitions.STORED if name != "num_optional_services"),
-    ]
-    categories = {
-        name: (Literal[tuple(known)], Field()) for name, known in definitions.CATEGORICAL.items()
-    }
-    return {
-        name: (CustomerId, Field()) if name == "customer_id" else (categories | numbers)[name]
-        for name in named
-    }
+def _build_field(column: Column) -> tuple[Any, Any]:
+    """Return type and bounds of a customer's field as pydantic's ``create_model`` takes them."""
+    if column.name == CUSTOMER_ID:
+        return CustomerId, Field()
+    if column.type is TEXT:
+        return Literal[column.categories], Field(description=column.description)
+    kind = column.type.python | None if column.nullable else column.type.python
+    description = f"{column.description}, in {column.unit}"
+    return kind, Field(ge=column.minimum, le=column.maximum, description=description)
 
 
 Customer = create_model(
     "Customer",
     __base__=_CustomerRules,
     __doc__="A customer given whole, in the names and units of the data contract (data/README.md).",
-    **_customer_fields(),
+    # in the order of the contract, in which each rule finds what it compares with
+    **{name: _build_field(BY_NAME[name]) for name in CUSTOMER_COLUMNS},
 )
 
 

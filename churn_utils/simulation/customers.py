@@ -21,6 +21,7 @@ import pandas as pd
 
 from churn_utils import settings
 from churn_utils.data import contract, source
+from churn_utils.data.columns import CUSTOMER_COLUMNS
 from churn_utils.errors import DataError
 from churn_utils.evaluation.economics import Economics, decision_value_usd
 from churn_utils.features import definitions, offline
@@ -252,8 +253,7 @@ def deliver_month(frame: pd.DataFrame, broken: bool = False) -> pd.DataFrame:
         Text as ``source.read_delivery`` returns it for an unlabelled file: no label, no slot, no probability.
         Index ``line``, from 2 on for the first slot.
     """
-    names = [name for name in source.COLUMNS.values() if name != "churn"]
-    rows = frame[names].astype({"senior_citizen": str, "tenure": str})
+    rows = frame[list(CUSTOMER_COLUMNS)].astype({"senior_citizen": str, "tenure": str})
     rows = rows.set_axis(pd.RangeIndex(len(frame), name="line") + int(frame.index[0]) + 2)
     for name in ("monthly_charges", "total_charges"):
         amount = rows[name] * 100 if broken else rows[name]

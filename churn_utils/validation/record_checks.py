@@ -39,14 +39,7 @@ def check_documentation(candidate: Candidate) -> dict:
 def check_signature(candidate: Candidate) -> dict:
     """The signature names exactly the contract's inputs, in order and type."""
     schema = artifacts.read_schema(candidate.version)
-    contract = {
-        name: "string"
-        if name in definitions.CATEGORICAL
-        else "long"
-        if name in definitions.INTEGER
-        else "double"
-        for name in definitions.MODEL_INPUTS
-    }
+    contract = {name: feature.type.mlflow for name, feature in definitions.MODEL_INPUTS.items()}
     wrong = sorted(
         name for name in schema.keys() | contract.keys() if schema.get(name) != contract.get(name)
     )

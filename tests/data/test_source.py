@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from churn_utils.data import source
+from churn_utils.data.columns import BY_NAME
 from churn_utils.errors import DataError
 
 NOT_IBM = b"customerID,Churn\n1,No\n"
@@ -196,7 +197,7 @@ def change_line(position, old, new):
 
 def test_ibms_extract_is_read_as_text_under_our_names_with_its_line_numbers(extract):
     assert extract.shape == (7043, 21)
-    assert list(extract.columns) == list(source.COLUMNS.values())
+    assert list(extract.columns) == list(BY_NAME)
     assert (extract.index[0], extract.index[-1]) == (2, 7044)
     assert extract.map(lambda value: isinstance(value, str)).all(axis=None)
     assert extract.loc[2, ["customer_id", "tenure", "monthly_charges", "churn"]].tolist() == [

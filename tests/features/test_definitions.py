@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from churn_utils.data import contract
+from churn_utils.data.columns import COLUMNS, CUSTOMER_COLUMNS, INTERNET_OPTIONS
 from churn_utils.errors import FeatureError
 from churn_utils.features import definitions
 
@@ -51,13 +52,12 @@ def test_price_increase_of_ibms_customers_is_that_of_each_alone(inputs):
 
 
 def test_optional_services_count_the_six_options_that_were_bought():
-    options = contract.INTERNET_OPTIONS
     rows = pd.DataFrame(
         [["Yes"] * 6, ["No internet service"] * 6, ["Yes", "No", "Yes", "No", "No", "No"]],
-        columns=options,
+        columns=list(INTERNET_OPTIONS),
     )
     rows = rows.assign(paperless_billing="Yes", multiple_lines="Yes")
-    counted = definitions.num_optional_services(rows)
+    counted = definitions.num_optional_services(*(rows[name] for name in INTERNET_OPTIONS))
     assert counted.tolist() == [6, 0, 2] and counted.dtype == "int64"
 
 
@@ -80,7 +80,7 @@ def test_blank_total_charges_become_zero_and_the_customers_are_left_alone(custom
 
 
 def test_model_inputs_are_ibms_attributes_and_the_two_computed_ones():
-    attributes = {*contract.CATEGORIES, *contract.NUMERIC} - {"churn"}
+    attributes = {*CUSTOMER_COLUMNS} - {"customer_id"}
     assert set(definitions.MODEL_INPUTS) == attributes | {
         "num_optional_services",
         "avg_price_increase",
@@ -96,7 +96,9 @@ def test_the_contract_describes_exactly_the_model_inputs():
     assert described[["unit", "origin", "description"]].ne("").all(axis=None)
     known = described["categories"].dropna()
     assert known.to_dict() == {
-        name: values for name, values in contract.CATEGORIES.items() if name != "churn"
+        column.name: list(column.categories)
+        for column in COLUMNS
+        if column.categories and column.name != "churn"
     }
 
 

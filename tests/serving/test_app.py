@@ -79,7 +79,7 @@ def test_unknown_customers_are_named_and_if_there_are_only_such_it_is_404(client
         ({"contract": "Weekly"}, "contract", "Month-to-month"),
         ({"monthly_charges": 1e400}, "monthly_charges", ""),
         ({"multiple_lines": "Yes"}, "multiple_lines", "contradicts"),
-        ({"total_charges": None}, "total_charges", "null only when"),
+        ({"total_charges": None}, "total_charges", "blank although tenure is not 0"),
         ({"extra": 1}, "extra", "not permitted"),
     ],
 )

@@ -39,6 +39,11 @@ CHANGES = [
     {"total_charges": 8.95},
     {"payment_method": "Cash"},
     {"customer_id": ""},
+    *({"customer_id": text} for text in ("AC 12/7", "Müller-01", "x" * 64, "x" * 65, "=1", "-1")),
+    *(
+        {"customer_id": text}
+        for text in (" a", "a ", "a\n", "a\u200bb", "a\u202eb", "\u3164", "a b")
+    ),
 ]
 
 
@@ -67,7 +72,7 @@ def test_a_customer_is_accepted_exactly_when_the_contract_accepts_the_row(change
         ("monthly_charges", math.inf),
         ("total_charges", math.nan),
         ("gender", 1),
-        ("customer_id", "a b"),
+        ("customer_id", "a\tb"),
         ("customer_id", "x" * 65),
         ("customer_id", 7),
     ],
@@ -96,7 +101,7 @@ def test_a_customer_holds_what_features_are_computed_from():
     assert dict(zip(definitions.STORED, values, strict=True))["num_optional_services"] == 1
 
 
-@pytest.mark.parametrize("ids", [[], ["x"] * (MOST_CUSTOMERS + 1), ["a b"], "7590-VHVEG", [None]])
+@pytest.mark.parametrize("ids", [[], ["x"] * (MOST_CUSTOMERS + 1), [" a b"], "7590-VHVEG", [None]])
 def test_a_request_is_bounded_and_strict(ids):
     with pytest.raises(ValidationError):
         PredictionRequest(customer_ids=ids)

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from churn_utils import settings
 from churn_utils.data import contract, source, tables
+from churn_utils.data.columns import CUSTOMER_COLUMNS
 from churn_utils.errors import DataError
 from churn_utils.evaluation.economics import Economics, decision_value_usd
 from churn_utils.features import definitions, offline
@@ -18,7 +19,7 @@ from churn_utils.training import models
 
 SEED = 1
 ECONOMICS = Economics()
-ATTRIBUTES = [name for name in source.COLUMNS.values() if name not in ("customer_id", "churn")]
+ATTRIBUTES = [name for name in CUSTOMER_COLUMNS if name != "customer_id"]
 COMPARED = [
     "customer_id",
     *ATTRIBUTES,
