@@ -17,10 +17,9 @@ from serving_throughput import copy_home
 
 from churn_utils import settings
 from churn_utils.data import tables
-from churn_utils.registry import deployments
+from churn_utils.registry import approvals, deployments
 from churn_utils.serving import sandbox
 from churn_utils.serving.client import Api
-from churn_utils.validation import gate
 
 CHANGES, OVERLOAD_SECONDS, PROBE_SECONDS, BATCH, CALLERS = 100, 60, 5, 100, 200
 AS_OF = settings.month_start(1)
@@ -32,11 +31,11 @@ def measure_changes(api: Api, versions: list[int], customer_ids: list[str]) -> d
     Each change is recorded as a promotion is, approval, audit and alias included, but below ``promote``'s rule that the
     gate must have compared a version with the champion that goes: two versions that take turns cannot keep it.
     """
-    approvals = {version: deployments.check_deployed(version) for version in versions}
+    granted = {version: deployments.check_deployed(version) for version in versions}
     running, seconds = api.start_traffic(customer_ids, seconds=CHANGES * 1.5, callers=2), []
     for number in range(CHANGES):
         version = versions[number % 2]
-        deployments.take_effect(version, AS_OF, approvals[version], deployments.PROMOTED)
+        deployments.take_effect(version, AS_OF, granted[version], deployments.PROMOTED)
         seconds.append(api.wait_for_version(version))
         print(f"change {number + 1} taken up after {seconds[-1]:.2f} s", end="\r", flush=True)
     if running.done():
@@ -160,7 +159,9 @@ def main() -> None:
         folder = Path(text)
         copy_home(folder)
         copy = sandbox.build_rehearsal(folder / "rehearsal", AS_OF)
-        gate.approve(copy.challenger, gate.AUTOMATIC, "to take turns with its predecessor", AS_OF)
+        approvals.approve(
+            copy.challenger, approvals.AUTOMATIC, "to take turns with its predecessor", AS_OF
+        )
         deployments.promote(copy.challenger, AS_OF)
         ids = tables.read("customer_features", columns=["customer_id"])["customer_id"].tolist()
         with Api(CHURN_TODAY="2025-02-01", CHURN_POLL_SECONDS="0.2") as api:

@@ -24,7 +24,7 @@ from churn_utils import settings
 from churn_utils.data import source
 from churn_utils.errors import DeploymentError
 from churn_utils.features import definitions, offline
-from churn_utils.registry import artifacts, deployments, versions
+from churn_utils.registry import approvals, artifacts, deployments, versions
 from churn_utils.simulation import customers
 from churn_utils.simulation.scenarios import World
 from churn_utils.training import models
@@ -106,7 +106,7 @@ class Gauntlet:
     def edit_after_approval(self) -> str:
         """Have the sound version approved, change one figure of its evidence, and return what promotion says."""
         gate.run_gate(self.sound.version, AS_OF, draws=400)
-        approval = gate.approve(self.sound.version, "Ada Lovelace", "good", AS_OF)
+        approval = approvals.approve(self.sound.version, "Ada Lovelace", "good", AS_OF)
         factories.change_evidence(self.sound.version, approval["evidence_sha256"], seed=99)
         try:
             deployments.promote(self.sound.version, AS_OF)
@@ -117,7 +117,7 @@ class Gauntlet:
     def promote(self, version: int) -> bool:
         """Send a version through gate, approval and promotion; tell whether it is champion then."""
         if set(gate.run_gate(version, AS_OF, draws=400)["verdict"]) == {"pass"}:
-            gate.approve(version, "Ada Lovelace", "good", AS_OF)
+            approvals.approve(version, "Ada Lovelace", "good", AS_OF)
             deployments.promote(version, AS_OF)
         return deployments.champion_at(AS_OF) == version
 

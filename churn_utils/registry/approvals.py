@@ -7,11 +7,139 @@ import json
 import pandas as pd
 
 from churn_utils import settings
+from churn_utils.data import tables
 from churn_utils.errors import DeploymentError
 from churn_utils.registry import artifacts, versions
 
 NEEDED = {"approver", "reason", "scope", "evidence_sha256", "approved", "expires"}
 EXACT = {"format": "%Y-%m-%d", "errors": "coerce"}
+APPROVAL_DAYS = 31
+SCOPES = (versions.CHAMPION, versions.TRIAL)  # answer all customers, or a share of them
+AUTOMATIC = "policy:all-checks-passed"  # the named policy of unattended runs; never a person
+
+
+def approve(
+    version: int, approver: str, reason: str, as_of: pd.Timestamp, scope: str = versions.CHAMPION
+) -> dict:
+    """Approve a version that passed the gate, bound to the evidence as it stands now.
+
+    Args:
+        version: number of the version in the registry.
+        approver: name of the person or policy that approves; not the trainer.
+        reason: why.
+        as_of: simulated date of the approval.
+        scope: one of ``SCOPES``.
+
+    Returns:
+        The approval: ``approver, reason, scope, evidence_sha256, approved, expires``, valid for
+        ``APPROVAL_DAYS`` simulated days. If the version was promoted on this evidence before, the
+        approval of that promotion is returned and no new one is written: the deployments refer to it.
+
+    Raises:
+        DeploymentError: no name or reason, no such scope, the gate was not passed, evidence, model or
+            record were changed since, the date is before that of the evidence, or the approver is
+            the trainer.
+    """
+    approver, reason = approver.strip(), reason.strip()
+    if not approver or not reason:
+        raise DeploymentError("an approval needs the approver's name and a reason.")
+    if scope not in SCOPES:
+        raise DeploymentError(
+            f"there is no scope {scope!r}; an approval is for {' or '.join(SCOPES)}."
+        )
+    info = versions.read_version(version)
+    evidence, digest = versions.read_evidence(version)
+    _check_not_trainer(info, evidence, approver)
+    _check_evidence_stands(info, evidence, digest)
+    if f"{as_of:%Y-%m-%d}" < evidence["as_of"]:
+        raise DeploymentError(
+            f"version {version} was judged as of {evidence['as_of']}, after {as_of:%Y-%m-%d}."
+        )
+    standing = _find_standing(info, scope, digest)
+    if standing is not None:
+        return standing
+    approval = {
+        "approver": approver,
+        "reason": reason,
+        "scope": scope,
+        "evidence_sha256": digest,
+        "approved": f"{as_of:%Y-%m-%d}",
+        "expires": f"{as_of + pd.Timedelta(days=APPROVAL_DAYS):%Y-%m-%d}",
+    }
+    keep_approval(version, approval)
+    return approval
+
+
+def refuse(version: int) -> None:
+    """Clear the challenger alias of a version that did not pass, and tag it as refused."""
+    versions.set_tags(version, {"status": "refused"})
+    versions.clear_challenger(version)
+
+
+def _check_not_trainer(info: dict, evidence: dict, approver: str) -> None:
+    for trainer in (info["trained_by"], evidence.get("trained_by", "")):
+        if settings.is_same_person(approver, trainer):
+            raise DeploymentError(
+                f"{approver} trained version {info['version']} and may not approve it; "
+                "another person must."
+            )
+
+
+def _check_evidence_stands(info: dict, evidence: dict, digest: str) -> None:
+    """Check that the gate was passed, and that evidence, model and record are as it left them."""
+    version, tags = info["version"], info["tags"]
+    if tags.get("gate") != "pass" or not has_passed(evidence):
+        raise DeploymentError(
+            f"version {version} has not passed the gate (verdict: {evidence['verdict']})."
+        )
+    if digest != tags.get("gate_evidence_sha256"):
+        raise DeploymentError(
+            f"the evidence of version {version} was changed after the gate; run the gate again."
+        )
+    if artifacts.hash_model(version) != evidence.get("model_sha256"):
+        raise DeploymentError(
+            f"the files of version {version} are not those that the gate judged; "
+            "run the gate again."
+        )
+    changed = list_changes(version, evidence)
+    if changed:
+        raise DeploymentError(
+            f"{changed} of version {version} changed after the gate; run the gate again."
+        )
+
+
+def _find_standing(info: dict, scope: str, digest: str) -> dict | None:
+    """Return the valid approval under which a version took effect on this evidence, or None."""
+    if not tables.exists("deployments"):
+        return None
+    table = tables.read("deployments", columns=["version", "evidence_sha256", "effective_from"])
+    recorded = table.loc[table["version"] == info["version"], "evidence_sha256"]
+    if recorded.empty or recorded.iloc[-1] != digest:
+        return None
+    try:
+        approval = check_first_use(table, info, digest)
+    except DeploymentError:
+        return None
+    return approval if approval["scope"] == scope else None
+
+
+def check_first_use(deployed: pd.DataFrame, info: dict, digest: str) -> dict:
+    """Check the approval of some evidence on the date on which a version first took effect on it.
+
+    Args:
+        deployed: the table ``deployments`` with ``version, evidence_sha256, effective_from``.
+        info: as ``versions.read_version`` returns it.
+        digest: SHA-256 of the evidence.
+
+    Returns:
+        The approval, as ``approve`` returns it.
+
+    Raises:
+        DeploymentError: as ``check_approval``.
+    """
+    same = (deployed["version"] == info["version"]) & (deployed["evidence_sha256"] == digest)
+    started = deployed.loc[same, "effective_from"].min()
+    return check_approval(info, digest, started)[0]
 
 
 def keep_approval(version: int, approval: dict) -> None:

@@ -151,7 +151,9 @@ def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
         raise DeploymentError(
             f"there is nothing to roll back to on {as_of:%Y-%m-%d}: {now} before it in deployments."
         )
-    previous, approval = int(row.version), _check_behind(table, row.version, row.evidence_sha256)
+    previous = int(row.version)
+    info = versions.read_version(previous)
+    approval = approvals.check_first_use(table, info, row.evidence_sha256)
     artifacts.load_model(
         previous
     )  # a version that cannot answer must not be put in the place of one that does
@@ -173,15 +175,7 @@ def check_deployed(version: int) -> dict:
     recorded = table.loc[table["version"] == version, "evidence_sha256"]
     if recorded.empty:
         raise DeploymentError(f"version {version} was never promoted.")
-    return _check_behind(table, version, recorded.iloc[-1])
-
-
-def _check_behind(table: pd.DataFrame, version: int, digest: str) -> dict:
-    """Check the approval of the evidence on which a version first took effect; return it."""
-    starts = table.loc[
-        (table["version"] == version) & (table["evidence_sha256"] == digest), "effective_from"
-    ]
-    return approvals.check_approval(versions.read_version(version), digest, starts.min())[0]
+    return approvals.check_first_use(table, versions.read_version(version), recorded.iloc[-1])
 
 
 def read_audit() -> pd.DataFrame:

@@ -24,7 +24,7 @@ from churn_utils.evaluation import metrics as model_metrics
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offline
 from churn_utils.inference import scoring
-from churn_utils.registry import deployments, lineage, tracking, versions
+from churn_utils.registry import approvals, deployments, lineage, tracking, versions
 from churn_utils.training import models
 from churn_utils.validation import gate
 
@@ -160,6 +160,6 @@ def _pass_gate(version: int, as_of: pd.Timestamp, scope: str, economics: Economi
         raise ChurnError(
             f"version {version} of the rehearsal did not pass: {', '.join(wrong['check'])}."
         )
-    gate.approve(
-        version, gate.AUTOMATIC, "every check of the rehearsal's gate passed", as_of, scope
+    approvals.approve(
+        version, approvals.AUTOMATIC, "every check of the rehearsal's gate passed", as_of, scope
     )

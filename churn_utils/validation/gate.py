@@ -1,4 +1,4 @@
-"""The gate: run the checks, keep the evidence, give a verdict; approval bound to that evidence."""
+"""The gate: run the checks, keep the evidence, give a verdict."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from churn_utils import settings
-from churn_utils.errors import ChurnError, DeploymentError, UsageError
+from churn_utils.errors import ChurnError, UsageError
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offline
-from churn_utils.registry import approvals, artifacts, deployments, versions
+from churn_utils.registry import artifacts, versions
 from churn_utils.validation.challenger import FAIL, NOT_EVALUATED, PASS, Candidate
 from churn_utils.validation.performance_checks import CHECKS
 
-APPROVAL_DAYS = 31
 MIN_DRAWS = 400  # five of them beyond either end of the widest interval that decides
-SCOPES = (versions.CHAMPION, versions.TRIAL)  # answer everybody, or a share of customers
-AUTOMATIC = "policy:all-checks-passed"  # the named policy of unattended runs; never a person
 
 
 def run_gate(
@@ -139,83 +135,3 @@ def overall_verdict(findings: pd.DataFrame) -> str:
     if verdicts == {PASS}:
         return PASS
     return FAIL if FAIL in verdicts else NOT_EVALUATED
-
-
-def approve(
-    version: int, approver: str, reason: str, as_of: pd.Timestamp, scope: str = versions.CHAMPION
-) -> dict:
-    """Approve a version that passed the gate, bound to the evidence as it stands now.
-
-    Returns:
-        The approval: ``approver, reason, scope, evidence_sha256, approved, expires`` (31 simulated days later); the
-        standing one, if the version was promoted under it already.
-
-    Raises:
-        DeploymentError: no name or reason, no such scope, the gate was not passed, evidence, model or record were
-            changed since, the date is before that of the evidence, or the approver is the trainer.
-    """
-    approver, reason = approver.strip(), reason.strip()
-    if not approver or not reason:
-        raise DeploymentError("an approval needs the approver's name and a reason.")
-    if scope not in SCOPES:
-        raise DeploymentError(
-            f"there is no scope {scope!r}; an approval is for {' or '.join(SCOPES)}."
-        )
-    info = versions.read_version(version)
-    evidence, digest = versions.read_evidence(version)
-    if any(
-        settings.is_same_person(approver, name)
-        for name in (info["trained_by"], evidence.get("trained_by", ""))
-    ):
-        raise DeploymentError(
-            f"{approver} trained version {version} and may not approve it; another person must."
-        )
-    if info["tags"].get("gate") != PASS or not approvals.has_passed(evidence):
-        raise DeploymentError(
-            f"version {version} has not passed the gate (verdict: {evidence['verdict']})."
-        )
-    if digest != info["tags"].get("gate_evidence_sha256"):
-        raise DeploymentError(
-            f"the evidence of version {version} was changed after the gate; run the gate again."
-        )
-    if artifacts.hash_model(version) != evidence.get("model_sha256"):
-        raise DeploymentError(
-            f"the files of version {version} are not those that the gate judged; run the gate again."
-        )
-    if changed := approvals.list_changes(version, evidence):
-        raise DeploymentError(
-            f"{changed} of version {version} changed after the gate; run the gate again."
-        )
-    if f"{as_of:%Y-%m-%d}" < evidence["as_of"]:
-        raise DeploymentError(
-            f"version {version} was judged as of {evidence['as_of']}, after {as_of:%Y-%m-%d}."
-        )
-    if standing := _read_standing(version, scope, digest):
-        return (
-            standing  # it answered customers under that name; what looks back at that must find it
-        )
-    approval = {
-        "approver": approver,
-        "reason": reason,
-        "scope": scope,
-        "evidence_sha256": digest,
-        "approved": f"{as_of:%Y-%m-%d}",
-        "expires": f"{as_of + pd.Timedelta(days=APPROVAL_DAYS):%Y-%m-%d}",
-    }
-    approvals.keep_approval(version, approval)
-    return approval
-
-
-def _read_standing(version: int, scope: str, digest: str) -> dict | None:
-    """The approval under which a version took effect on that evidence; None where there is none that holds."""
-    try:
-        approval = deployments.check_deployed(version)
-    except DeploymentError:
-        return None
-    return approval if (approval["scope"], approval["evidence_sha256"]) == (scope, digest) else None
-
-
-def refuse(version: int) -> None:
-    """Clear the challenger alias of a version that did not pass, and say so in its tags."""
-    versions.set_tags(version, {"status": "refused"})
-    versions.clear_challenger(version)

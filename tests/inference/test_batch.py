@@ -6,7 +6,7 @@ from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.errors import DataError
 from churn_utils.inference import batch
-from churn_utils.registry import deployments, versions
+from churn_utils.registry import approvals, deployments, versions
 from churn_utils.validation import gate
 
 
@@ -19,7 +19,7 @@ def champion(registered_home):
         evidence, _ = versions.read_evidence(version)
         digest = versions.write_evidence(version, {**evidence, "verdict": "pass"})
         versions.set_tags(version, {"gate": "pass", "gate_evidence_sha256": digest})
-        gate.approve(version, "Ada Lovelace", "tested", factories.AS_OF)
+        approvals.approve(version, "Ada Lovelace", "tested", factories.AS_OF)
         deployments.promote(version, factories.AS_OF)
     return version
 

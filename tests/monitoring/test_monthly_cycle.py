@@ -12,7 +12,7 @@ from churn_utils.errors import DataError, UsageError
 from churn_utils.features import offline
 from churn_utils.inference import batch
 from churn_utils.monitoring import drift, monthly_cycle
-from churn_utils.registry import deployments
+from churn_utils.registry import approvals, deployments
 from churn_utils.registry import versions as registry_versions
 from churn_utils.settings import month_start
 from churn_utils.simulation import customers
@@ -31,7 +31,7 @@ def promote(version, as_of):
         version, {**evidence, "verdict": "pass", "checks": passed}
     )
     registry_versions.set_tags(version, {"gate": "pass", "gate_evidence_sha256": digest})
-    gate.approve(version, "Ada Lovelace", "tested", as_of)
+    approvals.approve(version, "Ada Lovelace", "tested", as_of)
     deployments.promote(version, as_of)
 
 

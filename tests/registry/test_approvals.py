@@ -3,9 +3,8 @@ import pandas as pd
 import pytest
 
 from churn_utils import settings
-from churn_utils.errors import DeploymentError
+from churn_utils.errors import DeploymentError, ModelError
 from churn_utils.registry import approvals, artifacts, versions
-from churn_utils.validation import gate
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def version(registered_home):
 
 
 def approve(version, scope=versions.CHAMPION):
-    return gate.approve(version, "Ada Lovelace", "tested", factories.AS_OF, scope)
+    return approvals.approve(version, "Ada Lovelace", "tested", factories.AS_OF, scope)
 
 
 def check(version, *scopes):
@@ -121,7 +120,7 @@ SPELLINGS = {
 def test_the_trainer_is_known_under_any_spelling(version, registered_home, spell):
     name = spell(registered_home["trainer"])
     with pytest.raises(DeploymentError, match="may not approve"):
-        gate.approve(version, name, "mine", factories.AS_OF)
+        approvals.approve(version, name, "mine", factories.AS_OF)
     approval = {
         "approver": name,
         "reason": "mine",
@@ -154,7 +153,7 @@ def test_evidence_whose_checks_did_not_all_pass_is_no_pass_whatever_its_verdict(
 
 
 def test_an_approval_of_a_later_day_is_none_yet(version):
-    gate.approve(version, "Ada Lovelace", "tested", settings.month_start(2))
+    approvals.approve(version, "Ada Lovelace", "tested", settings.month_start(2))
     with pytest.raises(DeploymentError, match="was approved on 2025-03-01, after 2025-02-01"):
         check(version)
 
@@ -167,7 +166,7 @@ def test_a_trainer_who_is_renamed_after_the_gate_is_still_the_trainer(version, r
     client.set_tag(run, "trained_by", "somebody else")
     try:
         with pytest.raises(DeploymentError, match="may not approve it"):
-            gate.approve(version, registered_home["trainer"], "mine", factories.AS_OF)
+            approvals.approve(version, registered_home["trainer"], "mine", factories.AS_OF)
         with pytest.raises(
             DeploymentError,
             match=f"trained_by of version {version} changed after the gate",
@@ -196,3 +195,33 @@ def test_the_user_has_no_space_around(monkeypatch):
     assert settings.user() == "Ada"
     monkeypatch.setenv("CHURN_USER", "  ")
     assert settings.user() == settings.getpass.getuser()
+
+
+def test_the_trainer_may_not_approve(registered_home, version):
+    with pytest.raises(DeploymentError, match="trained version"):
+        approvals.approve(version, registered_home["trainer"], "mine", factories.AS_OF)
+
+
+@pytest.mark.parametrize(("approver", "reason"), [("", "good"), ("Ada", " ")])
+def test_an_approval_needs_name_and_reason(version, approver, reason):
+    with pytest.raises(DeploymentError, match="name and a reason"):
+        approvals.approve(version, approver, reason, factories.AS_OF)
+
+
+def test_an_approval_needs_a_known_scope(version):
+    with pytest.raises(DeploymentError, match="no scope 'everything'; .* champion or trial"):
+        approvals.approve(version, "Ada", "good", factories.AS_OF, "everything")
+
+
+def test_a_version_without_gate_is_not_approved(registered_home):
+    version = factories.register_model(registered_home["training_set"], registered_home["model"])
+    with pytest.raises(ModelError, match="no gate evidence"):
+        approvals.approve(version, "Ada", "good", factories.AS_OF)
+
+
+def test_a_refusal_clears_the_challenger_alias(registered_home):
+    version = factories.register_model(registered_home["training_set"], registered_home["model"])
+    assert versions.version_with_alias(versions.CHALLENGER) == version
+    approvals.refuse(version)
+    assert versions.version_with_alias(versions.CHALLENGER) is None
+    assert versions.read_version(version)["tags"]["status"] == "refused"

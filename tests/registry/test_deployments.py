@@ -11,9 +11,8 @@ from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.errors import DataError, DeploymentError, ModelError
 from churn_utils.inference import batch
-from churn_utils.registry import artifacts, deployments
+from churn_utils.registry import approvals, artifacts, deployments
 from churn_utils.registry import versions as registry_versions
-from churn_utils.validation import gate
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +63,7 @@ def approved(approve_another):
 def approve_again(version, as_of):
     """Gate and approval of a version on the word of the tests."""
     factories.pass_gate(version, as_of)
-    gate.approve(version, "Ada Lovelace", "tested", as_of)
+    approvals.approve(version, "Ada Lovelace", "tested", as_of)
 
 
 def name_approval(version):
@@ -105,7 +104,7 @@ def test_the_champion_of_a_date_is_the_one_in_effect_then(approved, approve_anot
 
 def test_a_standing_approval_is_not_replaced_by_a_later_caller(approved):
     deployments.promote(approved, settings.month_start(2))
-    again = gate.approve(
+    again = approvals.approve(
         approved, "policy:all-checks-passed", "every check passed", settings.month_start(2)
     )
     assert again["approver"] == "Ada Lovelace"
@@ -495,7 +494,7 @@ def test_a_version_that_never_met_the_champion_is_not_promoted(approved, approve
 def test_a_version_that_met_a_champion_that_is_gone_is_not_promoted(approve_another):
     version = approve_another()
     factories.pass_gate(version, champion=99)
-    gate.approve(version, "Ada Lovelace", "tested", factories.AS_OF)
+    approvals.approve(version, "Ada Lovelace", "tested", factories.AS_OF)
     with pytest.raises(DeploymentError, match="against version 99, while no champion is in effect"):
         deployments.promote(version, factories.AS_OF)
 
@@ -503,7 +502,7 @@ def test_a_version_that_met_a_champion_that_is_gone_is_not_promoted(approve_anot
 @pytest.mark.parametrize("judged", [1, 4])
 def test_evidence_of_other_days_promotes_nobody(approved, judged):
     factories.pass_gate(approved, settings.month_start(judged))
-    gate.approve(approved, "Ada Lovelace", "tested", settings.month_start(4))
+    approvals.approve(approved, "Ada Lovelace", "tested", settings.month_start(4))
     change_approval(
         approved, approved="2025-04-01"
     )  # with a date that no approval of the later evidence is given
@@ -516,14 +515,14 @@ def test_evidence_of_other_days_promotes_nobody(approved, judged):
 def test_an_approval_is_of_no_day_before_its_evidence(approved):
     factories.pass_gate(approved, settings.month_start(4))
     with pytest.raises(DeploymentError, match="was judged as of 2025-05-01, after 2025-04-01"):
-        gate.approve(approved, "Ada Lovelace", "tested", settings.month_start(3))
+        approvals.approve(approved, "Ada Lovelace", "tested", settings.month_start(3))
 
 
 def test_another_approval_does_not_replace_the_one_that_a_version_took_effect_under(three):
     """A rollback, and each look at what is deployed, go back to the first."""
     first, second = three[:2]
     before = registry_versions.read_version(first)["tags"][name_approval(first)]
-    again = gate.approve(first, "Grace Hopper", "to go back to it", settings.month_start(9))
+    again = approvals.approve(first, "Grace Hopper", "to go back to it", settings.month_start(9))
     assert (
         again["approver"] == "Ada Lovelace"
         and registry_versions.read_version(first)["tags"][name_approval(first)] == before
@@ -544,7 +543,7 @@ def test_an_approval_that_does_not_hold_any_more_can_be_given_again(approved):
         change_approval(approved, **changes)
         with pytest.raises(DeploymentError):
             deployments.check_deployed(approved)
-        gate.approve(approved, "Grace Hopper", "put right", factories.AS_OF)
+        approvals.approve(approved, "Grace Hopper", "put right", factories.AS_OF)
         assert deployments.check_deployed(approved)["approver"] == "Grace Hopper"
 
 
@@ -558,7 +557,7 @@ def test_the_champion_is_not_promoted_again_on_evidence_that_it_did_not_win(thre
     third = three[-1]
     approve_again(third, settings.month_start(9))
     factories.pass_gate(third, settings.month_start(9), seed=1)
-    gate.approve(third, "Ada Lovelace", "tested", settings.month_start(9))
+    approvals.approve(third, "Ada Lovelace", "tested", settings.month_start(9))
     with pytest.raises(
         DeploymentError, match=f"version {third} is in effect already, on other evidence"
     ):
@@ -579,7 +578,7 @@ def test_the_gate_run_again_on_the_champion_leaves_it_in_effect(three):
 def test_an_approval_for_a_trial_leaves_the_way_back_open(three):
     second = three[1]
     approve_again(second, settings.month_start(9))
-    gate.approve(
+    approvals.approve(
         second, "Grace Hopper", "to be tried", settings.month_start(9), registry_versions.TRIAL
     )
     deployments.rollback(settings.month_start(9), "Grace Hopper", "wrong")
@@ -607,7 +606,7 @@ def test_other_seeds_on_the_same_labels_do_not_bring_back_what_was_rolled_back(t
     third, october = three[-1], settings.month_start(9)
     deployments.rollback(october, "Grace Hopper", "wrong")
     factories.pass_gate(third, october, seed=7)
-    gate.approve(third, "Ada Lovelace", "tested", october)
+    approvals.approve(third, "Ada Lovelace", "tested", october)
     with pytest.raises(
         DeploymentError, match="evidence of 2025-10-01; that of 2025-10-01 is no later"
     ):

@@ -8,10 +8,9 @@ from churn_utils.data import tables
 from churn_utils.errors import DeploymentError, UsageError
 from churn_utils.evaluation.economics import Economics
 from churn_utils.inference import log as inference_log
-from churn_utils.registry import deployments, versions
+from churn_utils.registry import approvals, deployments, versions
 from churn_utils.serving import ab_test
 from churn_utils.serving.ab_test import Trial
-from churn_utils.validation import gate
 
 IDS = [f"{i:04}-AAAAA" for i in range(20_000)]
 
@@ -44,7 +43,7 @@ def test_a_trial_is_found_in_the_registry_until_it_is_stopped(serving_home):
 
 def test_a_trial_against_a_champion_of_the_past_is_none(serving_home):
     ab_test.start_trial(serving_home.challenger, factories.AS_OF)
-    gate.approve(serving_home.challenger, "Ada", "good", factories.AS_OF)
+    approvals.approve(serving_home.challenger, "Ada", "good", factories.AS_OF)
     deployments.promote(serving_home.challenger, factories.AS_OF)
     versions.set_challenger(serving_home.challenger)
     assert ab_test.read_trial() is None
@@ -74,7 +73,7 @@ def test_a_split_needs_gate_and_approval_and_the_shadow_neither(serving_home):
 def test_a_split_needs_evidence_that_would_let_it_take_over(serving_home):
     """What was rolled back, or never met the champion in effect, may not answer a share of the customers either."""
     challenger, later = serving_home.challenger, factories.AS_OF + pd.Timedelta(days=20)
-    gate.approve(challenger, "Ada", "good", factories.AS_OF)
+    approvals.approve(challenger, "Ada", "good", factories.AS_OF)
     deployments.promote(challenger, factories.AS_OF)
     deployments.rollback(later, "Grace", "complaints")
     with pytest.raises(
@@ -82,7 +81,7 @@ def test_a_split_needs_evidence_that_would_let_it_take_over(serving_home):
     ):
         ab_test.start_trial(challenger, later, 0.5)
     factories.pass_gate(challenger, later, champion=99)
-    gate.approve(challenger, "Ada", "good", later, versions.TRIAL)
+    approvals.approve(challenger, "Ada", "good", later, versions.TRIAL)
     with pytest.raises(DeploymentError, match="against version 99, while"):
         ab_test.start_trial(challenger, later)
 

@@ -5,9 +5,8 @@ import factories
 import pytest
 
 from churn_utils import settings
-from churn_utils.registry import deployments, versions
+from churn_utils.registry import approvals, deployments, versions
 from churn_utils.serving import ab_test, ab_test_command
-from churn_utils.validation import gate
 
 
 @pytest.fixture
@@ -128,7 +127,7 @@ def test_a_trial_of_another_version_is_not_replaced(run, serving_home):
 
 def test_a_trial_that_the_champion_ended_is_told(run, serving_home):
     run("start", serving_home.challenger)
-    gate.approve(serving_home.challenger, "Ada", "good", factories.AS_OF)
+    approvals.approve(serving_home.challenger, "Ada", "good", factories.AS_OF)
     deployments.promote(serving_home.challenger, factories.AS_OF)
     assert "ended when the champion changed" in run("status")[1]
 

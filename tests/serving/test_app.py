@@ -17,11 +17,10 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from churn_utils.data import tables
-from churn_utils.registry import deployments
+from churn_utils.registry import approvals, deployments
 from churn_utils.serving import app
 from churn_utils.serving.schemas import EXAMPLE_CUSTOMER
 from churn_utils.serving.settings import ServingSettings
-from churn_utils.validation import gate
 
 ID = "7590-VHVEG"
 SETTINGS = ServingSettings(today="2025-02-01", poll_seconds=0.05, log_seconds=0.1, access_log=False)
@@ -123,7 +122,7 @@ def test_the_state_of_the_service_is_told(client, shared_serving_home):
     assert client.get("/healthz").json()["status"] == "alive"
     info = client.get("/v1/model").json()
     assert info["model_version"] == shared_serving_home.predecessor and info["trial"] is None
-    assert info["approved_by"] == gate.AUTOMATIC and info["features_published"] == "2025-01-01"
+    assert info["approved_by"] == approvals.AUTOMATIC and info["features_published"] == "2025-01-01"
     text = client.get("/metrics").text
     assert (
         f'churn_model_serving{{arm="champion",model_version="{info["model_version"]}"}} 1.0' in text
@@ -286,14 +285,14 @@ def test_schemathesis_finds_no_undocumented_answer(live_server, tmp_path):
 
 
 def approve_for_promotion(home):
-    gate.approve(home.challenger, "Ada", "good", factories.AS_OF)
+    approvals.approve(home.challenger, "Ada", "good", factories.AS_OF)
     return [home.challenger, home.predecessor]
 
 
 def test_promotions_under_load_fail_no_request_and_only_their_versions_answer(serving_home):
     versions, rounds = approve_for_promotion(serving_home), 10
     deployments.promote(versions[0], factories.AS_OF)
-    approvals = {version: deployments.check_deployed(version) for version in versions}
+    granted = {version: deployments.check_deployed(version) for version in versions}
     answers, ended = [], threading.Event()
 
     def load(opened):
@@ -309,7 +308,7 @@ def test_promotions_under_load_fail_no_request_and_only_their_versions_answer(se
         for i in range(1, rounds + 1):
             # below the rule that a version must have met the champion, which those that take turns have not
             deployments.take_effect(
-                versions[i % 2], factories.AS_OF, approvals[versions[i % 2]], deployments.PROMOTED
+                versions[i % 2], factories.AS_OF, granted[versions[i % 2]], deployments.PROMOTED
             )
             end = time.monotonic() + 20
             while opened.app.state.engine.lineup.champion.version != versions[i % 2]:

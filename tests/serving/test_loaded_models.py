@@ -24,11 +24,10 @@ SETTINGS = ServingSettings(today="2025-02-01", poll_seconds=0.05, log_seconds=0.
 # another process, as run_all.py --fresh is: what it does to the files is all that the API gets to know
 MAKE_ANEW = """
 import factories
-from churn_utils.registry import deployments
-from churn_utils.validation import gate
+from churn_utils.registry import approvals, deployments
 version = factories.build_registered_home()["version"]
 factories.pass_gate(version)
-gate.approve(version, "Ada", "good", factories.AS_OF)
+approvals.approve(version, "Ada", "good", factories.AS_OF)
 deployments.promote(version, factories.AS_OF)
 """
 

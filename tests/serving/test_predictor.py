@@ -12,13 +12,12 @@ from churn_utils.errors import NotReadyError, OnlineStoreError
 from churn_utils.features import definitions, offline, online
 from churn_utils.inference import compiled, scoring
 from churn_utils.inference import log as inference_log
-from churn_utils.registry import artifacts, deployments, versions
+from churn_utils.registry import approvals, artifacts, deployments, versions
 from churn_utils.serving import ab_test, predictor
 from churn_utils.serving import refresh as refresh_
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.predictor import Engine
 from churn_utils.serving.settings import ServingSettings
-from churn_utils.validation import gate
 
 ID = "7590-VHVEG"
 
@@ -50,7 +49,7 @@ def read(engine, name):
 
 
 def promote_challenger(home):
-    gate.approve(home.challenger, "Ada", "good", factories.AS_OF)
+    approvals.approve(home.challenger, "Ada", "good", factories.AS_OF)
     deployments.promote(home.challenger, factories.AS_OF)
 
 

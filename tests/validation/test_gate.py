@@ -2,9 +2,9 @@ import factories
 import pandas as pd
 import pytest
 
-from churn_utils.errors import DeploymentError, ModelError, UsageError
+from churn_utils.errors import DeploymentError, UsageError
 from churn_utils.features import offline
-from churn_utils.registry import artifacts, versions
+from churn_utils.registry import approvals, artifacts, versions
 from churn_utils.validation import gate
 
 
@@ -52,27 +52,6 @@ def test_a_gate_without_enough_draws_gives_no_verdict(registered_home):
     assert versions.read_version(registered_home["version"])["tags"] == before
 
 
-def test_the_trainer_may_not_approve(registered_home):
-    gate.run_gate(registered_home["version"], factories.AS_OF, draws=400)
-    with pytest.raises(DeploymentError, match="trained version"):
-        gate.approve(
-            registered_home["version"], registered_home["trainer"], "mine", factories.AS_OF
-        )
-
-
-@pytest.mark.parametrize(("approver", "reason"), [("", "good"), ("Ada", " ")])
-def test_an_approval_needs_a_name_and_a_reason(registered_home, approver, reason):
-    with pytest.raises(DeploymentError, match="name and a reason"):
-        gate.approve(registered_home["version"], approver, reason, factories.AS_OF)
-
-
-def test_a_version_without_gate_cannot_be_approved(registered_home):
-    training_set = registered_home["training_set"]
-    version = factories.register_model(training_set, factories.fit_model(training_set))
-    with pytest.raises(ModelError, match="no gate evidence"):
-        gate.approve(version, "Ada", "good", factories.AS_OF)
-
-
 def test_a_failed_gate_cannot_be_approved(registered_home):
     training_set = registered_home["training_set"]
     version = factories.register_model(
@@ -80,19 +59,4 @@ def test_a_failed_gate_cannot_be_approved(registered_home):
     )
     assert "fail" in set(gate.run_gate(version, factories.AS_OF, draws=400)["verdict"])
     with pytest.raises(DeploymentError, match="has not passed the gate"):
-        gate.approve(version, "Ada", "good", factories.AS_OF)
-
-
-def test_a_refusal_ends_the_candidacy(registered_home):
-    training_set = registered_home["training_set"]
-    version = factories.register_model(training_set, factories.fit_model(training_set))
-    assert versions.version_with_alias(versions.CHALLENGER) == version
-    gate.refuse(version)
-    assert versions.version_with_alias(versions.CHALLENGER) is None
-    assert versions.read_version(version)["tags"]["status"] == "refused"
-
-
-def test_an_approval_has_a_scope_that_exists(registered_home):
-    gate.run_gate(registered_home["version"], factories.AS_OF, draws=400)
-    with pytest.raises(DeploymentError, match="no scope 'everything'; .* champion or trial"):
-        gate.approve(registered_home["version"], "Ada", "good", factories.AS_OF, "everything")
+        approvals.approve(version, "Ada", "good", factories.AS_OF)
