@@ -23,22 +23,29 @@ class Economics:
         """Refuse costs under which no decision could pay, or every one would."""
         if not 0 < self.offer_cost_usd < self.churner_value_usd < math.inf:
             raise ChurnError(
-                f"offer_cost_usd is {self.offer_cost_usd} and churner_value_usd {self.churner_value_usd}: "
-                "the offer must cost more than 0 and less than the churner is worth."
+                f"offer_cost_usd is {self.offer_cost_usd} and churner_value_usd "
+                f"{self.churner_value_usd}: the offer must cost more than 0 and less than the churner "
+                "is worth."
             )
 
     @property
     def threshold(self) -> float:
-        """Probability of churn from which an offer pays: cost / value. Computed, never tuned."""
+        """Return the churn probability from which an offer pays: cost / value, never tuned."""
         return self.offer_cost_usd / self.churner_value_usd
 
     def expected_value_usd(self, probability):
-        """Expected value in USD of making the offer to a customer with this probability of churn."""
+        """Return the USD that an offer to a customer of this churn probability is expected to earn."""
         return self.churner_value_usd * probability - self.offer_cost_usd
 
 
 def decision_value_usd(
     churned: np.ndarray, treated: np.ndarray, economics: Economics
 ) -> np.ndarray:
-    """Value in USD of each decision: an offer to a churner wins value minus cost, to anybody else it costs."""
+    """Return the value in USD of each decision, shape (n,); without an offer it is 0.
+
+    Args:
+        churned: labels, 0 or 1, shape (n,).
+        treated: whether the offer is made, shape (n,) or one value for all.
+        economics: an offer to a churner earns value minus cost, to anybody else it costs.
+    """
     return treated * (churned * economics.churner_value_usd - economics.offer_cost_usd)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 
@@ -19,7 +21,7 @@ def value_curve(
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """USD per customer that each threshold from 0 to 1 would have earned, with its 95 % bootstrap interval.
+    """Compute what each threshold from 0 to 1 would have earned, in USD per customer.
 
     Args:
         churned: labels, shape (n,).
@@ -30,14 +32,14 @@ def value_curve(
         seed: of the draws.
 
     Returns:
-        ``threshold, value_usd, lower, upper``.
+        ``threshold, value_usd`` and its 95 % bootstrap interval ``lower, upper``.
     """
     thresholds = np.linspace(0, 1, 101)
     y = churned.to_numpy(dtype=float)
-    gains = np.stack(
-        [decision_value_usd(y, probability >= t, economics) for t in thresholds], axis=1
-    )
-    lower, upper = np.quantile(_average(gains, groups, draws, seed), [0.025, 0.975], axis=0)
+    columns = [decision_value_usd(y, probability >= t, economics) for t in thresholds]
+    gains = np.stack(columns, axis=1)
+    means = metrics.bootstrap_means(gains, groups, draws, seed)
+    lower, upper = metrics.percentile_bounds(means)
     return pd.DataFrame(
         {"threshold": thresholds, "value_usd": gains.mean(axis=0), "lower": lower, "upper": upper}
     )
@@ -51,7 +53,7 @@ def cost_sensitivity(
     draws: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """What it costs to have the two costs wrong: decisions by the assumed threshold where other costs are true.
+    """Compute what it costs to decide by the assumed costs where others are true.
 
     Args:
         churned: labels, shape (n,).
@@ -62,39 +64,33 @@ def cost_sensitivity(
         seed: of the draws.
 
     Returns:
-        One row per pair of true costs, each ``FACTORS`` times the assumed one: ``offer_cost_usd, churner_value_usd,
-        right_threshold``, and in USD per customer ``value_usd`` of the decisions taken, ``lost_usd`` against those by
-        the right threshold with ``lost_lower, lost_upper``. Pairs under which no offer could pay are left out.
+        One row per pair of true costs, each ``FACTORS`` times the assumed one: ``offer_cost_usd,
+        churner_value_usd, right_threshold``, and in USD per customer ``value_usd`` of the decisions
+        taken and ``lost_usd`` against those by the right threshold, with ``lost_lower, lost_upper``
+        (95 %). Pairs under which no offer could pay are left out.
     """
-    y, rows = churned.to_numpy(dtype=float), []
-    for cost in (factor * economics.offer_cost_usd for factor in FACTORS):
-        for worth in (factor * economics.churner_value_usd for factor in FACTORS):
-            if cost >= worth:
-                continue
-            true = Economics(cost, worth)
-            taken = decision_value_usd(y, probability >= economics.threshold, true)
-            lost = decision_value_usd(y, probability >= true.threshold, true) - taken
-            lower, upper = np.quantile(
-                _average(lost[:, None], groups, draws, seed)[:, 0], [0.025, 0.975]
-            )
-            rows.append(
-                {
-                    "offer_cost_usd": cost,
-                    "churner_value_usd": worth,
-                    "right_threshold": true.threshold,
-                    "value_usd": taken.mean(),
-                    "lost_usd": lost.mean(),
-                    "lost_lower": lower,
-                    "lost_upper": upper,
-                }
-            )
+    y = churned.to_numpy(dtype=float)
+    rows = []
+    for cost_factor, value_factor in product(FACTORS, FACTORS):
+        cost = cost_factor * economics.offer_cost_usd
+        value = value_factor * economics.churner_value_usd
+        if cost >= value:
+            continue
+        true = Economics(cost, value)
+        taken = decision_value_usd(y, probability >= economics.threshold, true)
+        best = decision_value_usd(y, probability >= true.threshold, true)
+        lost = best - taken
+        means = metrics.bootstrap_means(lost[:, None], groups, draws, seed)
+        lower, upper = metrics.percentile_bounds(means[:, 0])
+        rows.append(
+            {
+                "offer_cost_usd": cost,
+                "churner_value_usd": value,
+                "right_threshold": true.threshold,
+                "value_usd": taken.mean(),
+                "lost_usd": lost.mean(),
+                "lost_lower": lower,
+                "lost_upper": upper,
+            }
+        )
     return pd.DataFrame(rows)
-
-
-def _average(gains: np.ndarray, groups: pd.Series, draws: int, seed: int) -> np.ndarray:
-    """Mean of each column of ``gains`` in each bootstrap draw, shape (draws, columns)."""
-    size, parts = max(1, metrics.ROWS_AT_ONCE // len(gains)), []
-    for start in range(0, draws, size):
-        weights = metrics.resample(groups, min(size, draws - start), seed + start)
-        parts.append(weights @ gains / weights.sum(axis=1, keepdims=True))
-    return np.vstack(parts)
