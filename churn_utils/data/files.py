@@ -1,0 +1,45 @@
+"""Files that other processes read while they are written: replaced whole, or created once."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace a file, made with its folder when missing; a killed process leaves no half of it."""
+    partial = _write_partial(path, content)
+    partial.replace(path)
+
+
+def create_once(path: Path, content: str | bytes) -> None:
+    """Create a file unless it exists; of several processes the first one's content stays."""
+    if path.exists():
+        return
+    partial = _write_partial(path, content)
+    with suppress(FileExistsError):
+        os.link(partial, path)
+    partial.unlink()
+
+
+def identify_file(path: Path) -> tuple[int, int] | None:
+    """Return (device, inode) of a file, or None if it is missing.
+
+    The pair changes when the file is replaced while the old one is open.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _write_partial(path: Path, content: str | bytes) -> Path:
+    """Write content beside its file, under a name that no other process uses."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    data = content.encode() if isinstance(content, str) else content
+    partial.write_bytes(data)
+    return partial
