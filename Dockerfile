@@ -27,4 +27,4 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
 # 0.0.0.0 inside the container only; compose.yaml publishes the port to 127.0.0.1.
-CMD ["python", "-m", "churn_utils.serving.app", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["python", "-m", "churn_utils", "serve", "--host", "0.0.0.0", "--port", "8000"]

@@ -23,7 +23,7 @@ lab: .venv/installed  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --ip 127.0.0.1 --notebook-dir notebooks
 
 serve: .venv/installed  ## start the API of the default home on http://127.0.0.1:8000; ARGS="--help" shows its settings
-	$(BIN)/python -m churn_utils.serving.app $(ARGS)
+	$(BIN)/python -m churn_utils serve $(ARGS)
 
 mlflow: .venv/installed  ## open the MLflow UI of the default home on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri "sqlite:///$(CURDIR)/data/mlflow/mlflow.db"

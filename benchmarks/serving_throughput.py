@@ -92,7 +92,7 @@ def start_servers(folder: Path, home: Path) -> list[Server]:
     split = {"columns": list(rows), "index": [0]}
     plans = {
         OURS: (
-            [sys.executable, "-m", "churn_utils.serving.app", "--port"],
+            [sys.executable, "-m", "churn_utils", "serve", "--port"],
             "/v1/predictions",
             [json.dumps({"customer_ids": [name]}) for name in ids],
         ),

@@ -24,7 +24,7 @@ def read_pins(path):
 
 
 def modules_of_the_api():
-    found, waiting = set(), ["serving/app"]
+    found, waiting = set(), ["cli"]
     while waiting:
         name = waiting.pop()
         if name not in found:

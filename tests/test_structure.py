@@ -48,6 +48,11 @@ def test_every_folder_stands_in_the_order_of_the_loop():
     assert folders == set(FOLDERS)
 
 
+def test_no_folder_imports_the_command_line():
+    importers = {path for path in MODULES if "cli" in imported_modules(path)}
+    assert {str(path.relative_to(PACKAGE)) for path in importers} == {"__main__.py"}
+
+
 def test_settings_and_errors_import_no_folder():
     for name in ("settings", "errors"):
         path = PACKAGE / f"{name}.py"

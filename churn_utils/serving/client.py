@@ -37,7 +37,8 @@ class Api:
             [
                 sys.executable,
                 "-m",
-                "churn_utils.serving.app",
+                "churn_utils",
+                "serve",
                 "--port",
                 str(self.port),
                 "--until-stdin-closes",

@@ -37,7 +37,7 @@ COUNTED = {
     "/v1/model",
 }  # by their path also when refused before any route is found
 SURPLUS = "is_surplus"  # in the state of requests over a connection beyond the limit: tells whether it still is
-WATCHERS = (
+HEALTH_PATHS = (
     "/healthz",
     "/readyz",
     "/metrics",
@@ -49,7 +49,7 @@ _writing = threading.Lock()
 log = logging.getLogger(__name__)
 
 
-class Guard:
+class ApiMiddleware:
     """Lets a request through to the routes, or answers it; counts and logs it in any case."""
 
     def __init__(self, app: Callable, settings: ServingSettings, metrics: ServingMetrics) -> None:
@@ -57,7 +57,7 @@ class Guard:
         self._settings, self._metrics = settings, metrics
         self._app = self._let_browsers_read(app)
         self._keys = [hashlib.sha256(key).digest() for key in settings.keys]
-        self._limiter, self._strangers = (
+        self._limiter, self._unauthenticated = (
             RateLimiter(settings.rate_limit),
             RateLimiter(settings.rate_limit),
         )
@@ -116,7 +116,7 @@ class Guard:
         """Answer for a request beyond the limit of connections, without a valid key, or beyond the rate limit."""
         if (
             SURPLUS in scope["state"]
-            and scope["path"] not in WATCHERS
+            and scope["path"] not in HEALTH_PATHS
             and scope["state"][SURPLUS]()
         ):
             most = self._settings.max_connections
@@ -135,7 +135,7 @@ class Guard:
             # hashes of one length, every one compared, in constant time: nothing of a valid key can be timed
             refused = not sum(hmac.compare_digest(key, valid) for valid in self._keys)
             # who has no valid key counts by address, apart from the keys, so that nobody uses up another's rate
-            caller, limiter = (caller, self._strangers) if refused else (key, limiter)
+            caller, limiter = (caller, self._unauthenticated) if refused else (key, limiter)
         wait = limiter.ask(caller)
         if wait:
             return problem(
@@ -273,7 +273,7 @@ def problem(
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Give every error that was foreseen the one form; ``Guard`` does for all others."""
+    """Give every error that was foreseen the one form; ``ApiMiddleware`` does for all others."""
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:

@@ -1,12 +1,9 @@
-import subprocess
-import sys
-
 import factories
 import pytest
 
-from churn_utils import settings
+from churn_utils import cli, settings
 from churn_utils.registry import approvals, deployments, versions
-from churn_utils.serving import ab_test, ab_test_command
+from churn_utils.serving import ab_test
 
 
 @pytest.fixture
@@ -15,19 +12,20 @@ def run(serving_home, monkeypatch, capsys):
     monkeypatch.setenv("CHURN_TODAY", "2025-02-01")
 
     def call(*arguments):
-        code = ab_test_command.main([str(argument) for argument in arguments])
+        code = cli.main(["ab-test", *map(str, arguments)])
         said = capsys.readouterr()
         return code, said.out, said.err
 
     return call
 
 
-def test_a_trial_is_started_shown_and_stopped(run, serving_home):
+def test_an_ab_test_is_started_shown_and_stopped(run, serving_home):
     ours, champion = serving_home.challenger, serving_home.predecessor
     code, said, _ = run("start", ours, "--share", 0.2)
     assert (code, ab_test.read_trial().share, ab_test.read_trial().mode) == (0, 0.2, ab_test.SPLIT)
     assert said == (
-        f"Version {ours} is on trial against version {champion} since 2025-02-01: it answers 20% of the customers.\n"
+        f"Version {ours} is in an A/B test against version {champion} since 2025-02-01: "
+        "it answers for 20% of the customers.\n"
     )
     code, said, _ = run("status")
     assert (
@@ -38,13 +36,13 @@ def test_a_trial_is_started_shown_and_stopped(run, serving_home):
     assert f"challenger  version {ours}: 0 customers with labels" in said and "nan" not in said
     assert run("stop", ours, "--reason", "enough") == (
         0,
-        f"The trial of version {ours} is stopped: enough\n",
+        f"The A/B test of version {ours} is stopped: enough\n",
         "",
     )
     assert ab_test.read_trial() is None
     code, said, _ = run("status")
     assert said.startswith(
-        f"No trial runs; the champion is version {champion}.\n  version {ours} was tried from"
+        f"No A/B test runs; the champion is version {champion}.\n  version {ours} was tested from"
     )
     assert code == 0 and "stopped: enough" in said
     code, _, said = run("stop", ours, "--reason", "again")
@@ -72,7 +70,7 @@ def test_a_trial_is_started_shown_and_stopped(run, serving_home):
         ),
     ],
 )
-def test_a_verdict_is_told_in_words_and_numbers(run, serving_home, monkeypatch, found, words):
+def test_a_verdict_is_shown_in_words_and_numbers(run, serving_home, monkeypatch, found, words):
     run("start", serving_home.challenger)
     sizes = {
         "champion_customers": 9000,
@@ -96,7 +94,7 @@ def test_a_verdict_is_told_in_words_and_numbers(run, serving_home, monkeypatch, 
     )
 
 
-def test_a_version_without_gate_runs_in_the_shadow_only(run, serving_home):
+def test_without_a_passed_gate_only_a_shadow_runs(run, serving_home):
     versions.set_tags(serving_home.challenger, {"gate": "fail"})
     code, _, said = run("start", serving_home.challenger)
     assert code == 1 and "has not passed the gate" in said and said.count("\n") == 1
@@ -106,10 +104,10 @@ def test_a_version_without_gate_runs_in_the_shadow_only(run, serving_home):
         and "recorded, never shown" in said
         and ab_test.read_trial().mode == ab_test.SHADOW
     )
-    assert "No verdict is given on a shadow" in run("status")[1]
+    assert "A shadow has no verdict" in run("status")[1]
 
 
-def test_what_is_refused_says_why(run, serving_home):
+def test_refusals_give_the_reason(run, serving_home):
     for arguments, message in (
         (("start", serving_home.predecessor), "no other champion"),
         (("shadow", 99), "there is no version 99"),
@@ -119,20 +117,23 @@ def test_what_is_refused_says_why(run, serving_home):
         assert code == 1 and said.startswith("error: ") and message in said
 
 
-def test_a_trial_of_another_version_is_not_replaced(run, serving_home):
+def test_a_running_ab_test_is_not_replaced(run, serving_home):
     run("shadow", serving_home.challenger)
     code, _, said = run("shadow", serving_home.predecessor)
-    assert code == 1 and f"a trial of version {serving_home.challenger} runs; stop it first" in said
+    assert (
+        code == 1
+        and f"an A/B test of version {serving_home.challenger} runs; stop it first" in said
+    )
 
 
-def test_a_trial_that_the_champion_ended_is_told(run, serving_home):
+def test_status_lists_an_ab_test_ended_by_a_promotion(run, serving_home):
     run("start", serving_home.challenger)
     approvals.approve(serving_home.challenger, "Ada", "good", factories.AS_OF)
     deployments.promote(serving_home.challenger, factories.AS_OF)
     assert "ended when the champion changed" in run("status")[1]
 
 
-def test_today_is_the_day_of_the_newest_features(run, serving_home, monkeypatch):
+def test_today_defaults_to_the_newest_features(run, serving_home, monkeypatch):
     monkeypatch.delenv("CHURN_TODAY")
     run("shadow", serving_home.challenger)
     assert ab_test.read_trial().started == "2025-01-01"
@@ -153,18 +154,6 @@ def test_today_is_the_day_of_the_newest_features(run, serving_home, monkeypatch)
         ["stop", "2", "--reason", " "],
     ],
 )
-def test_wrong_usage_is_2(arguments, home, capsys):
-    with pytest.raises(SystemExit) as ended:
-        ab_test_command.main(arguments)
-    assert ended.value.code == 2 and "error: " in capsys.readouterr().err
-
-
-def test_the_command_says_how_it_is_used_and_makes_no_home(tmp_path):
-    command = [sys.executable, "-m", "churn_utils.serving.ab_test_command"]
-    found = subprocess.run([*command, "--help"], capture_output=True, text=True)
-    assert found.returncode == 0 and "CHURN_HOME" in found.stdout and "exit codes" in found.stdout
-    found = subprocess.run(
-        [*command, "status", "--home", tmp_path / "typo"], capture_output=True, text=True
-    )
-    assert found.returncode == 1 and "is --home (CHURN_HOME) right?" in found.stderr
-    assert not (tmp_path / "typo").exists() and found.stderr.count("\n") == 1
+def test_wrong_usage_ends_with_2(arguments, home, capsys):
+    assert cli.main(["ab-test", *arguments]) == 2
+    assert capsys.readouterr().err.startswith("error: ")

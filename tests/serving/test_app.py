@@ -324,7 +324,7 @@ def test_a_server_that_is_overloaded_accounts_for_every_answer_and_ends_cleanly(
     """The command itself, many callers at once, a signal in the midst of it: no answer is missing in the table."""
     port = find_port()
     server = subprocess.Popen(
-        [sys.executable, "-m", "churn_utils.serving.app", "--port", str(port)],
+        [sys.executable, "-m", "churn_utils", "serve", "--port", str(port)],
         env={
             **os.environ,
             "CHURN_TODAY": "2025-02-01",
@@ -381,47 +381,3 @@ def test_online_answers_come_from_redis_where_a_setting_says_so(serving_home, re
     with TestClient(app.create_app(changed)) as opened:
         wait_until_ready(opened)
         assert predict(opened, ID).json()["predictions"][0]["features_as_of"] == "2025-01-01"
-
-
-def test_the_help_names_options_and_variables():
-    found = subprocess.run(
-        [sys.executable, "-m", "churn_utils.serving.app", "--help"], capture_output=True, text=True
-    )
-    assert (
-        found.returncode == 0 and "127.0.0.1" in found.stdout and "CHURN_RATE_LIMIT" in found.stdout
-    )
-    assert "CHURN_HOME" in found.stdout
-
-
-@pytest.mark.parametrize(
-    ("variables", "arguments", "code", "message"),
-    [
-        ({"RATE_LIMIT": "fast"}, [], 2, "CHURN_RATE_LIMIT is 'fast'"),
-        ({}, ["--port", "99999"], 2, "--port is 99999"),
-        ({"ONLINE_STORE": "localhost:6379"}, [], 2, "write one such as redis://localhost:6379/0"),
-        ({"ONLINE_STORE": "redis://localhost:x/0"}, [], 2, "CHURN_ONLINE_STORE is no address"),
-        ({"ONLINE_STORE": "redis://127.0.0.1:1/0"}, [], 1, "no Redis server answers"),
-        ({"HOME": "/proc/home"}, [], 1, "the home /proc/home (CHURN_HOME) cannot be written"),
-    ],
-)
-def test_what_keeps_it_from_starting_is_one_line(
-    home, monkeypatch, capsys, variables, arguments, code, message
-):
-    for name, value in variables.items():
-        monkeypatch.setenv(f"CHURN_{name}", value)
-    assert app.main(arguments or ["--port", "0"]) == code
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and message in said and said.count("\n") == 1
-
-
-def test_a_port_that_is_taken_ends_the_command_with_1(home):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        found = subprocess.run(
-            [sys.executable, "-m", "churn_utils.serving.app", "--port", str(port)],
-            timeout=60,
-            capture_output=True,
-            text=True,
-        )
-    said = f"error: port {port} of 127.0.0.1 cannot be had: Address already in use. Choose another with --port.\n"
-    assert (found.returncode, found.stderr) == (1, said)

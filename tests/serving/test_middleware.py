@@ -9,7 +9,7 @@ from churn_utils.errors import ChurnError
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.middleware import (
     MOST_CALLERS,
-    Guard,
+    ApiMiddleware,
     RateLimiter,
     _note_access,
     _write_access_lines,
@@ -41,7 +41,7 @@ def build_client(**changes):
         return Response("open")
 
     settings = ServingSettings(**{"access_log": False, **changes})
-    app.add_middleware(Guard, settings=settings, metrics=app.state.metrics)
+    app.add_middleware(ApiMiddleware, settings=settings, metrics=app.state.metrics)
     return TestClient(app, raise_server_exceptions=False)
 
 
@@ -251,7 +251,7 @@ def test_other_than_http_is_passed_on():
         seen.append(scope["type"])
 
     asyncio.run(
-        Guard(app, ServingSettings(access_log=False), ServingMetrics())(
+        ApiMiddleware(app, ServingSettings(access_log=False), ServingMetrics())(
             {"type": "lifespan"}, None, None
         )
     )

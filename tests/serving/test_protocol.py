@@ -10,7 +10,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import StreamingResponse
 
 from churn_utils.serving.metrics import ServingMetrics
-from churn_utils.serving.middleware import Guard
+from churn_utils.serving.middleware import ApiMiddleware
 from churn_utils.serving.protocol import GatheringProtocol, GatheringTransport
 from churn_utils.serving.settings import ServingSettings
 
@@ -165,7 +165,9 @@ def build_guarded(most):
     app.add_api_route("/v1/thing", lambda: {"answer": 42})
     app.add_api_route("/healthz", lambda: {"status": "alive"})
     app.add_middleware(
-        Guard, settings=ServingSettings(max_connections=most, access_log=False), metrics=metrics
+        ApiMiddleware,
+        settings=ServingSettings(max_connections=most, access_log=False),
+        metrics=metrics,
     )
     return app, metrics
 

@@ -1,0 +1,104 @@
+"""Routes under ``/v1`` that predict, score and show receipts."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import orjson
+from fastapi import FastAPI, Path, Request, Response
+
+from churn_utils.serving import schemas
+from churn_utils.serving.direct_route import DirectRoute, parse_body
+from churn_utils.serving.middleware import problem
+from churn_utils.serving.openapi import document, document_body
+from churn_utils.serving.predictor import Engine
+
+MOST_ERRORS = 20  # that one answer names
+PredictionId = Annotated[
+    str,
+    Path(
+        pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+        examples=[schemas.EXAMPLE_PREDICTION["prediction_id"]],
+    ),
+]
+
+
+def json_response(content: dict) -> Response:
+    """Return a document as JSON with status 200."""
+    return Response(orjson.dumps(content), media_type="application/json")
+
+
+def add_prediction_routes(app: FastAPI, engine: Engine) -> None:
+    """Add the routes that answer for customers."""
+    _add_predict(app, engine)
+    _add_score(app, engine)
+    _add_receipt(app, engine)
+
+
+def _add_predict(app: FastAPI, engine: Engine) -> None:
+    async def predict(request: Request) -> Response:
+        """Answer for customers by id, from their online features (`features_as_of`)."""
+        body = parse_body(request, schemas.PredictionRequest)
+        request_id = request.scope["state"]["request_id"]
+        predictions, unknown = await engine.predict(body.customer_ids, request_id)
+        if not predictions:
+            return _refuse_unknown(request, unknown)
+        return json_response({"predictions": predictions, "unknown_customers": unknown})
+
+    app.router.add_api_route(
+        "/v1/predictions",
+        predict,
+        methods=["POST"],
+        route_class_override=DirectRoute,
+        response_model=schemas.PredictionResponse,
+        tags=["predictions"],
+        responses=document(401, 404, 413, 422, 429, 503),
+        summary="Answer for customers by id",
+        openapi_extra=document_body(schemas.PredictionRequest),
+    )
+
+
+def _refuse_unknown(request: Request, unknown: list[str]) -> Response:
+    errors = [
+        {"field": "customer_ids", "message": f"{name} has no features"}
+        for name in unknown[:MOST_ERRORS]
+    ]
+    return problem(request.scope, 404, "None of the customers has features.", errors)
+
+
+def _add_score(app: FastAPI, engine: Engine) -> None:
+    async def score(request: Request) -> Response:
+        """Answer for customers given whole; nothing is looked up."""
+        body = parse_body(request, schemas.ScoreRequest)
+        customers = [dict(customer) for customer in body.customers]
+        predictions = engine.score(customers, request.scope["state"]["request_id"])
+        return json_response({"predictions": predictions})
+
+    app.router.add_api_route(
+        "/v1/scores",
+        score,
+        methods=["POST"],
+        route_class_override=DirectRoute,
+        response_model=schemas.ScoreResponse,
+        tags=["predictions"],
+        responses=document(401, 413, 422, 429, 503),
+        summary="Answer for customers given whole",
+        openapi_extra=document_body(schemas.ScoreRequest),
+    )
+
+
+def _add_receipt(app: FastAPI, engine: Engine) -> None:
+    @app.get(
+        "/v1/predictions/{prediction_id}",
+        response_model=schemas.Receipt,
+        tags=["predictions"],
+        responses=document(401, 404, 413, 422, 429, 503),
+        summary="Read an answer's receipt",
+    )
+    async def read_receipt(request: Request, prediction_id: PredictionId) -> Response:
+        """Read an answer's receipt: what was known, what answered, the probability recomputed."""
+        receipt = await asyncio.to_thread(engine.find_receipt, prediction_id)
+        if receipt is None:
+            return problem(request.scope, 404, f"There is no prediction {prediction_id}.")
+        return json_response(receipt)

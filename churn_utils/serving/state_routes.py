@@ -1,0 +1,122 @@
+"""Routes that say how the service is: ``/v1/model``, health probes, Prometheus metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from churn_utils.errors import NotReadyError
+from churn_utils.serving import schemas
+from churn_utils.serving.metrics import ServingMetrics
+from churn_utils.serving.openapi import document
+from churn_utils.serving.prediction_routes import json_response
+from churn_utils.serving.predictor import Engine
+
+METRICS_PAGE = {
+    "description": "Prometheus metrics",
+    "content": {
+        CONTENT_TYPE_LATEST.split(";")[0]: {
+            "schema": {"type": "string"},
+            "example": "churn_unknown_customers_total 0.0\n",
+        }
+    },
+}
+
+
+def add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> None:
+    """Add the routes that show model, health and metrics."""
+    _add_model(app, engine)
+    _add_probes(app, engine)
+    _add_metrics(app, metrics)
+
+
+def _add_model(app: FastAPI, engine: Engine) -> None:
+    @app.get(
+        "/v1/model",
+        response_model=schemas.ModelInfo,
+        tags=["state"],
+        responses=document(401, 413, 429, 503),
+        summary="Tell which version answers",
+    )
+    async def model(request: Request) -> Response:
+        """Tell which version answers, on whose approval, and which A/B test runs."""
+        return json_response(describe_model(engine))
+
+
+def describe_model(engine: Engine) -> dict[str, Any]:
+    """Describe the version that answers, with the keys of ``schemas.ModelInfo``.
+
+    Raises:
+        NotReadyError: no version answers.
+    """
+    lineup = engine.lineup
+    if lineup is None:
+        raise NotReadyError(engine.why_not_ready())
+    champion = lineup.champion
+    ab_test = None
+    if lineup.trial is not None:
+        ab_test = {
+            "version": lineup.trial.version,
+            "mode": lineup.trial.mode,
+            "share": lineup.trial.share,
+            "started": lineup.trial.started,
+        }
+    return {
+        "model_version": champion.version,
+        "approved_by": lineup.approved_by,
+        "threshold": champion.threshold,
+        "offer_cost_usd": champion.offer_cost_usd,
+        "churner_value_usd": champion.churner_value_usd,
+        "trained_as_of": champion.trained_as_of,
+        "family": champion.family,
+        "trial": ab_test,
+        "refused_version": engine.refused,
+        "features_published": engine.newest,
+    }
+
+
+def _add_probes(app: FastAPI, engine: Engine) -> None:
+    @app.get(
+        "/healthz",
+        response_model=schemas.Health,
+        tags=["state"],
+        responses=document(413),
+        summary="Tell that the process lives",
+    )
+    async def health() -> Response:
+        """Tell that the process lives."""
+        return json_response({"status": "alive", "detail": ""})
+
+    @app.get(
+        "/readyz",
+        response_model=schemas.Health,
+        tags=["state"],
+        responses=document(413, 503),
+        summary="Tell whether requests can be answered",
+    )
+    async def ready() -> Response:
+        """Tell whether requests can be answered; a refused version is named beside the one serving."""
+        reason = engine.why_not_ready()
+        if reason:
+            raise NotReadyError(reason)
+        detail = "" if engine.refused is None else f"version {engine.refused} was refused"
+        return json_response({"status": "ready", "detail": detail})
+
+    # load balancers ask for the head alone
+    app.add_api_route("/healthz", health, methods=["HEAD"], include_in_schema=False)
+    app.add_api_route("/readyz", ready, methods=["HEAD"], include_in_schema=False)
+
+
+def _add_metrics(app: FastAPI, metrics: ServingMetrics) -> None:
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        tags=["state"],
+        responses={200: METRICS_PAGE, **document(413)},
+        summary="Show the metrics for Prometheus",
+    )
+    async def show_metrics() -> Response:
+        """Show the metrics for Prometheus."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
