@@ -6,63 +6,101 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from churn_utils import settings
 from churn_utils.errors import ChurnError, UsageError
-from churn_utils.pipeline import runner, stages
-from churn_utils.pipeline import state as run_state
+from churn_utils.pipeline import runner
+from churn_utils.pipeline.execution import Progress
+from churn_utils.pipeline.parameters import read_notebooks
+from churn_utils.pipeline.plan import PROFILES, SCENARIOS, Plan
+from churn_utils.pipeline.schedule import make_schedule
+from churn_utils.pipeline.stages import find_stage
+from churn_utils.pipeline.state import RunState, read_state
+from churn_utils.pipeline.timeline import expand_timeline
 
-EPILOG = """
-exit codes:  0 done (a refused challenger is a result)   1 a stage failed, its executed notebook is kept and named
-             2 wrong usage                               3 waiting for approval (--manual-approval)
+DESCRIPTION = """\
+Run the churn notebooks as one pipeline: features, search, registry, gate, approval, batch
+inference, serving, monitoring, drift detection, retraining, and the recovery that it brought.
+"""
+EPILOG = """\
+exit codes:
+  0  done; a refused challenger is a result
+  1  a stage failed; its executed notebook is kept and named
+  2  wrong usage
+  3  waiting for approval (--manual-approval)
 
 examples:
-  run_all.py                              everything that is not finished yet; a killed run goes on where it stopped
-  run_all.py --scenario competitor --home /tmp/competitor    another world, in a home of its own
-  run_all.py --months 12                  play on: half a year more
-  run_all.py --from 02 -p N_TRIALS=80     search longer and do all that follows
+  run_all.py                              run what is not finished; a killed run goes on
+  run_all.py --scenario competitor --home /tmp/competitor
+                                          another scenario, in a home of its own
+  run_all.py --months 12                  go on: half a year more
+  run_all.py --from 02 -p N_TRIALS=80     search longer and run all that follows
+  run_all.py --only 05 07                 run two stages again, with the home as it is
   run_all.py --manual-approval            stop when a challenger has passed its gate
   run_all.py --approve-as 'Ada Lovelace'  go on from there, under that name
-  run_all.py --fresh --profile fast       start anew, small and quick
+  run_all.py --fresh --profile fast       start again with an empty home, small and quick
 """
 
 
+# argparse and not typer: an option of typer takes one value each time, but --only 05 07 and
+# -p A=1 B=2, which are documented, take several.
 def build_parser() -> argparse.ArgumentParser:
-    """Build the command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
-        description="Run the churn notebooks as one pipeline, from features to proven recovery from drift.",
+        description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add(
+    _add_run_options(parser.add_argument_group("what is run"))
+    _add_stage_options(parser.add_argument_group("which stages"))
+    approval = parser.add_argument_group("who approves (a named policy, unless one is given)")
+    _add_approval_options(approval.add_mutually_exclusive_group())
+    _add_folder_options(parser.add_argument_group("where"))
+    return parser
+
+
+def _add_run_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--scenario",
-        choices=list(stages.SCENARIOS),
-        default="price_rise",
-        help="what the simulated world does to the customers from month 3 on (default %(default)s)",
+        choices=list(SCENARIOS),
+        default=Plan.scenario,
+        help="what happens to the simulated customers from month 3 on (default %(default)s)",
     )
-    add(
+    group.add_argument(
         "--months",
         type=int,
-        default=stages.Plan.months,
+        default=Plan.months,
         metavar="N",
-        help="last month that is played, from 2 on; the first champion is trained in month 1 (default %(default)s)",
+        help="last month, at least 2; the first champion is trained in month 1 "
+        "(default %(default)s)",
     )
-    add(
+    group.add_argument(
         "--seed",
         type=int,
-        default=settings.SEED,
+        default=Plan.seed,
         metavar="N",
-        help="seed of the simulated world, of search, folds and bootstrap (default %(default)s)",
+        help="seed of simulation, search, folds and bootstrap (default %(default)s)",
     )
-    add(
+    group.add_argument(
         "--profile",
-        choices=list(stages.PROFILES),
-        default="full",
-        help="fast: few trials and draws, for a try (default full)",
+        choices=list(PROFILES),
+        default=Plan.profile,
+        help="fast: few trials and bootstrap draws, for a try (default %(default)s)",
     )
-    add(
+    group.add_argument(
+        "-p",
+        dest="parameters",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set notebook parameters wherever they occur; --list shows them",
+    )
+
+
+def _add_stage_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--only",
         nargs="+",
         action="extend",
@@ -70,95 +108,114 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="STAGE",
         help="run just these stages, finished or not",
     )
-    add(
+    group.add_argument(
         "--from",
         dest="start",
         metavar="STAGE",
         help="run this stage and all after it, finished or not",
     )
-    add(
-        "-p",
-        dest="parameters",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=VALUE",
-        help="set a notebook parameter wherever it occurs; --list shows them",
+    group.add_argument(
+        "--list",
+        action="store_true",
+        help="show the stages with their parameters and state, run nothing",
     )
-    approval = parser.add_mutually_exclusive_group()
-    approval.add_argument(
+
+
+def _add_approval_options(group: argparse._MutuallyExclusiveGroup) -> None:
+    group.add_argument(
         "--approve-as",
         metavar="NAME",
-        help="approve every challenger of this call that passes under this name; not the trainer's",
+        help="approve every challenger of this call that passes its gate under this name, "
+        "which may not be the trainer's",
     )
-    approval.add_argument(
-        "--manual-approval", action="store_true", help="stop with exit code 3 before the approval"
+    group.add_argument(
+        "--manual-approval",
+        action="store_true",
+        help="stop with exit code 3 before the approval",
     )
-    add(
+
+
+def _add_folder_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--home",
         type=Path,
         metavar="DIR",
         help="tables, models and state (default: data, or CHURN_HOME)",
     )
-    add(
+    group.add_argument(
         "--reports",
         type=Path,
         metavar="DIR",
         help="executed notebooks and HTML (default: reports, or CHURN_REPORTS)",
     )
-    add(
+    group.add_argument(
         "--fresh",
         action="store_true",
-        help="delete this home's tables, models and state first; data/raw stays",
+        help="first delete the tables, models and state of this home; data/raw stays",
     )
-    add(
-        "--list",
-        action="store_true",
-        help="draw the stages with their parameters and state, run nothing",
-    )
-    return parser
 
 
 def parse_overrides(items: list[str]) -> dict[str, str]:
-    """Split ``NAME=VALUE`` items.
+    """Split ``NAME=VALUE`` items; returns value by name.
 
     Raises:
         UsageError: an item without ``=``.
     """
-    wrong = [item for item in items if "=" not in item]
-    if wrong:
-        raise UsageError(f"-p takes NAME=VALUE, not {wrong[0]!r}.")
-    return dict(item.split("=", 1) for item in items)
+    overrides = {}
+    for item in items:
+        name, sign, value = item.partition("=")
+        if not sign:
+            raise UsageError(f"-p takes NAME=VALUE, not {item!r}.")
+        overrides[name] = value
+    return overrides
 
 
-def draw_stages(plan: stages.Plan) -> None:
-    """Print the stages known so far, what each needs, its parameters, and whether it is finished."""
-    held = run_state.read_state()
-    timeline = stages.unfold(plan, held)
-    notebooks = stages.read_notebooks()
-    parameters = stages.resolve_parameters(plan, timeline, notebooks)
-    fingerprints = run_state.fingerprint_stages(plan, timeline, parameters, held, notebooks)
-    finished = {
-        name: e for name, e in held["stages"].items() if e["fingerprint"] == fingerprints.get(name)
-    }
-    for position, stage in enumerate(timeline):
-        mark = (
-            f"finished in {finished[stage.name]['seconds']} s"
-            if stage.name in finished
-            else "to do"
-        )
+def make_plan(options: argparse.Namespace) -> Plan:
+    """Turn the options of the command line into a plan.
+
+    Raises:
+        UsageError: a stage that does not exist in this home, or a number out of range.
+    """
+    plan = Plan(
+        scenario=options.scenario,
+        months=options.months,
+        seed=options.seed,
+        profile=options.profile,
+        overrides=parse_overrides(options.parameters),
+        approver=options.approve_as,
+        manual_approval=options.manual_approval,
+        fresh=options.fresh,
+    )
+    timeline = expand_timeline(plan, RunState() if plan.fresh else read_state())
+    only = tuple(find_stage(text, timeline) for text in options.only)
+    start = find_stage(options.start, timeline) if options.start else None
+    return replace(plan, only=only, start=start)
+
+
+def show_stages(plan: Plan) -> None:
+    """Print the stages known so far: what each needs, its parameters, its state."""
+    run_state = read_state()
+    notebooks = read_notebooks()
+    schedule = make_schedule(plan, run_state, notebooks)
+    for position, stage in enumerate(schedule.stages):
+        result = run_state.results.get(stage.name)
+        mark = "to do"
+        if result and result.fingerprint == schedule.fingerprints[stage.name]:
+            mark = f"finished in {result.seconds} s"
         needs = f"  after {', '.join(stage.needs)}" if stage.needs else ""
-        print(f"{'│' if position else ' '}\n● {stage.name}{needs}  [{mark}]")
-        helps = notebooks[stage.kind].parameters
-        for name, value in parameters[stage.name].items():
-            print(f"│     {name} = {value!r}  {helps[name]['help']}")
+        print("│" if position else " ")
+        print(f"● {stage.name}{needs}  [{mark}]")
+        parameters = notebooks[stage.kind].parameters
+        for name, value in schedule.parameters[stage.name].items():
+            print(f"│     {name} = {value!r}  {parameters[name].help}")
     print(
-        "\nA retraining adds stages of its own, named after its month, when production asks for one."
+        "\nA retraining adds stages of its own, named after its month, when production asks for "
+        "one."
     )
 
 
-def run_with_progress(plan: stages.Plan) -> int:
-    """Run the plan under a progress bar that names the running stages (lines only where there is no terminal)."""
+def run_with_progress(plan: Plan) -> int:
+    """Run the plan under a progress bar of stages and cells; only lines without a terminal."""
     from tqdm import tqdm
 
     with tqdm(
@@ -168,8 +225,10 @@ def run_with_progress(plan: stages.Plan) -> int:
         leave=False,
     ) as bar:
 
-        def watch(running: list[str], done: int, total: int) -> None:
-            bar.total, bar.n = total, done
+        def watch(progress: Progress) -> None:
+            bar.total = progress.total
+            bar.n = progress.done
+            running = [f"{name} {place}".strip() for name, place in progress.running.items()]
             bar.set_description_str(" + ".join(running) or "reports", refresh=True)
 
         return runner.run(plan, say=tqdm.write, watch=watch)
@@ -182,21 +241,9 @@ def main(arguments: list[str] | None = None) -> int:
         if folder:
             os.environ[name] = str(folder.resolve())
     try:
-        plan = stages.Plan(
-            scenario=options.scenario,
-            months=options.months,
-            seed=options.seed,
-            profile=options.profile,
-            overrides=parse_overrides(options.parameters),
-            approver=options.approve_as,
-            manual_approval=options.manual_approval,
-            fresh=options.fresh,
-        )
-        timeline = stages.unfold(plan, run_state.NEW if plan.fresh else run_state.read_state())
-        plan.only = tuple(stages.find_stage(name, timeline) for name in options.only)
-        plan.start = stages.find_stage(options.start, timeline) if options.start else None
+        plan = make_plan(options)
         if options.list:
-            draw_stages(plan)
+            show_stages(plan)
             return runner.DONE
         return run_with_progress(plan)
     except UsageError as error:

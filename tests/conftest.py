@@ -7,15 +7,16 @@ import subprocess
 import time
 
 import factories
-import nbformat
 import notebook_factory
+import papermill
 import pytest
 
 from churn_utils import settings
 from churn_utils.data import contract
 from churn_utils.data import source as data_source
 from churn_utils.features import offline
-from churn_utils.pipeline import executor, stages
+from churn_utils.pipeline import kernels, warm_process
+from churn_utils.registry import deployments
 from churn_utils.serving import sandbox
 
 
@@ -66,49 +67,21 @@ def first_month(extract, tmp_path_factory):
 
 
 @pytest.fixture
-def asked():
-    """What each round of production will ask for; the months themselves are played in tests/test_run_all.py."""
-    return []
+def kernel_pipeline(home, tmp_path, monkeypatch):
+    """A pipeline of small notebooks in real kernels; months and the champion are patched."""
+    pipeline = notebook_factory.SmallPipeline(tmp_path)
+    monkeypatch.setenv("CHURN_NOTEBOOKS", str(pipeline.notebooks))
+    monkeypatch.setattr(deployments, "champion_at", lambda date: 1)
+    monkeypatch.setattr(warm_process, "call_in_warm_process", pipeline.call_in_warm_process)
+    return pipeline
 
 
 @pytest.fixture
-def notebooks(home, tmp_path, monkeypatch, asked):
-    """A folder of tiny notebooks, and months, that write down that they ran; returns a function to change one."""
-    folder = tmp_path / "notebooks"
-    folder.mkdir()
-    monkeypatch.setenv("CHURN_NOTEBOOKS", str(folder))
-    monkeypatch.setattr(executor.deployments, "champion_at", lambda date: 1)
-
-    def play(function, *arguments, report):
-        with (tmp_path / "ran").open("a") as log:
-            log.write("production\n")
-        return asked.pop(0) if asked else None
-
-    monkeypatch.setattr(executor.kernels, "call_in_warm_process", play)
-
-    def write(name, source="pass"):
-        month = "('_' + AS_OF[:7]) * (AS_OF == '2025-05-01')"
-        log = f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r} + {month} + '\\n')"
-        nbformat.write(
-            notebook_factory.small_notebook(f"{log}\n{source}"), folder / f"{name}.ipynb"
-        )
-
-    for name in stages.NOTEBOOKS:
-        write(name)
-    return write
-
-
-@pytest.fixture
-def ran(tmp_path):
-    """Names of the stages that ran since the last call."""
-
-    def read():
-        path = tmp_path / "ran"
-        names = path.read_text().split() if path.exists() else []
-        path.unlink(missing_ok=True)
-        return names
-
-    return read
+def patched_pipeline(kernel_pipeline, monkeypatch):
+    """The same without kernels: the notebooks run in this process."""
+    monkeypatch.setattr(papermill, "execute_notebook", notebook_factory.execute_in_process)
+    monkeypatch.setattr(kernels, "use_forked_kernels", lambda: False)
+    return kernel_pipeline
 
 
 @pytest.fixture(scope="session")

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 
 from churn_utils import settings
 from churn_utils.errors import UsageError
-from churn_utils.pipeline.executor import Execution, choose_stages
-from churn_utils.pipeline.stages import (
-    APPROVAL,
-    GATE,
-    Plan,
-    read_notebooks,
-    resolve_parameters,
-    unfold,
+from churn_utils.pipeline.execution import Execution, Progress
+from churn_utils.pipeline.gate_result import PASS, read_verdict
+from churn_utils.pipeline.outcome import (
+    RunOutcome,
+    describe_failure,
+    describe_finished,
+    describe_waiting,
+    to_lines,
 )
-from churn_utils.pipeline.state import NEW, hold_home, read_state
+from churn_utils.pipeline.pages import write_pages
+from churn_utils.pipeline.parameters import read_notebooks
+from churn_utils.pipeline.plan import Plan, describe_call
+from churn_utils.pipeline.rewind import invalidate
+from churn_utils.pipeline.schedule import choose_stages, make_schedule, next_segment
+from churn_utils.pipeline.stages import GATE, name_stage
+from churn_utils.pipeline.state import RunState, WaitingApproval, hold_home, read_state
 
 DONE, FAILED, WRONG_USAGE, WAITING = 0, 1, 2, 3
 
 
 def clear_home(reports: Path) -> None:
-    """Delete what runs made in this home and this run's reports; delivered files in ``raw`` stay."""
+    """Delete this run's reports and what runs made in this home; delivered files stay."""
     for name in ("lakehouse", "mlflow", "online", "optuna"):
         shutil.rmtree(settings.home() / name, ignore_errors=True)
     for name in ("pipeline/state.json", "world.json"):
@@ -36,98 +40,113 @@ def clear_home(reports: Path) -> None:
 def run(
     plan: Plan,
     say: Callable[[str], None] = print,
-    watch: Callable[[list[str], int, int], None] | None = None,
+    watch: Callable[[Progress], None] | None = None,
 ) -> int:
     """Run the pipeline as planned; stages that do not need each other run side by side.
 
     Args:
         plan: what to do.
-        say: called with lines for the user.
-        watch: called with the names of the running stages, how many are done, and of how many.
+        say: called with lines for the user; the last ones say how the run ended.
+        watch: called every second and at each change with the progress.
 
     Returns:
         Exit code: 0 done, 3 waiting for an approval.
 
     Raises:
         UsageError: the plan does not fit the notebooks or the home (exit code 2).
-        StageError: a notebook raised (exit code 1); the message names the executed notebook.
+        StageError: a stage failed (exit code 1); the message names the executed notebook.
     """
-    reports = settings.reports() / plan.run
-    resolve_parameters(
-        plan, unfold(plan, NEW), read_notebooks()
-    )  # what is wrong in the plan is said first
+    reports = settings.reports() / plan.identity.run
+    notebooks = read_notebooks()
+    make_schedule(plan, RunState(), notebooks)  # what is wrong in the plan is said first
     with hold_home():
-        state = read_state() if not plan.fresh else deepcopy(NEW)
-        if state["world"] not in (None, plan.world):
-            raise UsageError(
-                f"{settings.home()} holds another world: {state['world']}, asked for {plan.world}. "
-                "Use --home DIR for a second one, or --fresh to replace it."
-            )
-        execution = Execution(plan, state, reports, say, watch or (lambda *_: None))
-        names = choose_stages(plan, state, execution.timeline, execution.fingerprints, reports)
-        _check_approves_what_waits(plan, state, names)
+        run_state = RunState() if plan.fresh else read_state()
+        _check_identity(plan, run_state)
+        watch = watch or (lambda progress: None)
+        execution = Execution(plan, run_state, notebooks, reports, say, watch)
+        names = choose_stages(plan, execution.schedule, execution.list_finished())
+        _check_approves_what_waits(plan, run_state, names)
         if plan.fresh:
             clear_home(reports)
-        state["world"] = plan.world
-        return _run_stages(execution, names)
+        run_state.identity = plan.identity
+        outcome = _run_and_write_pages(execution, names)
+        return WAITING if outcome.status == "waiting" else DONE
 
 
-def _check_approves_what_waits(plan: Plan, state: dict, names: list[str]) -> None:
-    """Refuse to approve under a person's name what would be made anew first: nobody has read that page."""
-    waiting, person = state.get("waiting"), plan.approver or (plan.overrides or {}).get("APPROVER")
-    if person and waiting and waiting["gate"] in names:
+def _check_identity(plan: Plan, run_state: RunState) -> None:
+    if run_state.identity not in (None, plan.identity):
         raise UsageError(
-            f"{waiting['gate']} waits for approval, and this call would run it again, with another result than the "
-            f"page that {person} has read. Go on with:  {waiting['call']} --approve-as '{person}'  or leave "
-            "the approval out to run it anew."
+            f"{settings.home()} holds another world: {run_state.identity}, asked for "
+            f"{plan.identity}. Use --home DIR for a second one, or --fresh to replace it."
         )
 
 
-def _describe_call(plan: Plan) -> str:
-    """The command that goes on with a plan: what it asked for, without what is done by now."""
-    words = ["run_all.py"]
-    for name in ("scenario", "months", "seed", "profile"):
-        if getattr(plan, name) != getattr(Plan, name):
-            words += [f"--{name}", str(getattr(plan, name))]
-    if plan.overrides:
-        words += ["-p", *(f"{name}={value}" for name, value in plan.overrides.items())]
-    for option, folder, usual in (
-        ("--home", settings.home(), "data"),
-        ("--reports", settings.reports(), "reports"),
-    ):
-        words += [option, str(folder)] if folder != settings.PROJECT / usual else []
-    return shlex.join(words)
+def _check_approves_what_waits(plan: Plan, run_state: RunState, names: list[str]) -> None:
+    """Refuse an approval by a person whose gate would run again: the page that was read is old."""
+    waiting = run_state.waiting
+    if plan.person and waiting and waiting.gate in names:
+        raise UsageError(
+            f"{waiting.gate} waits for approval, and this call would run it again, with another "
+            f"result than the page that {plan.person} has read. Go on with:  "
+            f"{waiting.call} --approve-as '{plan.person}'  or leave the approval out to run "
+            "it again."
+        )
 
 
-def _run_stages(execution: Execution, names: list[str]) -> int:
-    """Run stages up to an approval that is waited for, or all of them; write the pages in any case."""
-    asked = bool(names)
+def _run_and_write_pages(execution: Execution, names: list[str]) -> RunOutcome:
+    """Run stages; write the pages and say how it ended, whatever happens."""
     try:
-        execution.forget(names)
-        while names:
-            segment, held = execution.cut(names)
-            execution.run(segment)
-            if held and execution.gate_verdict(held[0]) == "pass":
-                gate = held[0].replace(APPROVAL, GATE)
-                call = _describe_call(execution.plan)
-                execution.wait_for_approval(gate, call)
-                execution.say(
-                    f"Waiting for approval: the challenger passed its gate. Read {execution.reports / gate}.html, then "
-                    f"go on with:  {call} --approve-as 'YOUR NAME'"
-                )
-                return WAITING
-            if held:
-                execution.say(
-                    "The challenger was refused by its gate; there is nothing to approve."
-                )
-                execution.run(held)
-            names = execution.unfinished(names)
-    finally:
-        index = execution.write_pages()
-    if asked:
-        execution.say(f"Done. Open {index}")
-    else:
+        outcome = _run_stages(execution, names)
+    except BaseException as error:
+        _write_pages(execution, describe_failure(execution.plan, error))
+        raise
+    index = _write_pages(execution, outcome)
+    if not names:
         execution.say(
-            f"Run {execution.plan.run} is finished; nothing to do. Open {index} (--fresh runs it anew)."
+            f"Run {execution.plan.identity.run} is finished; nothing to do "
+            "(--fresh runs it from the start)."
         )
-    return DONE
+    execution.say(f"Pages: {index}")
+    for line in to_lines(outcome):
+        execution.say(line)
+    return outcome
+
+
+def _write_pages(execution: Execution, outcome: RunOutcome) -> Path:
+    return write_pages(
+        execution.plan, execution.schedule, execution.run_state, execution.reports, outcome
+    )
+
+
+def _run_stages(execution: Execution, names: list[str]) -> RunOutcome:
+    """Run stages up to an approval that is waited for, or all of them."""
+    plan = execution.plan
+    invalidate(plan, execution.run_state, names, execution.reports)
+    execution.refresh_schedule()
+    while names:
+        segment = next_segment(plan, execution.schedule.select(names))
+        execution.run(segment.stages)
+        if segment.held:
+            gate = name_stage(GATE, segment.held[0].month)
+            if read_verdict(gate, execution.reports).verdict == PASS:
+                return _wait_for_approval(execution, gate)
+            execution.say("The challenger was refused by its gate; there is nothing to approve.")
+            execution.run(segment.held)
+        unfinished = execution.list_unfinished()
+        # What a retraining has added runs too, unless --only named the stages.
+        names = [name for name in unfinished if name in names] if plan.only else unfinished
+    return describe_finished(
+        plan,
+        execution.run_state,
+        execution.schedule,
+        execution.list_unfinished(),
+        execution.reports,
+    )
+
+
+def _wait_for_approval(execution: Execution, gate: str) -> RunOutcome:
+    """Remember which gate's page a person is to read, and the command that goes on from there."""
+    call = describe_call(execution.plan)
+    execution.run_state.waiting = WaitingApproval(gate=gate, call=call)
+    execution.run_state.write()
+    return describe_waiting(gate, call, execution.reports)

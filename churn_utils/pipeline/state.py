@@ -1,45 +1,136 @@
-"""What a home remembers of its run: the finished stages, and what each result depends on."""
+"""What a home remembers of its run: finished stages, table versions before them, what waits.
+
+Kept in ``pipeline/state.json`` of the home.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
 
-import pandas as pd
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field
 
 from churn_utils import settings
 from churn_utils.errors import UsageError
-from churn_utils.pipeline.stages import PRODUCTION, Notebook, Plan, Stage
+from churn_utils.pipeline.plan import RunIdentity
 
-NEW = {"world": None, "stages": {}, "began": {}, "rewind": {}}  # of a home in which nothing ran yet
+# Names in the file where they differ: those of earlier versions, whose homes go on working.
+STORED_NAMES = {
+    "identity": "world",
+    "results": "stages",
+    "versions_at_start": "began",
+    "unfinished_rewind": "rewind",
+}
+
+
+class Retraining(BaseModel):
+    """A retraining that drift asked for: its as-of month, and the first month to train on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    as_of: str
+    since: str
+
+    @property
+    def month(self) -> str:
+        """Month that its stages are named after, such as ``2025-05``."""
+        return self.as_of[:7]
+
+
+class GateResult(BaseModel):
+    """What a gate said: the version that it judged, its verdict, and in words what refused."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int | None = None
+    verdict: str | None = None
+    refused_by: str = ""
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the gate gave a verdict other than ``pass``."""
+        return self.verdict not in (None, "pass")
+
+
+class StageResult(BaseModel):
+    """What is remembered of a finished stage.
+
+    Attributes:
+        finished: time of day (UTC) at which it ended.
+        seconds: how long it took.
+        fingerprint: hash of what its result depends on; ``stale`` after it was repeated alone.
+        page: whether it has an executed notebook and a page.
+        retrain: retraining that its months of production ended in.
+        call_list: month whose call list it wrote besides that of notebook 05.
+        gate: what the gate said, once a run has read it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    finished: str = ""
+    seconds: float
+    fingerprint: str = ""
+    page: bool = True
+    retrain: Retraining | None = None
+    call_list: str | None = None
+    gate: GateResult | None = None
+
+
+class WaitingApproval(BaseModel):
+    """A challenger that waits for a person: its gate's stage, and the command that goes on."""
+
+    gate: str
+    call: str
+
+
+class RunState(BaseModel):
+    """State of the run in a home.
+
+    Attributes:
+        identity: what the home holds; None in a new one.
+        results: finished stages by name.
+        versions_at_start: by stage that began, the version of each table that it changes before
+            it began; None for a table that did not exist.
+        unfinished_rewind: tables that a run was taking back when it was killed.
+        waiting: approval that the run waits for.
+    """
+
+    model_config = ConfigDict(
+        populate_by_name=True, alias_generator=lambda name: STORED_NAMES.get(name, name)
+    )
+
+    identity: RunIdentity | None = None
+    results: dict[str, StageResult] = Field(default_factory=dict)
+    versions_at_start: dict[str, dict[str, int | None]] = Field(default_factory=dict)
+    unfinished_rewind: dict[str, int | None] = Field(default_factory=dict)
+    waiting: WaitingApproval | None = None
+
+    def retraining_after(self, name: str) -> Retraining | None:
+        """Return the retraining that a stage of production ended in, or None."""
+        result = self.results.get(name)
+        return result.retrain if result else None
+
+    def write(self) -> None:
+        """Replace the state that is kept in this home."""
+        path = _state_path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(self.model_dump_json(by_alias=True, indent=1))
+        partial.replace(path)  # a killed run leaves the old state or the new one, never half of one
 
 
 def _state_path() -> Path:
     return settings.home() / "pipeline" / "state.json"
 
 
-def read_state() -> dict:
-    """State of the run in this home, empty for a new one.
-
-    ``world``; the finished ``stages``; by stage that ``began`` the versions that its tables had before; and a
-    ``rewind`` of tables that was not completed.
-    """
+def read_state() -> RunState:
+    """Return the state of the run in this home, that of a new home where nothing ran yet."""
     path = _state_path()
-    return json.loads(path.read_text()) if path.exists() else deepcopy(NEW)
-
-
-def write_state(state: dict) -> None:
-    """Replace the state of the run in this home."""
-    path = _state_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(state, indent=1))
-    partial.replace(path)  # a killed run leaves the old state or the new one, never half of one
+    if not path.exists():
+        return RunState()
+    return RunState.model_validate_json(path.read_text())
 
 
 @contextmanager
@@ -59,33 +150,3 @@ def hold_home() -> Iterator[None]:
         ) from error
     with lock:
         yield
-
-
-def fingerprint_stages(
-    plan: Plan,
-    timeline: list[Stage],
-    parameters: dict[str, dict],
-    state: dict,
-    notebooks: dict[str, Notebook],
-) -> dict[str, str]:
-    """Hash of each stage's notebook, parameters and of the stages before it: what its result depends on.
-
-    Who approves is left out: a standing approval is not to be given again because somebody else calls. Months of
-    production that ended in a retraining are the same however long the run goes on.
-    """
-    found: dict[str, str] = {}
-    for stage in timeline:
-        values = {
-            name: value
-            for name, value in parameters[stage.name].items()
-            if name not in ("APPROVER", "REASON")
-        }
-        if stage.kind == PRODUCTION:
-            asked = state["stages"].get(stage.name, {}).get("retrain")
-            ended = asked is not None and pd.Timestamp(asked["as_of"]) <= plan.end
-            content: object = {**plan.world, "months": None if ended else plan.months}
-        else:
-            content = notebooks[stage.kind].cells
-        parts = (content, values, [found[name] for name in stage.needs])
-        found[stage.name] = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return found

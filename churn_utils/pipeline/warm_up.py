@@ -1,4 +1,4 @@
-"""Imported once by the process that kernels are forked from (see ``kernels``): heavy imports and first-use costs.
+"""Imported once by the warm process: heavy imports, and what libraries do on their first use.
 
 Nothing here may start threads or open files, because forks inherit both.
 """
@@ -8,9 +8,10 @@ import sys
 
 import pandas as pd
 
-sys.modules["debugpy"] = None  # 0.8 s a kernel, and nobody debugs a pipeline's kernel
+# No pipeline's kernel is debugged, and debugpy costs each one 0.8 s.
+sys.modules["debugpy"] = None  # type: ignore[assignment]  # None makes its import fail
 
-for name in [
+MODULES = [
     "tqdm.auto",  # before ipykernel: afterwards it looks for a notebook and complains
     "ipykernel.kernelapp",
     "ipykernel.ipkernel",
@@ -22,28 +23,31 @@ for name in [
     "mlflow.genai.scorers",
     "plotly.subplots",
     "skops.io",
-    "churn_utils.inference.batch",
-    "churn_utils.reports.figures.figures",
-    "churn_utils.reports.gate_page",
-    "churn_utils.reports.figures.governance_figures",
-    "churn_utils.features.online",
-    "churn_utils.evaluation.profit_curves",
-    "churn_utils.serving.sandbox",
-    "churn_utils.reports.html",
-    "churn_utils.monitoring.recovery",
-    "churn_utils.training.search_analysis",
-    "churn_utils.reports.figures.serving_figures",
-    "churn_utils.serving.client",
     "churn_utils.data.source",
+    "churn_utils.evaluation.profit_curves",
+    "churn_utils.features.online",
+    "churn_utils.inference.batch",
+    "churn_utils.monitoring.recovery",
     "churn_utils.registry.tracking",
+    "churn_utils.reports.figures.figures",
+    "churn_utils.reports.figures.governance_figures",
+    "churn_utils.reports.figures.serving_figures",
+    "churn_utils.reports.gate_page",
+    "churn_utils.reports.html",
     "churn_utils.serving.ab_test",
+    "churn_utils.serving.client",
+    "churn_utils.serving.sandbox",
+    "churn_utils.training.search_analysis",
     "churn_utils.validation.gate",
-]:
+]
+for name in MODULES:
     importlib.import_module(name)
 
 from churn_utils.data import columns, contract  # noqa: E402
 from churn_utils.reports.figures import figures  # noqa: E402
 
-figures.plot_loop([]).to_plotly_json()  # plotly builds its validators and template on first use
+# Plotly builds its validators and its template on first use, pandas compiles the templates of
+# styled tables, and pandera registers its checks.
+figures.plot_loop([]).to_plotly_json()
 pd.DataFrame({"a": [1]}).style.to_html()
-contract.check_rows(pd.DataFrame({name: ["0"] for name in columns.BY_NAME}))  # so does pandera
+contract.check_rows(pd.DataFrame({name: ["0"] for name in columns.BY_NAME}))

@@ -1,3 +1,5 @@
+"""A whole call of the pipeline, with small notebooks."""
+
 import os
 import subprocess
 import sys
@@ -11,240 +13,104 @@ from notebook_factory import ALL, RUN
 
 from churn_utils import settings
 from churn_utils.errors import StageError, UsageError
-from churn_utils.pipeline import executor, runner, stages
-from churn_utils.pipeline import state as run_state
-from churn_utils.pipeline.stages import Plan
-from churn_utils.reports import html
+from churn_utils.pipeline import runner
+from churn_utils.pipeline.state import hold_home, read_state
 
 RUN_ALL = settings.PROJECT / "run_all.py"
 
 
-def test_a_finished_run_does_nothing_and_says_so(notebooks, ran):
-    lines = []
-    assert runner.run(Plan(), say=lines.append) == runner.DONE
-    assert sorted(ran()) == sorted(ALL)
-    (settings.reports() / RUN / "index.html").unlink()
-    assert runner.run(Plan(), say=lines.append) == runner.DONE
-    assert ran() == [] and "is finished" in lines[-1]
-    assert (
-        settings.reports() / RUN / "index.html"
-    ).exists()  # a page that was lost is written again
+def test_finished_run_does_nothing_and_says_so(patched_pipeline):
+    code, _ = patched_pipeline.run()
+    assert code == runner.DONE
+    assert sorted(patched_pipeline.ran()) == sorted(ALL)
+    index = settings.reports() / RUN / "index.html"
+    index.unlink()
+    code, lines = patched_pipeline.run()
+    assert code == runner.DONE
+    assert patched_pipeline.ran() == []
+    assert any("is finished; nothing to do" in line for line in lines)
+    assert index.exists()  # a page that was lost is written again
 
 
-def test_stages_run_after_what_they_need(notebooks, ran):
-    runner.run(Plan(), say=lambda line: None)
-    order = ran()
-    for stage in stages.unfold(Plan(), run_state.NEW):
-        assert all(order.index(name) < order.index(stage.name) for name in stage.needs)
-
-
-def test_a_stage_that_raises_keeps_its_notebook_and_the_rest_goes_on_after_the_repair(
-    notebooks, ran
-):
-    notebooks("03_model_registry", "raise KeyError('lost')")
-    with pytest.raises(StageError, match=r"03_model_registry failed: KeyError: 'lost'") as failure:
-        runner.run(Plan(), say=lambda line: None)
-    kept = Path(str(failure.value).split("is kept: ")[1])
-    assert any(
-        output.output_type == "error"
-        for cell in nbformat.read(kept, 4).cells
-        for output in cell.get("outputs", [])
-    )
-    assert sorted(ran()) == ALL[:4]
-    notebooks("03_model_registry")
-    runner.run(Plan(), say=lambda line: None)
-    assert ran()[:4] == ALL[3:7]
-
-
-def test_a_changed_notebook_runs_again_with_all_that_needs_it(notebooks, ran):
-    runner.run(Plan(), say=lambda line: None)
-    ran()
-    notebooks("04a_challenger_validation", "x = 2")
-    runner.run(Plan(), say=lambda line: None)
-    assert ran()[:3] == ALL[4:7]
-
-
-def test_only_and_from_run_again_what_is_finished(notebooks, ran):
-    with pytest.raises(UsageError, match="--only 03_model_registry needs 02_hyper"):
-        runner.run(Plan(only=("03_model_registry",)), say=lambda line: None)
-    runner.run(Plan(), say=lambda line: None)
-    ran()
-    runner.run(Plan(only=("03_model_registry",)), say=lambda line: None)
-    assert ran() == ["03_model_registry"]
-    runner.run(Plan(), say=lambda line: None)
-    assert ran()[:3] == ALL[4:7]  # what needs it is no longer up to date
-    runner.run(Plan(start="04b_challenger_approval"), say=lambda line: None)
-    assert ran()[:2] == ALL[5:7]
-
-
-def test_a_rerun_that_failed_is_not_taken_for_the_finished_run_before_it(notebooks, ran):
-    runner.run(Plan(), say=lambda line: None)
-    original = (settings.notebooks() / "03_model_registry.ipynb").read_text()
-    notebooks("03_model_registry", "raise ValueError('no')")
-    with pytest.raises(StageError):
-        runner.run(Plan(start="02_hyperparameter_optimisation"), say=lambda line: None)
-    (settings.notebooks() / "03_model_registry.ipynb").write_text(original)
-    ran()
-    runner.run(Plan(), say=lambda line: None)
-    assert ran()[:4] == ALL[3:7]
-
-
-def test_a_failed_stage_has_its_page_and_the_index_is_written(notebooks):
-    notebooks("03_model_registry", "raise KeyError('lost')")
-    with pytest.raises(StageError):
-        runner.run(Plan(), say=lambda line: None)
+def test_failed_stage_is_kept_and_the_next_run_goes_on(kernel_pipeline):
+    kernel_pipeline.edit("03_model_registry", "raise KeyError('lost')")
+    with pytest.raises(StageError, match="03_model_registry failed: KeyError: 'lost'") as failure:
+        kernel_pipeline.run()
+    kept = nbformat.read(Path(str(failure.value).split("is kept: ")[1]), 4)
+    outputs = [output for cell in kept.cells for output in cell.get("outputs", [])]
+    assert any(output.output_type == "error" for output in outputs)
     folder = settings.reports() / RUN
     assert "KeyError" in (folder / "03_model_registry.html").read_text()
     assert "03_model_registry.html" in (folder / "index.html").read_text()
+    assert sorted(kernel_pipeline.ran()) == ALL[:4]
+    kernel_pipeline.edit("03_model_registry")
+    kernel_pipeline.run()
+    assert kernel_pipeline.ran()[:4] == ALL[3:7]
+    page = (folder / "00_overview.html").read_text()
+    assert "SEED: <code>42</code>" in page  # parameters are printed in the report
 
 
-def test_a_kernel_that_dies_is_a_failed_stage(notebooks):
-    notebooks("03_model_registry", "import os; os._exit(1)")
-    with pytest.raises(StageError, match="03_model_registry failed: DeadKernelError"):
-        runner.run(Plan(), say=lambda line: None)
+def test_kernel_that_dies_is_a_failed_stage(kernel_pipeline):
+    kernel_pipeline.edit("00_overview", "import os; os._exit(1)")
+    with pytest.raises(StageError, match="00_overview failed: DeadKernelError"):
+        kernel_pipeline.run(only=("00_overview",))
 
 
-def test_wrong_usage_deletes_nothing(notebooks):
-    runner.run(Plan(), say=lambda line: None)
+def test_wrong_usage_deletes_nothing(patched_pipeline):
+    patched_pipeline.run()
     (settings.lakehouse() / "customers").mkdir(parents=True)
     with pytest.raises(UsageError):
-        runner.run(Plan(fresh=True, only=("05_batch_inference",)), say=lambda line: None)
+        patched_pipeline.run(fresh=True, only=("05_batch_inference",))
     assert (settings.lakehouse() / "customers").exists()
 
 
-def test_who_calls_later_does_not_give_the_approval_again(notebooks, ran):
-    runner.run(Plan(approver="Ada Lovelace"), say=lambda line: None)
-    ran()
-    assert runner.run(Plan(), say=lambda line: None) == runner.DONE
-    assert runner.run(Plan(manual_approval=True), say=lambda line: None) == runner.DONE
-    assert ran() == []
+def test_later_caller_does_not_give_the_approval_again(patched_pipeline):
+    patched_pipeline.run(approver="Ada Lovelace")
+    patched_pipeline.ran()
+    assert patched_pipeline.run()[0] == runner.DONE
+    assert patched_pipeline.run(manual_approval=True)[0] == runner.DONE
+    assert patched_pipeline.ran() == []
 
 
-def test_a_second_pipeline_is_kept_out_of_the_same_home(notebooks):
-    with run_state.hold_home(), pytest.raises(UsageError, match="another run_all.py is running"):
-        runner.run(Plan(), say=lambda line: None)
+def test_second_pipeline_in_the_same_home_is_refused(patched_pipeline):
+    with hold_home(), pytest.raises(UsageError, match="another run_all.py is running"):
+        patched_pipeline.run()
 
 
-def test_a_home_holds_one_world_and_fresh_replaces_it(notebooks, ran):
-    runner.run(Plan(), say=lambda line: None)
-    (settings.raw()).mkdir(parents=True)
+def test_home_holds_one_run_and_fresh_replaces_it(patched_pipeline):
+    patched_pipeline.run()
+    settings.raw().mkdir(parents=True)
     (settings.raw() / "delivered.csv").write_text("kept")
-    with pytest.raises(UsageError, match="--fresh to replace it"):
-        runner.run(Plan(seed=7), say=lambda line: None)
-    ran()
-    assert runner.run(Plan(seed=7, fresh=True), say=lambda line: None) == runner.DONE
-    assert sorted(ran()) == sorted(ALL)
+    with pytest.raises(UsageError, match="--fresh"):
+        patched_pipeline.run(seed=7)
+    patched_pipeline.ran()
+    code, _ = patched_pipeline.run(seed=7, fresh=True)
+    assert code == runner.DONE
+    assert sorted(patched_pipeline.ran()) == sorted(ALL)
     assert (settings.raw() / "delivered.csv").read_text() == "kept"
 
 
-def resolve(plan):
-    return stages.resolve_parameters(
-        plan, stages.unfold(plan, run_state.NEW), stages.read_notebooks()
-    )
+def test_missing_notebook_is_named(patched_pipeline):
+    (patched_pipeline.notebooks / "03_model_registry.ipynb").unlink()
+    with pytest.raises(StageError, match=r"03_model_registry\.ipynb is missing"):
+        patched_pipeline.run()
 
 
-def test_neither_the_trainer_nor_nobody_may_approve(monkeypatch):
-    monkeypatch.setenv("CHURN_USER", "ada")
-    with pytest.raises(UsageError, match="a trainer may not approve"):
-        resolve(Plan(approver=" Ada "))
-    with pytest.raises(UsageError, match="a trainer may not approve"):
-        resolve(Plan(overrides={"APPROVER": "ada"}))
-    with pytest.raises(UsageError, match="an approval needs a name"):
-        resolve(Plan(approver=" "))
-
-
-def test_what_needs_a_champion_is_left_out_while_nothing_was_promoted(notebooks, ran, monkeypatch):
-    monkeypatch.setattr(executor.deployments, "champion_at", lambda date: None)
-    lines = []
-    assert runner.run(Plan(), say=lines.append) == runner.DONE
-    assert set(ran()) == set(ALL[:6]) and sum("left out" in line for line in lines) == 5
-    assert runner.run(Plan(), say=lines.append) == runner.DONE
-    assert ran() == [] and "is finished" in lines[-1]
-
-
-def test_a_missing_notebook_is_named(notebooks):
-    (settings.notebooks() / "03_model_registry.ipynb").unlink()
-    with pytest.raises(StageError, match="03_model_registry.ipynb is missing"):
-        runner.run(Plan(), say=lambda line: None)
-
-
-def test_a_killed_run_goes_on_where_it_stopped(notebooks, ran, home):
-    notebooks("02_hyperparameter_optimisation", "import time; time.sleep(60)")
+def test_killed_run_goes_on_where_it_stopped(patched_pipeline):
+    slow = "import time; time.sleep(60)"
+    patched_pipeline.edit("02_hyperparameter_optimisation", slow)
     process = subprocess.Popen(
         [sys.executable, str(RUN_ALL)], env=os.environ.copy(), stdout=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 60
-    while (
-        "01_feature_engineering" not in run_state.read_state()["stages"]
-        and time.monotonic() < deadline
-    ):
+    while "01_feature_engineering" not in read_state().results and time.monotonic() < deadline:
         time.sleep(0.1)
-    kernels = [child for child in psutil.Process(process.pid).children(recursive=True)]
+    children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
-    _, left_behind = psutil.wait_procs(kernels, timeout=20)
+    _, left_behind = psutil.wait_procs(children, timeout=20)
     assert left_behind == []
-    notebooks("02_hyperparameter_optimisation")
-    ran()
-    assert runner.run(Plan(), say=lambda line: None) == runner.DONE
-    assert "01_feature_engineering" not in ran()
-
-
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, str(RUN_ALL), *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ.copy(),
-    )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["-p", "N_TRAILS=3"], "unknown parameter N_TRAILS; the parameters are"),
-        (["-p", "N_TRIALS"], "-p takes NAME=VALUE, not 'N_TRIALS'"),
-        (["-p", "N_TRIALS=["], "parameter N_TRIALS takes int"),
-        (["-p", "SEED=7"], "use --seed"),
-        (["-p", "AS_OF=2025-03-01"], "use --months"),
-        (["--scenario", "flood"], "invalid choice: 'flood'"),
-        (["--months", "1"], "--months is 1; valid are whole numbers from 2"),
-        (["--seed", "-1"], "--seed is -1"),
-        (["--only", "17"], "there is no stage '17'; the stages are 00_overview"),
-        (["--profile", "huge"], "invalid choice: 'huge'"),
-        (["--approve-as", "Ada", "--manual-approval"], "not allowed with argument"),
-    ],
-)
-def test_wrong_usage_exits_with_2_and_says_what_would_be_right(home, arguments, message):
-    result = command(*arguments)
-    assert result.returncode == runner.WRONG_USAGE
-    assert message in result.stderr and "Traceback" not in result.stderr
-
-
-def test_a_failing_notebook_exits_with_1_and_names_what_was_kept(notebooks):
-    notebooks("00_overview", "raise ValueError('no data today')")
-    result = command("--only", "00")
-    assert result.returncode == runner.FAILED
-    assert "stage 00_overview failed: ValueError: no data today" in result.stderr
-    assert str(settings.reports() / RUN / "notebooks" / "00_overview.ipynb") in result.stderr
-
-
-def test_list_draws_every_stage_and_runs_none(home):
-    result = command("--list")
-    assert result.returncode == 0
-    assert all(f"● {name}" in result.stdout for name in ALL)
-    assert (
-        "SCENARIO = 'price_rise'" in result.stdout and "A retraining adds stages" in result.stdout
-    )
-    assert "N_TRIALS = 32" in result.stdout and "[to do]" in result.stdout
-    assert not settings.lakehouse().exists()
-
-
-def test_parameters_are_printed_in_the_report(notebooks):
-    runner.run(Plan(), say=lambda line: None)
-    page = (settings.reports() / RUN / "00_overview.html").read_text()
-    assert "SEED: <code>42</code>" in page
-    assert html.read_heading(settings.notebooks() / "00_overview.ipynb") == (
-        "00 – Try it",
-        "Does it run?",
-    )
+    patched_pipeline.edit("02_hyperparameter_optimisation")
+    patched_pipeline.ran()
+    assert patched_pipeline.run()[0] == runner.DONE
+    assert "01_feature_engineering" not in patched_pipeline.ran()

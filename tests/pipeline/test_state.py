@@ -1,71 +1,79 @@
+import json
+
 import pytest
 
 from churn_utils import settings
 from churn_utils.errors import UsageError
-from churn_utils.pipeline import stages
-from churn_utils.pipeline import state as run_state
-from churn_utils.pipeline.stages import Plan
+from churn_utils.pipeline.plan import Plan
+from churn_utils.pipeline.state import Retraining, RunState, StageResult, hold_home, read_state
 
-NAMES = [stage.name for stage in stages.unfold(Plan(), run_state.NEW)]
-MAY = {"retrain": {"as_of": "2025-05-01", "since": "2025-04-01"}}
-
-
-def fingerprints(plan, held=run_state.NEW):
-    timeline = stages.unfold(plan, held)
-    notebooks = stages.read_notebooks()
-    parameters = stages.resolve_parameters(plan, timeline, notebooks)
-    return run_state.fingerprint_stages(plan, timeline, parameters, held, notebooks)
-
-
-def changed(before, after):
-    return [name for name in before if before[name] != after.get(name)]
-
-
-def test_state_survives_and_a_new_home_has_none(home):
-    assert (
-        run_state.read_state()
-        == run_state.NEW
-        == {"world": None, "stages": {}, "began": {}, "rewind": {}}
-    )
-    run_state.write_state({"world": {"seed": 1}, "stages": {}, "began": {}, "rewind": {}})
-    assert run_state.read_state()["world"] == {"seed": 1}
+# As homes made by earlier versions hold it.
+STORED = {
+    "world": {"scenario": "price_rise", "seed": 42, "profile": "fast"},
+    "stages": {
+        "00_overview": {"finished": "2026-01-01", "seconds": 1.5, "fingerprint": "f"},
+        "production": {
+            "finished": "2026-01-01",
+            "seconds": 2.0,
+            "page": False,
+            "retrain": {"as_of": "2025-05-01", "since": "2025-04-01"},
+            "fingerprint": "g",
+        },
+    },
+    "began": {"production": {"predictions": 3, "decisions": None}},
+    "rewind": {},
+    "waiting": {"gate": "04a_challenger_validation", "call": "run_all.py"},
+}
 
 
-def test_what_a_run_remembers_does_not_change_what_a_new_home_starts_with(home):
-    run_state.read_state()["stages"]["00_overview"] = {}
-    assert run_state.NEW["stages"] == {}
+def write_stored(content):
+    path = settings.home() / "pipeline" / "state.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content))
+    return path
 
 
-def test_a_parameter_changes_its_stage_and_those_after_it_only():
-    found = changed(fingerprints(Plan()), fingerprints(Plan(overrides={"N_TRIALS": "33"})))
-    assert found == NAMES[NAMES.index("02_hyperparameter_optimisation") :]
+def test_new_home_has_an_empty_state(home):
+    assert read_state() == RunState()
+    RunState(identity=Plan().identity).write()
+    assert read_state().identity == Plan().identity
 
 
-def test_who_approves_changes_nothing():
-    assert changed(fingerprints(Plan()), fingerprints(Plan(approver="Ada Lovelace"))) == []
+def test_state_of_an_earlier_version_is_read(home):
+    write_stored(STORED)
+    run_state = read_state()
+    assert run_state.identity == Plan(profile="fast").identity
+    assert run_state.results["00_overview"].page
+    assert run_state.retraining_after("production").month == "2025-05"
+    assert run_state.versions_at_start["production"] == {"predictions": 3, "decisions": None}
+    assert run_state.waiting.gate == "04a_challenger_validation"
 
 
-def test_more_months_change_production_and_what_looks_at_it():
-    assert changed(fingerprints(Plan()), fingerprints(Plan(months=7))) == NAMES[-3:]
+def test_written_state_keeps_the_stored_names(home):
+    path = write_stored(STORED)
+    read_state().write()
+    written = json.loads(path.read_text())
+    assert written["began"] == STORED["began"] and written["world"] == STORED["world"]
+    stored = STORED["stages"]["production"]
+    assert written["stages"]["production"].items() >= stored.items()
+    assert list(written) == list(STORED)
 
 
-def test_months_that_ended_in_a_retraining_are_the_same_however_long_the_run_goes_on():
-    held = {"world": None, "stages": {"production": MAY}, "began": {}, "rewind": {}}
-    found = changed(fingerprints(Plan(), held), fingerprints(Plan(months=12), held))
-    assert found == ["production_2025-05", "07_model_monitoring", "08_drift_detection"]
-    assert "production" in changed(fingerprints(Plan(), held), fingerprints(Plan(months=3), held))
+def test_results_of_one_state_are_not_shared(home):
+    read_state().results["00_overview"] = StageResult(seconds=1.0)
+    assert RunState().results == {} == read_state().results
 
 
-def test_another_scenario_is_another_production():
-    assert "production" in changed(fingerprints(Plan()), fingerprints(Plan(scenario="none")))
+def test_retraining_is_named_after_its_month():
+    assert Retraining(as_of="2025-06-01", since="2025-05-01").month == "2025-06"
 
 
-def test_a_home_is_held_once(home):
+def test_home_is_held_once(home):
     with (
-        run_state.hold_home(),
+        hold_home(),
         pytest.raises(UsageError, match="another run_all.py is running"),
-        run_state.hold_home(),
+        hold_home(),
     ):
         pass
-    with run_state.hold_home():
+    with hold_home():
         assert (settings.home() / "pipeline" / "lock").exists()

@@ -1,0 +1,186 @@
+"""One pass over the timeline: runs stages, remembers each, and can go on after a kill."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from churn_utils import settings
+from churn_utils.data import tables
+from churn_utils.pipeline import kernels, pages, warm_process
+from churn_utils.pipeline.executor import execute_notebook, executed_folder, run_production
+from churn_utils.pipeline.parameters import Notebook
+from churn_utils.pipeline.plan import Plan
+from churn_utils.pipeline.schedule import list_finished, list_unfinished, make_schedule
+from churn_utils.pipeline.scheduler import run_side_by_side
+from churn_utils.pipeline.stages import APPROVAL, BATCH, NEEDS_CHAMPION, PRODUCTION, Stage
+from churn_utils.pipeline.state import RunState, StageResult
+from churn_utils.registry import deployments
+
+LIST_SIZE = 500  # customers of a call list, where notebook 05 has no such parameter
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        running: stages that run, each with its cell or month (empty while it starts).
+        done: number of stages that are done.
+        total: number of stages to run.
+    """
+
+    running: dict[str, str]
+    done: int
+    total: int
+
+
+class Execution:
+    """The stages of one call: a ``scheduler.Job`` whose state is written after each stage."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        run_state: RunState,
+        notebooks: dict[str, Notebook],
+        reports: Path,
+        say: Callable[[str], None],
+        watch: Callable[[Progress], None],
+    ) -> None:
+        """Make the schedule of a plan.
+
+        Args:
+            plan: what to do.
+            run_state: of the home; changed and written as stages finish.
+            notebooks: as they were when the call began: what is edited from there on belongs to
+                the next run.
+            reports: folder of the run.
+            say: called with lines for the user.
+            watch: called every second and at each change.
+        """
+        self.plan = plan
+        self.run_state = run_state
+        self.reports = reports
+        self.say = say
+        self._watch = watch
+        self._places: dict[str, str] = {}  # cell or month of the stages that run
+        self._notebooks = notebooks
+        self.refresh_schedule()
+
+    def refresh_schedule(self) -> None:
+        """Expand the timeline again: production may have ended in a retraining."""
+        self.schedule = make_schedule(self.plan, self.run_state, self._notebooks)
+
+    def list_finished(self) -> set[str]:
+        """Return the names of the stages that are finished as the plan wants them."""
+        return list_finished(self.schedule, self.run_state, executed_folder(self.reports))
+
+    def list_unfinished(self) -> list[str]:
+        """Return the names of the stages that are still to run, in order."""
+        self.refresh_schedule()
+        return list_unfinished(self.schedule, self.list_finished())
+
+    def run(self, stages: list[Stage]) -> None:
+        """Run stages, each as soon as what it needs is done.
+
+        Raises:
+            StageError: the first failure, after the stage beside it has ended.
+        """
+        if not stages:
+            return
+        _prepare_environment(self.reports)
+        can_fork = kernels.use_forked_kernels()
+        isolation = warm_process.offer_isolation() if can_fork else nullcontext()
+
+        def tick(running: list[str], done: int) -> None:
+            places = {name: self._places.get(name, "") for name in running}
+            self._watch(Progress(places, done, len(stages)))
+
+        with isolation, ThreadPoolExecutor(1) as self._exporter:
+            run_side_by_side(stages, self, tick)
+
+    def begin(self, stage: Stage) -> bool:
+        """Note the versions of the tables that a stage changes; False when it is left out.
+
+        A stage that was killed keeps its first note. What needs a champion is left out while no
+        challenger has passed its gate yet: a refusal is a result, not a failure.
+        """
+        if stage.kind in NEEDS_CHAMPION and deployments.champion_at(self.plan.end) is None:
+            self.say(
+                f"{stage.name} is left out: no model has been promoted yet, "
+                "the challenger was refused."
+            )
+            self._remember(stage, StageResult(seconds=0.0, page=False))
+            return False
+        versions = {
+            table: tables.version_of(table) if tables.exists(table) else None
+            for table in stage.writes
+        }
+        self.run_state.versions_at_start.setdefault(stage.name, versions)
+        self.run_state.write()
+        return True
+
+    def execute(self, stage: Stage) -> StageResult:
+        """Run a stage and return its result."""
+        started = time.perf_counter()
+        if stage.kind == PRODUCTION:
+            result = self._run_production(stage)
+        else:
+            target = executed_folder(self.reports) / f"{stage.name}.ipynb"
+            values = self.schedule.parameters[stage.name]
+            execute_notebook(stage, values, target, lambda place: self._note_place(stage, place))
+            result = StageResult(seconds=0.0)
+        seconds = round(time.perf_counter() - started, 2)
+        return result.model_copy(update={"seconds": seconds})
+
+    def _run_production(self, stage: Stage) -> StageResult:
+        def report(line: str) -> None:
+            self._note_place(stage, line.split()[0])
+            self.say(line)
+
+        size = self.schedule.parameters[BATCH].get("LIST_SIZE", LIST_SIZE)
+        retraining, call_list = run_production(stage, self.plan, int(size), self.reports, report)
+        return StageResult(seconds=0.0, page=False, retrain=retraining, call_list=call_list)
+
+    def _note_place(self, stage: Stage, place: str) -> None:
+        self._places[stage.name] = place
+
+    def finish(self, stage: Stage, result: StageResult) -> None:
+        """Remember the result of a stage, and export its page beside the next stages."""
+        self._remember(stage, result)
+        if result.page:
+            self._exporter.submit(
+                pages.export_page,
+                *(stage.name, self.plan, self.schedule, self.run_state, self.reports),
+            )
+
+    def _remember(self, stage: Stage, result: StageResult) -> None:
+        """Keep a result under the fingerprint that it has now; an approval ends the waiting."""
+        results = self.run_state.results
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        results[stage.name] = result.model_copy(update={"finished": finished})
+        self.refresh_schedule()  # a retraining that was asked for counts in the fingerprint
+        fingerprint = self.schedule.fingerprints[stage.name]
+        results[stage.name] = results[stage.name].model_copy(update={"fingerprint": fingerprint})
+        if stage.kind == APPROVAL:
+            self.run_state.waiting = None
+        self.run_state.write()
+        self.say(f"{stage.name}  {result.seconds:.1f} s")
+
+
+def _prepare_environment(reports: Path) -> None:
+    """Set what kernels inherit: this run's folders, and libraries that stay quiet and offline."""
+    os.environ.update(
+        CHURN_HOME=str(settings.home()),
+        CHURN_RUN_REPORTS=str(reports),
+        DO_NOT_TRACK="true",
+        MLFLOW_DISABLE_TELEMETRY="true",
+        PLOTLY_RENDERER="plotly_mimetype",
+        PYDEVD_DISABLE_FILE_VALIDATION="1",
+    )

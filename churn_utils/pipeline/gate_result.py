@@ -1,0 +1,96 @@
+"""What a run's last gate said, and in words which checks refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from churn_utils.errors import ModelError
+from churn_utils.pipeline import warm_process
+from churn_utils.pipeline.executor import executed_folder
+from churn_utils.pipeline.stages import GATE, Stage
+from churn_utils.pipeline.state import GateResult, RunState
+from churn_utils.registry import versions
+from churn_utils.reports import html
+
+PASS, FAIL = "pass", "fail"  # verdicts; importing the gate for them would cost every call 2 s
+
+
+def read_verdict(name: str, reports: Path) -> GateResult:
+    """Return version and verdict that the executed notebook of a gate's stage ended with."""
+    summary = html.read_summary(executed_folder(reports) / f"{name}.ipynb")
+    return GateResult(version=summary.get("challenger"), verdict=summary.get("gate"))
+
+
+def record_last_gate(run_state: RunState, stages: list[Stage], reports: Path) -> Stage | None:
+    """Find the last gate that was run and keep what it said with its result.
+
+    What refused is read from the registry's evidence once, so that a second call, which has
+    nothing to do, need not load MLflow.
+
+    Args:
+        run_state: is changed and written, if the gate's result was not known yet.
+        stages: of the timeline.
+        reports: folder of the run.
+
+    Returns:
+        The gate's stage, or None before the first.
+    """
+    gates = [stage for stage in stages if stage.kind == GATE and stage.name in run_state.results]
+    if not gates:
+        return None
+    stage = gates[-1]
+    result = run_state.results[stage.name]
+    if result.gate is None:
+        gate = read_verdict(stage.name, reports)
+        if gate.is_refusal and gate.version is not None:
+            refused_by = warm_process.call_in_warm_process(
+                f"{__name__}:read_refusal", gate.version, report=print
+            )
+            gate = gate.model_copy(update={"refused_by": refused_by})
+        run_state.results[stage.name] = result.model_copy(update={"gate": gate})
+        run_state.write()
+    return stage
+
+
+def read_refusal(version: int, report: Callable[[str], None]) -> str:
+    """Describe what refused a version, from its newest evidence; runs in the warm process.
+
+    Args:
+        version: the challenger.
+        report: not used; every function that is called in the warm process gets it.
+    """
+    try:
+        evidence, _ = versions.read_evidence(version)
+    except ModelError as error:
+        return f"its gate ({error})"
+    return describe_refusal(evidence["checks"])
+
+
+def describe_refusal(checks: list[dict]) -> str:
+    """Name the checks that failed, with figures and requirements; else those without a result.
+
+    Args:
+        checks: of the evidence: ``check, verdict, value, lower, upper, requirement, detail``.
+    """
+    failed = [check for check in checks if check["verdict"] == FAIL]
+    without_result = [check for check in checks if check["verdict"] not in (PASS, FAIL)]
+    if not failed:
+        return "; ".join(_describe_check(check) for check in without_result)
+    text = "; ".join(_describe_check(check) for check in failed)
+    if without_result:
+        names = ", ".join(check["check"] for check in without_result)
+        text = f"{text}; not evaluated: {names}"
+    return text
+
+
+def _describe_check(check: dict) -> str:
+    """Return name, figure and requirement, as ``auc_floor (0.55 [0.5, 0.6]; required: …)``."""
+    found = []
+    if check["value"] is not None:
+        found.append(f"{check['value']:.4g}")
+    if check["lower"] is not None:
+        found.append(f"[{check['lower']:.4g}, {check['upper']:.4g}]")
+    if check["detail"]:
+        found.append(check["detail"])
+    return f"{check['check']} ({' '.join(found)}; required: {check['requirement']})"

@@ -1,0 +1,147 @@
+"""The notebooks as they stand on disk, and the parameters of every stage under a plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import yaml
+
+from churn_utils import settings
+from churn_utils.errors import StageError, UsageError
+from churn_utils.pipeline.plan import PROFILES, Plan, Value
+from churn_utils.pipeline.stages import APPROVAL, NOTEBOOKS, PRODUCTION, Stage
+
+# Parameters that follow from the place in simulated time or from what the home holds, with the
+# option that sets them: they are no -p parameters.
+SET_BY_OPTION = {
+    "SEED": "--seed",
+    "SCENARIO": "--scenario",
+    "AS_OF": "--months",
+    "SINCE": "--months",
+    "SNAPSHOT": "--months",
+    "LABELS_ARRIVE": "--months",
+    "ROLE": "--months",
+    "PLAY_MONTHS": "--months",
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a notebook: its default and the comment behind it."""
+
+    default: Value
+    help: str
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A notebook as it was read: the sources of its cells, and its parameters by name."""
+
+    cells: list[str]
+    parameters: dict[str, Parameter]
+
+
+def read_notebooks() -> dict[str, Notebook]:
+    """Return every notebook by its name; ``production`` has neither cells nor parameters.
+
+    Raises:
+        StageError: a notebook is missing.
+    """
+    notebooks = {name: _read_notebook(name) for name in NOTEBOOKS}
+    notebooks[PRODUCTION] = Notebook([], {})
+    return notebooks
+
+
+def _read_notebook(name: str) -> Notebook:
+    from papermill import inspect_notebook
+
+    path = settings.notebooks() / f"{name}.ipynb"
+    if not path.exists():
+        raise StageError(f"notebook {path} is missing.")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    cells = [cell["source"] for cell in content["cells"]]
+    parameters = {
+        key: Parameter(yaml.safe_load(entry["default"]), entry["help"])
+        for key, entry in inspect_notebook(str(path)).items()
+    }
+    return Notebook(cells, parameters)
+
+
+def resolve_parameters(
+    plan: Plan, timeline: list[Stage], notebooks: dict[str, Notebook]
+) -> dict[str, dict[str, Value]]:
+    """Return the value of every parameter of every stage: stage to parameter to value.
+
+    An override (``-p``) counts before the stage's place in time, that before the plan's seed,
+    scenario, profile and approver, and those before the notebook's default.
+
+    Raises:
+        UsageError: an override names a parameter that no stage has or that an option sets, or its
+            value has another type; or the approver has no name or is the trainer.
+    """
+    _check_overrides(plan.overrides, notebooks)
+    of_plan: dict[str, Value] = {
+        "SEED": plan.seed,
+        "SCENARIO": plan.scenario,
+        **PROFILES[plan.profile],
+    }
+    if plan.approver is not None:
+        of_plan["APPROVER"] = plan.approver.strip()
+    resolved: dict[str, dict[str, Value]] = {}
+    for stage in timeline:
+        given = {**of_plan, **dict(stage.parameters)}
+        values: dict[str, Value] = {}
+        for name, parameter in notebooks[stage.kind].parameters.items():
+            if name in plan.overrides:
+                values[name] = _parse(name, plan.overrides[name], parameter.default)
+            else:
+                values[name] = given.get(name, parameter.default)
+        resolved[stage.name] = values
+    _check_approver(resolved[APPROVAL].get("APPROVER"))
+    return resolved
+
+
+def _check_overrides(overrides: Mapping[str, str], notebooks: dict[str, Notebook]) -> None:
+    for name in overrides:
+        if name in SET_BY_OPTION:
+            raise UsageError(
+                f"{name} follows from the run's timeline: use {SET_BY_OPTION[name]}, "
+                f"not -p {name}=…."
+            )
+    known = {name for notebook in notebooks.values() for name in notebook.parameters}
+    valid = sorted(known - set(SET_BY_OPTION))
+    unknown = [name for name in overrides if name not in valid]
+    if unknown:
+        raise UsageError(
+            f"unknown parameter {', '.join(unknown)}; the parameters are {', '.join(valid)}."
+        )
+
+
+def _check_approver(name: Value | None) -> None:
+    if not isinstance(name, str):
+        return  # no notebook 04b asks who approves
+    if not name.strip():
+        raise UsageError("an approval needs a name: --approve-as 'Ada Lovelace'.")
+    if settings.is_same_person(name, settings.user()):
+        raise UsageError(
+            f"--approve-as {name}: a trainer may not approve, and that is who trains here."
+        )
+
+
+def _parse(name: str, text: str, default: Value) -> Value:
+    """Read the text of an override as a value of the type that the parameter's default has."""
+    if isinstance(default, str):
+        return text
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    if type(value) is not type(default):
+        raise UsageError(
+            f"parameter {name} takes {type(default).__name__} (default {default!r}), not {text!r}."
+        )
+    return value

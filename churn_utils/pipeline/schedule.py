@@ -1,0 +1,168 @@
+"""Which stages to run now: those that were asked for, else those that are not up to date."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from churn_utils.errors import UsageError
+from churn_utils.pipeline.parameters import Notebook, resolve_parameters
+from churn_utils.pipeline.plan import Plan, Value
+from churn_utils.pipeline.stages import APPROVAL, PRODUCTION, Stage
+from churn_utils.pipeline.state import RunState
+from churn_utils.pipeline.timeline import expand_timeline
+
+NOT_FINGERPRINTED = ("APPROVER", "REASON")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The stages known so far in order, with the parameters and the fingerprint of each by name."""
+
+    stages: list[Stage]
+    parameters: dict[str, dict[str, Value]]
+    fingerprints: dict[str, str]
+
+    def select(self, names: list[str]) -> list[Stage]:
+        """Return the stages of these names, in order of simulated time."""
+        return [stage for stage in self.stages if stage.name in names]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Stages to run now, and those held back: an approval, first, and what needs it."""
+
+    stages: list[Stage]
+    held: list[Stage]
+
+
+def make_schedule(plan: Plan, run_state: RunState, notebooks: dict[str, Notebook]) -> Schedule:
+    """Expand the timeline and say what each stage gets and depends on.
+
+    Raises:
+        UsageError: as ``resolve_parameters``.
+    """
+    stages = expand_timeline(plan, run_state)
+    parameters = resolve_parameters(plan, stages, notebooks)
+    fingerprints = fingerprint_stages(plan, stages, parameters, run_state, notebooks)
+    return Schedule(stages, parameters, fingerprints)
+
+
+def fingerprint_stages(
+    plan: Plan,
+    stages: list[Stage],
+    parameters: dict[str, dict[str, Value]],
+    run_state: RunState,
+    notebooks: dict[str, Notebook],
+) -> dict[str, str]:
+    """Return a hash of what each stage's result depends on, by the stage's name.
+
+    That is its notebook, its parameters and the fingerprints of the stages that it needs. Who
+    approves is left out: another caller does not give a standing approval again. Months that ended
+    in a retraining are the same however long the run goes on.
+    """
+    fingerprints: dict[str, str] = {}
+    for stage in stages:
+        content: object = notebooks[stage.kind].cells
+        if stage.kind == PRODUCTION:
+            content = _describe_months(plan, stage, run_state)
+        values = {
+            name: value
+            for name, value in parameters[stage.name].items()
+            if name not in NOT_FINGERPRINTED
+        }
+        before = [fingerprints[name] for name in stage.needs]
+        text = json.dumps((content, values, before), sort_keys=True)
+        fingerprints[stage.name] = hashlib.sha256(text.encode()).hexdigest()
+    return fingerprints
+
+
+def _describe_months(plan: Plan, stage: Stage, run_state: RunState) -> dict[str, object]:
+    """Return what the months of a stage of production depend on."""
+    retraining = run_state.retraining_after(stage.name)
+    ended = retraining is not None and pd.Timestamp(retraining.as_of) <= plan.end
+    return {**plan.identity.model_dump(), "months": None if ended else plan.months}
+
+
+def list_finished(schedule: Schedule, run_state: RunState, executed: Path) -> set[str]:
+    """Return the names of the stages that are finished as the plan wants them.
+
+    Args:
+        schedule: with the fingerprints that the results must have.
+        run_state: with the results.
+        executed: folder of the executed notebooks; a result without its notebook is not finished.
+    """
+    finished = set()
+    for name, result in run_state.results.items():
+        up_to_date = result.fingerprint == schedule.fingerprints.get(name)
+        has_notebook = (executed / f"{name}.ipynb").exists()
+        if up_to_date and (has_notebook or not result.page):
+            finished.add(name)
+    return finished
+
+
+def choose_stages(plan: Plan, schedule: Schedule, finished: set[str]) -> list[str]:
+    """Return the names of the stages to run, in order.
+
+    With ``only`` these and no others; else all that are not finished, from ``start`` on also the
+    finished ones, and all that need one of those.
+
+    Raises:
+        UsageError: ``only`` names months of production, or stages whose needs are not finished.
+    """
+    if plan.only:
+        return _choose_only(plan, schedule, finished)
+    if plan.start is not None:
+        names = [stage.name for stage in schedule.stages]
+        finished = finished - set(names[names.index(plan.start) :])
+    return list_unfinished(schedule, finished)
+
+
+def list_unfinished(schedule: Schedule, finished: set[str]) -> list[str]:
+    """Return the names of the stages that are not finished or need one that is not, in order."""
+    unfinished: list[str] = []
+    for stage in schedule.stages:
+        if stage.name not in finished or set(stage.needs) & set(unfinished):
+            unfinished.append(stage.name)
+    return unfinished
+
+
+def _choose_only(plan: Plan, schedule: Schedule, finished: set[str]) -> list[str]:
+    stages = schedule.select(list(plan.only))
+    chosen = [stage.name for stage in stages]
+    if any(stage.kind == PRODUCTION for stage in stages):
+        raise UsageError(
+            "months cannot be run alone: what they ask for comes after them; use --from production."
+        )
+    needed = {name for stage in stages for name in stage.needs}
+    missing = sorted(needed - finished - set(chosen))
+    if missing:
+        raise UsageError(
+            f"--only {' '.join(chosen)} needs {', '.join(missing)}, which did not run yet, "
+            "or not with these parameters; use --from."
+        )
+    return chosen
+
+
+def next_segment(plan: Plan, stages: list[Stage]) -> Segment:
+    """Return the stages to run before the timeline is looked at again.
+
+    They end with the next months of production, which may ask for a retraining. With
+    ``manual_approval`` an approval and all that need it are held back.
+    """
+    chosen: list[Stage] = []
+    held: list[Stage] = []
+    for stage in stages:
+        held_names = {earlier.name for earlier in held}
+        must_wait = stage.kind == APPROVAL or bool(held_names & set(stage.needs))
+        if plan.manual_approval and must_wait:
+            held.append(stage)
+        else:
+            chosen.append(stage)
+        if stage.kind == PRODUCTION:
+            break
+    return Segment(chosen, held)

@@ -1,0 +1,106 @@
+"""Run stages side by side, each as soon as the stages that it needs are finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from graphlib import TopologicalSorter
+from typing import Protocol
+
+from churn_utils.pipeline.stages import Stage
+from churn_utils.pipeline.state import StageResult
+
+WORKERS = 2  # cores that the design counts on
+TICK_SECONDS = 1.0
+
+
+class Job(Protocol):
+    """What is done with a stage. All but ``execute`` is called by the scheduler's own thread."""
+
+    def begin(self, stage: Stage) -> bool:
+        """Prepare a stage; False when it is left out."""
+        ...
+
+    def execute(self, stage: Stage) -> StageResult:
+        """Run a stage, in a worker's thread."""
+        ...
+
+    def finish(self, stage: Stage, result: StageResult) -> None:
+        """Record the result of a stage that ran."""
+        ...
+
+
+class ReadyStages:
+    """The stages that may start, in order: those of which all needs are finished."""
+
+    def __init__(self, stages: list[Stage]) -> None:
+        """Sort the stages; needs that are not among them count as finished."""
+        self._stages = {stage.name: stage for stage in stages}
+        self._order = list(self._stages)
+        needs = {stage.name: set(stage.needs) & set(self._stages) for stage in stages}
+        self._sorter = TopologicalSorter(needs)
+        self._sorter.prepare()
+        self._ready: list[str] = []
+        self.finished = 0
+
+    def take(self) -> Stage | None:
+        """Return the next stage that may start, or None while there is none."""
+        self._ready += self._sorter.get_ready()
+        if not self._ready:
+            return None
+        first = min(self._ready, key=self._order.index)
+        self._ready.remove(first)
+        return self._stages[first]
+
+    def finish(self, stage: Stage) -> None:
+        """Note that a stage is finished, so that those that need it may start."""
+        self._sorter.done(stage.name)
+        self.finished += 1
+
+
+def run_side_by_side(stages: list[Stage], job: Job, tick: Callable[[list[str], int], None]) -> None:
+    """Run stages with two workers; after a failure no further stage starts.
+
+    Args:
+        stages: in the order in which those that are ready start.
+        job: what is done with each.
+        tick: called every second and at each change, with the names of the running stages and the
+            number of those that are done.
+
+    Raises:
+        Exception: the first that ``job.execute`` raised, after the other stage has ended.
+    """
+    ready = ReadyStages(stages)
+    running: dict[Future[StageResult], Stage] = {}
+    failures: list[BaseException] = []
+    with ThreadPoolExecutor(WORKERS) as workers:
+        while True:
+            if not failures:
+                _start_stages(ready, running, job, workers)
+            tick([stage.name for stage in running.values()], ready.finished)
+            if not running:
+                break
+            ended, _ = wait(running, timeout=TICK_SECONDS, return_when=FIRST_COMPLETED)
+            for future in ended:
+                stage = running.pop(future)
+                if error := future.exception():
+                    failures.append(error)
+                    continue
+                job.finish(stage, future.result())
+                ready.finish(stage)
+    if failures:
+        raise failures[0]
+
+
+def _start_stages(
+    ready: ReadyStages,
+    running: dict[Future[StageResult], Stage],
+    job: Job,
+    workers: ThreadPoolExecutor,
+) -> None:
+    """Start stages until both workers are busy or no stage is ready."""
+    while len(running) < WORKERS and (stage := ready.take()):
+        if job.begin(stage):
+            running[workers.submit(job.execute, stage)] = stage
+        else:
+            ready.finish(stage)
