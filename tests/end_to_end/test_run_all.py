@@ -12,8 +12,9 @@ import pytest
 from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.monitoring import monthly_cycle, recovery
-from churn_utils.pipeline import stages
-from churn_utils.pipeline import state as run_state
+from churn_utils.pipeline.plan import PROFILES, Plan
+from churn_utils.pipeline.state import read_state
+from churn_utils.pipeline.timeline import expand_timeline
 from churn_utils.registry import deployments, versions
 from churn_utils.simulation.scenarios import World
 
@@ -102,9 +103,8 @@ def test_another_world_in_the_same_home_is_refused(world):
 
 def executed():
     """Names of the run's notebooks, those of the retraining included."""
-    names = [
-        stage.name for stage in stages.unfold(stages.Plan(profile="fast"), run_state.read_state())
-    ]
+    timeline = expand_timeline(Plan(profile="fast"), read_state())
+    names = [stage.name for stage in timeline]
     assert "05_batch_inference_2025-05" in names
     return [name for name in names if not name.startswith("production")]
 
@@ -119,7 +119,7 @@ def test_executed_notebooks_are_kept_with_their_parameters(world):
         settings.reports() / RUN / "notebooks" / "02_hyperparameter_optimisation.ipynb",
         as_version=4,
     )
-    assert search.metadata.papermill.parameters["N_TRIALS"] == stages.PROFILES["fast"]["N_TRIALS"]
+    assert search.metadata.papermill.parameters["N_TRIALS"] == PROFILES["fast"]["N_TRIALS"]
 
 
 def test_the_pages_are_small_offline_and_without_code(world):
