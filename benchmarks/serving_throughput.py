@@ -25,6 +25,7 @@ from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.features import definitions
 from churn_utils.registry import deployments
+from churn_utils.registry.connection import connect_mlflow
 from churn_utils.serving.client import find_free_port
 
 ROUNDS, SECONDS, CONNECTIONS = 5, 3, (1, 8, 32)
@@ -84,7 +85,7 @@ def start_servers(folder: Path, home: Path) -> list[Server]:
     ).head(2000)
     ids = tables.read("customer_features", columns=["customer_id"])["customer_id"].head(2000)
     records = rows.to_dict("records")
-    mlflow = settings.connect_mlflow()
+    mlflow = connect_mlflow()
     local = mlflow.artifacts.download_artifacts(
         f"models:/{settings.MODEL_NAME}/{version}", dst_path=str(folder / "m")
     )

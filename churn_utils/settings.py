@@ -1,6 +1,8 @@
-"""Paths, names, seed and economics; every path can be moved with an environment variable ``CHURN_*``.
+"""Paths, names, dates and people; every path can be moved with an environment variable ``CHURN_*``.
 
-Nothing is read, written or created on import.
+Nothing is read, written or created on import. A variable is read at each call, so that a process can
+move to another home. (pydantic-settings would cost 0.7 ms a call and 0.5 s of import; the API's
+settings, which are read once and have types, use it.)
 """
 
 from __future__ import annotations
@@ -19,141 +21,107 @@ PROJECT = Path(__file__).resolve().parents[1]
 MODEL_NAME = "telco_churn"
 EXPERIMENT = "telco_churn"
 SEED = 42
-# letters and symbols that Unicode lets nobody see (Default_Ignorable_Code_Point, after NFKC), and the blank of Braille
+FIRST_SNAPSHOT = pd.Timestamp("2025-01-01")
+TELEMETRY_OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+MLFLOW_QUIET = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+# Letters and symbols that Unicode shows as nothing (Default_Ignorable_Code_Point, after NFKC), and the
+# blank of Braille.
 IGNORABLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\ufe00-\ufe0f\U000e0100-\U000e01ef]"
 )
-FIRST_SNAPSHOT = pd.Timestamp("2025-01-01")
+
+
+def _read_path(variable: str, default: Path) -> Path:
+    """Return the absolute path in an environment variable, or the default."""
+    return Path(os.environ.get(variable) or default).resolve()
 
 
 def home() -> Path:
-    """Folder of everything a run keeps: raw file, lakehouse, MLflow, pipeline state (``CHURN_HOME``)."""
-    return Path(os.environ.get("CHURN_HOME") or PROJECT / "data").resolve()
+    """Return the folder of everything a run keeps: raw file, tables, MLflow, state (``CHURN_HOME``)."""
+    return _read_path("CHURN_HOME", PROJECT / "data")
 
 
 def reports() -> Path:
-    """Folder of what people open: executed notebooks, HTML, retention list (``CHURN_REPORTS``)."""
-    return Path(os.environ.get("CHURN_REPORTS") or PROJECT / "reports").resolve()
+    """Return the folder of executed notebooks, HTML and lists (``CHURN_REPORTS``)."""
+    return _read_path("CHURN_REPORTS", PROJECT / "reports")
 
 
 def run_reports() -> Path:
-    """Folder of the run that is going on (``CHURN_RUN_REPORTS``, set by the pipeline); ``by_hand`` outside one."""
-    return Path(os.environ.get("CHURN_RUN_REPORTS") or reports() / "by_hand").resolve()
+    """Return the report folder of the current run, ``by_hand`` outside one (``CHURN_RUN_REPORTS``)."""
+    return _read_path("CHURN_RUN_REPORTS", reports() / "by_hand")
 
 
 def notebooks() -> Path:
-    """Folder of the numbered notebooks (``CHURN_NOTEBOOKS``)."""
-    return Path(os.environ.get("CHURN_NOTEBOOKS") or PROJECT / "notebooks").resolve()
+    """Return the folder of the numbered notebooks (``CHURN_NOTEBOOKS``)."""
+    return _read_path("CHURN_NOTEBOOKS", PROJECT / "notebooks")
 
 
 def raw() -> Path:
-    """Folder of files as they were delivered."""
+    """Return the folder of files as they were delivered."""
     return home() / "raw"
 
 
 def lakehouse() -> Path:
-    """Folder of the Delta tables."""
+    """Return the folder of the Delta tables."""
     return home() / "lakehouse"
 
 
 def mlflow_folder() -> Path:
-    """Folder of MLflow's database and artifacts."""
+    """Return the folder of MLflow's database and artifacts."""
     return home() / "mlflow"
 
 
 def mlflow_database() -> Path:
-    """File of MLflow's database: runs, versions, tags."""
+    """Return the file of MLflow's database: runs, versions, tags."""
     return mlflow_folder() / "mlflow.db"
 
 
-def identify_file(path: Path) -> tuple[int, int] | None:
-    """Device and inode of a file, None where there is none: another in its place has others while the first is open."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 def study_storage() -> str | None:
-    """URL of the relational database that workers share a search in (``CHURN_STUDY_STORAGE``); None: a local file."""
+    """Return the URL of the database of a shared search (``CHURN_STUDY_STORAGE``); None: a local file."""
     return os.environ.get("CHURN_STUDY_STORAGE") or None
 
 
+def disable_telemetry() -> None:
+    """Switch the libraries' telemetry off; call it before the first import of MLflow or evidently."""
+    os.environ.update(TELEMETRY_OFF)
+    os.environ.update(MLFLOW_QUIET)
+
+
 def user() -> str:
-    """Name that trainings are recorded under (``CHURN_USER``, else the login name)."""
-    return os.environ.get("CHURN_USER", "").strip() or getpass.getuser().strip()
+    """Return the name that trainings are recorded under (``CHURN_USER``, else the login name)."""
+    name = os.environ.get("CHURN_USER", "").strip()
+    return name or getpass.getuser().strip()
 
 
 def is_same_person(one: str, other: str) -> bool:
-    """Tell whether two names are one, however they are spaced, capitalised and encoded (NFKC, nothing invisible)."""
-    first, second = (
-        "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if not _is_invisible(c))
-        for name in (one, other)
-    )
-    return first == second
+    """Tell whether two names are the same but for spaces, case, encoding and invisible characters."""
+    return _normalise_name(one) == _normalise_name(other)
+
+
+def _normalise_name(name: str) -> str:
+    """Return a name in NFKC, without case and without anything that cannot be seen."""
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(character for character in folded if not _is_invisible(character))
 
 
 def _is_invisible(character: str) -> bool:
-    """Control and space characters, and what Unicode lists as ignorable by default although it counts as a letter."""
-    return unicodedata.category(character)[0] in "CZ" or bool(IGNORABLE.match(character))
-
-
-_connected: dict[str, tuple[int, int] | None] = {}  # file that MLflow opened under each address
-
-
-def connect_mlflow():
-    """Return ``mlflow``, pointed at this home's database (made when missing); telemetry is off before its import.
-
-    A database that was replaced since, as ``run_all.py --fresh`` does, is opened anew: MLflow by itself would go on
-    reading the deleted file.
-    """
-    os.environ.update(
-        MLFLOW_DISABLE_TELEMETRY="true",
-        DO_NOT_TRACK="true",
-        MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
-        MLFLOW_LOGGING_LEVEL="WARNING",
-    )
-    import mlflow  # 3 to 5 s, so only for those who need it
-
-    mlflow_folder().mkdir(parents=True, exist_ok=True)
-    address, found = f"sqlite:///{mlflow_database()}", identify_file(mlflow_database())
-    if _connected.get(address) not in (None, found):
-        _forget_database(address)
-    mlflow.set_tracking_uri(address)
-    if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-        mlflow.create_experiment(
-            EXPERIMENT, artifact_location=(mlflow_folder() / "artifacts").as_uri()
-        )
-    mlflow.set_experiment(EXPERIMENT)
-    _connected[address] = found or identify_file(mlflow_database())
-    return mlflow
-
-
-def _forget_database(address: str) -> None:
-    """Drop what MLflow keeps of a database: it has no public way, and its stores live as long as the process."""
-    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
-    from mlflow.tracking._model_registry.utils import _get_store_registry
-    from mlflow.tracking._tracking_service.utils import _tracking_store_registry
-
-    for stores in (_tracking_store_registry, _get_store_registry()):
-        stores._get_store_with_resolved_uri.cache_clear()
-    for store in (TrackingStore, RegistryStore):
-        with store._engine_map_lock:
-            engine = store._engine_map.pop(address, None)
-        if engine is not None:
-            engine.dispose()
+    """Tell whether a character is a control, a blank, or a letter that is shown as nothing."""
+    is_control_or_blank = unicodedata.category(character)[0] in "CZ"
+    return is_control_or_blank or bool(IGNORABLE.match(character))
 
 
 def month_start(month: int) -> pd.Timestamp:
-    """Date of monthly snapshot number ``month``; month 0 is IBM's extract."""
+    """Return the date of monthly snapshot number ``month``; month 0 is IBM's extract."""
     return FIRST_SNAPSHOT + pd.DateOffset(months=month)
 
 
 def month_of(date: pd.Timestamp) -> int:
-    """Number of the month that starts at a date; the inverse of ``month_start``."""
-    return (date.year - FIRST_SNAPSHOT.year) * 12 + date.month - FIRST_SNAPSHOT.month
+    """Return the number of the month that starts at a date; the inverse of ``month_start``."""
+    years = date.year - FIRST_SNAPSHOT.year
+    return years * 12 + date.month - FIRST_SNAPSHOT.month
 
 
 def as_of_date(text: str, name: str = "AS_OF") -> pd.Timestamp:

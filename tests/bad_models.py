@@ -25,6 +25,7 @@ from churn_utils.data import source
 from churn_utils.errors import DeploymentError
 from churn_utils.features import definitions, offline
 from churn_utils.registry import approvals, artifacts, deployments, versions
+from churn_utils.registry.connection import connect_mlflow
 from churn_utils.simulation import customers
 from churn_utils.simulation.scenarios import World
 from churn_utils.training import models
@@ -153,7 +154,7 @@ class Gauntlet:
 
     def wrong_signature(self):
         version = register(self.rows)
-        mlflow = settings.connect_mlflow()
+        mlflow = connect_mlflow()
         example = self.sound.rows[list(definitions.MODEL_INPUTS)].head().assign(shoe_size=42.0)
         mlflow.models.set_signature(
             _folder(version).as_uri(), mlflow.models.infer_signature(example)
@@ -167,17 +168,13 @@ class Gauntlet:
 
     def missing_artifact(self):
         version = register(self.rows)
-        run = (
-            settings.connect_mlflow()
-            .MlflowClient()
-            .get_run(versions.read_version(version)["run_id"])
-        )
+        run = connect_mlflow().MlflowClient().get_run(versions.read_version(version)["run_id"])
         (Path(urlparse(run.info.artifact_uri).path) / "importance.json").unlink()
         return stand(version)
 
     def pickled(self):
         """As good as the sound one, and its file may run whatever code its author likes."""
-        version, mlflow = register(self.rows), settings.connect_mlflow()
+        version, mlflow = register(self.rows), connect_mlflow()
         model, address = artifacts.load_model(version), artifacts.name_version(version)
         signature = mlflow.models.get_model_info(address).signature
         shutil.rmtree(_folder(version))
@@ -259,7 +256,7 @@ def _typed(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _folder(version: int) -> Path:
     """Folder of the version's file."""
-    client = settings.connect_mlflow().MlflowClient()
+    client = connect_mlflow().MlflowClient()
     return Path(
         urlparse(client.get_model_version_download_uri(settings.MODEL_NAME, str(version))).path
     )

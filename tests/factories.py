@@ -14,6 +14,7 @@ from churn_utils.evaluation import metrics as model_metrics
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions, offline
 from churn_utils.registry import artifacts, deployments, tracking, versions
+from churn_utils.registry.connection import connect_mlflow
 from churn_utils.training import models
 
 AS_OF = settings.month_start(1)
@@ -122,13 +123,13 @@ def change_evidence(version: int, digest: str, **changes) -> None:
     """What somebody with write access to the files could do to evidence that is kept."""
     evidence, _ = versions.read_evidence(version, digest)
     text, run_id = json.dumps(evidence | changes), versions.read_version(version)["run_id"]
-    settings.connect_mlflow().MlflowClient().log_text(run_id, text, f"gate/{digest}.json")
+    connect_mlflow().MlflowClient().log_text(run_id, text, f"gate/{digest}.json")
 
 
 def find_model_file(version: int) -> Path:
     """The file that a version's model is loaded from."""
     uri = (
-        settings.connect_mlflow()
+        connect_mlflow()
         .MlflowClient()
         .get_model_version_download_uri(settings.MODEL_NAME, str(version))
     )

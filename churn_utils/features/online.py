@@ -21,6 +21,7 @@ from deltalake.exceptions import DeltaError
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.data.files import identify_file
 from churn_utils.errors import DataError, NotReadyError, OnlineStoreError
 from churn_utils.features import definitions
 from churn_utils.features.online_redis import RedisStore, derive_prefix
@@ -55,7 +56,7 @@ class SqliteStore:
             sqlite3.connect(self._path, isolation_level=None, timeout=30, check_same_thread=False)
             for _ in range(2)
         )  # two, because a reader that shares the publisher's connection would see its transaction half done
-        self._file = settings.identify_file(self._path)
+        self._file = identify_file(self._path)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS published (only INTEGER PRIMARY KEY CHECK (only = 1), facts TEXT)"
@@ -70,7 +71,7 @@ class SqliteStore:
 
     def reopen_if_replaced(self) -> bool:
         """Open the file anew if it was deleted or another lies in its place, and tell so."""
-        if settings.identify_file(self._path) == self._file:
+        if identify_file(self._path) == self._file:
             return False
         self._open()  # the old connections are closed when the last look-up has let go of them
         return True

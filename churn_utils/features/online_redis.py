@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 
 from churn_utils import settings
+from churn_utils.data.files import create_once
 from churn_utils.errors import NotReadyError, OnlineStoreError
 from churn_utils.features.online_rows import OnlineRow, Published, row_of_text, text_of_row
 
@@ -129,11 +128,5 @@ def derive_prefix() -> str:
     theirs in ``/data``). The table's own id changes when a home is made anew, and would leave its old keys behind.
     """
     path = settings.home() / "home_id"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"home_id.{uuid.uuid4().hex}")
-        partial.write_text(uuid.uuid4().hex)
-        with suppress(FileExistsError):  # another process was faster: its number counts
-            os.link(partial, path)
-        partial.unlink()
+    create_once(path, uuid.uuid4().hex)
     return "churn:" + hashlib.sha256(f"{path.read_text()} {path}".encode()).hexdigest()[:16]

@@ -179,8 +179,7 @@ def _prepare_environment(reports: Path) -> None:
     os.environ.update(
         CHURN_HOME=str(settings.home()),
         CHURN_RUN_REPORTS=str(reports),
-        DO_NOT_TRACK="true",
-        MLFLOW_DISABLE_TELEMETRY="true",
+        **settings.TELEMETRY_OFF,
         PLOTLY_RENDERER="plotly_mimetype",
         PYDEVD_DISABLE_FILE_VALIDATION="1",
     )

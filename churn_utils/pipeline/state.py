@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
 
 from churn_utils import settings
+from churn_utils.data.files import write_atomically
 from churn_utils.errors import UsageError
 from churn_utils.pipeline.plan import RunIdentity
 
@@ -114,11 +115,7 @@ class RunState(BaseModel):
 
     def write(self) -> None:
         """Replace the state that is kept in this home."""
-        path = _state_path()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(self.model_dump_json(by_alias=True, indent=1))
-        partial.replace(path)  # a killed run leaves the old state or the new one, never half of one
+        write_atomically(_state_path(), self.model_dump_json(by_alias=True, indent=1))
 
 
 def _state_path() -> Path:

@@ -9,8 +9,8 @@ from urllib.request import url2pathname
 
 import pandas as pd
 
-from churn_utils import settings
 from churn_utils.errors import ModelError
+from churn_utils.registry.connection import connect_mlflow
 from churn_utils.settings import MODEL_NAME
 
 FORMAT = "skops"
@@ -33,7 +33,7 @@ def name_version(version: int) -> str:
 
 
 def _read_info(version: int):
-    return settings.connect_mlflow().models.get_model_info(name_version(version))
+    return connect_mlflow().models.get_model_info(name_version(version))
 
 
 def check_format(version: int) -> None:
@@ -63,7 +63,7 @@ def load_model(version: int):
         ModelError: it is kept in another format, or asks for types that this project does not use.
     """
     check_format(version)
-    return settings.connect_mlflow().sklearn.load_model(name_version(version))
+    return connect_mlflow().sklearn.load_model(name_version(version))
 
 
 def hash_model(version: int) -> str:
@@ -71,7 +71,7 @@ def hash_model(version: int) -> str:
 
     A model takes a millisecond or two, so nothing is remembered: whoever replaces a file can set its date as well.
     """
-    client = settings.connect_mlflow().MlflowClient()
+    client = connect_mlflow().MlflowClient()
     uri = client.get_model_version_download_uri(MODEL_NAME, str(version))
     folder, digest = Path(url2pathname(urlparse(uri).path)), hashlib.sha256()
     for path in sorted(folder.rglob("*")):
@@ -103,4 +103,4 @@ def read_example(version: int) -> pd.DataFrame:
     if not _read_info(version).saved_input_example_info:
         raise ModelError(f"version {version} has no input example; log its model with one.")
     uri = name_version(version)
-    return settings.connect_mlflow().models.Model.load(uri).load_input_example(uri)
+    return connect_mlflow().models.Model.load(uri).load_input_example(uri)

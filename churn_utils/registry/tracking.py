@@ -14,6 +14,7 @@ from churn_utils import settings
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions, offline
 from churn_utils.registry import artifacts, provenance
+from churn_utils.registry.connection import connect_mlflow
 from churn_utils.training.models import DEFAULTS
 from churn_utils.training.search import DONE, best_params
 
@@ -45,7 +46,7 @@ def log_training(
     Returns:
         The parent's run id.
     """
-    mlflow = settings.connect_mlflow()
+    mlflow = connect_mlflow()
     params = best_params(study)
     recorded = {f"{table}_version": version for table, version in versions.items()}
     rows = offline.training_rows(training_set, "train")

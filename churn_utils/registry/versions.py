@@ -10,6 +10,7 @@ import pandas as pd
 
 from churn_utils import settings
 from churn_utils.errors import ModelError
+from churn_utils.registry.connection import connect_mlflow
 from churn_utils.settings import MODEL_NAME
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -18,7 +19,7 @@ TRIAL = "trial"  # scope of an approval to answer a share of the customers
 
 
 def _client():
-    return settings.connect_mlflow().MlflowClient()
+    return connect_mlflow().MlflowClient()
 
 
 def register_version(run_id: str, description: str, tags: dict[str, str]) -> int:
@@ -29,7 +30,7 @@ def register_version(run_id: str, description: str, tags: dict[str, str]) -> int
     Raises:
         ModelError: the run does not exist in this home or logged no model.
     """
-    mlflow = settings.connect_mlflow()
+    mlflow = connect_mlflow()
     client = mlflow.MlflowClient()
     try:
         run = client.get_run(run_id)
@@ -60,7 +61,7 @@ def latest_run(as_of: pd.Timestamp) -> str:
     Raises:
         ModelError: nothing was trained as of that date.
     """
-    mlflow = settings.connect_mlflow()
+    mlflow = connect_mlflow()
     runs = mlflow.search_runs(
         filter_string=f"tags.trained_by != '' and status = 'FINISHED' and params.as_of = '{as_of:%Y-%m-%d}'",
         order_by=["start_time DESC"],
@@ -80,7 +81,7 @@ def read_run(run_id: str) -> dict:
     Raises:
         ModelError: no such run in this home.
     """
-    mlflow = settings.connect_mlflow()
+    mlflow = connect_mlflow()
     try:
         data = mlflow.MlflowClient().get_run(run_id).data
     except mlflow.MlflowException as error:
@@ -100,7 +101,7 @@ def read_version(version: int) -> dict:
     Raises:
         ModelError: no such version.
     """
-    mlflow = settings.connect_mlflow()
+    mlflow = connect_mlflow()
     client = mlflow.MlflowClient()
     try:
         found = client.get_model_version(MODEL_NAME, str(version))
@@ -169,7 +170,7 @@ def list_versions() -> pd.DataFrame:
 
 def version_with_alias(alias: str) -> int | None:
     """Version that carries an alias, or None."""
-    mlflow = settings.connect_mlflow()
+    mlflow = connect_mlflow()
     try:
         return int(mlflow.MlflowClient().get_model_version_by_alias(MODEL_NAME, alias).version)
     except mlflow.MlflowException as error:
@@ -204,9 +205,7 @@ def describe_record(version: int) -> dict[str, str]:
     info, digest = read_version(version), hashlib.sha256()
     for path in sorted(list_artifacts(version)):
         if path != EVIDENCE:
-            local = settings.connect_mlflow().artifacts.download_artifacts(
-                f"runs:/{info['run_id']}/{path}"
-            )
+            local = connect_mlflow().artifacts.download_artifacts(f"runs:/{info['run_id']}/{path}")
             digest.update(f"{path} {_hash_files(Path(local))}\n".encode())
     described = hashlib.sha256(info["description"].encode()).hexdigest()
     return {
@@ -245,7 +244,7 @@ def write_evidence(version: int, evidence: dict) -> str:
     facts = json.loads(json.dumps(evidence)) | {"run": None}
     paths = [item.path for item in client.list_artifacts(run_id, EVIDENCE)]
     for path in paths:
-        text = settings.connect_mlflow().artifacts.load_text(f"runs:/{run_id}/{path}")
+        text = connect_mlflow().artifacts.load_text(f"runs:/{run_id}/{path}")
         if hash_evidence(text) == Path(path).stem and json.loads(text) | {"run": None} == facts:
             set_tags(
                 version, {"gate_runs": str(len(paths))}
@@ -264,7 +263,7 @@ def read_evidence(version: int, digest: str | None = None) -> tuple[dict, str]:
     Raises:
         ModelError: the version never went through the gate, or that evidence is no longer there.
     """
-    mlflow, info = settings.connect_mlflow(), read_version(version)
+    mlflow, info = connect_mlflow(), read_version(version)
     digest = digest or info["tags"].get("gate_evidence_sha256")
     if digest is None:
         raise ModelError(f"version {version} has no gate evidence; run notebook 04a first.")
@@ -302,6 +301,6 @@ def clear_alias(alias: str) -> None:
 
 def read_change_marker() -> tuple[int, ...] | None:
     """What changes whenever the registry does, at the price of a look at its files; None where that cannot be had."""
-    database = settings.mlflow_folder() / "mlflow.db"
+    database = settings.mlflow_database()
     files = [database, database.with_name(f"{database.name}-wal")]
     return tuple(path.stat().st_mtime_ns for path in files if path.exists()) or None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -30,7 +29,7 @@ def write_evidently_page(
     Returns:
         Path of the page.
     """
-    os.environ.update(DO_NOT_TRACK="true")
+    settings.disable_telemetry()
     from evidently import (
         BinaryClassification,
         DataDefinition,

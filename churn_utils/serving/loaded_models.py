@@ -17,6 +17,7 @@ from churn_utils import settings
 from churn_utils.errors import ChurnError, ModelError
 from churn_utils.inference import compiled, scoring
 from churn_utils.registry import versions
+from churn_utils.registry.connection import connect_mlflow
 from churn_utils.serving import ab_test
 
 MOST_VERSIONS = 8  # kept ready, so that rollbacks and receipts need not load them again
@@ -103,7 +104,7 @@ def explain_refusal(version: int | None, error: ChurnError) -> str:
 
 def _find_missing_folder(version: int) -> Path | None:
     """Folder of a version's evidence or model that is not where the registry says, None where both are."""
-    mlflow = settings.connect_mlflow()
+    mlflow = connect_mlflow()
     client = mlflow.MlflowClient()
     try:
         run_id = client.get_model_version(settings.MODEL_NAME, str(version)).run_id
@@ -132,6 +133,6 @@ def _load(info: dict) -> Served:
 
 
 def _read_registration(version: int) -> datetime:
-    client = settings.connect_mlflow().MlflowClient()
+    client = connect_mlflow().MlflowClient()
     found = client.get_model_version(settings.MODEL_NAME, str(version))
     return datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)

@@ -21,6 +21,7 @@ import uuid_utils
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.data.files import identify_file
 from churn_utils.errors import ChurnError, DeploymentError, NotReadyError, OnlineStoreError
 from churn_utils.evaluation.economics import NO_OFFER, OFFER
 from churn_utils.features import definitions, online
@@ -315,7 +316,7 @@ class Engine:
         """Let go of what was read from files that are no longer those of this home, as when it was made anew."""
         if self._store.reopen_if_replaced():
             log.warning("the online store's file was replaced: opened anew")
-        found = settings.identify_file(settings.mlflow_database())
+        found = identify_file(settings.mlflow_database())
         if self._database not in (None, found):
             log.warning(
                 "the registry's database was replaced: nothing that was loaded from the old one answers"

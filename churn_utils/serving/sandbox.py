@@ -91,7 +91,7 @@ def _copy_registry_emptied(folder: Path) -> None:
     """Bring MLflow's database along without its rows: to build one from nothing takes 4 s of migrations."""
     (folder / "mlflow").mkdir(parents=True)
     with (
-        closing(sqlite3.connect(settings.mlflow_folder() / "mlflow.db")) as ours,
+        closing(sqlite3.connect(settings.mlflow_database())) as ours,
         closing(sqlite3.connect(folder / "mlflow" / "mlflow.db")) as copy,
     ):
         ours.backup(copy)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 
 from churn_utils import settings
+from churn_utils.data.files import write_atomically
 from churn_utils.errors import UsageError
 from churn_utils.simulation import customers
 
@@ -52,10 +53,7 @@ def hold_world(world: World) -> World:
     path = settings.home() / "world.json"
     wanted = asdict(world)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(wanted))
-        partial.replace(path)  # a killed run leaves no half of it
+        write_atomically(path, json.dumps(wanted))
     held = json.loads(path.read_text())
     if held != wanted:
         raise UsageError(

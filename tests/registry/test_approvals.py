@@ -5,6 +5,7 @@ import pytest
 from churn_utils import settings
 from churn_utils.errors import DeploymentError, ModelError
 from churn_utils.registry import approvals, artifacts, versions
+from churn_utils.registry.connection import connect_mlflow
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +160,7 @@ def test_an_approval_of_a_later_day_is_none_yet(version):
 
 
 def test_a_trainer_who_is_renamed_after_the_gate_is_still_the_trainer(version, registered_home):
-    client, run = settings.connect_mlflow().MlflowClient(), versions.read_version(version)["run_id"]
+    client, run = connect_mlflow().MlflowClient(), versions.read_version(version)["run_id"]
     evidence = versions.read_evidence(version)[0]
     approve(version)
     assert approvals.list_changes(version, evidence) == ""

@@ -4,9 +4,9 @@ import factories
 import pytest
 import yaml
 
-from churn_utils import settings
 from churn_utils.errors import ModelError
 from churn_utils.registry import artifacts
+from churn_utils.registry.connection import connect_mlflow
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_the_code_in_a_pickle_does_not_run(registered_home, change_flavor, tmp_p
     (folder / "model.pkl").write_bytes(cloudpickle.dumps(Touch(str(trace))))
     try:
         change_flavor(serialization_format="cloudpickle", pickled_model="model.pkl")
-        loaded = settings.connect_mlflow().sklearn.load_model
+        loaded = connect_mlflow().sklearn.load_model
         with pytest.raises(ModelError):
             artifacts.load_model(registered_home["version"])
         assert not trace.exists()

@@ -13,6 +13,7 @@ from churn_utils.errors import DataError, DeploymentError, ModelError
 from churn_utils.inference import batch
 from churn_utils.registry import approvals, artifacts, deployments
 from churn_utils.registry import versions as registry_versions
+from churn_utils.registry.connection import connect_mlflow
 
 
 @pytest.fixture(scope="module")
@@ -346,7 +347,7 @@ def test_a_record_that_changed_after_the_gate_is_not_promoted(approved, what):
     if what == "description":
         registry_versions.register_version(run_id, "x", {})
     else:
-        settings.connect_mlflow().MlflowClient().log_text(run_id, "{}", "importance.json")
+        connect_mlflow().MlflowClient().log_text(run_id, "{}", "importance.json")
     try:
         with pytest.raises(
             DeploymentError,

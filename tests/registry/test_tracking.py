@@ -6,6 +6,7 @@ from churn_utils import settings
 from churn_utils.features import definitions, offline
 from churn_utils.inference import scoring
 from churn_utils.registry import artifacts, tracking, versions
+from churn_utils.registry.connection import connect_mlflow
 from churn_utils.training import models
 
 
@@ -32,7 +33,7 @@ def test_a_training_keeps_trials_intervals_and_figures(registered_home):
         < info["metrics"]["roc_auc"]
         < info["metrics"]["roc_auc_upper"]
     )
-    mlflow = settings.connect_mlflow()
+    mlflow = connect_mlflow()
     children = mlflow.search_runs(filter_string=f"tags.`mlflow.parentRunId` = '{info['run_id']}'")
     assert len(children) == 3 and set(children["params.family"]) == set(models.DEFAULTS)
     page = mlflow.artifacts.load_text(f"runs:/{info['run_id']}/figures.html")
@@ -42,7 +43,7 @@ def test_a_training_keeps_trials_intervals_and_figures(registered_home):
 
 
 def test_the_stored_model_is_no_pickle(registered_home):
-    info = settings.connect_mlflow().models.get_model_info(
+    info = connect_mlflow().models.get_model_info(
         f"models:/{settings.MODEL_NAME}/{registered_home['version']}"
     )
     assert info.flavors["sklearn"]["serialization_format"] == "skops"

@@ -7,6 +7,7 @@ from churn_utils import settings
 from churn_utils.errors import ModelError
 from churn_utils.features import definitions
 from churn_utils.registry import artifacts, versions
+from churn_utils.registry.connection import connect_mlflow
 
 
 def test_a_run_gets_one_version_however_often_it_is_registered(registered_home):
@@ -49,7 +50,7 @@ def test_an_empty_home_says_what_to_run_first(home):
 
 
 def test_a_run_without_a_model_cannot_be_registered(home):
-    mlflow = versions.settings.connect_mlflow()
+    mlflow = connect_mlflow()
     with mlflow.start_run() as run:
         pass
     with pytest.raises(ModelError, match="logged no model"):
@@ -87,7 +88,7 @@ def test_evidence_is_kept_beside_what_was_kept_before_and_the_same_facts_are_one
 def test_a_gate_that_ended_between_evidence_and_count_is_counted_by_the_next(registered_home):
     version = factories.register_model(registered_home["training_set"], registered_home["model"])
     factories.pass_gate(version)
-    settings.connect_mlflow().MlflowClient().delete_model_version_tag(
+    connect_mlflow().MlflowClient().delete_model_version_tag(
         settings.MODEL_NAME, str(version), "gate_runs"
     )
     factories.pass_gate(version)
