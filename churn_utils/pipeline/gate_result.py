@@ -11,15 +11,15 @@ from churn_utils.pipeline.executor import executed_folder
 from churn_utils.pipeline.stages import GATE, Stage
 from churn_utils.pipeline.state import GateResult, RunState
 from churn_utils.registry import versions
-from churn_utils.reports import html
+from churn_utils.reports.summary import read_summary
 
 PASS, FAIL = "pass", "fail"  # verdicts; importing the gate for them would cost every call 2 s
 
 
 def read_verdict(name: str, reports: Path) -> GateResult:
     """Return version and verdict that the executed notebook of a gate's stage ended with."""
-    summary = html.read_summary(executed_folder(reports) / f"{name}.ipynb")
-    return GateResult(version=summary.get("challenger"), verdict=summary.get("gate"))
+    numbers = read_summary(executed_folder(reports) / f"{name}.ipynb").numbers
+    return GateResult(version=numbers.get("challenger"), verdict=numbers.get("gate"))
 
 
 def record_last_gate(run_state: RunState, stages: list[Stage], reports: Path) -> Stage | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -14,23 +13,7 @@ from churn_utils.pipeline.schedule import Schedule
 from churn_utils.pipeline.stages import NEEDS_CHAMPION, Stage
 from churn_utils.pipeline.state import GateResult, RunState
 from churn_utils.registry import deployments
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """How a run ended.
-
-    Attributes:
-        headline: one sentence: what a reader must know.
-        status: ``done``, ``refused``, ``waiting`` or ``failed``.
-        details: further sentences, such as what was left out.
-        command: what to run next; empty if there is nothing to run.
-    """
-
-    headline: str
-    status: str
-    details: list[str] = field(default_factory=list)
-    command: str = ""
+from churn_utils.reports.index import RunOutcome
 
 
 def to_lines(outcome: RunOutcome) -> list[str]:

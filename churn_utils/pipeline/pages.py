@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from churn_utils.pipeline.executor import executed_folder
-from churn_utils.pipeline.outcome import RunOutcome
 from churn_utils.pipeline.plan import Plan
 from churn_utils.pipeline.schedule import Schedule
 from churn_utils.pipeline.state import RunState
-from churn_utils.reports import html
+from churn_utils.reports import html, index
+from churn_utils.reports.index import RunOutcome
 
 
 def export_page(
@@ -42,4 +42,4 @@ def write_pages(
             export_page(notebook.stem, plan, schedule, run_state, reports)
     html.copy_assets(reports)
     facts = {"run": plan.identity.run, **plan.identity.model_dump()}
-    return html.write_index(reports, executed, facts)
+    return index.write_index(reports, executed, facts, outcome)

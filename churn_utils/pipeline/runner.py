@@ -11,7 +11,6 @@ from churn_utils.errors import UsageError
 from churn_utils.pipeline.execution import Execution, Progress
 from churn_utils.pipeline.gate_result import PASS, read_verdict
 from churn_utils.pipeline.outcome import (
-    RunOutcome,
     describe_failure,
     describe_finished,
     describe_waiting,
@@ -24,6 +23,7 @@ from churn_utils.pipeline.rewind import invalidate
 from churn_utils.pipeline.schedule import choose_stages, make_schedule, next_segment
 from churn_utils.pipeline.stages import GATE, name_stage
 from churn_utils.pipeline.state import RunState, WaitingApproval, hold_home, read_state
+from churn_utils.reports.index import RunOutcome
 
 DONE, FAILED, WRONG_USAGE, WAITING = 0, 1, 2, 3
 

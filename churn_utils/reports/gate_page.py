@@ -1,84 +1,84 @@
-"""One page that says what the gate found: verdict, every check with its requirement and evidence, its origin."""
+"""The page of a gate: its verdict, each check with requirement and evidence, and where it is from."""
 
 from __future__ import annotations
 
-import html
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from churn_utils import settings
-
-COLOURS = {"pass": "#3A9A62", "fail": "#C8423F", "not_evaluated": "#E08A1E"}
-STYLE = """body { font: 15px/1.5 system-ui, "Segoe UI", Helvetica, Arial, sans-serif; color: #243447; margin: 32px auto;
-max-width: 1020px; padding: 0 24px; } table { border-collapse: collapse; width: 100%; } h1 { font-size: 26px; }
-th, td { text-align: left; vertical-align: top; padding: 6px 10px; border-bottom: 1px solid #dde4eb; }
-td.number { white-space: nowrap; } b.verdict { color: white; border-radius: 4px; padding: 1px 7px; font-size: 13px; }"""
+from churn_utils.reports import rendering
 
 
-def render_page(evidence: dict, digest: str) -> str:
-    """Write the gate's evidence as one page that needs nothing else.
+@dataclass(frozen=True)
+class CheckRow:
+    """One check of the gate as the page shows it."""
+
+    name: str
+    verdict: str
+    requirement: str
+    found: str
+    value: str
+
+
+def render_page(evidence: Mapping, digest: str) -> str:
+    """Return the gate's evidence as one page that needs no other file.
 
     Args:
-        evidence: as ``validation.run_gate`` keeps it.
+        evidence: as ``validation.gate.run_gate`` keeps it.
         digest: its SHA-256, which an approval is bound to.
     """
-    against = (
-        f"champion {evidence['champion']}"
-        if evidence["champion"] is not None
-        else "no champion yet: the floors"
+    return rendering.render(
+        "gate.html",
+        title=f"Gate of {settings.MODEL_NAME} {evidence['version']}",
+        verdict=evidence["verdict"],
+        facts=_list_facts(evidence, digest),
+        checks=[_describe_check(check) for check in evidence["checks"]],
     )
-    since = f" of {evidence['since']} and later" if evidence["since"] else ""
-    facts = {
+
+
+def write_page(evidence: Mapping, digest: str) -> Path:
+    """Write the page into the run's reports folder as ``gate_v<version>.html``; return its path."""
+    path = settings.run_reports() / f"gate_v{evidence['version']}.html"
+    return rendering.write_text(path, render_page(evidence, digest))
+
+
+def _list_facts(evidence: Mapping, digest: str) -> dict[str, str]:
+    """Return what the gate compared, on which rows and under which settings, by caption."""
+    champion = evidence["champion"]
+    compared_with = "no champion yet: the floors" if champion is None else f"champion {champion}"
+    rows = f"{evidence['rows']} test rows"
+    if evidence["since"]:
+        rows = f"{rows} of {evidence['since']} and later"
+    offer, churner = evidence["offer_cost_usd"], evidence["churner_value_usd"]
+    return {
         "As of": evidence["as_of"],
-        "Compared with": against,
+        "Compared with": compared_with,
         "Training run": evidence["run_id"],
-        "Decided by": f"{evidence['rows']} test rows{since}",
-        "Costs": f"{evidence['offer_cost_usd']:,.0f} USD an offer, {evidence['churner_value_usd']:,.0f} USD a churner",
+        "Decided by": rows,
+        "Costs": f"{offer:,.0f} USD an offer, {churner:,.0f} USD a churner",
         "Bootstrap": f"{evidence['draws']} draws over customers, seed {evidence['seed']}",
         "Gate of this version": f"run {evidence['run']}",
         "Model, SHA-256": evidence["model_sha256"],
         "Evidence, SHA-256": digest,
     }
-    title = f"Gate of {settings.MODEL_NAME} {evidence['version']}"
-    rows = "".join(
-        f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>"
-        for name, value in facts.items()
-    )
-    checks = "".join(_render_check(check) for check in evidence["checks"])
-    return (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title><style>{STYLE}</style>"
-        f"<h1>{title}: {_badge(evidence['verdict'])}</h1><table>{rows}</table><h2>Checks</h2><table>"
-        "<tr><th>Check</th><th>Verdict</th><th>Requirement</th><th>Found</th><th>Value [95 %]</th></tr>"
-        f"{checks}</table></html>"
+
+
+def _describe_check(check: Mapping) -> CheckRow:
+    return CheckRow(
+        name=check["check"].replace("_", " "),
+        verdict=check["verdict"],
+        requirement=check["requirement"],
+        found=check["detail"],
+        value=_format_value(check),
     )
 
 
-def write_page(evidence: dict, digest: str) -> Path:
-    """Write the page into the run's reports folder as ``gate_v<version>.html`` and return its path."""
-    path = settings.run_reports() / f"gate_v{evidence['version']}.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_page(evidence, digest), encoding="utf-8")
-    return path
-
-
-def _render_check(check: dict) -> str:
-    cells = [
-        check["check"].replace("_", " "),
-        _badge(check["verdict"]),
-        html.escape(check["requirement"]),
-        html.escape(check["detail"]),
-        _number(check),
-    ]
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells[:4])}<td class='number'>{cells[4]}</td></tr>"
-
-
-def _badge(verdict: str) -> str:
-    return (
-        f"<b class='verdict' style='background:{COLOURS[verdict]}'>{verdict.replace('_', ' ')}</b>"
-    )
-
-
-def _number(check: dict) -> str:
+def _format_value(check: Mapping) -> str:
+    """Return the value of a check and its interval; nothing where the check has no value."""
     if check["value"] is None:
         return ""
-    bounds = "" if check["lower"] is None else f" [{check['lower']:.4g}, {check['upper']:.4g}]"
-    return f"{check['value']:.4g}{bounds}"
+    value = f"{check['value']:.4g}"
+    if check["lower"] is None:
+        return value
+    return f"{value} [{check['lower']:.4g}, {check['upper']:.4g}]"

@@ -11,7 +11,7 @@ from churn_utils.pipeline.state import RunState
 from churn_utils.pipeline.timeline import expand_timeline
 from churn_utils.registry import deployments
 
-PASSED = "from churn_utils.reports import html\nhtml.Summary(gate='pass')"
+PASSED = "from churn_utils.reports.summary import Summary\nSummary(gate='pass')"
 
 
 def test_stages_run_after_what_they_need(patched_pipeline):

@@ -1,8 +1,11 @@
+import re
+
 import factories
 import pytest
 
 from churn_utils.registry import versions
 from churn_utils.reports import gate_page
+from churn_utils.reports.figures import figures as style
 from churn_utils.validation import gate
 
 EVIDENCE = {
@@ -64,8 +67,10 @@ def test_the_page_of_a_real_gate_is_written_beside_the_reports(
     assert "no champion yet" in text
 
 
-@pytest.mark.parametrize("verdict", ["pass", "fail", "not_evaluated"])
-def test_every_verdict_has_its_colour(verdict):
-    assert gate_page.COLOURS[verdict] in gate_page.render_page(
-        {**EVIDENCE, "verdict": verdict, "checks": []}, ""
-    )
+@pytest.mark.parametrize("verdict", list(style.VERDICT_COLOURS))
+def test_verdict_has_the_colour_of_the_figures(verdict):
+    page = gate_page.render_page({**EVIDENCE, "verdict": verdict, "checks": []}, "")
+    assert f'class="verdict {verdict}"' in page
+    variable = re.search(rf"\.verdict\.{verdict} {{ background: var\((--\w+)\)", page)[1]
+    colour = re.search(rf"{variable}: (#\w+);", page)[1]
+    assert colour.upper() == style.VERDICT_COLOURS[verdict]

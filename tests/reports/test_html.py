@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from churn_utils.reports import html
+from churn_utils.reports import html, index
 from churn_utils.reports.figures import figures
-from churn_utils.reports.html import Summary
+from churn_utils.reports.index import RunOutcome
+from churn_utils.reports.summary import Summary, format_number, read_summary
 
 FIRST_CELL = """# 02 – find a model
 
@@ -194,7 +195,7 @@ def test_a_failed_notebook_shows_its_error(make_notebook, tmp_path):
     ],
 )
 def test_numbers_are_written_as_people_read_them(value, text):
-    assert html.format_number(value) == text
+    assert format_number(value) == text
 
 
 def test_a_summary_keeps_order_and_numbers(make_notebook):
@@ -221,10 +222,8 @@ def test_a_summary_keeps_order_and_numbers(make_notebook):
         "verdict: pass",
         "paid: True",
     ]
-    found = html.read_summary(
-        make_notebook("03_model_registry", code_cell(summary_output(**numbers)))
-    )
-    assert list(found.items()) == list(summary.numbers.items())
+    found = read_summary(make_notebook("03_model_registry", code_cell(summary_output(**numbers))))
+    assert list(found.numbers.items()) == list(summary.numbers.items())
 
 
 def test_a_summary_escapes_what_it_shows():
@@ -233,19 +232,19 @@ def test_a_summary_escapes_what_it_shows():
 
 
 def test_a_notebook_without_summary_has_no_numbers(make_notebook):
-    assert html.read_summary(make_notebook("03_model_registry", code_cell())) == {}
+    assert read_summary(make_notebook("03_model_registry", code_cell())).numbers == {}
 
 
 def test_heading_is_the_title_and_the_first_sentence_of_the_question(make_notebook):
-    assert html.read_heading(make_notebook("02_x")) == (
+    assert index.read_heading(nbformat.read(make_notebook("02_x"), as_version=4)) == (
         "02 – find a model",
         "Which model finds churners?",
     )
 
 
 @pytest.fixture
-def index(make_notebook, tmp_path):
-    def build():
+def build_index(make_notebook, tmp_path):
+    def build(outcome=None):
         notebooks = [
             make_notebook(
                 "02_hyperparameter_optimisation",
@@ -269,15 +268,15 @@ def index(make_notebook, tmp_path):
             ),
             make_notebook("08_drift_detection", code_cell(summary_output(value_recovered="90%"))),
         ]
-        return Page(html.write_index(tmp_path / "run", notebooks, FACTS)), (
+        return Page(index.write_index(tmp_path / "run", notebooks, FACTS, outcome)), (
             tmp_path / "run" / "index.html"
         ).read_text()
 
     return build
 
 
-def test_the_index_lists_every_number_with_its_page(index):
-    _, markup = index()
+def test_the_index_lists_every_number_with_its_page(build_index):
+    _, markup = build_index()
     rows = re.findall(r'<tr><td>([^<]*)</td><td>([^<]*)</td><td><a href="([^"]*)">', markup)
     assert rows == [
         ("test roc auc", "0.8421", "02_hyperparameter_optimisation.html"),
@@ -293,8 +292,8 @@ def test_the_index_lists_every_number_with_its_page(index):
     ]
 
 
-def test_the_index_starts_with_the_main_numbers_that_there_are_and_says_whose_they_are(index):
-    _, markup = index()
+def test_the_index_starts_with_the_main_numbers_that_there_are_and_says_whose_they_are(build_index):
+    _, markup = build_index()
     tiles = re.findall(r'<div class="tile"><b>([^<]*)</b><span>([^<]*)</span>', markup)
     assert [number for number, _ in tiles] == ["9", "90%", "0.8421"]
     assert tiles[0][1] == "version that answers since 2025-05"
@@ -303,46 +302,74 @@ def test_the_index_starts_with_the_main_numbers_that_there_are_and_says_whose_th
     )
 
 
-def test_the_index_has_a_card_for_each_notebook_with_its_cover(index):
-    page, _ = index()
+def test_the_index_has_a_card_for_each_notebook_with_its_cover(build_index):
+    page, _ = build_index()
     for title in ("02", "04", "05", "07", "08"):
         assert f"{title} – find a model" in page.text
     drawn = [script for script in page.scripts if "Plotly.newPlot" in script]
     assert len(drawn) == 1 and 'newPlot("card-02_hyperparameter_optimisation"' in drawn[0]
 
 
-def test_the_index_loads_nothing_but_the_shared_plotly_and_names_its_run(index):
-    page, _ = index()
+def test_the_index_loads_nothing_but_the_shared_plotly_and_names_its_run(build_index):
+    page, _ = build_index()
     assert page.loads == ["assets/plotly.min.js"]
     assert "run: 20250201 <seed 42>" in page.text
 
 
-def test_the_index_links_every_retention_list_that_there_is(index, tmp_path):
-    assert not any("retention_list" in link for link in index()[0].links)
+def test_the_index_links_every_retention_list_that_there_is(build_index, tmp_path):
+    assert not any("retention_list" in link for link in build_index()[0].links)
     for name in ("retention_list_2025-05.csv", "retention_list_2025-02.csv", "other.csv"):
         (tmp_path / "run" / name).write_text("rank\n")
-    lists = [link for link in index()[0].links if link.endswith(".csv")]
+    lists = [link for link in build_index()[0].links if link.endswith(".csv")]
     assert lists == ["retention_list_2025-02.csv", "retention_list_2025-05.csv"]
+
+
+@pytest.mark.parametrize(
+    "status, label",
+    [
+        ("done", "Run complete"),
+        ("refused", "Challenger refused"),
+        ("waiting", "Waiting"),
+        ("failed", "Run failed"),
+    ],
+)
+def test_outcome_stands_above_the_numbers_in_words(build_index, status, label):
+    outcome = RunOutcome(
+        "Refused by <latency>", status, ["05 to 08 were left out"], "run_all.py --from 04a"
+    )
+    page, markup = build_index(outcome)
+    shown = [label, "Refused by <latency>", "05 to 08 were left out", "run_all.py --from 04a"]
+    places = [page.text.index(text) for text in [*shown, "version that answers since"]]
+    assert places == sorted(places)
+    assert f'class="outcome {status}"' in markup
+
+
+def test_outcome_without_details_or_command_is_a_sentence(build_index):
+    _, markup = build_index(RunOutcome("Version 2 answers since 2025-05", "done"))
+    banner = markup.split("</section>")[0]
+    assert "Version 2 answers" in banner and "<li>" not in banner and "<pre>" not in banner
+
+
+def test_index_without_outcome_has_no_banner(build_index):
+    assert '<section class="outcome' not in build_index()[1]
 
 
 @pytest.fixture
 def grouped(make_notebook, tmp_path):
-    """Write an index over notebooks of these names; the pages on its cards by heading, in order."""
+    """Write an index over notebooks of these names; return the pages on its cards by heading."""
 
     def build(*names):
-        path = html.write_index(tmp_path / "run", [make_notebook(name) for name in names], {})
-        parts = path.read_text().split("<h2>")[
-            1:
-        ]  # a card's heading is a link and starts a part of its own
+        path = index.write_index(tmp_path / "run", [make_notebook(name) for name in names], {})
         found, heading = {}, None
-        for part in parts:
-            card = re.match(r'<a href="(.*?)\.html">', part)
-            heading = heading if card else part.split("</h2>")[0]
-            found.setdefault(heading, []).extend([card[1]] if card else [])
-        assert (
-            list(found)[-1] == "Every number, and the page it comes from"
-            and found.popitem()[1] == []
-        )
+        for title in re.findall(r"<h2>(.*?)</h2>", path.read_text()):
+            card = re.match(r'<a href="(.*?)\.html">', title)
+            if card:
+                found[heading].append(card[1])
+            else:
+                heading = title
+                found[heading] = []
+        last = found.popitem()
+        assert last == ("Every number, and the page it comes from", [])
         return found
 
     return build
