@@ -29,11 +29,18 @@ MODULES = [
     "churn_utils.inference.batch",
     "churn_utils.monitoring.recovery",
     "churn_utils.registry.tracking",
-    "churn_utils.reports.figures.figures",
-    "churn_utils.reports.figures.governance_figures",
-    "churn_utils.reports.figures.serving_figures",
+    "churn_utils.reports.figures.customers",
+    "churn_utils.reports.figures.decisions",
+    "churn_utils.reports.figures.drift",
+    "churn_utils.reports.figures.gate",
+    "churn_utils.reports.figures.lineage",
+    "churn_utils.reports.figures.model_quality",
+    "churn_utils.reports.figures.monitoring",
+    "churn_utils.reports.figures.search",
+    "churn_utils.reports.figures.serving",
     "churn_utils.reports.gate_page",
     "churn_utils.reports.html",
+    "churn_utils.reports.summary",
     "churn_utils.serving.ab_test",
     "churn_utils.serving.client",
     "churn_utils.serving.sandbox",
@@ -44,10 +51,10 @@ for name in MODULES:
     importlib.import_module(name)
 
 from churn_utils.data import columns, contract  # noqa: E402
-from churn_utils.reports.figures import figures  # noqa: E402
+from churn_utils.reports.figures import pipeline  # noqa: E402
 
 # Plotly builds its validators and its template on first use, pandas compiles the templates of
 # styled tables, and pandera registers its checks.
-figures.plot_loop([]).to_plotly_json()
+pipeline.plot_loop([]).to_plotly_json()
 pd.DataFrame({"a": [1]}).style.to_html()
 contract.check_rows(pd.DataFrame({name: ["0"] for name in columns.BY_NAME}))

@@ -94,8 +94,8 @@ def style_table(table: pd.DataFrame) -> Styler:
     one decimal, missing values as blanks.
     """
     dates = list(table.select_dtypes("datetime"))
-    formats = {name: "{:%Y-%m}" for name in dates}
-    formats |= {name: "{:.1f}" for name in table.select_dtypes("float")}
+    formats = dict.fromkeys(dates, "{:%Y-%m}")
+    formats |= dict.fromkeys(table.select_dtypes("float"), "{:.1f}")
     styles = [{"selector": "th, td", "props": "text-align: left"}]
     for name in dates:
         cells = f"td.col{table.columns.get_loc(name)}"

@@ -7,29 +7,25 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import nbformat
 from markupsafe import Markup
 
 from churn_utils.reports import html, rendering
-from churn_utils.reports.summary import SummaryValue, format_number, read_summary
+from churn_utils.reports.summary import SummaryValue, read_summary
 
 # What a stakeholder wants to know first: a number's name in some notebook's summary, its caption.
 TILES = {
     "champion_in_effect": "version that answers since {in_effect_since}",
     "value_recovered": "of the value lost to drift won back by the retraining",
-    "test_roc_auc": "ROC AUC of version {challenger} (gate: {gate}) on customers held out of training",
+    "test_roc_auc": (
+        "ROC AUC of version {challenger} (gate: {gate}) on customers held out of training"
+    ),
     "test_value_usd": "USD per customer of version {challenger} on the same customers",
     "expected_value_usd": (
         "USD expected from the offers of version {champion}, by its own probabilities"
     ),
-}
-STATUS_LABELS = {
-    "done": "Run complete",
-    "refused": "Challenger refused",
-    "waiting": "Waiting",
-    "failed": "Run failed",
 }
 CURRENT_PAGES = ("07_model_monitoring", "08_drift_detection")
 RETRAINING_NAME = re.compile(r"_(\d{4}-\d{2})$")
@@ -48,7 +44,8 @@ class RunOutcome:
     Attributes:
         headline: one sentence: what a reader must know.
         status: ``done``, ``refused`` (a challenger failed its gate), ``waiting`` (for an approval
-            or a month) or ``failed`` (a stage stopped with an error).
+            or a month) or ``failed`` (a stage stopped with an error). The page says it in words
+            and in colour.
         details: further sentences, such as what was left out.
         command: what to run next; empty if there is nothing to run.
     """
@@ -58,55 +55,29 @@ class RunOutcome:
     details: list[str] = field(default_factory=list)
     command: str = ""
 
-    @property
-    def label(self) -> str:
-        """The status in words, so that no reader depends on its colour."""
-        return STATUS_LABELS[self.status]
 
+class NamedNumber(NamedTuple):
+    """A number of a summary, and the notebook that it comes from."""
 
-@dataclass(frozen=True)
-class NamedNumber:
-    """A number of a summary and the notebook that it comes from."""
-
-    key: str
+    name: str
     value: SummaryValue
     notebook: str
 
-    @property
-    def name(self) -> str:
-        """The number's name with spaces."""
-        return self.key.replace("_", " ")
 
-    @property
-    def text(self) -> str:
-        """The number as people read it."""
-        return format_number(self.value)
-
-
-@dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """One of the main numbers, and what it says."""
 
-    number: str
+    number: SummaryValue
     caption: str
 
 
-@dataclass(frozen=True)
-class Card:
-    """Link to the page of a notebook, with its question and its cover figure (or nothing)."""
+class Card(NamedTuple):
+    """Link to the page of a notebook, with its question and its cover figure, if it has one."""
 
     page: str
     title: str
     question: str
     picture: Markup
-
-
-@dataclass(frozen=True)
-class Group:
-    """Cards under one heading."""
-
-    heading: str
-    cards: list[Card]
 
 
 def write_index(
@@ -115,26 +86,22 @@ def write_index(
     facts: Mapping[str, object],
     outcome: RunOutcome | None = None,
 ) -> Path:
-    """Write ``folder/index.html``.
+    """Write ``folder/index.html`` and return its path.
 
     Args:
         folder: of the run's pages; retention lists in it are linked.
         notebooks: executed notebooks, in the order of the run.
         facts: what the page says of its origin (run, scenario, seed).
         outcome: how the run ended, shown on top.
-
-    Returns:
-        Path of the page.
     """
-    numbers = [
-        NamedNumber(key, value, path.stem)
-        for path in notebooks
-        for key, value in read_summary(path).numbers.items()
-    ]
+    numbers = []
+    for path in notebooks:
+        for name, value in read_summary(path).numbers.items():
+            numbers.append(NamedNumber(name, value, path.stem))
     page = rendering.render(
         "index.html",
         outcome=outcome,
-        tiles=_build_tiles({number.key: number.value for number in numbers}),
+        tiles=_build_tiles({number.name: number.value for number in numbers}),
         groups=_group_cards(notebooks),
         numbers=numbers,
         retention_lists=sorted(path.name for path in folder.glob("retention_list_*.csv")),
@@ -145,39 +112,38 @@ def write_index(
 
 def _build_tiles(values: Mapping[str, SummaryValue]) -> list[Tile]:
     """Return the tiles whose number is there; what a caption lacks is shown as a question mark."""
-    known = defaultdict(lambda: "?", {key: str(value) for key, value in values.items()})
+    known = defaultdict(lambda: "?", values)
     tiles = []
-    for key, caption in TILES.items():
-        if key not in values:
+    for name, caption in TILES.items():
+        if name not in values:
             continue
         text = caption.format_map(known)
-        interval = f"{key}_interval"
+        interval = f"{name}_interval"
         if interval in values:
-            text = f"{text}, {values[interval]}"
-        tiles.append(Tile(format_number(values[key]), text))
+            text += f", {values[interval]}"
+        tiles.append(Tile(values[name], text))
     return tiles
 
 
-def _group_cards(notebooks: list[Path]) -> list[Group]:
-    """Return the cards under headings: the present first, then retrainings, then the beginning."""
-    current: list[Path] = []
-    retrainings: dict[str, list[Path]] = {}
-    beginning: list[Path] = []
+def _group_cards(notebooks: list[Path]) -> dict[str, list[Card]]:
+    """Return cards by heading: the present, the retrainings (newest first), the beginning."""
+    current = []
+    beginning = []
+    retrainings = defaultdict(list)
     for path in notebooks:
+        card = _build_card(path)
         month = RETRAINING_NAME.search(path.stem)
         if path.stem in CURRENT_PAGES:
-            current.append(path)
+            current.append(card)
         elif month:
-            retrainings.setdefault(month[1], []).append(path)
+            retrainings[month[1]].append(card)
         else:
-            beginning.append(path)
-    headed = [("Where it stands", current)]
+            beginning.append(card)
+    groups = {"Where it stands": current}
     for name in sorted(retrainings, reverse=True):
-        headed.append((f"The retraining of {name}", retrainings[name]))
-    headed.append(("How it began", beginning))
-    return [
-        Group(heading, [_build_card(path) for path in paths]) for heading, paths in headed if paths
-    ]
+        groups[f"The retraining of {name}"] = retrainings[name]
+    groups["How it began"] = beginning
+    return {heading: cards for heading, cards in groups.items() if cards}
 
 
 def _build_card(path: Path) -> Card:
@@ -192,13 +158,11 @@ def _build_card(path: Path) -> Card:
 
 def read_heading(notebook: nbformat.NotebookNode) -> tuple[str, str]:
     """Return the title of a notebook and the first sentence of its business question."""
-    first = next(cell for cell in notebook.cells if cell.cell_type == "markdown")
-    lines = [line for line in first.source.splitlines() if line.strip()]
-    title = lines[0].lstrip("# ")
-    if len(lines) == 1:
-        return title, ""
-    question = re.split(r"(?<=[.?!])\s", lines[1])[0]
-    return title, question.strip("*> ")
+    text = next(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    title, _, rest = text.strip().partition("\n")
+    paragraph = rest.strip().partition("\n")[0]
+    question = re.split(r"(?<=[.?!])\s", paragraph)[0]
+    return title.lstrip("# "), question.strip("*> ")
 
 
 def _find_cover(notebook: nbformat.NotebookNode) -> Mapping | None:

@@ -4,7 +4,7 @@ The last cell of a notebook evaluates ``Summary(churn_rate=0.265, ...)``. Jupyte
 in several formats side by side: an HTML table for the reader of the notebook, plain text, and under
 ``SUMMARY_MIME`` a list of ``[name, value]`` pairs (a list, because nbformat sorts the keys of JSON
 objects when it writes a notebook). ``read_summary`` reads those pairs from the executed notebook
-and returns the same ``Summary``; the index shows them, and the pipeline reads the gate's verdict.
+and returns the same ``Summary``; the index shows it, and the pipeline reads the gate's verdict.
 """
 
 from __future__ import annotations
@@ -22,53 +22,43 @@ SummaryValue = str | bool | int | float | None
 
 
 class Summary:
-    """Named numbers and words of a notebook, in the order in which they were given.
+    """Named numbers and words of a notebook.
 
     Attributes:
-        numbers: value by name. Values are plain Python scalars: those of NumPy are converted,
-            anything else (a date, a list) is kept as its text.
+        numbers: value by name, in the order in which they were given. Values are plain Python
+            scalars: those of NumPy are converted, anything else (a date, a list) becomes text.
     """
 
     def __init__(self, **numbers: object) -> None:
         """Keep the numbers, given as keyword arguments, in their order."""
-        self.numbers = {name: _to_plain(value) for name, value in numbers.items()}
+        self.numbers: dict[str, SummaryValue] = {}
+        for name, value in numbers.items():
+            self.numbers[name] = _to_plain(value)
 
-    def rows(self) -> list[tuple[str, str]]:
-        """Return each name, with spaces, and its value as people read it."""
-        return [
-            (name.replace("_", " "), format_number(value)) for name, value in self.numbers.items()
-        ]
-
-    def _repr_mimebundle_(
-        self, include: object = None, exclude: object = None
-    ) -> dict[str, str | list[list[SummaryValue]]]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
         """Return the output in every format that Jupyter stores (its display protocol)."""
-        lines = [f"{name}: {format_number(value)}" for name, value in self.numbers.items()]
-        pairs: list[list[SummaryValue]] = [[name, value] for name, value in self.numbers.items()]
-        return {
-            "text/html": str(rendering.render("summary.html", rows=self.rows())),
-            "text/plain": "\n".join(lines),
-            SUMMARY_MIME: pairs,
-        }
+        lines = []
+        pairs = []
+        for name, value in self.numbers.items():
+            lines.append(f"{name}: {rendering.format_number(value)}")
+            pairs.append([name, value])
+        table = rendering.render("summary.html", numbers=self.numbers)
+        return {"text/html": str(table), "text/plain": "\n".join(lines), SUMMARY_MIME: pairs}
 
 
 def _to_plain(value: object) -> SummaryValue:
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or isinstance(value, str | bool | int | float):
+    if value is None or isinstance(value, SummaryValue):
         return value
     return str(value)
 
 
 def read_summary(notebook: Path) -> Summary:
-    """Return what an executed notebook ended with.
+    """Return what an executed notebook (``.ipynb``) ended with.
 
-    Args:
-        notebook: executed ``.ipynb``. If it shows several summaries, they are joined, and the last
-            value of a name counts.
-
-    Returns:
-        The summary; without numbers if the notebook shows none.
+    Several summaries are joined, and the last value of a name counts; without any, the summary has
+    no numbers.
     """
     numbers: dict[str, object] = {}
     for cell in nbformat.read(notebook, as_version=4).cells:
@@ -76,15 +66,6 @@ def read_summary(notebook: Path) -> Summary:
             pairs = output.get("data", {}).get(SUMMARY_MIME, [])
             numbers.update(pairs)
     return Summary(**numbers)
-
-
-def format_number(value: object) -> str:
-    """Write a number as people read it: thousands separated, small ones with four digits."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def summarise_metrics(figures: pd.DataFrame, prefix: str) -> dict[str, float | str]:
@@ -103,6 +84,7 @@ def summarise_metrics(figures: pd.DataFrame, prefix: str) -> dict[str, float | s
     for name in ("roc_auc", "pr_auc", "log_loss", "value_usd"):
         quoted[f"{prefix}_{name}"] = figures.loc[name, "value"]
     for name, digits in (("roc_auc", 3), ("value_usd", 0)):
-        lower, upper = figures.loc[name, ["lower", "upper"]]
+        lower = figures.loc[name, "lower"]
+        upper = figures.loc[name, "upper"]
         quoted[f"{prefix}_{name}_interval"] = f"{lower:.{digits}f} to {upper:.{digits}f}"
     return quoted

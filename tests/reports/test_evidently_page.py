@@ -21,7 +21,7 @@ MOVED = ["monthly_charges", "payment_method"]
 
 
 class Loads(HTMLParser):
-    """What a browser would load for a page, and the scripts that stand in it."""
+    """What a browser would load for a page, and the scripts in it."""
 
     def __init__(self, text):
         super().__init__()
@@ -38,20 +38,22 @@ class Loads(HTMLParser):
 
 
 def data_of(text):
-    """What the page says, as evidently wrote it down."""
+    """Return what the page says, as evidently wrote it."""
     return json.JSONDecoder().raw_decode(text, re.search(r"var metric_\w+ = ", text).end())[0]
 
 
 def dictionaries(found):
-    """Every dictionary in nested ones."""
-    inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
-    yield from (found,) if isinstance(found, dict) else ()
-    for part in inner:
-        yield from dictionaries(part)
+    """Yield every dictionary within nested ones."""
+    if isinstance(found, dict):
+        yield found
+        found = list(found.values())
+    if isinstance(found, list):
+        for part in found:
+            yield from dictionaries(part)
 
 
 def drifted(text):
-    """Verdict by column."""
+    """Return the verdict by column."""
     rows = [
         row for row in dictionaries(data_of(text)) if "data_drift" in row and "column_name" in row
     ]
@@ -59,7 +61,7 @@ def drifted(text):
 
 
 def quality(text, side):
-    """Counters of the classification, by label."""
+    """Return the counters of the classification by label."""
     counters = (
         row
         for row in dictionaries(data_of(text))
@@ -80,7 +82,7 @@ def champion(first_month):
 
 @pytest.fixture(scope="module")
 def labelled(first_month, champion):
-    """Customers whom the champion did not learn from, as ``production.read_labelled`` returns them."""
+    """Customers that the champion was not trained on, as ``read_labelled`` returns them."""
     rows = offline.training_rows(first_month, "test")
     rows = rows.assign(churn_probability=scoring.predict_probability(champion.model, rows))
     return rows.astype({"churned": "int64"})[
@@ -90,7 +92,7 @@ def labelled(first_month, champion):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, champion, labelled):
-    """Reports of a run with a page of an unmoved month and, written after it, one of a month that moved."""
+    """Reports of a run: a page of an unchanged month, then one of a month with drift."""
     run = tmp_path_factory.mktemp("run")
     moved = labelled.assign(
         monthly_charges=1.3 * labelled["monthly_charges"], payment_method="Mailed check"
@@ -123,7 +125,7 @@ def test_pages_share_one_script_beside_them(folder, pages):
         assert text.index('src="evidently.js"') < text.index("window.drawDashboard(")
 
 
-def test_a_page_loads_nothing_but_that_script(pages):
+def test_page_loads_nothing_but_that_script(pages):
     for text in pages.values():
         assert Loads(text).loads == ["evidently.js"]
         assert not re.search(r"@import|url\(\s*['\"]?(?!data:)", text)
@@ -132,16 +134,16 @@ def test_a_page_loads_nothing_but_that_script(pages):
         )
 
 
-def test_an_unmoved_month_has_no_drifted_column(pages):
+def test_unchanged_month_has_no_drifted_column(pages):
     verdicts = drifted(pages["2025-03"])
     assert set(verdicts) == set(definitions.MODEL_INPUTS) and not any(verdicts.values())
 
 
-def test_a_moved_month_has_its_moved_columns_drifted(pages):
+def test_drifted_month_has_its_drifted_columns(pages):
     assert sorted(name for name, found in drifted(pages["2025-04"]).items() if found) == MOVED
 
 
-def test_classification_quality_is_that_of_the_offers_made(pages, labelled):
+def test_classification_quality_is_that_of_the_offers(pages, labelled):
     found, p = quality(pages["2025-03"], "Current"), labelled["churn_probability"]
     assert found["ROC AUC"] == pytest.approx(roc_auc_score(labelled["churned"], p), abs=6e-4)
     assert found["Recall"] == pytest.approx(
@@ -149,7 +151,7 @@ def test_classification_quality_is_that_of_the_offers_made(pages, labelled):
     )
 
 
-def test_the_reference_is_what_the_champion_was_trained_on(pages, champion):
+def test_reference_is_what_the_champion_was_trained_on(pages, champion):
     expected = roc_auc_score(
         champion.training_rows["churned"], champion.reference["champion_score"]
     )

@@ -5,7 +5,7 @@ import pytest
 
 from churn_utils.registry import versions
 from churn_utils.reports import gate_page
-from churn_utils.reports.figures import figures as style
+from churn_utils.reports.figures import style
 from churn_utils.validation import gate
 
 EVIDENCE = {
@@ -45,7 +45,7 @@ EVIDENCE = {
 }
 
 
-def test_the_page_holds_every_check_with_its_evidence_and_nothing_foreign():
+def test_page_holds_every_check_and_no_address():
     page = gate_page.render_page(EVIDENCE, "f" * 64)
     assert "Gate of telco_churn 3" in page and "champion 1" in page and "f" * 64 in page
     assert "1373 test rows of 2025-04-01 and later" in page and "run 2" in page and "a" * 64 in page
@@ -54,9 +54,7 @@ def test_the_page_holds_every_check_with_its_evidence_and_nothing_foreign():
     assert "http" not in page and "<script" not in page
 
 
-def test_the_page_of_a_real_gate_is_written_beside_the_reports(
-    registered_home, tmp_path, monkeypatch
-):
+def test_page_of_a_gate_is_written_beside_the_reports(registered_home, tmp_path, monkeypatch):
     monkeypatch.setenv("CHURN_RUN_REPORTS", str(tmp_path))
     version = registered_home["version"]
     findings = gate.run_gate(version, factories.AS_OF, draws=400)

@@ -1,0 +1,95 @@
+"""Figures of the customers and their labels, before any model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from scipy import stats
+
+from churn_utils.reports.figures.style import BLUE, INK, ORANGE, dotted, error_bars, new_figure
+
+OUTCOMES = ((False, "stayed", BLUE), (True, "churned", ORANGE))
+BINS = 30
+
+
+def plot_churn_rate(customers: pd.DataFrame, column: str, title: str) -> go.Figure:
+    """Draw the churn rate of each group as bars with 95 % Wilson intervals, and that of all.
+
+    Args:
+        customers: columns ``churned`` (bool) and ``column``.
+        column: a category; one bar per value.
+    """
+    groups = customers.groupby(column)["churned"].apply(_estimate_rate).unstack()
+    rate = groups["rate"]
+    figure = new_figure(title, y="churned")
+    figure.add_bar(
+        x=groups.index.astype(str),
+        y=rate,
+        marker_color=BLUE,
+        error_y=error_bars(rate, groups["lower"], groups["upper"], color=INK, thickness=1.2),
+        customdata=groups["customers"],
+        hovertemplate="%{x}: %{y:.1%} of %{customdata} customers<extra></extra>",
+    )
+    overall = customers["churned"].mean()
+    figure.add_hline(y=overall, line=dotted(ORANGE), annotation_text=f"all: {overall:.1%}")
+    return figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+
+
+def _estimate_rate(churned: pd.Series) -> pd.Series:
+    """Return rate and number of a group's customers, with the rate's 95 % Wilson interval."""
+    test = stats.binomtest(int(churned.sum()), len(churned))
+    interval = test.proportion_ci(method="wilson")
+    return pd.Series(
+        {
+            "rate": churned.mean(),
+            "lower": interval.low,
+            "upper": interval.high,
+            "customers": len(churned),
+        }
+    )
+
+
+def plot_distribution(customers: pd.DataFrame, column: str, title: str, unit: str) -> go.Figure:
+    """Draw the distribution of a number for customers who stayed and who churned, as outlines.
+
+    Each group adds up to 100 %, so that groups of different sizes can be compared.
+
+    Args:
+        customers: columns ``churned`` (bool) and ``column``.
+        column: a number.
+        unit: of the number.
+    """
+    figure = new_figure(title, x=f"{column} ({unit})", y="share of the group")
+    edges = np.linspace(customers[column].min(), customers[column].max(), BINS + 1)
+    centres = (edges[1:] + edges[:-1]) / 2
+    for churned, name, colour in OUTCOMES:
+        values = customers.loc[customers["churned"] == churned, column]
+        counts, _ = np.histogram(values, bins=edges)
+        figure.add_scatter(
+            x=centres,
+            y=counts / max(1, counts.sum()),
+            name=name,
+            mode="lines",
+            fill="tozeroy",
+            line={"shape": "hvh", "color": colour},
+        )
+    return figure.update_yaxes(tickformat=".0%")
+
+
+def plot_splits(labels: pd.DataFrame) -> go.Figure:
+    """Draw the customers of each split as stacked bars: stayed below, churned above.
+
+    Args:
+        labels: columns ``split`` (``train``, ``validate``, ``test``) and ``churned`` (bool).
+    """
+    counts = pd.crosstab(labels["split"], labels["churned"])
+    counts = counts.reindex(
+        index=["train", "validate", "test"], columns=[False, True], fill_value=0
+    )
+    title = "60 / 20 / 20 by the hash of the customer's slot"
+    figure = new_figure(title, y="customers", height=340)
+    for churned, name, colour in OUTCOMES:
+        rows = counts[churned]
+        figure.add_bar(x=counts.index, y=rows, name=name, marker_color=colour, text=rows)
+    return figure.update_layout(barmode="stack")

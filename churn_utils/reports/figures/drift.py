@@ -1,0 +1,120 @@
+"""Figures of drift: how far features moved, what a refit would gain, what retraining recovered.
+
+evidently's drift page shows one window; these show all months side by side, with the features in
+the order in which the champion relies on them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from churn_utils.monitoring.performance import SCORE
+from churn_utils.reports.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    RED,
+    add_note,
+    dotted,
+    error_bars,
+    label_months,
+    new_figure,
+)
+
+PSI_SCALE = [[0, "#F6F8FA"], [0.33, "#F3CF9B"], [1, RED]]
+HIGHEST_PSI = 0.3  # from here on a cell has its strongest colour
+LEAST_PSI_WRITTEN = 0.005  # smaller values would be written as 0.00
+
+
+def plot_shifts(shifts: pd.DataFrame, title: str) -> go.Figure:
+    """Draw the PSI beyond chance of each feature (rows) in each month (columns) as a heat map.
+
+    The features that the champion relies on most are on top.
+
+    Args:
+        shifts: as ``monitoring.recovery.table_shifts`` returns them: index feature, one column per
+            month (missing where nothing was measured), and ``use``: the feature's share, from 0 to
+            1, of what the champion relies on.
+    """
+    rows = shifts.sort_values("use")
+    table = rows.drop(columns="use").round(3)
+    figure = new_figure(title, height=150 + 24 * len(table))
+    figure.add_heatmap(
+        z=table.to_numpy(),
+        x=[f"{month:%b %Y}" for month in table],
+        y=[_label_feature(name, use) for name, use in rows["use"].items()],
+        zmin=0,
+        zmax=HIGHEST_PSI,
+        colorscale=PSI_SCALE,
+        colorbar={"title": "PSI"},
+        text=table.map(_format_psi).to_numpy(),
+        texttemplate="%{text}",
+        xgap=2,
+        ygap=2,
+    )
+    return figure
+
+
+def _label_feature(name: str, use: float) -> str:
+    if name == SCORE:
+        return "its own score"
+    return f"{name} ({use:.0%})"
+
+
+def _format_psi(psi: float) -> str:
+    if pd.isna(psi) or psi < LEAST_PSI_WRITTEN:
+        return ""
+    return f"{psi:.2f}"
+
+
+def plot_refit_gains(gains: pd.DataFrame, limit: float, title: str) -> go.Figure:
+    """Draw what a refit would have gained at each month with its interval, and the limit.
+
+    Months that decided to retrain are green, the others grey.
+
+    Args:
+        gains: as ``monitoring.recovery.table_gains`` returns them: columns ``as_of_date``,
+            ``gain_usd`` (per customer and month), ``lower``, ``upper``, ``decision``.
+        limit: USD per customer that the whole interval must exceed.
+    """
+    figure = new_figure(title, y="USD per customer and month")
+    gain = gains["gain_usd"]
+    figure.add_scatter(
+        x=gains["as_of_date"],
+        y=gain,
+        error_y=error_bars(gain, gains["lower"], gains["upper"]),
+        mode="markers",
+        marker={"size": 12, "color": np.where(gains["decision"] == "retrain", GREEN, GREY)},
+    )
+    figure.add_hline(y=limit, line=dotted(RED), annotation_text=f"{limit:.0f} USD")
+    return label_months(figure)
+
+
+def plot_recovery(measured: pd.DataFrame, title: str) -> go.Figure:
+    """Draw the value of old champion, new champion and the best possible as bars with intervals.
+
+    Args:
+        measured: as ``monitoring.recovery.measure_recovery`` returns it: index ``old champion``,
+            ``new champion``, ``best possible`` and ``recovered`` (not drawn), columns ``value``
+            (USD per customer), ``lower``, ``upper``; empty if two champions never scored the same
+            labelled month, which the figure then says.
+    """
+    figure = new_figure(title, y="USD per customer", height=420)
+    if measured.empty:
+        return add_note(figure, "no labelled month has been scored by two champions yet")
+    rows = measured.drop(index="recovered")
+    value = rows["value"]
+    figure.add_bar(
+        x=rows.index,
+        y=value,
+        error_y=error_bars(value, rows["lower"], rows["upper"], color=INK),
+        marker_color=[ORANGE, BLUE, GREY],
+        text=[f"{usd:,.0f}" for usd in value],
+        textposition="inside",
+        insidetextanchor="middle",
+    )
+    return figure.update_yaxes(rangemode="tozero")

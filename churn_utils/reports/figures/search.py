@@ -1,0 +1,131 @@
+"""Figures of the hyperparameter search.
+
+``optuna.visualization`` draws a history, importances and slices too. Ours are kept because our
+search chooses among families that have different hyperparameters, and prunes most trials: Optuna's
+history and slices leave pruned trials out and mix the families, and its importances cover only
+hyperparameters that every trial has, here the family alone. The frames come from
+``training.search`` and ``training.search_analysis``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from churn_utils.reports.figures.style import BLUE, GREY, INK, dotted, error_bars, new_figure
+
+PRUNED_ABOVE_WORST = 0.0008  # nats between the worst finished trial and the row of pruned ones
+LOG_SCALE_FROM_RATIO = 30  # of the largest to the smallest value of a hyperparameter
+
+
+def plot_trials(trials: pd.DataFrame) -> go.Figure:
+    """Draw every trial of the search: log loss by family, pruned trials on top, the best so far.
+
+    Args:
+        trials: columns ``trial`` (number), ``family``, ``state`` (``complete`` or ``pruned``),
+            ``log_loss`` (in cross-validation) and ``best_so_far``.
+    """
+    figure = new_figure("The search: every trial", x="trial", y="log loss in cross-validation")
+    done = trials[trials["state"] == "complete"]
+    for family, rows in done.groupby("family"):
+        figure.add_scatter(
+            x=rows["trial"], y=rows["log_loss"], mode="markers", name=family, marker={"size": 9}
+        )
+    pruned = trials[trials["state"] == "pruned"]
+    figure.add_scatter(
+        x=pruned["trial"],
+        y=np.full(len(pruned), done["log_loss"].max() + PRUNED_ABOVE_WORST),
+        mode="markers",
+        name="pruned",
+        marker={"symbol": "x", "color": GREY},
+        text=pruned["family"],
+    )
+    figure.add_scatter(
+        x=trials["trial"],
+        y=trials["best_so_far"],
+        mode="lines",
+        name="best so far",
+        line={"color": INK, "shape": "hv", "width": 1.5},
+    )
+    return figure
+
+
+def plot_hyperparameters(ranked: pd.DataFrame, title: str) -> go.Figure:
+    """Draw how much each hyperparameter matters within its family as bars, the largest on top.
+
+    Args:
+        ranked: columns ``family``, ``hyperparameter``, ``importance`` (share of the differences
+            between the trials of the family, from 0 to 1), most important first.
+    """
+    rows = ranked.iloc[::-1]
+    height = 130 + 32 * max(3, len(rows))
+    figure = new_figure(title, x="share of the differences between trials", height=height)
+    figure.add_bar(
+        x=rows["importance"],
+        y=rows["family"] + ": " + rows["hyperparameter"],
+        orientation="h",
+        marker_color=BLUE,
+    )
+    return figure.update_xaxes(tickformat=".0%")
+
+
+def plot_hyperparameter_slices(sliced: pd.DataFrame, family: str, title: str) -> go.Figure:
+    """Draw how far each trial of a family was behind the best one, a panel per hyperparameter.
+
+    Args:
+        sliced: columns ``family``, ``hyperparameter``, ``value`` and ``behind`` (nats).
+        family: whose trials are drawn.
+    """
+    rows = sliced[sliced["family"] == family]
+    names = list(rows["hyperparameter"].unique()) or [""]
+    panels = make_subplots(1, len(names), subplot_titles=names, shared_yaxes=True)
+    figure = new_figure(title, y="nats behind the best", panels=panels)
+    for column, name in enumerate(names, start=1):
+        trials = rows[rows["hyperparameter"] == name]
+        figure.add_scatter(
+            x=trials["value"],
+            y=trials["behind"].clip(lower=0),
+            mode="markers",
+            marker={"size": 9, "color": BLUE, "opacity": 0.7},
+            row=1,
+            col=column,
+        )
+        scale = "log" if _spans_magnitudes(trials["value"]) else "linear"
+        figure.update_xaxes(type=scale, row=1, col=column)
+    return figure.update_layout(showlegend=False)
+
+
+def _spans_magnitudes(values: pd.Series) -> bool:
+    if values.empty or values.min() <= 0:
+        return False
+    return bool(values.max() > LOG_SCALE_FROM_RATIO * values.min())
+
+
+def plot_search_gains(gains: pd.DataFrame, title: str) -> go.Figure:
+    """Draw what the chosen model gains over each reference, a panel for ROC AUC and one for USD.
+
+    An interval (95 %) that crosses the line at 0 is no proven gain.
+
+    Args:
+        gains: as ``search_analysis.measure_gain`` returns them: the chosen model first, then the
+            references; columns ``model``, ``auc_gain``, ``usd_gain`` and their ``..._lower`` and
+            ``..._upper``.
+    """
+    rows = gains.iloc[1:]
+    panels = make_subplots(1, 2, subplot_titles=["ROC AUC", "USD per customer"], shared_yaxes=True)
+    figure = new_figure(title, height=150 + 60 * len(rows), panels=panels)
+    for column, name in enumerate(("auc_gain", "usd_gain"), start=1):
+        lower, upper = rows[f"{name}_lower"], rows[f"{name}_upper"]
+        figure.add_scatter(
+            x=rows[name],
+            y="over " + rows["model"],
+            error_x=error_bars(rows[name], lower, upper, thickness=3),
+            mode="markers",
+            marker={"size": 12, "color": BLUE},
+            row=1,
+            col=column,
+        )
+        figure.add_vline(x=0, line=dotted(INK), row=1, col=column)
+    return figure.update_layout(showlegend=False)

@@ -1,0 +1,88 @@
+"""What all figures share: colours, fonts, margins, error bars, axes of months, notes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+BLUE = "#2F6DB5"
+ORANGE = "#E08A1E"
+GREEN = "#3A9A62"
+RED = "#C8423F"
+GREY = "#9AA5B1"
+INK = "#243447"
+LIGHT_BLUE = "rgba(47,109,181,0.16)"
+VERDICT_COLOURS = {"pass": GREEN, "fail": RED, "not_evaluated": ORANGE}
+MOST_POINTS = 300  # of a curve: more cannot be seen and makes pages large
+
+
+def new_figure(
+    title: str, x: str = "", y: str = "", height: int = 380, panels: go.Figure | None = None
+) -> go.Figure:
+    """Return an empty figure in the common style.
+
+    Args:
+        title: above the figure, at its left.
+        x: title of the horizontal axis.
+        y: title of the vertical axis.
+        height: in pixels; the width is that of the page.
+        panels: of ``plotly.subplots.make_subplots``; without them there is one panel.
+    """
+    figure = go.Figure() if panels is None else panels
+    return figure.update_layout(
+        template="plotly_white",
+        title={"text": title, "x": 0, "xref": "paper", "font": {"size": 17}},
+        font={
+            "family": "system-ui, Segoe UI, Helvetica, Arial, sans-serif",
+            "size": 13,
+            "color": INK,
+        },
+        height=height,
+        margin={"l": 70, "r": 30, "t": 56, "b": 56},
+        xaxis={"title": x, "automargin": True},
+        yaxis={"title": y, "automargin": True},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 1, "xanchor": "right"},
+        colorway=[BLUE, ORANGE, GREEN, RED, GREY],
+        bargap=0.25,
+    )
+
+
+def error_bars(value: pd.Series, lower: pd.Series, upper: pd.Series, **style: object) -> dict:
+    """Return plotly's error bars of an interval.
+
+    Args:
+        value: estimates.
+        lower: lower bounds.
+        upper: upper bounds.
+        style: further entries of plotly's ``error_x`` or ``error_y``, such as ``thickness``.
+
+    Returns:
+        ``array`` (distance to the upper bound), ``arrayminus`` (to the lower one), and ``style``.
+    """
+    return {"array": upper - value, "arrayminus": value - lower, **style}
+
+
+def thin(*columns: np.ndarray, most: int = MOST_POINTS) -> list[np.ndarray]:
+    """Return evenly spaced entries of columns of one length, at most ``most`` and both ends."""
+    length = len(columns[0])
+    positions = np.linspace(0, length - 1, min(most, length))
+    kept = np.unique(positions.astype(int))
+    return [np.asarray(column)[kept] for column in columns]
+
+
+def dotted(colour: str) -> dict:
+    """Return plotly's style of a dotted line: ``color`` and ``dash``."""
+    return {"color": colour, "dash": "dot"}
+
+
+def label_months(figure: go.Figure) -> go.Figure:
+    """Label the horizontal axis with one tick a month and return the figure."""
+    return figure.update_xaxes(dtick="M1", tickformat="%b %Y")
+
+
+def add_note(figure: go.Figure, text: str) -> go.Figure:
+    """Write a sentence into the middle of a figure that has nothing to show and return it."""
+    return figure.add_annotation(
+        text=text, showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5
+    )
