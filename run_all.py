@@ -13,11 +13,12 @@ from churn_utils.errors import ChurnError, UsageError
 from churn_utils.pipeline import runner
 from churn_utils.pipeline.execution import Progress
 from churn_utils.pipeline.parameters import read_notebooks
-from churn_utils.pipeline.plan import PROFILES, SCENARIOS, Plan
+from churn_utils.pipeline.plan import PROFILES, Plan
 from churn_utils.pipeline.schedule import make_schedule
 from churn_utils.pipeline.stages import find_stage
 from churn_utils.pipeline.state import RunState, read_state
 from churn_utils.pipeline.timeline import expand_timeline
+from churn_utils.simulation.scenarios import SCENARIOS
 
 DESCRIPTION = """\
 Run the churn notebooks as one pipeline: features, search, registry, gate, approval, batch

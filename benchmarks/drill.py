@@ -78,12 +78,13 @@ def look_up(number: int, seed: int, world: str, as_of: int) -> Month:
 
 @cache
 def take_in(month: Month) -> tuple[pd.DataFrame, int]:
-    """Rows of a month as ``simulator.known_rows`` gives them, and the number of rows quarantined."""
-    from churn_utils.simulation import customers
+    """Rows of a month as ``deliveries.ingest_in_memory`` gives them, and the number of rows quarantined."""
+    from churn_utils.simulation import customers, deliveries
+    from churn_utils.simulation.scenarios import Simulation
 
     if month.world not in UNNAMED:
-        return customers.known_rows(
-            month.number, month.seed, month.world, START_MONTH, broken=month.broken
+        return deliveries.ingest_in_memory(
+            month.number, Simulation(month.world, month.seed, START_MONTH), month.broken
         )
     rows, quarantined = take_in(month._replace(world="none"))
     log_odds = (
@@ -120,9 +121,10 @@ def train(rows: pd.DataFrame, version: int):
 @cache
 def first_champion():
     """The champion of as-of 1; month 0 is the same for all seeds."""
-    from churn_utils.simulation import customers
+    from churn_utils.simulation import deliveries
+    from churn_utils.simulation.scenarios import Simulation
 
-    return train(customers.known_rows(0, seed=0)[0], version=1)
+    return train(deliveries.ingest_in_memory(0, Simulation("none", seed=0))[0], version=1)
 
 
 DECIDED: dict[tuple, pd.DataFrame] = {}

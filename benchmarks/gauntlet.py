@@ -23,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 from churn_utils import settings
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions, offline
-from churn_utils.simulation.scenarios import World
+from churn_utils.simulation.scenarios import Simulation
 from churn_utils.training import models
 from churn_utils.validation import gate, performance_checks
 from churn_utils.validation.challenger import Candidate
@@ -133,7 +133,7 @@ class Contest:
         what is equal on all customers differs by 0.001 in ROC AUC on these.
         """
         months = [
-            read_rows(World("none", 1000 + i), month) for i in range(3) for month in (1, 2, 3)
+            read_rows(Simulation("none", 1000 + i), month) for i in range(3) for month in (1, 2, 3)
         ]
         population = pd.concat(months, ignore_index=True)
         everything, truth = list(definitions.MODEL_INPUTS), population["truth"].to_numpy()
@@ -163,12 +163,14 @@ class Contest:
         )[:, 1]
 
 
-def read_rows(world: World, month: int) -> pd.DataFrame:
+def read_rows(world: Simulation, month: int) -> pd.DataFrame:
     """Model inputs of a simulated month, with truth, label and customer."""
     from churn_utils.data import contract
     from churn_utils.simulation import customers as simulated_customers
+    from churn_utils.simulation import deliveries
 
-    simulated, delivered = world.simulate(month), world.deliver(month)[month]
+    simulated = simulated_customers.simulate_month(month, world)
+    delivered = deliveries.deliver_at(month, world)[month]
     customers = contract.check_rows(delivered)[0].assign(
         snapshot_date=settings.month_start(month), written_at=0
     )
@@ -176,7 +178,7 @@ def read_rows(world: World, month: int) -> pd.DataFrame:
     facts = simulated[["customer_id", "slot_id", "churn_probability"]].rename(
         columns={"churn_probability": "truth"}
     )
-    labels = simulated_customers.labels_of(simulated)[["customer_id", "churn"]]
+    labels = deliveries.make_labels(simulated)[["customer_id", "churn"]]
     rows = rows.merge(facts, on="customer_id").merge(labels, on="customer_id")
     return rows.assign(churned=rows["churn"] == "Yes").astype(
         dict.fromkeys(definitions.INTEGER, "int64")
@@ -221,7 +223,7 @@ def measure_power(seeds: int) -> pd.DataFrame:
         found = []
         for seed in range(seeds):
             rows = pd.concat(
-                [read_rows(World("none", seed), month) for month in months], ignore_index=True
+                [read_rows(Simulation("none", seed), month) for month in months], ignore_index=True
             )
             rows = rows[offline.split_of(rows["slot_id"]) == "test"].reset_index(drop=True)
             found.append(judge(rows, pair[0](rows), pair[1](rows), seed))

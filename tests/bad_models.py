@@ -26,8 +26,8 @@ from churn_utils.errors import DeploymentError
 from churn_utils.features import definitions, offline
 from churn_utils.registry import approvals, artifacts, deployments, versions
 from churn_utils.registry.connection import connect_mlflow
-from churn_utils.simulation import customers
-from churn_utils.simulation.scenarios import World
+from churn_utils.simulation import customers, deliveries
+from churn_utils.simulation.scenarios import Simulation
 from churn_utils.training import models
 from churn_utils.validation import challenger, gate, performance_checks
 
@@ -55,9 +55,9 @@ def publish_month(seed: int, settled_bills: bool = False) -> pd.DataFrame:
 
     ``settled_bills``: upstream has written the final bill of those who left back into the month before.
     """
-    world = World("none", seed)
-    truth, rows = world.simulate(1), world.deliver(1)[1]
-    labels = customers.labels_of(truth)
+    world = Simulation("none", seed)
+    truth, rows = customers.simulate_month(1, world), deliveries.deliver_at(1, world)[1]
+    labels = deliveries.make_labels(truth)
     if settled_bills:
         left = rows["customer_id"].isin(labels.loc[labels["churn"] == "Yes", "customer_id"])
         months = pd.to_numeric(rows["tenure"])

@@ -21,14 +21,14 @@ from churn_utils.monitoring import drift, performance
 from churn_utils.registry import deployments
 from churn_utils.registry import versions as registry_versions
 from churn_utils.settings import month_of
-from churn_utils.simulation import customers
-from churn_utils.simulation.scenarios import World, hold_world
+from churn_utils.simulation import customers, deliveries
+from churn_utils.simulation.scenarios import Simulation, bind_home_to_scenario
 from churn_utils.training import models
 
 
 def take_in(
     as_of: pd.Timestamp,
-    world: World,
+    world: Simulation,
     delivered: dict[int, pd.DataFrame] | None = None,
     labels: pd.DataFrame | None = None,
 ) -> pd.Series:
@@ -48,16 +48,20 @@ def take_in(
         DataError: a delivery without rows; what came before it is kept.
     """
     month = month_of(as_of)
-    delivered = world.deliver(month) if delivered is None else delivered
+    delivered = deliveries.deliver_at(month, world) if delivered is None else delivered
     _check_turn(as_of, month, delivered)
     for known in sorted(set(delivered) - {month}):
         offline.publish_snapshot(delivered[known], settings.month_start(known), written_at=as_of)
         if known < month - 1:  # its labels came before the correction and wait in quarantine
-            _record_labels(known, as_of, customers.labels_of(world.simulate(known)))
+            _record_labels(
+                known, as_of, deliveries.make_labels(customers.simulate_month(known, world))
+            )
     _record_labels(
         month - 1,
         as_of,
-        customers.labels_of(world.simulate(month - 1)) if labels is None else labels,
+        deliveries.make_labels(customers.simulate_month(month - 1, world))
+        if labels is None
+        else labels,
     )
     return offline.publish_snapshot(delivered[month], as_of, written_at=as_of)
 
@@ -256,7 +260,7 @@ def quarantined_months() -> set[pd.Timestamp]:
 
 @models.one_thread
 def play_months(
-    until: pd.Timestamp, world: World, report: Callable[[str], None] = print
+    until: pd.Timestamp, world: Simulation, report: Callable[[str], None] = print
 ) -> pd.DataFrame | None:
     """Play the months that have not been played yet, up to ``until``, or up to one that asks for a retraining.
 
@@ -274,7 +278,7 @@ def play_months(
         DataError: no champion, or a month that was not delivered.
         UsageError: this home holds another world.
     """
-    hold_world(world)
+    bind_home_to_scenario(world)
     scored = _months_scored("champion")
     first = max(scored, default=settings.month_start(1))
     for month in range(month_of(first), month_of(until) + 1):
@@ -293,7 +297,7 @@ def play_run(
     until: str, scenario: str, seed: int, report: Callable[[str], None]
 ) -> dict[str, str] | None:
     """``play_months`` in plain values: ``as_of`` and ``since`` (first month to train on) of a retraining, or None."""
-    asked = play_months(settings.as_of_date(until), World(scenario, seed), report)
+    asked = play_months(settings.as_of_date(until), Simulation(scenario, seed), report)
     if asked is None:
         return None
     return {

@@ -16,13 +16,13 @@ from churn_utils.inference import scoring
 from churn_utils.monitoring import drift, monthly_cycle
 from churn_utils.registry import deployments
 from churn_utils.settings import month_of
-from churn_utils.simulation import customers
-from churn_utils.simulation.scenarios import World
+from churn_utils.simulation import customers, deliveries
+from churn_utils.simulation.scenarios import START_MONTH, Simulation
 
 MODELS = ["champion", "shadow", "best"]
 
 
-def compare_with_best(as_of: pd.Timestamp, world: World) -> pd.DataFrame:
+def compare_with_best(as_of: pd.Timestamp, world: Simulation) -> pd.DataFrame:
     """Value of what was decided for each labelled customer, beside the best that anybody could have decided.
 
     Args:
@@ -48,10 +48,10 @@ def compare_with_best(as_of: pd.Timestamp, world: World) -> pd.DataFrame:
 
 
 def _compare_month(
-    date: pd.Timestamp, as_of: pd.Timestamp, world: World, economics: Economics
+    date: pd.Timestamp, as_of: pd.Timestamp, world: Simulation, economics: Economics
 ) -> pd.DataFrame:
     labels = tables.read("churn_labels", snapshot_date=date)
-    truth = world.simulate(month_of(date))[["customer_id", "churn_probability"]]
+    truth = customers.simulate_month(month_of(date), world)[["customer_id", "churn_probability"]]
     rows = labels[labels["label_date"] <= as_of].merge(truth, on="customer_id")
     probability = {"champion": np.zeros(len(rows)), "best": rows["churn_probability"]}
     scored = monthly_cycle.read_scored(date, as_of)
@@ -124,7 +124,7 @@ def measure_recovery(
     ]
 
 
-def list_events(as_of: pd.Timestamp, world: World) -> pd.DataFrame:
+def list_events(as_of: pd.Timestamp, world: Simulation) -> pd.DataFrame:
     """What happened when: ``date, event, what``, in order of time.
 
     Events are ``world`` (the change itself, which nobody was told of), ``alert``, ``quarantine`` and ``retrain``
@@ -222,12 +222,12 @@ def try_scenario(
     seed: int,
     champion: drift.Champion,
     economics: Economics | None = None,
-    start_month: int = customers.START_MONTH,
+    start_month: int = START_MONTH,
 ) -> pd.DataFrame:
     """Ask a champion what another world would call for, in its month of change and the one after; nothing is written.
 
     Args:
-        scenario: name in ``simulator.SCENARIOS``.
+        scenario: name in ``scenarios.SCENARIOS``.
         seed: of the world.
         champion: the one in effect before the change.
         economics: of decisions in USD.
@@ -239,15 +239,11 @@ def try_scenario(
     Raises:
         DataError: unknown scenario.
     """
-    decisions = None
+    tried, decisions = Simulation(scenario, seed, start_month), None
     for month in (start_month, start_month + 1):
         broken = scenario == "data_bug" and month == start_month
-        current, quarantined = customers.known_rows(
-            month, seed, scenario, start_month, broken=broken
-        )
-        past = [
-            customers.known_rows(known, seed, scenario, start_month)[0] for known in range(month)
-        ]
+        current, quarantined = deliveries.ingest_in_memory(month, tried, broken)
+        past = [deliveries.ingest_in_memory(known, tried)[0] for known in range(month)]
         delivery = {"delivered": len(current) + quarantined, "quarantined": quarantined}
         as_of, past = settings.month_start(month), pd.concat(past)
         row = drift.decide(as_of, delivery, current, past, champion, decisions, economics)

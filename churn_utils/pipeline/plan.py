@@ -20,8 +20,6 @@ PROFILES: dict[str, dict[str, Value]] = {
     "full": {},
     "fast": {"N_TRIALS": 6, "DRAWS": 400, "LIST_SIZE": 50},
 }
-# The simulator's scenarios (a test compares them): importing it would cost every --help 2 s.
-SCENARIOS = ("none", "price_rise", "competitor", "mix_shift", "data_bug")
 MOST_MONTHS = 120
 
 

@@ -1,1 +1,1 @@
-"""Simulated months of customers, and the scenarios that change them on purpose."""
+"""Simulated customers: which scenario a home follows, who is there each month, what upstream sends."""

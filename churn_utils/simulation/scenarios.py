@@ -1,63 +1,104 @@
-"""Which simulated world a home holds: one scenario, one seed."""
+"""The scenarios of the simulated customers, and the one that a home is bound to.
+
+Importing this module is cheap: the command line lists the scenarios without loading the simulator.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-
-import pandas as pd
+from numbers import Integral
 
 from churn_utils import settings
 from churn_utils.data.files import write_atomically
-from churn_utils.errors import UsageError
-from churn_utils.simulation import customers
+from churn_utils.errors import DataError, UsageError
+
+NO_CHANGE = "none"
+SCENARIOS = {
+    NO_CHANGE: "nothing changes",
+    "price_rise": "fibre bills rise by 15 % and fibre customers churn more",
+    "competitor": "customers with a contract churn more; no feature shows it",
+    "mix_shift": (
+        "a campaign moves 35 % to credit card and paperless billing; churn behaviour is unchanged"
+    ),
+    "data_bug": (
+        "for one month upstream sends charges in cents and renames a category; "
+        "corrected a month later"
+    ),
+}
+START_MONTH = 3
+SLOTS = 7043
 
 
 @dataclass(frozen=True)
-class World:
-    """What the simulated world does; a home holds one."""
+class Simulation:
+    """Everything that a simulated month depends on besides its number.
+
+    Attributes:
+        scenario: name in ``SCENARIOS``.
+        seed: of all random numbers; month 0 (IBM's extract) does not depend on it.
+        start_month: first month of the change; for ``data_bug`` the only month that is sent wrongly.
+        slots: number of customers; those beyond 7,043 are copies of IBM's.
+
+    Raises:
+        DataError: an unknown scenario, or a number that is out of range.
+    """
 
     scenario: str = "price_rise"
     seed: int = settings.SEED
-    start_month: int = customers.START_MONTH
-    slots: int = customers.SLOTS
+    start_month: int = START_MONTH
+    slots: int = SLOTS
 
     def __post_init__(self) -> None:
-        """Refuse a world that cannot be simulated; nothing is simulated yet."""
-        customers.iterate_month(0, self.seed, self.scenario, self.start_month, self.slots)
+        """Check the scenario's name and the ranges of the numbers."""
+        if self.scenario not in SCENARIOS:
+            raise DataError(
+                f"there is no scenario {self.scenario!r}; the scenarios are {', '.join(SCENARIOS)}."
+            )
+        check_whole_number("seed", self.seed, least=0)
+        check_whole_number("start_month", self.start_month, least=1)
+        check_whole_number("slots", self.slots, least=1)
 
     @property
     def description(self) -> str:
-        """What the scenario changes."""
-        return customers.SCENARIOS[self.scenario]
+        """What the scenario changes, in words."""
+        return SCENARIOS[self.scenario]
 
-    def simulate(self, month: int) -> pd.DataFrame:
-        """Customers of a month as they truly are (``simulator.simulate_month``)."""
-        return customers.simulate_month(
-            month, self.seed, self.scenario, self.start_month, self.slots
-        )
-
-    def deliver(self, as_of_month: int) -> dict[int, pd.DataFrame]:
-        """Snapshots that arrive at an as-of month, by the month that they describe (``simulator.deliver_at``)."""
-        return customers.deliver_at(
-            as_of_month, self.seed, self.scenario, self.start_month, self.slots
-        )
+    def scenario_in(self, month: int) -> str:
+        """Return the scenario in force in a month: ``none`` before the start month."""
+        return self.scenario if month >= self.start_month else NO_CHANGE
 
 
-def hold_world(world: World) -> World:
-    """Note which world this home holds, and refuse another one.
+def check_whole_number(name: str, value: int, least: int) -> None:
+    """Check that a value is a whole number of at least ``least``.
 
     Raises:
-        UsageError: the home holds another world; the message names both and the remedy.
+        DataError: it is not; the message names it and the smallest valid value.
+    """
+    if not isinstance(value, Integral) or value < least:
+        raise DataError(f"{name} is {value!r}; valid are whole numbers from {least} on.")
+
+
+def bind_home_to_scenario(simulation: Simulation) -> Simulation:
+    """Write down which simulation this home follows, or check that it is the one written before.
+
+    The file ``world.json`` of the home holds it.
+
+    Returns:
+        The simulation.
+
+    Raises:
+        UsageError: the home follows another one; the message names both and the remedy.
     """
     path = settings.home() / "world.json"
-    wanted = asdict(world)
+    wanted = asdict(simulation)
     if not path.exists():
         write_atomically(path, json.dumps(wanted))
-    held = json.loads(path.read_text())
-    if held != wanted:
+    bound = json.loads(path.read_text())
+    if bound != wanted:
         raise UsageError(
-            f"{settings.home()} holds the world {held}, not {wanted}. Set SCENARIO and SEED to it, or take another "
-            "home (CHURN_HOME, run_all.py --home DIR, run_all.py --fresh)."
+            f"{settings.home()} follows the scenario {bound}, not {wanted}. Set SCENARIO and SEED "
+            "to that of the home, or use another home (CHURN_HOME, run_all.py --home DIR, "
+            "run_all.py --fresh)."
         )
-    return world
+    return simulation

@@ -16,7 +16,7 @@ from churn_utils.pipeline.plan import PROFILES, Plan
 from churn_utils.pipeline.state import read_state
 from churn_utils.pipeline.timeline import expand_timeline
 from churn_utils.registry import deployments, versions
-from churn_utils.simulation.scenarios import World
+from churn_utils.simulation.scenarios import Simulation
 
 RUN = "price_rise-seed42-fast"
 FEBRUARY, MAY, JULY = (settings.month_start(month) for month in (1, 4, 6))
@@ -64,7 +64,7 @@ def test_the_price_rise_is_noticed_answered_and_recovered_from(world):
     )
     assert (deployments.champion_at(FEBRUARY), deployments.champion_at(MAY)) == (1, 2)
     measured = recovery.measure_recovery(
-        recovery.compare_with_best(JULY, World("price_rise", 42)), since=MAY
+        recovery.compare_with_best(JULY, Simulation("price_rise", 42)), since=MAY
     )
     assert measured.loc["new champion", "lower"] > measured.loc["old champion", "upper"]
     assert measured.loc["recovered", "value"] > 0.8

@@ -21,7 +21,8 @@ from churn_utils.monitoring.drift import (
     QUARANTINE,
     RETRAIN,
 )
-from churn_utils.simulation import customers
+from churn_utils.simulation import customers, deliveries
+from churn_utils.simulation.scenarios import START_MONTH, Simulation
 from churn_utils.training import models
 
 LIMITS = drift.Limits()
@@ -102,14 +103,14 @@ def shifted(rows, month, log_odds):
     return customers.redraw_labels(rows, log_odds, [0, month]) if np.any(log_odds) else rows
 
 
-def changed(month, scenario, start_month=customers.START_MONTH):
-    return customers.known_rows(month, 5, scenario, start_month)[0]
+def changed(month, scenario, start_month=START_MONTH):
+    return deliveries.ingest_in_memory(month, Simulation(scenario, 5, start_month))[0]
 
 
 @pytest.fixture(scope="module")
 def simulated(world):
     """Months 0 to 7 without a scenario."""
-    return [customers.known_rows(month, seed=5)[0] for month in range(8)]
+    return [deliveries.ingest_in_memory(month, Simulation("none", 5))[0] for month in range(8)]
 
 
 @pytest.fixture(scope="module")

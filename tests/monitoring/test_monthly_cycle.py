@@ -15,11 +15,11 @@ from churn_utils.monitoring import drift, monthly_cycle
 from churn_utils.registry import approvals, deployments
 from churn_utils.registry import versions as registry_versions
 from churn_utils.settings import month_start
-from churn_utils.simulation import customers
-from churn_utils.simulation.scenarios import World
+from churn_utils.simulation import customers, deliveries
+from churn_utils.simulation.scenarios import Simulation
 from churn_utils.validation import gate
 
-PRICE_RISE = World("price_rise", seed=5)
+PRICE_RISE = Simulation("price_rise", seed=5)
 
 
 def promote(version, as_of):
@@ -174,7 +174,7 @@ def test_labelled_rows_are_those_that_the_champion_scored(played):
 
 def test_a_home_plays_one_world(played):
     with pytest.raises(UsageError, match="price_rise.*competitor"):
-        play(until=6, world=World("competitor", seed=5))
+        play(until=6, world=Simulation("competitor", seed=5))
 
 
 def test_after_a_promotion_the_old_champion_answers_in_the_shadow(played, tmp_path, monkeypatch):
@@ -222,7 +222,7 @@ def test_a_month_that_was_not_delivered_is_asked_for(fresh):
 
 
 def test_a_month_without_rows_is_refused_and_can_be_delivered_again(fresh):
-    rows = PRICE_RISE.deliver(1)[1]
+    rows = deliveries.deliver_at(1, PRICE_RISE)[1]
     with pytest.raises(DataError, match="2025-02-01 has no rows"):
         monthly_cycle.take_in(month_start(1), PRICE_RISE, delivered={1: rows.head(0)})
     assert len(tables.read("churn_labels")) == 7043  # the labels that came with it are not lost
@@ -230,10 +230,10 @@ def test_a_month_without_rows_is_refused_and_can_be_delivered_again(fresh):
 
 
 def test_a_month_with_thirty_percent_bad_rows_is_quarantined_and_corrected_the_month_after(fresh):
-    quiet = World("none", seed=5)
+    quiet = Simulation("none", seed=5)
     monthly_cycle.take_in(month_start(1), quiet)
     play(until=1, world=quiet)
-    rows = quiet.deliver(2)[2]
+    rows = deliveries.deliver_at(2, quiet)[2]
     spoiled = rows.assign(
         contract=rows["contract"].where(rows.reset_index().index % 10 >= 3, "Three year")
     )
@@ -248,7 +248,7 @@ def test_a_month_with_thirty_percent_bad_rows_is_quarantined_and_corrected_the_m
         monthly_cycle.score_month(month_start(2)) == 0
     )  # nobody acts on what is left of a broken delivery
     corrected = monthly_cycle.take_in(
-        month_start(3), quiet, delivered={2: rows, 3: quiet.deliver(3)[3]}
+        month_start(3), quiet, delivered={2: rows, 3: deliveries.deliver_at(3, quiet)[3]}
     )
     assert corrected["accepted"] == 7043
     assert customers_of(2)["customer_id"].nunique() == 7043
@@ -263,10 +263,10 @@ def test_a_month_with_thirty_percent_bad_rows_is_quarantined_and_corrected_the_m
 
 
 def test_a_delivery_that_is_corrected_within_its_month_is_decided_and_scored_in_time(fresh):
-    quiet = World("none", seed=5)
+    quiet = Simulation("none", seed=5)
     monthly_cycle.take_in(month_start(1), quiet)
     play(until=1, world=quiet)
-    rows = quiet.deliver(2)[2]
+    rows = deliveries.deliver_at(2, quiet)[2]
     counts = monthly_cycle.take_in(
         month_start(2), quiet, delivered={2: rows.assign(contract="Three year")}
     )
@@ -279,26 +279,30 @@ def test_a_delivery_that_is_corrected_within_its_month_is_decided_and_scored_in_
 
 
 def test_labels_that_came_before_a_late_correction_are_recorded_with_it(fresh):
-    quiet = World("none", seed=5)
+    quiet = Simulation("none", seed=5)
     for month in (1, 2, 3):
-        broken = {month: quiet.deliver(month)[month].assign(contract="?")} if month == 1 else None
+        broken = (
+            {month: deliveries.deliver_at(month, quiet)[month].assign(contract="?")}
+            if month == 1
+            else None
+        )
         monthly_cycle.take_in(month_start(month), quiet, delivered=broken)
     assert tables.read("churn_labels", snapshot_date=month_start(1)).empty
-    late = {1: quiet.deliver(1)[1], 4: quiet.deliver(4)[4]}
+    late = {1: deliveries.deliver_at(1, quiet)[1], 4: deliveries.deliver_at(4, quiet)[4]}
     monthly_cycle.take_in(month_start(4), quiet, delivered=late)
     labels = tables.read("churn_labels", snapshot_date=month_start(1))
     assert len(labels) == 7043 and labels["label_date"].eq(month_start(4)).all()
 
 
 def test_labels_of_strangers_are_kept_and_the_month_goes_on(fresh):
-    labels = customers.labels_of(PRICE_RISE.simulate(0))
+    labels = deliveries.make_labels(customers.simulate_month(0, PRICE_RISE))
     labels.loc[labels.index[0], "customer_id"] = "NOBODY"
     monthly_cycle.take_in(month_start(1), PRICE_RISE, labels=labels)
     assert tables.read("quarantine")["customer_id"].tolist() == ["NOBODY"]
 
 
 def test_a_data_bug_is_caught_before_scoring_and_calls_for_no_retraining(fresh):
-    world = World("data_bug", seed=5)
+    world = Simulation("data_bug", seed=5)
     monthly_cycle.take_in(month_start(1), world)
     asked, _ = play(until=4, world=world)
     decisions = monthly_cycle.read_decisions()
@@ -330,5 +334,5 @@ def test_what_a_run_asks_for_is_said_in_plain_values(played):
 
 
 def test_the_worlds_months_are_the_simulators(played):
-    simulated = customers.simulate_month(2, 5, "price_rise")
+    simulated = customers.simulate_month(2, PRICE_RISE)
     assert set(customers_of(2)["customer_id"]) == set(simulated["customer_id"])

@@ -14,10 +14,11 @@ from churn_utils.inference import scoring
 from churn_utils.monitoring import drift, recovery
 from churn_utils.settings import month_start
 from churn_utils.simulation import customers as simulated_customers
-from churn_utils.simulation.scenarios import World
+from churn_utils.simulation import deliveries
+from churn_utils.simulation.scenarios import Simulation
 
-RISE = World("price_rise", seed=1)
-SMALL = World("none", seed=1, slots=60)  # IBM's first 60 customers and who comes after them
+RISE = Simulation("price_rise", seed=1)
+SMALL = Simulation("none", seed=1, slots=60)  # IBM's first 60 customers and who comes after them
 
 
 def values_of(date, champion, best, shadow=np.nan, customers=None):
@@ -103,12 +104,12 @@ def taken_in(tmp_path_factory):
     month 3 version 2 stood exactly at the threshold, and version 1 in the shadow below it.
     """
     with factories.at_home(tmp_path_factory.mktemp("review")) as path:
-        truths = {month: SMALL.simulate(month) for month in (1, 2, 3)}
+        truths = {month: simulated_customers.simulate_month(month, SMALL) for month in (1, 2, 3)}
         for month, truth in truths.items():
             offline.publish_snapshot(
-                SMALL.deliver(month)[month], month_start(month), month_start(month)
+                deliveries.deliver_at(month, SMALL)[month], month_start(month), month_start(month)
             )
-            labels, late = simulated_customers.labels_of(truth), 10 if month == 1 else 0
+            labels, late = deliveries.make_labels(truth), 10 if month == 1 else 0
             for rows, arrive in ((labels[late:], month + 1), (labels[:late], month + 4)):
                 offline.record_labels(
                     rows, month_start(month), month_start(arrive), rows["slot_id"]
@@ -398,7 +399,7 @@ def test_what_comes_later_is_no_event_yet(eventful):
 
 
 def test_a_world_that_does_not_change_is_no_event(eventful):
-    assert "world" not in [event for _, event in events_at(8, World("none", seed=1))]
+    assert "world" not in [event for _, event in events_at(8, Simulation("none", seed=1))]
 
 
 def test_a_home_without_decisions_has_the_world_alone(home):
@@ -439,4 +440,4 @@ def test_a_world_that_there_is_not_cannot_be_tried(champion):
 
 def test_before_the_first_labels_there_is_nothing_to_compare():
     with pytest.raises(DataError, match="labelled by 2025-02-01; play at least one month"):
-        recovery.compare_with_best(settings.month_start(1), World(slots=60))
+        recovery.compare_with_best(settings.month_start(1), Simulation(slots=60))

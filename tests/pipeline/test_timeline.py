@@ -3,12 +3,11 @@ from notebook_factory import MAY
 
 from churn_utils import settings
 from churn_utils.errors import UsageError
-from churn_utils.pipeline import plan, stages
+from churn_utils.pipeline import stages
 from churn_utils.pipeline.parameters import read_notebooks, resolve_parameters
 from churn_utils.pipeline.plan import Plan
 from churn_utils.pipeline.state import Retraining, RunState, StageResult
 from churn_utils.pipeline.timeline import expand_timeline
-from churn_utils.simulation import customers
 
 JUNE = Retraining(as_of="2025-06-01", since="2025-05-01")
 
@@ -36,10 +35,6 @@ def test_every_stage_comes_after_what_it_needs():
     for position, stage in enumerate(timeline):
         assert set(stage.needs) <= set(names_of(timeline[:position]))
     assert len(set(names_of(timeline))) == len(timeline)
-
-
-def test_the_scenarios_are_the_simulators():
-    assert list(plan.SCENARIOS) == list(customers.SCENARIOS)
 
 
 def test_retraining_has_its_month_its_labels_and_few_trials():

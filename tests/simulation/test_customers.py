@@ -14,10 +14,12 @@ from churn_utils.data.columns import CUSTOMER_COLUMNS
 from churn_utils.errors import DataError
 from churn_utils.evaluation.economics import Economics, decision_value_usd
 from churn_utils.features import definitions, offline
-from churn_utils.simulation import customers
+from churn_utils.simulation import customers, deliveries
+from churn_utils.simulation.scenarios import SCENARIOS, Simulation
 from churn_utils.training import models
 
 SEED = 1
+QUIET = Simulation("none", SEED)
 ECONOMICS = Economics()
 ATTRIBUTES = [name for name in CUSTOMER_COLUMNS if name != "customer_id"]
 COMPARED = [
@@ -44,7 +46,7 @@ def extract(world):
 @pytest.fixture(scope="module")
 def year(world):
     """Months 0 to 12 without a scenario."""
-    return [customers.simulate_month(month, SEED) for month in range(13)]
+    return [customers.simulate_month(month, QUIET) for month in range(13)]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,8 @@ def changed(world):
     def look_up(scenario):
         if scenario not in months:
             months[scenario] = {
-                month: customers.simulate_month(month, SEED, scenario) for month in range(3, 8)
+                month: customers.simulate_month(month, Simulation(scenario, SEED))
+                for month in range(3, 8)
             }
         return months[scenario]
 
@@ -131,8 +134,8 @@ def test_month_0_is_ibms_extract_with_ibms_labels_whatever_the_seed(extract, yea
     )
     assert ours["slot_id"].equals(ours["customer_id"])
     assert (ours["churned"] == (extract["churn"] == "Yes").to_numpy()).all()
-    for scenario in customers.SCENARIOS:
-        assert customers.simulate_month(0, SEED + 1, scenario).equals(year[0])
+    for scenario in SCENARIOS:
+        assert customers.simulate_month(0, Simulation(scenario, SEED + 1)).equals(year[0])
 
 
 def test_a_month_has_the_contracts_names_and_types(extract, year):
@@ -164,13 +167,14 @@ def test_the_worlds_probabilities_are_those_of_its_labels(year):
 
 
 def test_the_same_month_twice_is_the_same(year):
-    assert customers.simulate_month(5, SEED).equals(year[5])
+    assert customers.simulate_month(5, QUIET).equals(year[5])
 
 
 def test_a_fresh_process_finds_month_5_without_the_months_before(year):
     code = (
-        "import pandas as pd; from churn_utils.simulation import customers;"
-        f"print(pd.util.hash_pandas_object(customers.simulate_month(5, {SEED})[{COMPARED}]).sum())"
+        "import pandas as pd; from churn_utils.simulation import customers, scenarios;"
+        f"month = customers.simulate_month(5, scenarios.{QUIET});"
+        f"print(pd.util.hash_pandas_object(month[{COMPARED}]).sum())"
     )
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -180,15 +184,16 @@ def test_a_fresh_process_finds_month_5_without_the_months_before(year):
 
 @pytest.mark.parametrize("scenario", ["none", "price_rise", "mix_shift"])
 def test_parts_make_the_whole_and_fewer_slots_are_its_beginning(scenario, changed):
-    parts = list(customers.iterate_month(5, SEED, scenario, slots=10_000, rows_at_once=999))
+    ten_thousand = Simulation(scenario, SEED, slots=10_000)
+    parts = list(customers.iterate_month(5, ten_thousand, rows_at_once=999))
     assert [len(part) for part in parts] == [999] * 10 + [10]
-    whole = customers.simulate_month(5, SEED, scenario, slots=10_000)
+    whole = customers.simulate_month(5, ten_thousand)
     assert pd.concat(parts).equals(whole)
     assert whole.head(7043).equals(changed(scenario)[5])
 
 
 def test_seeds_differ_after_month_0(year):
-    other = customers.simulate_month(1, SEED + 1)
+    other = customers.simulate_month(1, Simulation("none", SEED + 1))
     assert not other["customer_id"].equals(year[1]["customer_id"])
     assert (other["churned"] != year[1]["churned"]).mean() > 0.1
     # before a second month, months are no repetition of each other either
@@ -196,7 +201,7 @@ def test_seeds_differ_after_month_0(year):
 
 
 def test_copies_of_a_template_live_lives_of_their_own():
-    frame = customers.simulate_month(3, SEED, slots=3 * 7043)
+    frame = customers.simulate_month(3, Simulation("none", SEED, slots=3 * 7043))
     first, second = frame.iloc[:7043], frame.iloc[7043 : 2 * 7043]
     assert frame["customer_id"].is_unique
     assert first["slot_id"].tolist() == second["slot_id"].tolist()
@@ -249,10 +254,12 @@ def test_without_a_scenario_a_frozen_champion_stays_as_good_as_it_is(year, champ
 # --- each scenario does what its row says
 
 
-@pytest.mark.parametrize("scenario", customers.SCENARIOS)
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_before_its_start_month_every_scenario_is_the_same_world(scenario, year):
     for month in (1, 4):
-        assert customers.simulate_month(month, SEED, scenario, start_month=5).equals(year[month])
+        assert customers.simulate_month(month, Simulation(scenario, SEED, start_month=5)).equals(
+            year[month]
+        )
 
 
 def test_price_rise_raises_fibre_bills_and_fibre_churn(year, changed):
@@ -357,7 +364,7 @@ def test_a_refit_on_the_first_changed_month_recovers_most_of_the_loss(scenario, 
 
 
 def test_month_0_as_delivered_gives_ibms_features(home, year):
-    rows = customers.deliver_month(year[0])
+    rows = deliveries.deliver_month(year[0])
     month = settings.month_start(0)
     ibm = source.read_delivery(source.obtain_extract())
     assert list(rows.columns) == list(ibm.columns.drop("churn")) and rows.index.equals(ibm.index)
@@ -370,26 +377,26 @@ def test_month_0_as_delivered_gives_ibms_features(home, year):
     ].tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("scenario", customers.SCENARIOS)
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_every_row_passes_the_contract_and_keeps_its_values(scenario):
     for month in (3, 12):
-        frame = customers.simulate_month(month, SEED, scenario)
-        accepted, rejected = contract.check_rows(customers.deliver_month(frame))
+        frame = customers.simulate_month(month, Simulation(scenario, SEED))
+        accepted, rejected = contract.check_rows(deliveries.deliver_month(frame))
         assert rejected.empty
         truth = frame[["customer_id", *ATTRIBUTES]].reset_index(drop=True)
         assert accepted.reset_index(drop=True)[truth.columns].equals(truth)
 
 
 def test_a_delivery_in_parts_numbers_its_lines_through(year):
-    part = customers.deliver_month(
-        next(iter(customers.iterate_month(2, SEED, rows_at_once=50))).tail(10)
+    part = deliveries.deliver_month(
+        next(iter(customers.iterate_month(2, QUIET, rows_at_once=50))).tail(10)
     )
-    assert part.equals(customers.deliver_month(year[2]).loc[42:51])
+    assert part.equals(deliveries.deliver_month(year[2]).loc[42:51])
 
 
 def test_data_bug_is_caught_as_a_whole_and_corrected_a_month_later(year):
     arrivals = {
-        month: customers.deliver_at(month, SEED, "data_bug", start_month=2, slots=7043)
+        month: deliveries.deliver_at(month, Simulation("data_bug", SEED, start_month=2))
         for month in (1, 2, 3, 4)
     }
     assert {month: list(files) for month, files in arrivals.items()} == {
@@ -403,16 +410,25 @@ def test_data_bug_is_caught_as_a_whole_and_corrected_a_month_later(year):
     assert rejected["reason"].str.contains("monthly_charges is outside").all()
     assert rejected["reason"].str.contains("payment_method is not one of.*'E-check'").mean() > 0.3
     for as_of, month in ((1, 1), (3, 2), (3, 3), (4, 4)):
-        assert arrivals[as_of][month].equals(customers.deliver_month(year[month]))
-    assert customers.simulate_month(2, SEED, "data_bug", start_month=2).equals(year[2])
+        assert arrivals[as_of][month].equals(deliveries.deliver_month(year[month]))
+    assert customers.simulate_month(2, Simulation("data_bug", SEED, start_month=2)).equals(year[2])
+
+
+def test_delivery_has_as_many_rows_as_the_simulation_slots():
+    few = Simulation("data_bug", seed=3, start_month=2, slots=40)
+    assert [list(deliveries.deliver_at(month, few)) for month in (1, 2, 3)] == [[1], [2], [2, 3]]
+    broken = deliveries.deliver_at(2, few)[2]
+    assert len(broken) == 40 and (broken["payment_method"] == "E-check").any()
+    corrected = deliveries.deliver_at(3, few)[2]
+    assert corrected.equals(deliveries.deliver_month(customers.simulate_month(2, few)))
 
 
 @pytest.mark.parametrize("scenario", ["none", "price_rise", "competitor", "mix_shift"])
 def test_other_scenarios_send_one_file_a_month_as_it_is(scenario, changed):
     for month in (3, 4):
-        files = customers.deliver_at(month, SEED, scenario)
+        files = deliveries.deliver_at(month, Simulation(scenario, SEED))
         assert list(files) == [month] and files[month].equals(
-            customers.deliver_month(changed(scenario)[month])
+            deliveries.deliver_month(changed(scenario)[month])
         )
 
 
@@ -421,9 +437,9 @@ def test_known_rows_are_the_accepted_ones_as_the_store_would_give_them_with_thei
 ):
     month, label_date = settings.month_start(3), settings.month_start(4)
     truth = changed("price_rise")[3]
-    rows, quarantined = customers.known_rows(3, SEED, "price_rise")
-    labels = customers.labels_of(truth)
-    offline.publish_snapshot(customers.deliver_month(truth), month, month)
+    rows, quarantined = deliveries.ingest_in_memory(3, Simulation("price_rise", SEED))
+    labels = deliveries.make_labels(truth)
+    offline.publish_snapshot(deliveries.deliver_month(truth), month, month)
     offline.record_labels(labels, month, label_date, labels["slot_id"])
     stored = (
         offline.build_training_set(label_date).set_index("customer_id").loc[rows["customer_id"]]
@@ -435,7 +451,9 @@ def test_known_rows_are_the_accepted_ones_as_the_store_would_give_them_with_thei
 
 
 def test_of_a_broken_month_no_row_is_known():
-    rows, quarantined = customers.known_rows(3, SEED, "data_bug", slots=100, broken=True)
+    rows, quarantined = deliveries.ingest_in_memory(
+        3, Simulation("data_bug", SEED, slots=100), broken=True
+    )
     assert len(rows) == 0 and quarantined == 100
     assert {
         "event_date",
@@ -462,8 +480,8 @@ def test_labels_drawn_anew_follow_the_moved_log_odds(year):
 
 def test_labels_are_recorded_with_the_split_of_the_slot(home, year):
     month, label_date = settings.month_start(1), settings.month_start(2)
-    labels = customers.labels_of(year[1])
-    offline.publish_snapshot(customers.deliver_month(year[1]), month, month)
+    labels = deliveries.make_labels(year[1])
+    offline.publish_snapshot(deliveries.deliver_month(year[1]), month, month)
     assert (
         offline.record_labels(labels, month, label_date, labels["slot_id"])["labels_written"]
         == 7043
@@ -485,10 +503,13 @@ def test_best_value_is_what_the_worlds_own_probabilities_earn():
 
 
 def test_200_000_slots_stream_in_bounded_memory():
-    customers.simulate_month(2, SEED)  # the world is fitted and its tables are made
+    customers.simulate_month(2, QUIET)  # the world is fitted and its tables are made
     tracemalloc.start()
     rows = sum(
-        len(part) for part in customers.iterate_month(2, SEED, slots=200_000, rows_at_once=5_000)
+        len(part)
+        for part in customers.iterate_month(
+            2, Simulation("none", SEED, slots=200_000), rows_at_once=5_000
+        )
     )
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -502,17 +523,27 @@ def test_200_000_slots_stream_in_bounded_memory():
             {"scenario": "price_fall"},
             "'price_fall'; the scenarios are none, price_rise, competitor, mix_shift, data_b",
         ),
-        ({"month": -1}, "month is -1; valid are whole numbers from 0 on"),
-        ({"month": 1.5}, "month is 1.5"),
         ({"seed": -1}, "seed is -1; valid are whole numbers from 0"),
         ({"slots": 0}, "slots is 0; valid are whole numbers from 1 on"),
         ({"start_month": 0}, "start_month is 0; valid are whole numbers from 1"),
+    ],
+)
+def test_impossible_simulation_is_refused_with_what_is_valid(wrong, message):
+    with pytest.raises(DataError, match=message):
+        Simulation(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"month": -1}, "month is -1; valid are whole numbers from 0 on"),
+        ({"month": 1.5}, "month is 1.5"),
         ({"rows_at_once": 0}, "rows_at_once is 0; valid are whole numbers from 1"),
     ],
 )
-def test_wrong_use_is_refused_at_the_call_naming_what_is_valid(wrong, message):
+def test_impossible_month_is_refused_at_the_call(wrong, message):
     with pytest.raises(DataError, match=message):
-        customers.iterate_month(**{"month": 1, "seed": 1} | wrong)
+        customers.iterate_month(**{"month": 1, "simulation": QUIET} | wrong)
     if "rows_at_once" not in wrong:
         with pytest.raises(DataError, match=message):
-            customers.simulate_month(**{"month": 1, "seed": 1} | wrong)
+            customers.simulate_month(**{"month": 1, "simulation": QUIET} | wrong)

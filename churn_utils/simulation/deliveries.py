@@ -1,0 +1,105 @@
+"""What upstream sends about the simulated customers: monthly snapshots as text, and labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from churn_utils import settings
+from churn_utils.data import contract
+from churn_utils.data.columns import CUSTOMER_COLUMNS
+from churn_utils.features import definitions, offline
+from churn_utils.simulation.customers import simulate_month
+from churn_utils.simulation.scenarios import Simulation
+
+FIRST_LINE = 2  # of a delivered file: line 1 holds the names
+
+
+def deliver_month(customers: pd.DataFrame, broken: bool = False) -> pd.DataFrame:
+    """Write simulated customers down as upstream sends them.
+
+    Args:
+        customers: rows of ``simulate_month``, or a part of them.
+        broken: with the data bug: all charges in cents, and a payment method under a new name.
+
+    Returns:
+        Text as ``source.read_delivery`` returns it for an unlabelled file: no label, no slot, no
+        probability. Index ``line``, 2 for the first slot.
+    """
+    rows = customers[list(CUSTOMER_COLUMNS)].astype({"senior_citizen": str, "tenure": str})
+    first_line = int(customers.index[0]) + FIRST_LINE
+    rows.index = pd.RangeIndex(first_line, first_line + len(rows), name="line")
+    for name in ("monthly_charges", "total_charges"):
+        rows[name] = _write_amounts(rows[name], in_cents=broken)
+    if broken:
+        rows = rows.replace({"payment_method": {"Electronic check": "E-check"}})
+    return rows
+
+
+def _write_amounts(usd: pd.Series, in_cents: bool) -> pd.Series:
+    """Return amounts as text; a missing one is empty."""
+    text = (usd * 100).map("{:.0f}".format) if in_cents else usd.map("{:.2f}".format)
+    return text.where(usd.notna(), "")
+
+
+def deliver_at(as_of_month: int, simulation: Simulation) -> dict[int, pd.DataFrame]:
+    """Return what arrives at an as-of month, in the order in which it has to be ingested.
+
+    Returns:
+        Text rows by the month that they describe: that of ``as_of_month`` and, in the month after
+        ``data_bug``, ahead of it the corrected file of the month before.
+    """
+    bug_month = simulation.start_month if simulation.scenario == "data_bug" else None
+    delivered = {}
+    if bug_month is not None and as_of_month == bug_month + 1:
+        delivered[bug_month] = deliver_month(simulate_month(bug_month, simulation))
+    broken = as_of_month == bug_month
+    delivered[as_of_month] = deliver_month(simulate_month(as_of_month, simulation), broken)
+    return delivered
+
+
+def make_labels(customers: pd.DataFrame) -> pd.DataFrame:
+    """Return the labels of simulated customers as ``offline.record_labels`` takes them.
+
+    Returns:
+        ``customer_id``, ``slot_id`` and ``churn`` (Yes or No), one row per customer.
+    """
+    labels = customers[["customer_id", "slot_id"]]
+    return labels.assign(churn=np.where(customers["churned"], "Yes", "No"))
+
+
+def ingest_in_memory(
+    month: int, simulation: Simulation, broken: bool = False
+) -> tuple[pd.DataFrame, int]:
+    """Deliver, check and featurise a month without any table, and add what is known of it later.
+
+    Args:
+        month: as for ``simulate_month``.
+        simulation: as for ``simulate_month``.
+        broken: as for ``deliver_month``.
+
+    Returns:
+        ``(rows, quarantined)``. ``rows`` are those that passed the contract, in order:
+        ``customer_id``, the model inputs, ``snapshot_date`` and ``event_date`` (the month),
+        ``split``, ``churned`` and the true ``churn_probability``; ``quarantined`` is the number of
+        those that did not pass.
+
+    Raises:
+        DataError: as ``simulate_month``.
+    """
+    customers = simulate_month(month, simulation)
+    delivery = deliver_month(customers, broken)
+    accepted, rejected = contract.check_rows(delivery)
+
+    date = settings.month_start(month)
+    stamped = accepted.assign(snapshot_date=date, written_at=date)
+    rows = definitions.add_on_demand(definitions.build_features(stamped))
+
+    later = customers.set_axis(delivery.index).loc[accepted.index]
+    rows = rows.assign(
+        event_date=date,
+        split=offline.split_of(later["slot_id"]),
+        churned=later["churned"],
+        churn_probability=later["churn_probability"],
+    )
+    return rows.reset_index(drop=True), len(rejected)
