@@ -163,12 +163,12 @@ class Gauntlet:
 
     def no_description(self):
         version = register(self.rows)
-        versions.register_version(versions.read_version(version)["run_id"], "A model.", {})
+        versions.register_version(versions.read_version(version).run_id, "A model.", {})
         return stand(version)
 
     def missing_artifact(self):
         version = register(self.rows)
-        run = connect_mlflow().MlflowClient().get_run(versions.read_version(version)["run_id"])
+        run = connect_mlflow().MlflowClient().get_run(versions.read_version(version).run_id)
         (Path(urlparse(run.info.artifact_uri).path) / "importance.json").unlink()
         return stand(version)
 

@@ -122,7 +122,7 @@ def pass_gate(version: int, as_of: pd.Timestamp = AS_OF, **changes) -> str:
 def change_evidence(version: int, digest: str, **changes) -> None:
     """What somebody with write access to the files could do to evidence that is kept."""
     evidence, _ = versions.read_evidence(version, digest)
-    text, run_id = json.dumps(evidence | changes), versions.read_version(version)["run_id"]
+    text, run_id = json.dumps(evidence | changes), versions.read_version(version).run_id
     connect_mlflow().MlflowClient().log_text(run_id, text, f"gate/{digest}.json")
 
 

@@ -12,7 +12,7 @@ from churn_utils.errors import DataError
 from churn_utils.evaluation.economics import OFFER
 from churn_utils.features import definitions
 from churn_utils.inference import scoring
-from churn_utils.registry import deployments
+from churn_utils.registry import deployments, versions
 
 ROLES = ["champion", "shadow", "backfill"]
 ROWS_AT_ONCE = 100_000
@@ -53,8 +53,9 @@ def score_snapshot(
             f"no champion is in effect on {as_of:%Y-%m-%d}; promote one first (notebooks 02 to 04b)."
         )
     rows = read_scoring_rows(snapshot_date, as_of, customer_ids)
+    model_version = versions.read_version(version)
     parts = [
-        scoring.score_rows(version, rows.iloc[start : start + ROWS_AT_ONCE])
+        scoring.score_rows(model_version, rows.iloc[start : start + ROWS_AT_ONCE])
         for start in range(0, len(rows), ROWS_AT_ONCE)
     ]
     predictions = rows[["customer_id", "snapshot_date"]].assign(model_version=version, role=role)
@@ -106,7 +107,7 @@ def build_retention_list(predictions: pd.DataFrame, as_of: pd.Timestamp, size: i
     worth = worth.reset_index(drop=True).assign(rank=range(1, len(worth) + 1))
     rows = read_scoring_rows(predictions["snapshot_date"].iloc[0], as_of)
     chosen = rows.set_index("customer_id").loc[worth["customer_id"]].reset_index()
-    model = scoring.load_model(int(predictions["model_version"].iloc[0]))
+    model = scoring.load_model(versions.read_version(int(predictions["model_version"].iloc[0])))
     reasons = (
         scoring.explain_rows(model, chosen, rows)
         if len(worth)

@@ -22,6 +22,7 @@ from churn_utils.errors import ModelError
 from churn_utils.features import definitions
 from churn_utils.inference import scoring
 from churn_utils.registry import artifacts
+from churn_utils.registry.versions import ModelVersion
 
 LARGEST_DIFFERENCE = 1e-6
 RANDOM_ROWS = 500
@@ -81,7 +82,7 @@ def compare_forms(model, compiled: Scorer, example: pd.DataFrame, seed: int = 0)
     return difference
 
 
-def load_compiled(version: int) -> Scorer:
+def load_compiled(version: ModelVersion) -> Scorer:
     """Load, compile and compare a version of the registry.
 
     Raises:
@@ -89,7 +90,7 @@ def load_compiled(version: int) -> Scorer:
     """
     model = scoring.load_model(version)
     compiled = compile_model(model)
-    compare_forms(model, compiled, artifacts.read_example(version), seed=version)
+    compare_forms(model, compiled, artifacts.read_example(version.version), seed=version.version)
     return compiled
 
 

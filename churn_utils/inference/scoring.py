@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from churn_utils import settings
-from churn_utils.evaluation.economics import NO_OFFER, OFFER, Economics
+from churn_utils.evaluation.economics import NO_OFFER, OFFER
 from churn_utils.features import definitions
-from churn_utils.registry import artifacts, versions
+from churn_utils.registry import artifacts
+from churn_utils.registry.versions import ModelVersion
 
 
 @lru_cache(maxsize=4)
@@ -18,15 +19,9 @@ def _load(home: str, version: int, run_id: str):
     return artifacts.load_model(version)
 
 
-def load_model(version: int):
-    """Load a version's model once per process, home and run: a home that is made anew counts from 1 again."""
-    return _load(str(settings.home()), version, versions.read_version(version)["run_id"])
-
-
-def read_economics(version: int) -> Economics:
-    """Economics that the version was trained for; its threshold follows from them."""
-    params = versions.read_version(version)["params"]
-    return Economics(float(params["offer_cost_usd"]), float(params["churner_value_usd"]))
+def load_model(version: ModelVersion):
+    """Load a version's model once per process, home and run: a new home counts from 1 again."""
+    return _load(str(settings.home()), version.version, version.run_id)
 
 
 def predict_probability(model, rows: pd.DataFrame) -> np.ndarray:
@@ -34,14 +29,14 @@ def predict_probability(model, rows: pd.DataFrame) -> np.ndarray:
     return model.predict_proba(definitions.select_model_inputs(rows))[:, 1]
 
 
-def score_rows(version: int, rows: pd.DataFrame) -> pd.DataFrame:
+def score_rows(version: ModelVersion, rows: pd.DataFrame) -> pd.DataFrame:
     """Score rows of model inputs.
 
     Returns:
         Same index: ``churn_probability, threshold, decision`` (``offer`` or ``no_offer``) and
         ``expected_value_usd`` of making the offer, whatever the decision.
     """
-    economics = read_economics(version)
+    economics = version.economics
     probability = predict_probability(load_model(version), rows)
     return pd.DataFrame(
         {

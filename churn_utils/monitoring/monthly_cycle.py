@@ -93,12 +93,13 @@ def read_decisions(as_of: pd.Timestamp | None = None) -> pd.DataFrame:
 
 @lru_cache(maxsize=4)
 def _champion(home: str, version: int) -> drift.Champion:
-    params = registry_versions.read_version(version)["params"]
+    registered = registry_versions.read_version(version)
+    params = registered.params
     versions = {table: int(params[f"{table}_version"]) for table in offline.TRAINING_TABLES}
     since = settings.as_of_date(params["since"]) if params["since"] else None
     training_set = offline.build_training_set(settings.as_of_date(params["as_of"]), versions, since)
     rows = offline.training_rows(training_set, "train")
-    return drift.Champion(version, scoring.load_model(version), rows, rows["event_date"].max())
+    return drift.Champion(version, scoring.load_model(registered), rows, rows["event_date"].max())
 
 
 def load_champion(version: int) -> drift.Champion:
@@ -147,7 +148,7 @@ def decide_month(as_of: pd.Timestamp, delivery: pd.Series) -> pd.DataFrame:
         labelled,
         champion,
         history,
-        scoring.read_economics(version),
+        registry_versions.read_version(version).economics,
     )
     tables.merge("monitoring_metrics", _measure_month(as_of, champion, current))
     tables.merge("decisions", row)
@@ -166,7 +167,7 @@ def _measure_month(
     """Performance of the month before, by version and slice, and the shift of this month's features and labels."""
     before = as_of - pd.DateOffset(months=1)
     scored = read_scored(before, as_of)
-    economics = scoring.read_economics(champion.version)
+    economics = registry_versions.read_version(champion.version).economics
     parts = (
         [performance.measure_performance(scored, as_of, f"{before:%Y-%m}", economics)]
         if len(scored)
@@ -244,7 +245,7 @@ def score_month(as_of: pd.Timestamp) -> int:
     if before is not None:
         shadow = batch.score_snapshot(as_of, as_of, "shadow", version=before)
         predictions = pd.concat([predictions, shadow])
-    economics = scoring.read_economics(deployments.champion_at(as_of))
+    economics = registry_versions.read_version(deployments.champion_at(as_of)).economics
     tables.merge(
         "monitoring_metrics",
         performance.estimate_performance(predictions, as_of, f"{as_of:%Y-%m}", economics),

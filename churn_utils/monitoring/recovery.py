@@ -12,9 +12,8 @@ from churn_utils.data import tables
 from churn_utils.errors import DataError
 from churn_utils.evaluation import metrics
 from churn_utils.evaluation.economics import Economics, decision_value_usd
-from churn_utils.inference import scoring
 from churn_utils.monitoring import drift, monthly_cycle
-from churn_utils.registry import deployments
+from churn_utils.registry import deployments, versions
 from churn_utils.settings import month_of
 from churn_utils.simulation import customers, deliveries
 from churn_utils.simulation.scenarios import START_MONTH, Simulation
@@ -41,7 +40,7 @@ def compare_with_best(as_of: pd.Timestamp, world: Simulation) -> pd.DataFrame:
         raise DataError(
             f"no month of production had been labelled by {as_of:%Y-%m-%d}; play at least one month."
         )
-    economics = scoring.read_economics(deployments.champion_at(as_of))
+    economics = versions.read_version(deployments.champion_at(as_of)).economics
     dates = [settings.month_start(month) for month in range(1, month_of(as_of))]
     parts = [_compare_month(date, as_of, world, economics) for date in dates]
     return pd.concat(parts, ignore_index=True)

@@ -76,18 +76,18 @@ def refuse(version: int) -> None:
     versions.clear_challenger(version)
 
 
-def _check_not_trainer(info: dict, evidence: dict, approver: str) -> None:
-    for trainer in (info["trained_by"], evidence.get("trained_by", "")):
+def _check_not_trainer(info: versions.ModelVersion, evidence: dict, approver: str) -> None:
+    for trainer in (info.trained_by, evidence.get("trained_by", "")):
         if settings.is_same_person(approver, trainer):
             raise DeploymentError(
-                f"{approver} trained version {info['version']} and may not approve it; "
+                f"{approver} trained version {info.version} and may not approve it; "
                 "another person must."
             )
 
 
-def _check_evidence_stands(info: dict, evidence: dict, digest: str) -> None:
+def _check_evidence_stands(info: versions.ModelVersion, evidence: dict, digest: str) -> None:
     """Check that the gate was passed, and that evidence, model and record are as it left them."""
-    version, tags = info["version"], info["tags"]
+    version, tags = info.version, info.tags
     if tags.get("gate") != "pass" or not has_passed(evidence):
         raise DeploymentError(
             f"version {version} has not passed the gate (verdict: {evidence['verdict']})."
@@ -108,12 +108,12 @@ def _check_evidence_stands(info: dict, evidence: dict, digest: str) -> None:
         )
 
 
-def _find_standing(info: dict, scope: str, digest: str) -> dict | None:
+def _find_standing(info: versions.ModelVersion, scope: str, digest: str) -> dict | None:
     """Return the valid approval under which a version took effect on this evidence, or None."""
     if not tables.exists("deployments"):
         return None
     table = tables.read("deployments", columns=["version", "evidence_sha256", "effective_from"])
-    recorded = table.loc[table["version"] == info["version"], "evidence_sha256"]
+    recorded = table.loc[table["version"] == info.version, "evidence_sha256"]
     if recorded.empty or recorded.iloc[-1] != digest:
         return None
     try:
@@ -123,7 +123,7 @@ def _find_standing(info: dict, scope: str, digest: str) -> dict | None:
     return approval if approval["scope"] == scope else None
 
 
-def check_first_use(deployed: pd.DataFrame, info: dict, digest: str) -> dict:
+def check_first_use(deployed: pd.DataFrame, info: versions.ModelVersion, digest: str) -> dict:
     """Check the approval of some evidence on the date on which a version first took effect on it.
 
     Args:
@@ -137,7 +137,7 @@ def check_first_use(deployed: pd.DataFrame, info: dict, digest: str) -> dict:
     Raises:
         DeploymentError: as ``check_approval``.
     """
-    same = (deployed["version"] == info["version"]) & (deployed["evidence_sha256"] == digest)
+    same = (deployed["version"] == info.version) & (deployed["evidence_sha256"] == digest)
     started = deployed.loc[same, "effective_from"].min()
     return check_approval(info, digest, started)[0]
 
@@ -148,14 +148,14 @@ def keep_approval(version: int, approval: dict) -> None:
     versions.set_tags(version, {tag: json.dumps(approval)})
 
 
-def find_approval(info: dict, scope: str, digest: str) -> dict | None:
+def find_approval(info: versions.ModelVersion, scope: str, digest: str) -> dict | None:
     """The approval of a version for a scope on the evidence of a digest; None where there is none.
 
     Raises:
         DeploymentError: what is kept there is none.
     """
-    text = info["tags"].get(_name_tag(scope, digest))
-    return None if text is None else parse_approval(info["version"], text)
+    text = info.tags.get(_name_tag(scope, digest))
+    return None if text is None else parse_approval(info.version, text)
 
 
 def parse_approval(version: int, text: str) -> dict:
@@ -186,7 +186,7 @@ def parse_approval(version: int, text: str) -> dict:
 
 
 def check_newest(
-    info: dict, as_of: pd.Timestamp, scopes: tuple[str, ...] = (versions.CHAMPION,)
+    info: versions.ModelVersion, as_of: pd.Timestamp, scopes: tuple[str, ...] = (versions.CHAMPION,)
 ) -> tuple[dict, dict]:
     """Check that a version passed its last gate and holds an approval of that for one of ``scopes`` on a date.
 
@@ -203,7 +203,7 @@ def check_newest(
             or for other evidence than stands there now, it has expired or is of a later day; the model's files were
             changed since the gate.
     """
-    version, tags = info["version"], info["tags"]
+    version, tags = info.version, info.tags
     if tags.get("gate") != "pass":
         raise DeploymentError(
             f"version {version} has not passed the gate (gate: {tags.get('gate', 'never run')})."
@@ -226,10 +226,13 @@ def list_changes(version: int, evidence: dict) -> str:
 
 
 def check_approval(
-    info: dict, digest: str, as_of: pd.Timestamp, scopes: tuple[str, ...] = (versions.CHAMPION,)
+    info: versions.ModelVersion,
+    digest: str,
+    as_of: pd.Timestamp,
+    scopes: tuple[str, ...] = (versions.CHAMPION,),
 ) -> tuple[dict, dict]:
     """Check, as ``check_newest`` does, the approval of the evidence of a digest, whatever the gate has said since."""
-    version = info["version"]
+    version = info.version
     approval = _find_in_force(info, digest, scopes)
     evidence, found = versions.read_evidence(version, approval["evidence_sha256"])
     if found != approval["evidence_sha256"] or not has_passed(evidence):
@@ -243,7 +246,7 @@ def check_approval(
             "Train and register a version anew, or put the files back."
         )
     for trainer in (
-        info["trained_by"],
+        info.trained_by,
         evidence.get("trained_by", ""),
     ):  # as it stands now, and as it was judged
         if settings.is_same_person(approval["approver"], trainer):
@@ -259,14 +262,14 @@ def check_approval(
     return approval, evidence
 
 
-def _find_in_force(info: dict, digest: str, scopes: tuple[str, ...]) -> dict:
+def _find_in_force(info: versions.ModelVersion, digest: str, scopes: tuple[str, ...]) -> dict:
     """The approval for one of the scopes on that evidence; else an error that says what there is instead."""
-    version = info["version"]
+    version = info.version
     for scope in scopes:
         approval = find_approval(info, scope, digest)
         if approval and approval["scope"] == scope and approval["evidence_sha256"] == digest:
             return approval
-    others = [text for tag, text in sorted(info["tags"].items()) if tag.startswith("approval.")]
+    others = [text for tag, text in sorted(info.tags.items()) if tag.startswith("approval.")]
     if not others:
         raise DeploymentError(f"version {version} has no approval; run notebook 04b.")
     others = [parse_approval(version, text) for text in others]

@@ -29,7 +29,7 @@ def describe_version(version: int) -> dict:
         ModelError: its run recorded no table versions, seed or date.
     """
     info = versions.read_version(version)
-    params = info["params"]
+    params = info.params
     tables = {name: params.get(f"{name}_version") for name in offline.TRAINING_TABLES}
     missing = [f"version of {name}" for name, found in tables.items() if found is None]
     missing += [name for name in ("as_of", "seed", "family") if not params.get(name)]
@@ -40,8 +40,8 @@ def describe_version(version: int) -> dict:
         )
     return {
         "version": version,
-        "trained_by": info["trained_by"],
-        "run_id": info["run_id"],
+        "trained_by": info.trained_by,
+        "run_id": info.run_id,
         "study": params.get("study", ""),
         "as_of": settings.as_of_date(params["as_of"]),
         "since": settings.as_of_date(params["since"]) if params.get("since") else None,

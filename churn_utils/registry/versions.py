@@ -4,18 +4,87 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 
 from churn_utils import settings
 from churn_utils.errors import ModelError
+from churn_utils.evaluation.economics import Economics
 from churn_utils.registry.connection import connect_mlflow
 from churn_utils.settings import MODEL_NAME
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 EVIDENCE = "gate"  # folder of a run's artifacts; every evidence that was ever kept lies there under its digest
 TRIAL = "trial"  # scope of an approval to answer a share of the customers
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a training logged to MLflow.
+
+    Attributes:
+        run_id: MLflow's id of the run.
+        params: hyperparameters, costs, seed, date and origin of the data, as text.
+        metrics: on the ``validate`` split, by name.
+        trained_by: name of the person who trained; empty when it was not recorded.
+    """
+
+    run_id: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    trained_by: str
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered version as it stood in the registry when it was read.
+
+    Attributes:
+        version: its number.
+        run_id: MLflow's id of its training run.
+        description: written for the person who approves it.
+        aliases: such as ``champion``.
+        tags: verdicts of the gate, approvals and status, as text.
+        params: of the training run: hyperparameters, costs, seed, date and origin, as text.
+        metrics: of the training run, by name.
+        trained_by: name of the person who trained; empty when it was not recorded.
+        registered_at: time of registration, UTC.
+    """
+
+    version: int
+    run_id: str
+    description: str
+    aliases: tuple[str, ...]
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+    trained_by: str
+    registered_at: datetime
+
+    @property
+    def economics(self) -> Economics:
+        """Costs that the version was trained for.
+
+        Raises:
+            ModelError: its run recorded none.
+        """
+        try:
+            offer_cost = float(self.params["offer_cost_usd"])
+            churner_value = float(self.params["churner_value_usd"])
+        except KeyError as error:
+            raise ModelError(
+                f"the run of version {self.version} did not record {error}; train and register it "
+                "again with notebooks 02 and 03."
+            ) from error
+        return Economics(offer_cost, churner_value)
+
+    @property
+    def threshold(self) -> float:
+        """Churn probability from which the version makes an offer; it follows from the costs."""
+        return self.economics.threshold
 
 
 def _client():
@@ -75,8 +144,8 @@ def latest_run(as_of: pd.Timestamp) -> str:
     return runs[0].info.run_id
 
 
-def read_run(run_id: str) -> dict:
-    """Return ``params``, ``metrics`` and ``trained_by`` of a training run.
+def read_run(run_id: str) -> TrainingRun:
+    """Read what a training run logged.
 
     Raises:
         ModelError: no such run in this home.
@@ -88,35 +157,39 @@ def read_run(run_id: str) -> dict:
         raise ModelError(
             f"there is no training run {run_id!r} in {settings.mlflow_folder()}."
         ) from error
-    return {
-        "params": dict(data.params),
-        "metrics": dict(data.metrics),
-        "trained_by": data.tags.get("trained_by", ""),
-    }
+    return TrainingRun(
+        run_id=run_id,
+        params=dict(data.params),
+        metrics=dict(data.metrics),
+        trained_by=data.tags.get("trained_by", ""),
+    )
 
 
-def read_version(version: int) -> dict:
-    """Everything known of a version: ``version, run_id, description, aliases, tags, params, metrics, trained_by``.
+def read_version(version: int) -> ModelVersion:
+    """Read a version and its training run from the registry: once, to be handed on.
 
     Raises:
         ModelError: no such version.
     """
     mlflow = connect_mlflow()
-    client = mlflow.MlflowClient()
     try:
-        found = client.get_model_version(MODEL_NAME, str(version))
+        found = mlflow.MlflowClient().get_model_version(MODEL_NAME, str(version))
     except mlflow.MlflowException as error:
         raise ModelError(
             f"there is no version {version} of {MODEL_NAME} in {settings.mlflow_folder()}."
         ) from error
-    return {
-        "version": int(found.version),
-        "run_id": found.run_id,
-        "description": found.description or "",
-        "aliases": list(found.aliases),
-        "tags": dict(found.tags),
-        **read_run(found.run_id),
-    }
+    run = read_run(found.run_id)
+    return ModelVersion(
+        version=int(found.version),
+        run_id=found.run_id,
+        description=found.description or "",
+        aliases=tuple(found.aliases),
+        tags=dict(found.tags),
+        params=run.params,
+        metrics=run.metrics,
+        trained_by=run.trained_by,
+        registered_at=datetime.fromtimestamp(found.creation_timestamp / 1000, UTC),
+    )
 
 
 def compare_versions(before: int, after: int) -> pd.DataFrame:
@@ -125,18 +198,18 @@ def compare_versions(before: int, after: int) -> pd.DataFrame:
     Metrics of versions that were measured on different months say so: they compare the months as well.
     """
     facts, infos = {}, [read_version(version) for version in (before, after)]
-    months = {info["params"].get("as_of") for info in infos}
+    months = {info.params.get("as_of") for info in infos}
     where = "" if len(months) == 1 else ", on customers of its own time"
     for side, info in zip(("before", "after"), infos, strict=True):
         metrics = {
             f"{name}{where}": round(value, 4)
-            for name, value in info["metrics"].items()
+            for name, value in info.metrics.items()
             if not name.endswith(("_lower", "_upper"))
         }
         facts[side] = {
-            "version": info["version"],
-            "trained_by": info["trained_by"],
-            **info["params"],
+            "version": info.version,
+            "trained_by": info.trained_by,
+            **info.params,
             **metrics,
         }
     table = (
@@ -156,12 +229,12 @@ def list_versions() -> pd.DataFrame:
         rows.append(
             {
                 "version": number,
-                "aliases": ", ".join(info["aliases"]),
-                "gate": info["tags"].get("gate", ""),
-                "trained_by": info["trained_by"],
-                "as_of": info["params"].get("as_of", ""),
-                "family": info["params"].get("family", ""),
-                "log_loss": info["metrics"].get("log_loss"),
+                "aliases": ", ".join(info.aliases),
+                "gate": info.tags.get("gate", ""),
+                "trained_by": info.trained_by,
+                "as_of": info.params.get("as_of", ""),
+                "family": info.params.get("family", ""),
+                "log_loss": info.metrics.get("log_loss"),
             }
         )
     columns = ["version", "aliases", "gate", "trained_by", "as_of", "family", "log_loss"]
@@ -197,7 +270,7 @@ def version_to_judge(as_of: pd.Timestamp) -> int:
 
 def list_artifacts(version: int) -> list[str]:
     """Paths of the artifacts that the version's training run logged."""
-    return [item.path for item in _client().list_artifacts(read_version(version)["run_id"])]
+    return [item.path for item in _client().list_artifacts(read_version(version).run_id)]
 
 
 def describe_record(version: int) -> dict[str, str]:
@@ -205,11 +278,11 @@ def describe_record(version: int) -> dict[str, str]:
     info, digest = read_version(version), hashlib.sha256()
     for path in sorted(list_artifacts(version)):
         if path != EVIDENCE:
-            local = connect_mlflow().artifacts.download_artifacts(f"runs:/{info['run_id']}/{path}")
+            local = connect_mlflow().artifacts.download_artifacts(f"runs:/{info.run_id}/{path}")
             digest.update(f"{path} {_hash_files(Path(local))}\n".encode())
-    described = hashlib.sha256(info["description"].encode()).hexdigest()
+    described = hashlib.sha256(info.description.encode()).hexdigest()
     return {
-        "trained_by": info["trained_by"],
+        "trained_by": info.trained_by,
         "description_sha256": described,
         "artifacts_sha256": digest.hexdigest(),
     }
@@ -240,7 +313,7 @@ def write_evidence(version: int, evidence: dict) -> str:
     Its place among them is written into it as ``run``, and their number into the tag ``gate_runs``: whoever tries seeds
     until one passes leaves a trace. The very same facts again are no other evidence: they keep digest and number.
     """
-    client, run_id = _client(), read_version(version)["run_id"]
+    client, run_id = _client(), read_version(version).run_id
     facts = json.loads(json.dumps(evidence)) | {"run": None}
     paths = [item.path for item in client.list_artifacts(run_id, EVIDENCE)]
     for path in paths:
@@ -264,11 +337,11 @@ def read_evidence(version: int, digest: str | None = None) -> tuple[dict, str]:
         ModelError: the version never went through the gate, or that evidence is no longer there.
     """
     mlflow, info = connect_mlflow(), read_version(version)
-    digest = digest or info["tags"].get("gate_evidence_sha256")
+    digest = digest or info.tags.get("gate_evidence_sha256")
     if digest is None:
         raise ModelError(f"version {version} has no gate evidence; run notebook 04a first.")
     try:
-        text = mlflow.artifacts.load_text(f"runs:/{info['run_id']}/{EVIDENCE}/{digest}.json")
+        text = mlflow.artifacts.load_text(f"runs:/{info.run_id}/{EVIDENCE}/{digest}.json")
         return json.loads(text), hash_evidence(text)
     except (mlflow.MlflowException, OSError, ValueError) as error:
         raise ModelError(

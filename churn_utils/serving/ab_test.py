@@ -20,7 +20,6 @@ from churn_utils.data import tables
 from churn_utils.errors import UsageError
 from churn_utils.evaluation.economics import OFFER, decision_value_usd
 from churn_utils.inference import log as inference_log
-from churn_utils.inference import scoring
 from churn_utils.registry import approvals, deployments, versions
 
 SPLIT, SHADOW = "split", "shadow"
@@ -123,7 +122,7 @@ def read_trial() -> Trial | None:
 
 def read_trial_of(version: int) -> Trial | None:
     """The last trial of a version, running or not; None when there was none."""
-    text = versions.read_version(version)["tags"].get("trial")
+    text = versions.read_version(version).tags.get("trial")
     return Trial(**json.loads(text)) if text else None
 
 
@@ -187,7 +186,7 @@ def judge_trial(
         upper``; the verdict is ``challenger_better`` or ``challenger_worse`` when the interval does not hold 0.
     """
     rows = read_labelled_answers(trial, as_of)
-    economics = scoring.read_economics(trial.version)
+    economics = versions.read_version(trial.version).economics
     treated = (rows["decision"] == OFFER).to_numpy(dtype=float)
     rows = rows.assign(
         value=decision_value_usd(rows["churned"].to_numpy(dtype=float), treated, economics)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from churn_utils import settings
 from churn_utils.errors import ChurnError, ModelError
-from churn_utils.inference import compiled, scoring
+from churn_utils.inference import compiled
 from churn_utils.registry import versions
 from churn_utils.registry.connection import connect_mlflow
 from churn_utils.serving import ab_test
@@ -76,7 +76,7 @@ class Versions:
             raise ModelError(f"there is no registry in {settings.mlflow_folder()}.")
         with self._loading:
             info = versions.read_version(version)
-            key = (version, info["run_id"])
+            key = (version, info.run_id)
             if key not in self._ready:
                 served = _load(info)
                 while len(self._ready) >= MOST_VERSIONS:
@@ -118,21 +118,15 @@ def _find_missing_folder(version: int) -> Path | None:
     return next((folder for folder in folders if not folder.exists()), None)
 
 
-def _load(info: dict) -> Served:
-    version, economics = info["version"], scoring.read_economics(info["version"])
+def _load(info: versions.ModelVersion) -> Served:
+    economics = info.economics
     return Served(
-        version,
-        compiled.load_compiled(version),
-        economics.threshold,
-        economics.offer_cost_usd,
-        economics.churner_value_usd,
-        info["params"].get("as_of", ""),
-        info["params"].get("family", ""),
-        _read_registration(version),
+        version=info.version,
+        score=compiled.load_compiled(info),
+        threshold=economics.threshold,
+        offer_cost_usd=economics.offer_cost_usd,
+        churner_value_usd=economics.churner_value_usd,
+        trained_as_of=info.params.get("as_of", ""),
+        family=info.params.get("family", ""),
+        registered_at=info.registered_at,
     )
-
-
-def _read_registration(version: int) -> datetime:
-    client = connect_mlflow().MlflowClient()
-    found = client.get_model_version(settings.MODEL_NAME, str(version))
-    return datetime.fromtimestamp(found.creation_timestamp / 1000, UTC)

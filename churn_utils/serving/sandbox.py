@@ -69,7 +69,7 @@ def build_rehearsal(folder: Path, as_of: pd.Timestamp, version: int | None = Non
         raise ChurnError(
             f"no champion is in effect on {as_of:%Y-%m-%d}; run notebooks 02 to 04b first."
         )
-    record, economics = lineage.describe_version(version), scoring.read_economics(version)
+    record, economics = lineage.describe_version(version), versions.read_version(version).economics
     labels, stored = tables.read("churn_labels"), tables.read("customer_features")
     labels = labels[labels["label_date"] <= as_of]
     stored = stored[

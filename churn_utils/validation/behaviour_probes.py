@@ -12,7 +12,7 @@ from churn_utils.errors import FeatureError, ModelError
 from churn_utils.features import definitions
 from churn_utils.inference import compiled as compiled_form
 from churn_utils.inference import scoring
-from churn_utils.registry import artifacts, lineage
+from churn_utils.registry import artifacts, lineage, versions
 
 ROUNDS = 15  # the quickest counts: what the others took longer is not the model's doing
 BATCH_ROWS = 1000
@@ -52,7 +52,7 @@ def ask(version: int, rows: pd.DataFrame, first: int) -> dict:
         "probability": scoring.predict_probability(model, rows),
         "by_id": _compare_by_id(model, rows.head(first)),
         "extremes": _ask_extremes(model, inputs.sample(min(50, len(inputs)), random_state=0)),
-        "flips": _count_flips(model, inputs, scoring.read_economics(version).threshold),
+        "flips": _count_flips(model, inputs, versions.read_version(version).threshold),
         "answered": answered,
         "defects": defects,
         "batch_cpu_ms": measure_batch(model, inputs),

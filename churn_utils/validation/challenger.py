@@ -44,7 +44,7 @@ class Candidate:
         isolation.start()
 
     @cached_property
-    def info(self) -> dict:
+    def info(self) -> versions.ModelVersion:
         """Registry entry of the challenger."""
         return versions.read_version(self.version)
 
@@ -53,6 +53,17 @@ class Candidate:
         """Champion in effect, or the one that this very version took over from; None when there is none."""
         found = deployments.champion_at(self.as_of)
         return deployments.predecessor_at(self.as_of) if found == self.version else found
+
+    @cached_property
+    def champion_info(self) -> versions.ModelVersion:
+        """Registry entry of the champion.
+
+        Raises:
+            DataError: there is no champion.
+        """
+        if self.champion is None:
+            raise DataError("there is no champion to compare with.")
+        return versions.read_version(self.champion)
 
     @cached_property
     def labelled(self) -> pd.DataFrame:
@@ -138,12 +149,12 @@ class Candidate:
     @cached_property
     def champion_probability(self) -> np.ndarray:
         """The champion's probabilities on the same rows."""
-        return scoring.predict_probability(scoring.load_model(self.champion), self.rows)
+        return scoring.predict_probability(scoring.load_model(self.champion_info), self.rows)
 
     @cached_property
     def champion_threshold(self) -> float:
         """Probability from which the champion makes the offer: under the costs that it was trained for."""
-        return scoring.read_economics(self.champion).threshold
+        return self.champion_info.threshold
 
     @cached_property
     def samples(self) -> dict[str, pd.DataFrame]:

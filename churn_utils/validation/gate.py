@@ -62,7 +62,7 @@ def judge(candidate: Candidate) -> pd.DataFrame:
     verdict = overall_verdict(findings)
     evidence = {
         "version": candidate.version,
-        "run_id": candidate.info["run_id"],
+        "run_id": candidate.info.run_id,
         "as_of": f"{candidate.as_of:%Y-%m-%d}",
         "champion": candidate.champion,
         "verdict": verdict,

@@ -8,7 +8,6 @@ import pandas as pd
 from churn_utils.data import tables
 from churn_utils.errors import ModelError
 from churn_utils.features import definitions
-from churn_utils.inference import scoring
 from churn_utils.registry import artifacts, lineage, provenance, versions
 from churn_utils.validation.challenger import Candidate, make_finding
 
@@ -24,15 +23,13 @@ CEILING_AUC = 0.97  # no model of customers' choices is that good
 
 def check_documentation(candidate: Candidate) -> dict:
     """The description speaks of data, purpose and threshold, and the trainer is named."""
-    text = candidate.info["description"].lower()
+    text = candidate.info.description.lower()
     missing = [word for word in DOCUMENTED if word not in text]
-    missing += [] if candidate.info["trained_by"] else ["trained_by"]
+    missing += [] if candidate.info.trained_by else ["trained_by"]
     return make_finding(
         not missing,
         f"description names {', '.join(DOCUMENTED)}; trainer recorded",
-        f"missing: {', '.join(missing)}"
-        if missing
-        else f"trained by {candidate.info['trained_by']}",
+        f"missing: {', '.join(missing)}" if missing else f"trained by {candidate.info.trained_by}",
     )
 
 
@@ -70,7 +67,7 @@ def check_lineage(candidate: Candidate) -> dict:
     changed = [
         name
         for name in ("code_sha256", "lock_sha256")
-        if candidate.info["params"].get(name) != here[name]
+        if candidate.info.params.get(name) != here[name]
     ]
     detail = (
         f"{int((gaps > 0).sum())} of {len(gaps)} probabilities differ, by {gaps.max():.2g} at most"
@@ -83,7 +80,7 @@ def check_lineage(candidate: Candidate) -> dict:
 
 def check_economics(candidate: Candidate) -> dict:
     """It was trained for the costs that hold now: its threshold and its promises follow from them."""
-    own, now = scoring.read_economics(candidate.version), candidate.economics
+    own, now = candidate.info.economics, candidate.economics
     costs = [
         f"{e.offer_cost_usd:,.0f} USD an offer, {e.churner_value_usd:,.0f} USD a churner"
         for e in (own, now)

@@ -69,7 +69,7 @@ def test_a_challenger_that_gives_no_answer_is_refused_by_the_notebooks_and_fails
                 cwd=folder,
                 config=config,
             )
-    assert versions.read_version(version)["tags"]["gate"] == "not_evaluated"
+    assert versions.read_version(version).tags["gate"] == "not_evaluated"
     assert (
         deployments.champion_at(AS_OF) is None
         and versions.version_with_alias(versions.CHALLENGER) is None

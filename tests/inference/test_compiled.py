@@ -10,7 +10,7 @@ from churn_utils.errors import ModelError
 from churn_utils.features import definitions, offline
 from churn_utils.inference import compiled as compiled_form
 from churn_utils.inference import scoring
-from churn_utils.registry import artifacts
+from churn_utils.registry import artifacts, versions
 from churn_utils.training import models as training_models
 
 FAMILIES = list(training_models.DEFAULTS)
@@ -48,7 +48,7 @@ def test_it_survives_the_registry(registered_home, models, family):
         registered_home["training_set"], models[family], params=params
     )
     row = compiled_form.draw_random_rows(1, 3)
-    compiled = compiled_form.load_compiled(version)
+    compiled = compiled_form.load_compiled(versions.read_version(version))
     assert (
         compiled(compiled_form.rows_as_tuples(row)[0])
         == scoring.predict_probability(models[family], row)[0]

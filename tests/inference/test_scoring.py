@@ -4,7 +4,7 @@ import pytest
 from churn_utils.errors import FeatureError
 from churn_utils.features import offline
 from churn_utils.inference import scoring
-from churn_utils.registry import artifacts
+from churn_utils.registry import artifacts, versions
 
 
 @pytest.fixture(scope="module")
@@ -13,22 +13,28 @@ def rows(registered_home):
 
 
 def test_decision_and_value_follow_from_probability_and_costs(registered_home, rows):
-    scores = scoring.score_rows(registered_home["version"], rows)
+    scores = scoring.score_rows(versions.read_version(registered_home["version"]), rows)
     assert (scores["threshold"] == 0.25).all()
     assert ((scores["decision"] == "offer") == (scores["churn_probability"] >= 0.25)).all()
     assert np.allclose(scores["expected_value_usd"], 2000 * scores["churn_probability"] - 500)
 
 
 def test_the_order_and_company_of_rows_do_not_matter(registered_home, rows):
-    whole = scoring.score_rows(registered_home["version"], rows)["churn_probability"]
+    whole = scoring.score_rows(versions.read_version(registered_home["version"]), rows)[
+        "churn_probability"
+    ]
     shuffled = rows.sample(frac=1, random_state=1)
-    part = scoring.score_rows(registered_home["version"], shuffled.head(50))["churn_probability"]
+    part = scoring.score_rows(versions.read_version(registered_home["version"]), shuffled.head(50))[
+        "churn_probability"
+    ]
     assert np.allclose(part, whole.loc[part.index], rtol=0, atol=1e-12)
 
 
 def test_bad_rows_are_refused_before_the_model_sees_them(registered_home, rows):
     with pytest.raises(FeatureError, match="unknown contract"):
-        scoring.score_rows(registered_home["version"], rows.assign(contract="Weekly"))
+        scoring.score_rows(
+            versions.read_version(registered_home["version"]), rows.assign(contract="Weekly")
+        )
 
 
 def test_reasons_name_what_raises_the_probability_most(registered_home, rows):

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import factories
 import numpy as np
@@ -10,8 +11,8 @@ from churn_utils.data import tables
 from churn_utils.errors import DataError
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offline
-from churn_utils.inference import scoring
 from churn_utils.monitoring import drift, recovery
+from churn_utils.registry import versions
 from churn_utils.settings import month_start
 from churn_utils.simulation import customers as simulated_customers
 from churn_utils.simulation import deliveries
@@ -134,8 +135,9 @@ def truths(taken_in):
 def compare(taken_in, monkeypatch):
     """``compare_with_best`` in that home; what a champion was trained for stands in no registry here."""
     monkeypatch.setenv("CHURN_HOME", str(taken_in[0]))
+    costs = {1: Economics(600.0, 2000.0), 2: Economics()}
     monkeypatch.setattr(
-        scoring, "read_economics", {1: Economics(600.0, 2000.0), 2: Economics()}.get
+        versions, "read_version", lambda number: SimpleNamespace(economics=costs[number])
     )
     return lambda month: recovery.compare_with_best(month_start(month), SMALL)
 

@@ -19,9 +19,7 @@ def registered_home(tmp_path_factory):
 def version(registered_home):
     """The version, on evidence that no other test has approved."""
     version = registered_home["version"]
-    factories.pass_gate(
-        version, seed=int(versions.read_version(version)["tags"].get("gate_runs", 0))
-    )
+    factories.pass_gate(version, seed=int(versions.read_version(version).tags.get("gate_runs", 0)))
     return version
 
 
@@ -67,7 +65,7 @@ def test_an_approval_of_earlier_evidence_stays_and_counts_for_that_alone(version
 
 def test_an_approval_of_another_scope_under_a_foreign_name_is_void(version):
     digest = approve(version, versions.TRIAL)["evidence_sha256"]
-    text = versions.read_version(version)["tags"][f"approval.trial.{digest}"]
+    text = versions.read_version(version).tags[f"approval.trial.{digest}"]
     versions.set_tags(version, {f"approval.champion.{digest}": text})
     with pytest.raises(DeploymentError, match="approved for 'trial', not for 'champion'"):
         check(version)
@@ -160,7 +158,7 @@ def test_an_approval_of_a_later_day_is_none_yet(version):
 
 
 def test_a_trainer_who_is_renamed_after_the_gate_is_still_the_trainer(version, registered_home):
-    client, run = connect_mlflow().MlflowClient(), versions.read_version(version)["run_id"]
+    client, run = connect_mlflow().MlflowClient(), versions.read_version(version).run_id
     evidence = versions.read_evidence(version)[0]
     approve(version)
     assert approvals.list_changes(version, evidence) == ""
@@ -225,4 +223,4 @@ def test_a_refusal_clears_the_challenger_alias(registered_home):
     assert versions.version_with_alias(versions.CHALLENGER) == version
     approvals.refuse(version)
     assert versions.version_with_alias(versions.CHALLENGER) is None
-    assert versions.read_version(version)["tags"]["status"] == "refused"
+    assert versions.read_version(version).tags["status"] == "refused"

@@ -47,7 +47,7 @@ def approve_another(versions):
     def approve(as_of=factories.AS_OF):
         version = next(waiting)
         registry_versions.register_version(
-            registry_versions.read_version(version)["run_id"], factories.DESCRIPTION, {}
+            registry_versions.read_version(version).run_id, factories.DESCRIPTION, {}
         )
         approve_again(version, as_of)
         return version
@@ -69,12 +69,14 @@ def approve_again(version, as_of):
 
 def name_approval(version):
     """Tag of the approval for promotion on the newest evidence."""
-    return f"approval.champion.{registry_versions.read_version(version)['tags']['gate_evidence_sha256']}"
+    return (
+        f"approval.champion.{registry_versions.read_version(version).tags['gate_evidence_sha256']}"
+    )
 
 
 def change_approval(version, **changes):
     tag = name_approval(version)
-    approval = json.loads(registry_versions.read_version(version)["tags"][tag])
+    approval = json.loads(registry_versions.read_version(version).tags[tag])
     registry_versions.set_tags(version, {tag: json.dumps({**approval, **changes})})
 
 
@@ -114,7 +116,7 @@ def test_a_standing_approval_is_not_replaced_by_a_later_caller(approved):
 def test_promoting_twice_changes_nothing(approved):
     first = deployments.promote(approved, settings.month_start(2))
     registry_versions.register_version(
-        registry_versions.read_version(approved)["run_id"], factories.DESCRIPTION, {}
+        registry_versions.read_version(approved).run_id, factories.DESCRIPTION, {}
     )  # notebook 03 again
     again = deployments.promote(approved, settings.month_start(2))
     pd.testing.assert_frame_equal(first, again)
@@ -265,7 +267,7 @@ def test_a_rollback_restores_the_champion_before_and_says_what_changed(three, re
         third,
         "Grace Hopper",
     )
-    assert "complaints" in registry_versions.read_version(third)["tags"]["status"]
+    assert "complaints" in registry_versions.read_version(third).tags["status"]
 
 
 def test_scoring_after_a_rollback_uses_the_restored_version(three):
@@ -343,7 +345,7 @@ def test_the_past_cannot_be_rolled_back(three):
 
 @pytest.mark.parametrize("what", ["description", "artifacts"])
 def test_a_record_that_changed_after_the_gate_is_not_promoted(approved, what):
-    run_id = registry_versions.read_version(approved)["run_id"]
+    run_id = registry_versions.read_version(approved).run_id
     if what == "description":
         registry_versions.register_version(run_id, "x", {})
     else:
@@ -365,7 +367,7 @@ def test_the_status_of_a_version_is_the_last_thing_that_happened_to_it(three):
     december = settings.month_start(11)
     deployments.rollback(settings.month_start(10), "Grace Hopper", "wrong")
     status = {
-        version: registry_versions.read_version(version)["tags"]["status"]
+        version: registry_versions.read_version(version).tags["status"]
         for version in (second, third)
     }
     assert status == {
@@ -375,7 +377,7 @@ def test_the_status_of_a_version_is_the_last_thing_that_happened_to_it(three):
     approve_again(third, december)
     deployments.promote(third, december)
     assert (
-        registry_versions.read_version(third)["tags"]["status"]
+        registry_versions.read_version(third).tags["status"]
         == "promoted on 2025-12-01 by Ada Lovelace"
     )
 
@@ -522,11 +524,11 @@ def test_an_approval_is_of_no_day_before_its_evidence(approved):
 def test_another_approval_does_not_replace_the_one_that_a_version_took_effect_under(three):
     """A rollback, and each look at what is deployed, go back to the first."""
     first, second = three[:2]
-    before = registry_versions.read_version(first)["tags"][name_approval(first)]
+    before = registry_versions.read_version(first).tags[name_approval(first)]
     again = approvals.approve(first, "Grace Hopper", "to go back to it", settings.month_start(9))
     assert (
         again["approver"] == "Ada Lovelace"
-        and registry_versions.read_version(first)["tags"][name_approval(first)] == before
+        and registry_versions.read_version(first).tags[name_approval(first)] == before
     )
     for restored in (second, first):
         deployments.rollback(settings.month_start(9), "Grace Hopper", "complaints")

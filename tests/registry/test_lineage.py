@@ -184,7 +184,7 @@ def test_what_is_deployed_is_answered_by_one_call_and_drawn(trained):
 def test_a_record_without_table_versions_is_refused(trained, monkeypatch):
     version, _ = trained["linear"]
     info = versions.read_version(version)
-    info["params"].pop("churn_labels_version")
+    info.params.pop("churn_labels_version")
     monkeypatch.setattr(versions, "read_version", lambda number: info)
     with pytest.raises(ModelError, match="did not record version of churn_labels"):
         lineage.refit(version)

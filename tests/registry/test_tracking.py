@@ -28,17 +28,13 @@ def test_a_training_keeps_trials_intervals_and_figures(registered_home):
     figures = {"One": go.Figure(), "Two": go.Figure()}
     version = factories.register_model(training_set, registered_home["model"], figures=figures)
     info = versions.read_version(version)
-    assert (
-        info["metrics"]["roc_auc_lower"]
-        < info["metrics"]["roc_auc"]
-        < info["metrics"]["roc_auc_upper"]
-    )
+    assert info.metrics["roc_auc_lower"] < info.metrics["roc_auc"] < info.metrics["roc_auc_upper"]
     mlflow = connect_mlflow()
-    children = mlflow.search_runs(filter_string=f"tags.`mlflow.parentRunId` = '{info['run_id']}'")
+    children = mlflow.search_runs(filter_string=f"tags.`mlflow.parentRunId` = '{info.run_id}'")
     assert len(children) == 3 and set(children["params.family"]) == set(models.DEFAULTS)
-    page = mlflow.artifacts.load_text(f"runs:/{info['run_id']}/figures.html")
+    page = mlflow.artifacts.load_text(f"runs:/{info.run_id}/figures.html")
     assert "<h2>One</h2>" in page and page.count("plotly.js v") == 1
-    contract = mlflow.artifacts.load_dict(f"runs:/{info['run_id']}/feature_contract.json")
+    contract = mlflow.artifacts.load_dict(f"runs:/{info.run_id}/feature_contract.json")
     assert [entry["feature"] for entry in contract] == list(definitions.MODEL_INPUTS)
 
 

@@ -12,19 +12,17 @@ from churn_utils.registry.connection import connect_mlflow
 
 def test_a_run_gets_one_version_however_often_it_is_registered(registered_home):
     info = versions.read_version(registered_home["version"])
-    again = versions.register_version(info["run_id"], factories.DESCRIPTION, {})
+    again = versions.register_version(info.run_id, factories.DESCRIPTION, {})
     assert again == registered_home["version"]
     assert versions.version_with_alias(versions.CHALLENGER) == again
 
 
 def test_a_version_knows_what_it_was_trained_on(registered_home):
     info = versions.read_version(registered_home["version"])
-    assert (
-        info["params"]["customer_features_version"] == info["params"]["churn_labels_version"] == "0"
-    )
-    assert info["params"]["threshold"] == "0.25"
-    assert info["trained_by"] == registered_home["trainer"]
-    assert info["description"] == factories.DESCRIPTION
+    assert info.params["customer_features_version"] == info.params["churn_labels_version"] == "0"
+    assert info.params["threshold"] == "0.25"
+    assert info.trained_by == registered_home["trainer"]
+    assert info.description == factories.DESCRIPTION
 
 
 def test_the_signature_is_the_feature_contract(registered_home):
@@ -76,7 +74,7 @@ def test_evidence_is_kept_beside_what_was_kept_before_and_the_same_facts_are_one
     first = factories.pass_gate(version, seed=0, verdict="fail")
     second = factories.pass_gate(version, seed=1)
     assert factories.pass_gate(version, seed=0, verdict="fail") == first != second
-    assert versions.read_version(version)["tags"]["gate_runs"] == "2"
+    assert versions.read_version(version).tags["gate_runs"] == "2"
     kept = [versions.read_evidence(version, digest) for digest in (first, second)]
     assert [(found["seed"], found["run"], digest) for found, digest in kept] == [
         (0, 1, first),
@@ -92,7 +90,7 @@ def test_a_gate_that_ended_between_evidence_and_count_is_counted_by_the_next(reg
         settings.MODEL_NAME, str(version), "gate_runs"
     )
     factories.pass_gate(version)
-    assert versions.read_version(version)["tags"]["gate_runs"] == "1"
+    assert versions.read_version(version).tags["gate_runs"] == "1"
 
 
 def test_evidence_that_was_edited_is_not_taken_for_the_same_facts(registered_home):

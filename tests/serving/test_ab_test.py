@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import factories
 import numpy as np
 import pandas as pd
@@ -50,7 +52,7 @@ def test_a_trial_against_a_champion_of_the_past_is_none(serving_home):
 
 
 def test_a_split_needs_gate_and_approval_and_the_shadow_neither(serving_home):
-    tags = versions.read_version(serving_home.challenger)["tags"]
+    tags = versions.read_version(serving_home.challenger).tags
     name = f"approval.trial.{tags['gate_evidence_sha256']}"
     approval = tags[name]
     for tags, message in (
@@ -176,7 +178,9 @@ def test_the_interval_holds_the_difference_as_often_as_it_says(write_answers):
         mixed = rows.assign(arm=generator.permutation(rows["arm"]))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ab_test, "read_labelled_answers", lambda *_, mixed=mixed: mixed)
-            patch.setattr(ab_test.scoring, "read_economics", lambda _: Economics())
+            patch.setattr(
+                versions, "read_version", lambda _: SimpleNamespace(economics=Economics())
+            )
             wrong += ab_test.judge_trial(trial, factories.AS_OF)["verdict"] != ab_test.UNDECIDED
     assert 2 <= wrong <= 20  # 5 % of 200 is 10
 

@@ -59,7 +59,9 @@ def test_a_home_that_is_made_anew_under_a_running_api_answers_with_its_own_model
         assert before["model_version"] == after["model_version"] == 1
         rows = tables.read("customer_features")
         rows = definitions.add_on_demand(rows[rows["customer_id"] == ID])
-        expected = scoring.score_rows(1, rows)["churn_probability"].iloc[0]
+        expected = scoring.score_rows(registry_versions.read_version(1), rows)[
+            "churn_probability"
+        ].iloc[0]
         assert after["churn_probability"] == pytest.approx(expected, abs=1e-6)
         assert abs(after["churn_probability"] - before["churn_probability"]) > 0.01
         receipt = client.get(f"/v1/predictions/{after['prediction_id']}").json()
@@ -90,7 +92,7 @@ def test_a_version_is_loaded_once_and_known_by_its_run(serving_home, monkeypatch
     versions, calls = Versions(), []
     real = loaded_models.compiled.load_compiled
     monkeypatch.setattr(
-        loaded_models.compiled, "load_compiled", lambda v: calls.append(v) or real(v)
+        loaded_models.compiled, "load_compiled", lambda v: calls.append(v.version) or real(v)
     )
     first = versions.load(1)
     assert versions.load(1) is first and calls == [1]

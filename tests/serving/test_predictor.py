@@ -58,7 +58,9 @@ def test_all_customers_get_the_probability_that_batch_scoring_gives_them(engine,
     promote_challenger(serving_home)
     engine.refresh()
     answers, unknown = ask(engine, *rows["customer_id"])
-    expected = scoring.score_rows(serving_home.challenger, definitions.add_on_demand(rows))
+    expected = scoring.score_rows(
+        versions.read_version(serving_home.challenger), definitions.add_on_demand(rows)
+    )
     found = pd.DataFrame(answers)
     assert unknown == [] and found["customer_id"].tolist() == rows["customer_id"].tolist()
     assert (found["churn_probability"] - expected["churn_probability"]).abs().max() <= 1e-6
@@ -149,12 +151,12 @@ def test_a_version_whose_files_are_put_back_answers_again(serving_home, monkeypa
 
 def test_a_version_whose_approval_is_withdrawn_answers_no_more(engine, serving_home):
     info = versions.read_version(serving_home.predecessor)
-    tag = next(name for name in info["tags"] if name.startswith("approval.champion."))
+    tag = next(name for name in info.tags if name.startswith("approval.champion."))
     versions.set_tags(serving_home.predecessor, {tag: "{}"})
     engine.refresh()
     with pytest.raises(NotReadyError, match=f"Version {serving_home.predecessor} may not answer"):
         ask(engine, ID)
-    versions.set_tags(serving_home.predecessor, {tag: info["tags"][tag]})
+    versions.set_tags(serving_home.predecessor, {tag: info.tags[tag]})
     engine.refresh()
     assert ask(engine, ID)[0]
 

@@ -25,12 +25,19 @@ def test_the_copy_has_a_champion_and_a_challenger_that_beat_it(serving_home):
 def test_the_challenger_is_the_homes_own_model(serving_home, registered_home):
     rows = definitions.add_on_demand(tables.read("customer_features"))
     own = scoring.predict_probability(registered_home["model"], rows)
-    assert (scoring.score_rows(serving_home.challenger, rows)["churn_probability"] == own).all()
+    assert (
+        scoring.score_rows(versions.read_version(serving_home.challenger), rows)[
+            "churn_probability"
+        ]
+        == own
+    ).all()
 
 
 def test_the_predecessor_asks_customers_one_question(serving_home):
     rows = definitions.add_on_demand(tables.read("customer_features"))
-    found = scoring.score_rows(serving_home.predecessor, rows)["churn_probability"]
+    found = scoring.score_rows(versions.read_version(serving_home.predecessor), rows)[
+        "churn_probability"
+    ]
     assert (
         found.nunique() == 2
         and found.groupby(rows["contract"] == "Month-to-month").nunique().max() == 1

@@ -26,7 +26,7 @@ def test_the_gate_keeps_its_evidence_and_tags_the_version(registered_home):
     version = registered_home["version"]
     findings = gate.run_gate(version, factories.AS_OF, draws=400)
     evidence, digest = versions.read_evidence(version)
-    tags = versions.read_version(version)["tags"]
+    tags = versions.read_version(version).tags
     assert evidence["verdict"] == tags["gate"] == "pass"
     assert tags["gate_evidence_sha256"] == digest and 1 <= evidence["run"] <= int(tags["gate_runs"])
     assert evidence["model_sha256"] == artifacts.hash_model(version) and evidence["since"] is None
@@ -46,10 +46,10 @@ def test_the_gate_gives_the_same_evidence_twice(registered_home):
 
 
 def test_a_gate_without_enough_draws_gives_no_verdict(registered_home):
-    before = versions.read_version(registered_home["version"])["tags"]
+    before = versions.read_version(registered_home["version"]).tags
     with pytest.raises(UsageError, match="DRAWS is 399; below 400 an interval is luck"):
         gate.run_gate(registered_home["version"], factories.AS_OF, draws=399)
-    assert versions.read_version(registered_home["version"])["tags"] == before
+    assert versions.read_version(registered_home["version"]).tags == before
 
 
 def test_a_failed_gate_cannot_be_approved(registered_home):
