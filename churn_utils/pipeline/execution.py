@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from churn_utils import settings
 from churn_utils.data import tables
-from churn_utils.pipeline import kernels, pages, warm_process
-from churn_utils.pipeline.executor import execute_notebook, executed_folder, run_production
+from churn_utils.pipeline import kernels, warm_process
+from churn_utils.pipeline.executor import executed_path, execute_notebook, run_production
 from churn_utils.pipeline.parameters import Notebook
 from churn_utils.pipeline.plan import Plan
 from churn_utils.pipeline.schedule import list_finished, list_unfinished, make_schedule
@@ -22,6 +23,8 @@ from churn_utils.pipeline.scheduler import run_side_by_side
 from churn_utils.pipeline.stages import APPROVAL, BATCH, NEEDS_CHAMPION, PRODUCTION, Stage
 from churn_utils.pipeline.state import RunState, StageResult
 from churn_utils.registry import deployments
+from churn_utils.reports import html, index
+from churn_utils.reports.index import RunOutcome
 
 LIST_SIZE = 500  # customers of a call list, where notebook 05 has no such parameter
 
@@ -49,7 +52,6 @@ class Execution:
         plan: Plan,
         run_state: RunState,
         notebooks: dict[str, Notebook],
-        reports: Path,
         say: Callable[[str], None],
         watch: Callable[[Progress], None],
     ) -> None:
@@ -60,13 +62,12 @@ class Execution:
             run_state: of the home; changed and written as stages finish.
             notebooks: as they were when the call began: what is edited from there on belongs to
                 the next run.
-            reports: folder of the run.
             say: called with lines for the user.
             watch: called every second and at each change.
         """
         self.plan = plan
         self.run_state = run_state
-        self.reports = reports
+        self.reports = settings.reports() / plan.identity.run
         self.say = say
         self._watch = watch
         self._places: dict[str, str] = {}  # cell or month of the stages that run
@@ -79,7 +80,7 @@ class Execution:
 
     def list_finished(self) -> set[str]:
         """Return the names of the stages that are finished as the plan wants them."""
-        return list_finished(self.schedule, self.run_state, executed_folder(self.reports))
+        return list_finished(self.schedule, self.run_state, self.reports)
 
     def list_unfinished(self) -> list[str]:
         """Return the names of the stages that are still to run, in order."""
@@ -97,13 +98,15 @@ class Execution:
         _prepare_environment(self.reports)
         can_fork = kernels.use_forked_kernels()
         isolation = warm_process.offer_isolation() if can_fork else nullcontext()
-
-        def tick(running: list[str], done: int) -> None:
-            places = {name: self._places.get(name, "") for name in running}
-            self._watch(Progress(places, done, len(stages)))
-
+        tick = partial(self._report_progress, len(stages))
         with isolation, ThreadPoolExecutor(1) as self._exporter:
             run_side_by_side(stages, self, tick)
+
+    def _report_progress(self, total: int, running: list[str], done: int) -> None:
+        places = {}
+        for name in running:
+            places[name] = self._places.get(name, "")
+        self._watch(Progress(places, done, total))
 
     def begin(self, stage: Stage) -> bool:
         """Note the versions of the tables that a stage changes; False when it is left out.
@@ -118,10 +121,9 @@ class Execution:
             )
             self._remember(stage, StageResult(seconds=0.0, page=False))
             return False
-        versions = {
-            table: tables.version_of(table) if tables.exists(table) else None
-            for table in stage.writes
-        }
+        versions: dict[str, int | None] = {}
+        for table in stage.writes:
+            versions[table] = tables.version_of(table) if tables.exists(table) else None
         self.run_state.versions_at_start.setdefault(stage.name, versions)
         self.run_state.write()
         return True
@@ -129,49 +131,92 @@ class Execution:
     def execute(self, stage: Stage) -> StageResult:
         """Run a stage and return its result."""
         started = time.perf_counter()
+        result = StageResult(seconds=0.0)
         if stage.kind == PRODUCTION:
             result = self._run_production(stage)
         else:
-            target = executed_folder(self.reports) / f"{stage.name}.ipynb"
-            values = self.schedule.parameters[stage.name]
-            execute_notebook(stage, values, target, lambda place: self._note_place(stage, place))
-            result = StageResult(seconds=0.0)
-        seconds = round(time.perf_counter() - started, 2)
-        return result.model_copy(update={"seconds": seconds})
+            execute_notebook(
+                stage,
+                self.schedule.parameters[stage.name],
+                target=executed_path(self.reports, stage.name),
+                on_cell=partial(self._note_place, stage),
+            )
+        seconds = time.perf_counter() - started
+        return result.model_copy(update={"seconds": round(seconds, 2)})
 
     def _run_production(self, stage: Stage) -> StageResult:
+        """Run months of production; each line about one begins with the month."""
+
         def report(line: str) -> None:
-            self._note_place(stage, line.split()[0])
+            month, *_ = line.split()
+            self._note_place(stage, month)
             self.say(line)
 
-        size = self.schedule.parameters[BATCH].get("LIST_SIZE", LIST_SIZE)
-        retraining, call_list = run_production(stage, self.plan, int(size), self.reports, report)
-        return StageResult(seconds=0.0, page=False, retrain=retraining, call_list=call_list)
+        list_size = self.schedule.parameters[BATCH].get("LIST_SIZE", LIST_SIZE)
+        retraining, call_list = run_production(
+            stage, self.plan, int(list_size), self.reports, report
+        )
+        return StageResult(
+            seconds=0.0,
+            page=False,
+            retrain=retraining,
+            call_list=call_list,
+        )
 
     def _note_place(self, stage: Stage, place: str) -> None:
+        """Note the cell or month that a stage has reached; called by the workers."""
         self._places[stage.name] = place
 
     def finish(self, stage: Stage, result: StageResult) -> None:
         """Remember the result of a stage, and export its page beside the next stages."""
         self._remember(stage, result)
         if result.page:
-            self._exporter.submit(
-                pages.export_page,
-                *(stage.name, self.plan, self.schedule, self.run_state, self.reports),
-            )
+            self._exporter.submit(self.export_page, stage.name)
 
     def _remember(self, stage: Stage, result: StageResult) -> None:
         """Keep a result under the fingerprint that it has now; an approval ends the waiting."""
         results = self.run_state.results
         finished = datetime.now(UTC).isoformat(timespec="seconds")
-        results[stage.name] = result.model_copy(update={"finished": finished})
+        result = result.model_copy(update={"finished": finished})
+        results[stage.name] = result
         self.refresh_schedule()  # a retraining that was asked for counts in the fingerprint
         fingerprint = self.schedule.fingerprints[stage.name]
-        results[stage.name] = results[stage.name].model_copy(update={"fingerprint": fingerprint})
+        results[stage.name] = result.model_copy(update={"fingerprint": fingerprint})
         if stage.kind == APPROVAL:
             self.run_state.waiting = None
         self.run_state.write()
         self.say(f"{stage.name}  {result.seconds:.1f} s")
+
+    def export_page(self, name: str) -> None:
+        """Write the page of a stage's executed notebook, with its parameters and duration."""
+        result = self.run_state.results.get(name)
+        facts = {
+            "run": self.plan.identity.run,
+            "finished": result.finished if result else "failed",
+            "seconds": result.seconds if result else "unknown",
+            **self.schedule.parameters[name],
+        }
+        html.export_notebook(executed_path(self.reports, name), self.reports, facts)
+
+    def write_pages(self, outcome: RunOutcome) -> Path:
+        """Write the pages that are missing or older than their notebook, then the index.
+
+        Returns:
+            Path of the index.
+        """
+        executed = []
+        for stage in self.schedule.stages:
+            notebook = executed_path(self.reports, stage.name)
+            if not notebook.exists():
+                continue
+            executed.append(notebook)
+            page = self.reports / f"{stage.name}.html"
+            if not page.exists() or page.stat().st_mtime < notebook.stat().st_mtime:
+                self.export_page(stage.name)
+        html.copy_assets(self.reports)
+        identity = self.plan.identity
+        facts = {"run": identity.run, **identity.model_dump()}
+        return index.write_index(self.reports, executed, facts, outcome)
 
 
 def _prepare_environment(reports: Path) -> None:

@@ -13,9 +13,9 @@ from churn_utils.pipeline.stages import Stage
 from churn_utils.pipeline.state import Retraining
 
 
-def executed_folder(reports: Path) -> Path:
-    """Return the folder of the executed notebooks in the reports of a run."""
-    return reports / "notebooks"
+def executed_path(reports: Path, name: str) -> Path:
+    """Return the file of a stage's executed notebook in the reports of a run."""
+    return reports / "notebooks" / f"{name}.ipynb"
 
 
 def execute_notebook(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from churn_utils.errors import ModelError
 from churn_utils.pipeline import warm_process
-from churn_utils.pipeline.executor import executed_folder
+from churn_utils.pipeline.executor import executed_path
 from churn_utils.pipeline.stages import GATE, Stage
 from churn_utils.pipeline.state import GateResult, RunState
 from churn_utils.registry import versions
@@ -18,8 +18,11 @@ PASS, FAIL = "pass", "fail"  # verdicts; importing the gate for them would cost 
 
 def read_verdict(name: str, reports: Path) -> GateResult:
     """Return version and verdict that the executed notebook of a gate's stage ended with."""
-    numbers = read_summary(executed_folder(reports) / f"{name}.ipynb").numbers
-    return GateResult(version=numbers.get("challenger"), verdict=numbers.get("gate"))
+    numbers = read_summary(executed_path(reports, name)).numbers
+    return GateResult(
+        version=numbers.get("challenger"),
+        verdict=numbers.get("gate"),
+    )
 
 
 def record_last_gate(run_state: RunState, stages: list[Stage], reports: Path) -> Stage | None:
@@ -73,24 +76,33 @@ def describe_refusal(checks: list[dict]) -> str:
     Args:
         checks: of the evidence: ``check, verdict, value, lower, upper, requirement, detail``.
     """
-    failed = [check for check in checks if check["verdict"] == FAIL]
-    without_result = [check for check in checks if check["verdict"] not in (PASS, FAIL)]
+    failed = []
+    without_result = []
+    names = []
+    for check in checks:
+        if check["verdict"] == FAIL:
+            failed.append(_describe_check(check))
+        elif check["verdict"] != PASS:
+            without_result.append(_describe_check(check))
+            names.append(check["check"])
     if not failed:
-        return "; ".join(_describe_check(check) for check in without_result)
-    text = "; ".join(_describe_check(check) for check in failed)
-    if without_result:
-        names = ", ".join(check["check"] for check in without_result)
-        text = f"{text}; not evaluated: {names}"
-    return text
+        return "; ".join(without_result)
+    if names:
+        failed.append(f"not evaluated: {', '.join(names)}")
+    return "; ".join(failed)
 
 
 def _describe_check(check: dict) -> str:
     """Return name, figure and requirement, as ``auc_floor (0.55 [0.5, 0.6]; required: …)``."""
     found = []
-    if check["value"] is not None:
-        found.append(f"{check['value']:.4g}")
-    if check["lower"] is not None:
-        found.append(f"[{check['lower']:.4g}, {check['upper']:.4g}]")
+    value = check["value"]
+    lower = check["lower"]
+    upper = check["upper"]
+    if value is not None:
+        found.append(f"{value:.4g}")
+    if lower is not None:
+        found.append(f"[{lower:.4g}, {upper:.4g}]")
     if check["detail"]:
         found.append(check["detail"])
-    return f"{check['check']} ({' '.join(found)}; required: {check['requirement']})"
+    found_text = " ".join(found)
+    return f"{check['check']} ({found_text}; required: {check['requirement']})"

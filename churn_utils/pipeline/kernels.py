@@ -84,8 +84,10 @@ class _ForkedProcess:
         return self._process.exitcode
 
     def send_signal(self, number: int) -> None:
-        if self.pid is not None and self.poll() is None:
-            os.kill(self.pid, number)
+        has_ended = self.poll() is not None
+        if self.pid is None or has_ended:
+            return
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)

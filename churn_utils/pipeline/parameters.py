@@ -62,10 +62,10 @@ def _read_notebook(name: str) -> Notebook:
         raise StageError(f"notebook {path} is missing.")
     content = json.loads(path.read_text(encoding="utf-8"))
     cells = [cell["source"] for cell in content["cells"]]
-    parameters = {
-        key: Parameter(yaml.safe_load(entry["default"]), entry["help"])
-        for key, entry in inspect_notebook(str(path)).items()
-    }
+    parameters = {}
+    for key, entry in inspect_notebook(str(path)).items():
+        default = yaml.safe_load(entry["default"])
+        parameters[key] = Parameter(default, entry["help"])
     return Notebook(cells, parameters)
 
 

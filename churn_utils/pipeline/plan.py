@@ -98,9 +98,14 @@ def describe_call(plan: Plan, *more: str) -> str:
         if value != getattr(usual, option):
             words += [f"--{option}", str(value)]
     if plan.overrides:
-        words += ["-p", *(f"{name}={value}" for name, value in plan.overrides.items())]
-    if settings.home() != settings.PROJECT / "data":
-        words += ["--home", str(settings.home())]
-    if settings.reports() != settings.PROJECT / "reports":
-        words += ["--reports", str(settings.reports())]
+        words.append("-p")
+    for name, text in plan.overrides.items():
+        words.append(f"{name}={text}")
+    folders = [
+        ("--home", settings.home(), settings.PROJECT / "data"),
+        ("--reports", settings.reports(), settings.PROJECT / "reports"),
+    ]
+    for option, folder, default in folders:
+        if folder != default:
+            words += [option, str(folder)]
     return shlex.join([*words, *more])

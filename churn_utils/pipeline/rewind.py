@@ -6,16 +6,18 @@ month is run again.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from churn_utils.data import tables
-from churn_utils.pipeline.executor import executed_folder
-from churn_utils.pipeline.plan import Plan
+from churn_utils.pipeline.executor import executed_path
+from churn_utils.pipeline.plan import MOST_MONTHS, Plan
 from churn_utils.pipeline.stages import BATCH, Stage
 from churn_utils.pipeline.state import RunState, StageResult
-from churn_utils.pipeline.timeline import expand_whole_timeline
+from churn_utils.pipeline.timeline import expand_timeline
 from churn_utils.registry import deployments
 
+FIRST_MONTH = "2025-02"  # that notebook 05 scores in the first round
 STALE = "stale"  # no stage has this fingerprint
 
 
@@ -31,7 +33,9 @@ def invalidate(plan: Plan, run_state: RunState, names: list[str], reports: Path)
         names: of the stages that will run.
         reports: folder of the run, whose pages of those stages are deleted.
     """
-    affected = _list_affected(expand_whole_timeline(plan, run_state), names)
+    # Stages after the plan's last month are taken back too.
+    timeline = expand_timeline(replace(plan, months=MOST_MONTHS), run_state)
+    affected = _list_affected(timeline, names)
     if plan.only:
         for stage in affected:
             if result := run_state.results.get(stage.name):
@@ -42,7 +46,7 @@ def invalidate(plan: Plan, run_state: RunState, names: list[str], reports: Path)
     before = dict(run_state.unfinished_rewind)
     struck: set[str] = set()
     for stage in affected:
-        needs_struck = bool(struck & set(stage.needs))
+        needs_struck = not struck.isdisjoint(stage.needs)
         result = run_state.results.pop(stage.name, None)
         was_killed = result is None and stage.name != plan.start and not needs_struck
         struck.add(stage.name)
@@ -58,7 +62,8 @@ def _list_affected(timeline: list[Stage], names: list[str]) -> list[Stage]:
     affected: list[Stage] = []
     struck = set(names)
     for stage in timeline:
-        if stage.name in struck or struck & set(stage.needs):
+        needs_struck = not struck.isdisjoint(stage.needs)
+        if stage.name in struck or needs_struck:
             struck.add(stage.name)
             affected.append(stage)
     return affected
@@ -83,14 +88,13 @@ def _delete_pages(stage: Stage, result: StageResult | None, reports: Path) -> No
 
     The next retraining may come in another month, so its pages would not be replaced.
     """
-    (executed_folder(reports) / f"{stage.name}.ipynb").unlink(missing_ok=True)
-    (reports / f"{stage.name}.html").unlink(missing_ok=True)
+    files = [
+        executed_path(reports, stage.name),
+        reports / f"{stage.name}.html",
+    ]
     if stage.kind == BATCH:
-        snapshot = dict(stage.parameters).get("SNAPSHOT", "2025-02-01")
-        _delete_call_list(str(snapshot)[:7], reports)
+        files.append(reports / f"retention_list_{stage.month or FIRST_MONTH}.csv")
     if result is not None and result.call_list is not None:
-        _delete_call_list(result.call_list, reports)
-
-
-def _delete_call_list(month: str, reports: Path) -> None:
-    (reports / f"retention_list_{month}.csv").unlink(missing_ok=True)
+        files.append(reports / f"retention_list_{result.call_list}.csv")
+    for path in files:
+        path.unlink(missing_ok=True)

@@ -16,31 +16,38 @@ from churn_utils.pipeline.outcome import (
     describe_waiting,
     to_lines,
 )
-from churn_utils.pipeline.pages import write_pages
 from churn_utils.pipeline.parameters import read_notebooks
 from churn_utils.pipeline.plan import Plan, describe_call
 from churn_utils.pipeline.rewind import invalidate
 from churn_utils.pipeline.schedule import choose_stages, make_schedule, next_segment
 from churn_utils.pipeline.stages import GATE, name_stage
-from churn_utils.pipeline.state import RunState, WaitingApproval, hold_home, read_state
+from churn_utils.pipeline.state import (
+    STATE_FILE,
+    RunState,
+    WaitingApproval,
+    hold_home,
+    read_state,
+)
 from churn_utils.reports.index import RunOutcome
+from churn_utils.simulation.scenarios import check_same_scenario
 
 DONE, FAILED, WRONG_USAGE, WAITING = 0, 1, 2, 3
 
 
 def clear_home(reports: Path) -> None:
     """Delete this run's reports and what runs made in this home; delivered files stay."""
+    home = settings.home()
     for name in ("lakehouse", "mlflow", "online", "optuna"):
-        shutil.rmtree(settings.home() / name, ignore_errors=True)
-    for name in ("pipeline/state.json", "world.json"):
-        (settings.home() / name).unlink(missing_ok=True)
+        shutil.rmtree(home / name, ignore_errors=True)
+    for name in (STATE_FILE, "world.json"):
+        (home / name).unlink(missing_ok=True)
     shutil.rmtree(reports, ignore_errors=True)
 
 
 def run(
     plan: Plan,
     say: Callable[[str], None] = print,
-    watch: Callable[[Progress], None] | None = None,
+    watch: Callable[[Progress], None] = lambda progress: None,
 ) -> int:
     """Run the pipeline as planned; stages that do not need each other run side by side.
 
@@ -56,29 +63,20 @@ def run(
         UsageError: the plan does not fit the notebooks or the home (exit code 2).
         StageError: a stage failed (exit code 1); the message names the executed notebook.
     """
-    reports = settings.reports() / plan.identity.run
     notebooks = read_notebooks()
     make_schedule(plan, RunState(), notebooks)  # what is wrong in the plan is said first
     with hold_home():
         run_state = RunState() if plan.fresh else read_state()
-        _check_identity(plan, run_state)
-        watch = watch or (lambda progress: None)
-        execution = Execution(plan, run_state, notebooks, reports, say, watch)
+        if run_state.identity is not None:
+            check_same_scenario(run_state.identity.model_dump(), plan.identity.model_dump())
+        execution = Execution(plan, run_state, notebooks, say, watch)
         names = choose_stages(plan, execution.schedule, execution.list_finished())
         _check_approves_what_waits(plan, run_state, names)
         if plan.fresh:
-            clear_home(reports)
+            clear_home(execution.reports)
         run_state.identity = plan.identity
         outcome = _run_and_write_pages(execution, names)
         return WAITING if outcome.status == "waiting" else DONE
-
-
-def _check_identity(plan: Plan, run_state: RunState) -> None:
-    if run_state.identity not in (None, plan.identity):
-        raise UsageError(
-            f"{settings.home()} holds another world: {run_state.identity}, asked for "
-            f"{plan.identity}. Use --home DIR for a second one, or --fresh to replace it."
-        )
 
 
 def _check_approves_what_waits(plan: Plan, run_state: RunState, names: list[str]) -> None:
@@ -98,9 +96,9 @@ def _run_and_write_pages(execution: Execution, names: list[str]) -> RunOutcome:
     try:
         outcome = _run_stages(execution, names)
     except BaseException as error:
-        _write_pages(execution, describe_failure(execution.plan, error))
+        execution.write_pages(describe_failure(execution.plan, error))
         raise
-    index = _write_pages(execution, outcome)
+    index = execution.write_pages(outcome)
     if not names:
         execution.say(
             f"Run {execution.plan.identity.run} is finished; nothing to do "
@@ -110,12 +108,6 @@ def _run_and_write_pages(execution: Execution, names: list[str]) -> RunOutcome:
     for line in to_lines(outcome):
         execution.say(line)
     return outcome
-
-
-def _write_pages(execution: Execution, outcome: RunOutcome) -> Path:
-    return write_pages(
-        execution.plan, execution.schedule, execution.run_state, execution.reports, outcome
-    )
 
 
 def _run_stages(execution: Execution, names: list[str]) -> RunOutcome:
@@ -133,20 +125,17 @@ def _run_stages(execution: Execution, names: list[str]) -> RunOutcome:
             execution.say("The challenger was refused by its gate; there is nothing to approve.")
             execution.run(segment.held)
         unfinished = execution.list_unfinished()
-        # What a retraining has added runs too, unless --only named the stages.
-        names = [name for name in unfinished if name in names] if plan.only else unfinished
-    return describe_finished(
-        plan,
-        execution.run_state,
-        execution.schedule,
-        execution.list_unfinished(),
-        execution.reports,
-    )
+        if plan.only:
+            names = [name for name in unfinished if name in names]
+        else:
+            names = unfinished  # with what a retraining has added
+    return describe_finished(execution)
 
 
 def _wait_for_approval(execution: Execution, gate: str) -> RunOutcome:
     """Remember which gate's page a person is to read, and the command that goes on from there."""
     call = describe_call(execution.plan)
-    execution.run_state.waiting = WaitingApproval(gate=gate, call=call)
-    execution.run_state.write()
+    run_state = execution.run_state
+    run_state.waiting = WaitingApproval(gate=gate, call=call)
+    run_state.write()
     return describe_waiting(gate, call, execution.reports)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from churn_utils.errors import UsageError
+from churn_utils.pipeline.executor import executed_path
 from churn_utils.pipeline.parameters import Notebook, resolve_parameters
 from churn_utils.pipeline.plan import Plan, Value
 from churn_utils.pipeline.stages import APPROVAL, PRODUCTION, Stage
@@ -27,7 +29,7 @@ class Schedule:
     parameters: dict[str, dict[str, Value]]
     fingerprints: dict[str, str]
 
-    def select(self, names: list[str]) -> list[Stage]:
+    def select(self, names: Sequence[str]) -> list[Stage]:
         """Return the stages of these names, in order of simulated time."""
         return [stage for stage in self.stages if stage.name in names]
 
@@ -83,23 +85,27 @@ def fingerprint_stages(
 
 def _describe_months(plan: Plan, stage: Stage, run_state: RunState) -> dict[str, object]:
     """Return what the months of a stage of production depend on."""
+    content: dict[str, object] = plan.identity.model_dump()
     retraining = run_state.retraining_after(stage.name)
-    ended = retraining is not None and pd.Timestamp(retraining.as_of) <= plan.end
-    return {**plan.identity.model_dump(), "months": None if ended else plan.months}
+    if retraining is not None and pd.Timestamp(retraining.as_of) <= plan.end:
+        content["months"] = None
+    else:
+        content["months"] = plan.months
+    return content
 
 
-def list_finished(schedule: Schedule, run_state: RunState, executed: Path) -> set[str]:
+def list_finished(schedule: Schedule, run_state: RunState, reports: Path) -> set[str]:
     """Return the names of the stages that are finished as the plan wants them.
 
     Args:
         schedule: with the fingerprints that the results must have.
         run_state: with the results.
-        executed: folder of the executed notebooks; a result without its notebook is not finished.
+        reports: folder of the run; a stage whose executed notebook is gone is not finished.
     """
     finished = set()
     for name, result in run_state.results.items():
         up_to_date = result.fingerprint == schedule.fingerprints.get(name)
-        has_notebook = (executed / f"{name}.ipynb").exists()
+        has_notebook = executed_path(reports, name).exists()
         if up_to_date and (has_notebook or not result.page):
             finished.add(name)
     return finished
@@ -126,13 +132,15 @@ def list_unfinished(schedule: Schedule, finished: set[str]) -> list[str]:
     """Return the names of the stages that are not finished or need one that is not, in order."""
     unfinished: list[str] = []
     for stage in schedule.stages:
-        if stage.name not in finished or set(stage.needs) & set(unfinished):
+        needs_unfinished = not set(stage.needs).isdisjoint(unfinished)
+        if stage.name not in finished or needs_unfinished:
             unfinished.append(stage.name)
     return unfinished
 
 
 def _choose_only(plan: Plan, schedule: Schedule, finished: set[str]) -> list[str]:
-    stages = schedule.select(list(plan.only))
+    """Return the stages that ``only`` names, after checking that they may run alone."""
+    stages = schedule.select(plan.only)
     chosen = [stage.name for stage in stages]
     if any(stage.kind == PRODUCTION for stage in stages):
         raise UsageError(
@@ -157,8 +165,8 @@ def next_segment(plan: Plan, stages: list[Stage]) -> Segment:
     chosen: list[Stage] = []
     held: list[Stage] = []
     for stage in stages:
-        held_names = {earlier.name for earlier in held}
-        must_wait = stage.kind == APPROVAL or bool(held_names & set(stage.needs))
+        needs_held = any(earlier.name in stage.needs for earlier in held)
+        must_wait = stage.kind == APPROVAL or needs_held
         if plan.manual_approval and must_wait:
             held.append(stage)
         else:

@@ -1,13 +1,9 @@
-"""What a home remembers of its run: finished stages, table versions before them, what waits.
-
-Kept in ``pipeline/state.json`` of the home.
-"""
+"""What a home remembers of its run: finished stages, table versions before them, what waits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +13,7 @@ from churn_utils.data.files import write_atomically
 from churn_utils.errors import UsageError
 from churn_utils.pipeline.plan import RunIdentity
 
+STATE_FILE = "pipeline/state.json"
 # Names in the file where they differ: those of earlier versions, whose homes go on working.
 STORED_NAMES = {
     "identity": "world",
@@ -115,16 +112,13 @@ class RunState(BaseModel):
 
     def write(self) -> None:
         """Replace the state that is kept in this home."""
-        write_atomically(_state_path(), self.model_dump_json(by_alias=True, indent=1))
-
-
-def _state_path() -> Path:
-    return settings.home() / "pipeline" / "state.json"
+        text = self.model_dump_json(by_alias=True, indent=1)
+        write_atomically(settings.home() / STATE_FILE, text)
 
 
 def read_state() -> RunState:
     """Return the state of the run in this home, that of a new home where nothing ran yet."""
-    path = _state_path()
+    path = settings.home() / STATE_FILE
     if not path.exists():
         return RunState()
     return RunState.model_validate_json(path.read_text())

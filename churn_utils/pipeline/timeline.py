@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pandas as pd
 
-from churn_utils.pipeline.plan import MOST_MONTHS, Plan
+from churn_utils.pipeline.plan import Plan
 from churn_utils.pipeline.stages import (
     APPROVAL,
     BATCH,
@@ -23,7 +21,7 @@ from churn_utils.pipeline.stages import (
 from churn_utils.pipeline.state import Retraining, RunState
 
 # Few trials: the champion's settings and every family's defaults are tried first.
-RETRAINING_PARAMETERS = (("N_TRIALS", 6),)
+RETRAINING_TRIALS = 6
 
 
 def expand_timeline(plan: Plan, run_state: RunState) -> list[Stage]:
@@ -45,16 +43,17 @@ def expand_timeline(plan: Plan, run_state: RunState) -> list[Stage]:
     return timeline + _monitor(production, f"{plan.end:%Y-%m-%d}")
 
 
-def expand_whole_timeline(plan: Plan, run_state: RunState) -> list[Stage]:
-    """List the stages that the home knows of, those after the plan's last month as well."""
-    return expand_timeline(replace(plan, months=MOST_MONTHS), run_state)
-
-
 def _monitor(production: Stage, as_of: str, month: str = "") -> list[Stage]:
     """Return the two notebooks that look at the months run so far."""
     needs = (production.name,)
-    parameters = (("AS_OF", as_of), ("PLAY_MONTHS", False))
-    return [Stage(kind, month, needs, parameters) for kind in (MONITORING, DRIFT)]
+    parameters = (
+        ("AS_OF", as_of),
+        ("PLAY_MONTHS", False),
+    )
+    return [
+        Stage(MONITORING, month, needs, parameters),
+        Stage(DRIFT, month, needs, parameters),
+    ]
 
 
 def _expand_retraining(production: Stage, retraining: Retraining) -> list[Stage]:
@@ -63,12 +62,14 @@ def _expand_retraining(production: Stage, retraining: Retraining) -> list[Stage]
     as_of = ("AS_OF", retraining.as_of)
     since = ("SINCE", retraining.since)
     snapshot = ("SNAPSHOT", retraining.as_of)
-    monitoring = _monitor(production, retraining.as_of, month)
-    search = Stage(SEARCH, month, (production.name,), (as_of, since, *RETRAINING_PARAMETERS))
+    few_trials = ("N_TRIALS", RETRAINING_TRIALS)
+
+    monitoring, drift = _monitor(production, retraining.as_of, month)
+    search = Stage(SEARCH, month, (production.name,), (as_of, since, few_trials))
     registry = Stage(REGISTRY, month, (search.name,), (as_of,))
     gate = Stage(GATE, month, (registry.name,), (as_of, since))
     # The approver reads what asked for the retraining; and 07 and 08 must see the old champion.
-    before_approval = (gate.name, *(stage.name for stage in monitoring))
+    before_approval = (gate.name, monitoring.name, drift.name)
     approval = Stage(APPROVAL, month, before_approval, (as_of,))
     batch = Stage(BATCH, month, (approval.name,), (as_of, snapshot))
-    return [*monitoring, search, registry, gate, approval, batch]
+    return [monitoring, drift, search, registry, gate, approval, batch]

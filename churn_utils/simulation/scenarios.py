@@ -94,11 +94,23 @@ def bind_home_to_scenario(simulation: Simulation) -> Simulation:
     wanted = asdict(simulation)
     if not path.exists():
         write_atomically(path, json.dumps(wanted))
-    bound = json.loads(path.read_text())
+    check_same_scenario(json.loads(path.read_text()), wanted)
+    return simulation
+
+
+def check_same_scenario(bound: dict[str, object], wanted: dict[str, object]) -> None:
+    """Check that what this home follows is what is asked for.
+
+    Args:
+        bound: scenario, seed and what else the home was started with.
+        wanted: the same of this call.
+
+    Raises:
+        UsageError: they differ; the message names both and the remedy.
+    """
     if bound != wanted:
         raise UsageError(
             f"{settings.home()} follows the scenario {bound}, not {wanted}. Set SCENARIO and SEED "
             "to that of the home, or use another home (CHURN_HOME, run_all.py --home DIR, "
             "run_all.py --fresh)."
         )
-    return simulation
