@@ -15,7 +15,7 @@ from pathlib import Path
 from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.pipeline import kernels, warm_process
-from churn_utils.pipeline.executor import executed_path, execute_notebook, run_production
+from churn_utils.pipeline.executor import execute_notebook, executed_path, run_production
 from churn_utils.pipeline.parameters import Notebook
 from churn_utils.pipeline.plan import Plan
 from churn_utils.pipeline.schedule import list_finished, list_unfinished, make_schedule

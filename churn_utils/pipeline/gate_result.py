@@ -19,10 +19,11 @@ PASS, FAIL = "pass", "fail"  # verdicts; importing the gate for them would cost 
 def read_verdict(name: str, reports: Path) -> GateResult:
     """Return version and verdict that the executed notebook of a gate's stage ended with."""
     numbers = read_summary(executed_path(reports, name)).numbers
-    return GateResult(
-        version=numbers.get("challenger"),
-        verdict=numbers.get("gate"),
-    )
+    said = {
+        "version": numbers.get("challenger"),
+        "verdict": numbers.get("gate"),
+    }
+    return GateResult.model_validate(said)
 
 
 def record_last_gate(run_state: RunState, stages: list[Stage], reports: Path) -> Stage | None:

@@ -124,11 +124,10 @@ def _run_stages(execution: Execution, names: list[str]) -> RunOutcome:
                 return _wait_for_approval(execution, gate)
             execution.say("The challenger was refused by its gate; there is nothing to approve.")
             execution.run(segment.held)
-        unfinished = execution.list_unfinished()
+        may_run = set(names)
+        names = execution.list_unfinished()  # with what a retraining has added
         if plan.only:
-            names = [name for name in unfinished if name in names]
-        else:
-            names = unfinished  # with what a retraining has added
+            names = [name for name in names if name in may_run]
     return describe_finished(execution)
 
 

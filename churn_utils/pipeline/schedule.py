@@ -61,7 +61,7 @@ def fingerprint_stages(
     run_state: RunState,
     notebooks: dict[str, Notebook],
 ) -> dict[str, str]:
-    """Return a hash of what each stage's result depends on, by the stage's name.
+    """Return by ``stage.name`` a hash of what its result depends on.
 
     That is its notebook, its parameters and the fingerprints of the stages that it needs. Who
     approves is left out: another caller does not give a standing approval again. Months that ended
