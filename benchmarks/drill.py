@@ -1,7 +1,7 @@
 """Drill the drift detection: every scenario over many seeds, in memory, scored against what the design demands.
 
 Each run is a production year in the design's order: labels of the month before arrive, the snapshot is delivered and
-checked, drift decides, a retraining passes a simplified gate (``checks.check_champion`` on the same kind of rows) and
+checked, drift decides, a retraining passes a simplified gate (``champion_check.check_champion`` on the same kind of rows) and
 is promoted, the champion in effect scores. What decides and what is decided about is the package's own code; tables,
 registry and approval are left out. All runs share month 0, so they are not fully independent.
 
@@ -156,10 +156,10 @@ def join(labelled: tuple[Month, ...], champion) -> pd.DataFrame:
 
 
 def passes_gate(challenger, champion, labelled: pd.DataFrame) -> bool:
-    """By the rule of ``checks.check_champion``, on the test rows of a window."""
+    """By the rule of ``champion_check.check_champion``, on the test rows of a window."""
     from churn_utils.evaluation import metrics
     from churn_utils.inference import scoring
-    from churn_utils.validation import performance_checks
+    from churn_utils.validation import champion_check
 
     rows = labelled[labelled["split"] == "test"]
     models = {"new": challenger.model, "old": champion.model}
@@ -167,8 +167,7 @@ def passes_gate(challenger, champion, labelled: pd.DataFrame) -> bool:
     draws = metrics.bootstrap_metrics(
         rows["churned"], scores, rows["customer_id"], Economics(), 400
     )
-    wins, harmless, _ = performance_checks.weigh_difference(draws["new"] - draws["old"])
-    return bool(wins) and harmless
+    return champion_check.compare_paired(draws["new"] - draws["old"]).beats_champion
 
 
 def expected_value(rows: pd.DataFrame, probability: np.ndarray) -> float:

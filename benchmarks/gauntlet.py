@@ -25,11 +25,11 @@ from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions, offline
 from churn_utils.simulation.scenarios import Simulation
 from churn_utils.training import models
-from churn_utils.validation import gate, performance_checks
-from churn_utils.validation.challenger import Candidate
+from churn_utils.validation import checks, gate
+from churn_utils.validation.challenger import Challenger
 
 sys.path.insert(0, str(settings.PROJECT / "tests"))
-JUDGES = ["auc_floor", "value_floor", "calibration", "slices", "champion"]
+FIGURE_CHECKS = ["auc_floor", "value_floor", "calibration", "slices", "champion"]
 PERSON = [
     "gender",
     "senior_citizen",
@@ -185,23 +185,18 @@ def read_rows(world: Simulation, month: int) -> pd.DataFrame:
     )
 
 
-def judge(
+def run_figure_checks(
     rows: pd.DataFrame, challenger: np.ndarray, champion: np.ndarray, seed: int
 ) -> dict[str, bool]:
     """Which of the checks of figures pass."""
-    candidate = Candidate(0, settings.month_start(2), None, 1000, seed)
-    economics = Economics()
-    candidate.__dict__.update(
+    contest = Challenger(0, settings.month_start(2), None, draws=1000, seed=seed).with_parts(
         rows=rows,
-        economics=economics,
         champion=99,
         probability=challenger,
         champion_probability=champion,
-        champion_threshold=economics.threshold,
+        champion_threshold=Economics().threshold,
     )
-    return {
-        name: performance_checks.CHECKS[name](candidate)["verdict"] == "pass" for name in JUDGES
-    }
+    return {name: checks.CHECKS[name](contest).verdict == "pass" for name in FIGURE_CHECKS}
 
 
 def measure_power(seeds: int) -> pd.DataFrame:
@@ -226,10 +221,10 @@ def measure_power(seeds: int) -> pd.DataFrame:
                 [read_rows(Simulation("none", seed), month) for month in months], ignore_index=True
             )
             rows = rows[offline.split_of(rows["slot_id"]) == "test"].reset_index(drop=True)
-            found.append(judge(rows, pair[0](rows), pair[1](rows), seed))
+            found.append(run_figure_checks(rows, pair[0](rows), pair[1](rows), seed))
         passed = pd.DataFrame(found)
         row = {"challenger": name, "seeds": seeds} | {
-            f"{n} passes": f"{passed[n].mean():.1%}" for n in JUDGES
+            f"{n} passes": f"{passed[n].mean():.1%}" for n in FIGURE_CHECKS
         }
         row["promoted"] = f"{passed.all(axis=1).mean():.1%}"
         print(row, flush=True)

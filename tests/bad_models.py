@@ -29,7 +29,8 @@ from churn_utils.registry.connection import connect_mlflow
 from churn_utils.simulation import customers, deliveries
 from churn_utils.simulation.scenarios import Simulation
 from churn_utils.training import models
-from churn_utils.validation import challenger, gate, performance_checks
+from churn_utils.validation import checks, gate
+from churn_utils.validation.challenger import Challenger
 
 MONTH = settings.month_start(1)
 AS_OF = settings.month_start(2)
@@ -77,10 +78,9 @@ def register(rows: pd.DataFrame, params=LIGHTGBM, model=None, **more) -> int:
     return factories.register_model(rows, model, params=params, as_of=AS_OF, **more)
 
 
-def stand(version: int, **changes) -> challenger.Candidate:
-    """The version as the gate sees it."""
-    known = {"as_of": AS_OF, "since": None, "draws": 400, "seed": 0} | changes
-    return challenger.Candidate(version, **known)
+def challenge(version: int, as_of=AS_OF, since=None, **more) -> Challenger:
+    """Return the version as the gate sees it."""
+    return Challenger(version, as_of, since, draws=400, seed=0, **more)
 
 
 class Gauntlet:
@@ -89,7 +89,7 @@ class Gauntlet:
     def __init__(self, seed: int) -> None:
         self.seed, self.generator = seed, np.random.default_rng(seed)
         self.rows = publish_month(seed)
-        self.sound = stand(register(self.rows))
+        self.sound = challenge(register(self.rows))
         self.findings: dict[str, pd.DataFrame] = {}
 
     def submit(self, name: str) -> pd.DataFrame:
@@ -101,8 +101,8 @@ class Gauntlet:
 
     def judge_alone(self, name: str) -> str:
         """Verdict of the one check that is meant for a challenger: the same as in the whole gate, and quicker."""
-        check = performance_checks.CHECKS[BAD[name][0]]
-        return gate.run_check(check, getattr(self, name)())["verdict"]
+        check = checks.CHECKS[BAD[name][0]]
+        return checks.run_check(check, getattr(self, name)()).verdict
 
     def edit_after_approval(self) -> str:
         """Have the sound version approved, change one figure of its evidence, and return what promotion says."""
@@ -122,18 +122,31 @@ class Gauntlet:
             deployments.promote(version, AS_OF)
         return deployments.champion_at(AS_OF) == version
 
+    def predicting(self, probability: np.ndarray) -> Challenger:
+        """Return the sound version as if it had predicted other probabilities."""
+        return self.sound.with_parts(probability=probability)
+
+    def against_itself(self, probability: np.ndarray) -> Challenger:
+        """Return a challenger with these predictions where the sound version is champion."""
+        return self.sound.with_parts(
+            probability=probability,
+            champion=99,
+            champion_probability=self.sound.probability,
+            champion_threshold=0.25,
+        )
+
     def always_no(self):
-        return self.sound.with_probability(np.zeros(len(self.sound.rows)))
+        return self.predicting(np.zeros(len(self.sound.rows)))
 
     def offers_to_all(self):
-        return self.sound.with_probability(0.9 + 0.05 * self.sound.probability)
+        return self.predicting(0.9 + 0.05 * self.sound.probability)
 
     def random(self):
-        return self.sound.with_probability(self.generator.uniform(size=len(self.sound.rows)))
+        return self.predicting(self.generator.uniform(size=len(self.sound.rows)))
 
     def shuffled_labels(self):
         shuffled = self.generator.permutation(self.rows["churned"].to_numpy())
-        return stand(
+        return challenge(
             register(
                 self.rows, model=factories.fit_model(self.rows.assign(churned=shuffled), LIGHTGBM)
             )
@@ -143,14 +156,14 @@ class Gauntlet:
         everything = pd.concat(
             [self.rows, self.rows[self.rows["split"] == "test"].assign(split="train")]
         )
-        return stand(register(self.rows, model=factories.fit_model(everything, LIGHTGBM)))
+        return challenge(register(self.rows, model=factories.fit_model(everything, LIGHTGBM)))
 
     def overfitted(self):
-        return stand(register(self.rows, BY_HEART))
+        return challenge(register(self.rows, BY_HEART))
 
     def miscalibrated(self):
         stretch = self.generator.uniform(1.7, 2.5)
-        return self.sound.with_probability(np.clip(stretch * self.sound.probability, 0, 1))
+        return self.predicting(np.clip(stretch * self.sound.probability, 0, 1))
 
     def wrong_signature(self):
         version = register(self.rows)
@@ -159,18 +172,18 @@ class Gauntlet:
         mlflow.models.set_signature(
             _folder(version).as_uri(), mlflow.models.infer_signature(example)
         )
-        return stand(version)
+        return challenge(version)
 
     def no_description(self):
         version = register(self.rows)
         versions.register_version(versions.read_version(version).run_id, "A model.", {})
-        return stand(version)
+        return challenge(version)
 
     def missing_artifact(self):
         version = register(self.rows)
         run = connect_mlflow().MlflowClient().get_run(versions.read_version(version).run_id)
         (Path(urlparse(run.info.artifact_uri).path) / "importance.json").unlink()
-        return stand(version)
+        return challenge(version)
 
     def pickled(self):
         """As good as the sound one, and its file may run whatever code its author likes."""
@@ -185,31 +198,24 @@ class Gauntlet:
             signature=signature,
             input_example=self.sound.rows[list(definitions.MODEL_INPUTS)].head(),
         )
-        return stand(version)
+        return challenge(version)
 
     def worse_on_one_slice(self):
         """Better than the champion on the whole, but it offers to every customer with a two-year contract."""
         champion = self.sound.probability
         hint = 0.06 * (self.sound.rows["churned"].to_numpy(dtype=float) - champion)
         group = (self.sound.rows["contract"] == "Two year").to_numpy()
-        rival = self.sound.with_probability(
-            np.where(group, 0.3, np.clip(champion + hint, 0.001, 0.999))
-        )
-        rival.__dict__.update(champion=99, champion_probability=champion, champion_threshold=0.25)
-        return rival
+        probability = np.where(group, 0.3, np.clip(champion + hint, 0.001, 0.999))
+        return self.against_itself(probability)
 
     def equal_to_the_champion(self):
-        rival = self.sound.with_probability(self.sound.probability)
-        rival.__dict__.update(
-            champion=99, champion_probability=self.sound.probability, champion_threshold=0.25
-        )
-        return rival
+        return self.against_itself(self.sound.probability)
 
     def empty_split(self):
-        return stand(self.sound.version, since=pd.Timestamp("2030-01-01"))
+        return challenge(self.sound.version, since=pd.Timestamp("2030-01-01"))
 
     def stale_labels(self):
-        return stand(self.sound.version, as_of=settings.month_start(5))
+        return challenge(self.sound.version, as_of=settings.month_start(5))
 
     def raises(self):
         """Its file was made from customers of one payment method, and it knows no code for another."""
@@ -222,7 +228,7 @@ class Gauntlet:
             inputs, churned
         )
         dump(calibrated, _folder(version) / "model.skops")
-        return stand(version)
+        return challenge(version)
 
     def hangs(self):
         """Its file asks for a million million rounds over every row, and names no type that loading would refuse."""
@@ -238,13 +244,13 @@ class Gauntlet:
         version = register(self.rows, model=calibrated)
         topics.set_params(max_doc_update_iter=10**12, mean_change_tol=-1.0)
         dump(calibrated, _folder(version) / "model.skops")
-        return stand(version, seconds=5.0)
+        return challenge(version, probe_seconds=5.0)
 
     def settled_bills(self, folder: Path):
         """In a home of its own, where what is known only afterwards was written back into the features."""
         with factories.at_home(folder):
             found = gate.evaluate_checks(
-                stand(register(publish_month(self.seed, settled_bills=True)))
+                challenge(register(publish_month(self.seed, settled_bills=True)))
             )
             shutil.rmtree(folder, ignore_errors=True)
         return found.set_index("check")

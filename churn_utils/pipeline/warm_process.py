@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from churn_utils.errors import ChurnError
-from churn_utils.validation import isolation
+from churn_utils.validation import isolation, isolation_server
 
 CAN_FORK = sys.platform.startswith("linux")
 PRELOAD = ["churn_utils.pipeline.warm_up"]
@@ -49,11 +49,11 @@ def offer_isolation() -> Iterator[None]:
         # Starting waits for the warm process's imports, and there is other work meanwhile.
         starting = threading.Thread(target=process.start)
         starting.start()
-        os.environ[isolation.OFFERED] = address
+        os.environ[isolation.SERVERS_SOCKET] = address
         try:
             yield
         finally:
-            del os.environ[isolation.OFFERED]
+            del os.environ[isolation.SERVERS_SOCKET]
             starting.join()
             if process.pid is not None:  # else the warm process could not be started
                 process.kill()
@@ -62,7 +62,7 @@ def offer_isolation() -> Iterator[None]:
 
 def _offer(address: str) -> None:
     end_with_parent()
-    isolation.offer(address)
+    isolation_server.offer_servers(address)
 
 
 def call_in_warm_process(function: str, *arguments: object, report: Callable[[str], None]) -> Any:
@@ -106,7 +106,7 @@ def call_in_warm_process(function: str, *arguments: object, report: Callable[[st
 def _call(function: str, arguments: tuple, environment: dict[str, str], sender: Connection) -> None:
     end_with_parent()
     try:
-        call = isolation.find_function(function, environment)
+        call = isolation_server.find_function(function, environment)
         result = call(*arguments, report=lambda line: sender.send(("line", line)))
         sender.send(("done", result))
     except Exception as error:  # noqa: BLE001 - it is raised again where the call came from

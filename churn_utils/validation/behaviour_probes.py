@@ -1,8 +1,10 @@
-"""What a challenger is asked in its own process (see ``isolation``): rows, ids, odd customers, the time it takes."""
+"""Probes of a challenger's behaviour, which run in a process of their own (see ``isolation``)."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -16,8 +18,10 @@ from churn_utils.registry import artifacts, lineage, versions
 
 ROUNDS = 15  # the quickest counts: what the others took longer is not the model's doing
 BATCH_ROWS = 1000
-# Customers as the contract allows them, but as hardly any is: what is changed, in USD and months.
-EXTREMES = {
+PROBED_ROWS = 50  # for probes that need only some customers
+HIGHER_BILL = 1.01
+# Customers that the contract allows but that are rare: what is changed, in USD and months.
+EXTREMES: dict[str, dict[str, float]] = {
     "first day": {"tenure": 0, "total_charges": 0.0},
     "twenty years": {"tenure": 240, "monthly_charges": 118.0, "total_charges": 28_320.0},
     "smallest bill": {"monthly_charges": 5.0, "total_charges": 5.0, "tenure": 1},
@@ -27,142 +31,190 @@ EXTREMES = {
 }
 
 
-def ask(version: int, rows: pd.DataFrame, first: int) -> dict:
-    """Load a registered version the way batch and API do, and ask it everything that the gate wants to know.
+@dataclass(frozen=True)
+class ProbeResults:
+    """What the probes of one version found.
+
+    Attributes:
+        probability: predicted churn probability of each row, shape (n,).
+        largest_gap_by_id: largest difference in probability when customers of the newest month are
+            read from the feature store by id.
+        extremes: lowest and highest probability under each of ``EXTREMES``.
+        flipped_share: share of decisions that change when the bill is 1 % higher.
+        not_refused: defects that were not refused as they should be.
+        defects: number of defects that were tried.
+        batch_cpu_ms: CPU time in ms of the batch path for 1,000 rows.
+        compiled_cpu_ms: CPU time in ms of the API's compiled scorer for one customer; None if the
+            model cannot be compiled.
+        compile_error: why the model cannot be compiled; empty if it can.
+    """
+
+    probability: np.ndarray
+    largest_gap_by_id: float
+    extremes: dict[str, tuple[float, float]]
+    flipped_share: float
+    not_refused: list[str]
+    defects: int
+    batch_cpu_ms: float
+    compiled_cpu_ms: float | None
+    compile_error: str
+
+
+def run_behaviour_probes(version: int, rows: pd.DataFrame, test_rows: int) -> ProbeResults:
+    """Load a registered version as batch and API do, and run every probe of the gate.
 
     Args:
-        version: to ask.
-        rows: model inputs with ``customer_id`` and ``event_date``.
-        first: all questions but for the probabilities are about the first so many rows.
-
-    Returns:
-        ``probability`` of each row, shape (n,); ``by_id``: largest difference when 50 customers of the newest month are
-        looked up in the store by id; ``extremes``: lowest and highest probability under each of ``EXTREMES``;
-        ``flips``: share of decisions that turn when the bill is 1 % higher; ``answered``: defects that got a number
-        where they should be refused, of how many ``defects``; ``compiled_cpu_ms``: CPU that the compiled scorer of
-        the API takes for one customer, or in ``not_compiled`` why there is none; ``batch_cpu_ms``: CPU that the
-        batch path takes for 1,000 rows. CPU does not depend on what else the machine does.
+        version: number of the version in the registry.
+        rows: model inputs with ``customer_id`` and ``event_date``; all of them are scored.
+        test_rows: the other probes use the first so many rows.
     """
-    model = artifacts.load_model(
-        version
-    )  # not the copy that a process keeps: the file is what is judged
-    inputs = definitions.select_model_inputs(rows.head(first))
-    answered, defects = _offer_defects(model, inputs.head(1))
-    return {
-        "probability": scoring.predict_probability(model, rows),
-        "by_id": _compare_by_id(model, rows.head(first)),
-        "extremes": _ask_extremes(model, inputs.sample(min(50, len(inputs)), random_state=0)),
-        "flips": _count_flips(model, inputs, versions.read_version(version).threshold),
-        "answered": answered,
-        "defects": defects,
-        "batch_cpu_ms": measure_batch(model, inputs),
-        **_measure_compiled(model, inputs),
-    }
+    # The file is what is judged: not the copy that ``scoring`` keeps for a process.
+    model = artifacts.load_model(version)
+    probed = rows.head(test_rows)
+    inputs = definitions.select_model_inputs(probed)
+    some = inputs.sample(min(PROBED_ROWS, len(inputs)), random_state=0)
+    threshold = versions.read_version(version).threshold
+    defects = list_defects()
+    compiled_cpu_ms, compile_error = measure_compiled(model, inputs)
+    return ProbeResults(
+        probability=scoring.predict_probability(model, rows),
+        largest_gap_by_id=compare_by_id(model, probed),
+        extremes=score_extremes(model, some),
+        flipped_share=measure_flips(model, inputs, threshold),
+        not_refused=find_unrefused(model, inputs.head(1), defects),
+        defects=len(defects),
+        batch_cpu_ms=measure_batch(model, inputs),
+        compiled_cpu_ms=compiled_cpu_ms,
+        compile_error=compile_error,
+    )
 
 
 def refit(version: int, rows: pd.DataFrame) -> np.ndarray:
-    """Train a version again from its record alone and return its probability of each row, shape (n,)."""
+    """Train a version again from its record; return its probability of each row, shape (n,)."""
     return scoring.predict_probability(lineage.refit(version), rows)
 
 
-def _compare_by_id(model, rows: pd.DataFrame) -> float:
-    newest = rows[rows["event_date"] == rows["event_date"].max()]
-    month, known = (
-        newest["event_date"].iloc[0],
-        newest["features_as_of"].max(),
-    )  # the month before, if it came late
-    newest = newest[newest["features_as_of"] == known].head(50)
-    stored = tables.read("customer_features", snapshot_date=known, as_of=month).set_index(
-        "customer_id"
-    )
-    found = definitions.add_on_demand(stored.loc[newest["customer_id"]])
-    gaps = scoring.predict_probability(model, found) - scoring.predict_probability(model, newest)
-    return float(np.abs(gaps).max())
+def compare_by_id(model, rows: pd.DataFrame) -> float:
+    """Return the largest difference in probability between rows and features read by customer id.
+
+    Only 50 customers of the newest month are compared. Where that month's features came late, its
+    rows hold those of the month before, and so the month before is read.
+    """
+    month = rows["event_date"].max()
+    newest = rows[rows["event_date"] == month]
+    snapshot = newest["features_as_of"].max()
+    newest = newest[newest["features_as_of"] == snapshot].head(PROBED_ROWS)
+    stored = tables.read("customer_features", snapshot_date=snapshot, as_of=month)
+    by_id = stored.set_index("customer_id").loc[newest["customer_id"]]
+    own = scoring.predict_probability(model, newest)
+    read = scoring.predict_probability(model, definitions.add_on_demand(by_id))
+    return float(np.abs(read - own).max())
 
 
-def _ask_extremes(model, inputs: pd.DataFrame) -> dict[str, list[float]]:
+def score_extremes(model, inputs: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Return the lowest and highest probability when rows are changed as ``EXTREMES`` says."""
     ranges = {}
     for name, changes in EXTREMES.items():
-        found = scoring.predict_probability(
-            model, definitions.add_on_demand(inputs.assign(**changes))
-        )
-        ranges[name] = [float(found.min()), float(found.max())]
+        changed = definitions.add_on_demand(inputs.assign(**changes))
+        probability = scoring.predict_probability(model, changed)
+        ranges[name] = (float(probability.min()), float(probability.max()))
     return ranges
 
 
-def _count_flips(model, inputs: pd.DataFrame, threshold: float) -> float:
+def measure_flips(model, inputs: pd.DataFrame, threshold: float) -> float:
+    """Return the share of decisions that change when the bill is 1 % higher."""
     dearer = inputs.assign(
-        monthly_charges=1.01 * inputs["monthly_charges"],
-        total_charges=1.01 * inputs["total_charges"],
+        monthly_charges=HIGHER_BILL * inputs["monthly_charges"],
+        total_charges=HIGHER_BILL * inputs["total_charges"],
     )
-    before, after = (
-        scoring.predict_probability(model, definitions.add_on_demand(rows)) >= threshold
-        for rows in (inputs, dearer)
-    )
+    decisions = []
+    for rows in (inputs, dearer):
+        probability = scoring.predict_probability(model, definitions.add_on_demand(rows))
+        decisions.append(probability >= threshold)
+    before, after = decisions
     return float(np.mean(before != after))
 
 
-def _offer_defects(model, row: pd.DataFrame) -> tuple[list[str], int]:
-    """Offer rows that no customer can have, on the path that customers take and to the model itself.
+def list_defects() -> dict[str, dict[str, object]]:
+    """Return changes that make a row of model inputs impossible: name to column and value."""
+    defects: dict[str, dict[str, object]] = {}
+    for name in definitions.MODEL_INPUTS:
+        defects[f"{name} missing"] = {name: None}
+    for name in definitions.CATEGORICAL:
+        defects[f"unknown {name}"] = {name: "?"}
+    for name in definitions.NUMERICAL:
+        defects[f"{name} infinite"] = {name: np.inf}
+    return defects
 
-    The path must refuse each by name. The model must not answer for a category that it has never seen, as if it were
-    one of those it knows; for a number that is missing or infinite it may, if the answer is a probability.
+
+def find_unrefused(model, row: pd.DataFrame, defects: dict[str, dict[str, object]]) -> list[str]:
+    """Score impossible rows on the path of batch and by the model itself; name what is not refused.
+
+    The path must refuse each by name. The model must not score a category that it has never seen as
+    if it were a known one; a missing or infinite number it may score, if the result is a
+    probability.
+
+    Args:
+        model: to probe.
+        row: one row of model inputs.
+        defects: as ``list_defects`` returns them.
     """
-    defects = {f"{name} missing": {name: None} for name in definitions.MODEL_INPUTS}
-    defects |= {f"unknown {name}": {name: "?"} for name in definitions.CATEGORICAL}
-    defects |= {f"{name} infinite": {name: np.inf} for name in definitions.NUMERICAL}
-    answered = []
+    not_refused = []
     for defect, change in defects.items():
         changed = row.assign(**change)
         try:
             scoring.predict_probability(model, changed)
+            not_refused.append(defect)
         except FeatureError:
             pass
-        except Exception as error:  # noqa: BLE001 - a crash is no refusal: nobody learns which field was wrong
-            answered.append(f"{defect} ({type(error).__name__})")
-        else:
-            answered.append(defect)
-        answered += (
-            [f"{defect}, by the model itself"] if _invents_answer(model, changed, defect) else []
-        )
-    return answered, len(defects)
+        except Exception as error:  # noqa: BLE001 - a crash does not say which field was wrong
+            not_refused.append(f"{defect} ({type(error).__name__})")
+        if _invents_probability(model, changed, is_unknown=defect.startswith("unknown")):
+            not_refused.append(f"{defect}, by the model itself")
+    return not_refused
 
 
-def _invents_answer(model, row: pd.DataFrame, defect: str) -> bool:
+def _invents_probability(model, row: pd.DataFrame, is_unknown: bool) -> bool:
+    """Tell whether the model itself scores an unknown category, or returns no probability."""
     try:
-        found = float(model.predict_proba(row)[0, 1])
-    except Exception:  # noqa: BLE001 - here whatever it raises is a refusal
+        predicted = float(model.predict_proba(row)[0, 1])
+    except Exception:  # noqa: BLE001 - here any error is a refusal
         return False
-    return defect.startswith("unknown") or not 0 <= found <= 1  # also when it is not a number
+    is_probability = 0 <= predicted <= 1  # False as well if it is not a number
+    return is_unknown or not is_probability
 
 
 def measure_batch(model, inputs: pd.DataFrame) -> float:
-    """Return the CPU time in ms that the batch path takes to score 1,000 rows (rows are repeated to make so many)."""
+    """Return the CPU time in ms of the batch path for 1,000 rows, repeating rows if need be."""
     positions = np.arange(BATCH_ROWS) % len(inputs)
     rows = inputs.iloc[positions]
     return _measure_cpu(lambda: scoring.predict_probability(model, rows))
 
 
-def _measure_compiled(model, inputs: pd.DataFrame) -> dict:
-    """CPU time in ms of the API's compiled scorer for one customer, or why the model cannot be compiled."""
+def measure_compiled(model, inputs: pd.DataFrame) -> tuple[float | None, str]:
+    """Return the CPU time in ms of the API's compiled scorer for one customer.
+
+    Returns:
+        The time and an empty text; or None and why the model cannot be compiled.
+    """
     try:
         compiled = compiled_form.compile_model(model)
     except ModelError as error:
-        return {"compiled_cpu_ms": None, "not_compiled": str(error)}
-    customers = compiled_form.rows_as_tuples(inputs.head(50))
+        return None, str(error)
+    customers = compiled_form.rows_as_tuples(inputs.head(PROBED_ROWS))
 
     def score_all() -> None:
         for customer in customers:
             compiled(customer)
 
-    return {"compiled_cpu_ms": _measure_cpu(score_all) / len(customers), "not_compiled": ""}
+    return _measure_cpu(score_all) / len(customers), ""
 
 
-def _measure_cpu(function) -> float:
-    """Return the CPU time in ms of all threads of this process for one call: the quickest of ``ROUNDS``."""
-    taken = []
+def _measure_cpu(function: Callable[[], object]) -> float:
+    """Return the CPU time in ms of all threads of this process for one call: the best round."""
+    times = []
     for _ in range(ROUNDS):
         started = time.process_time()
         function()
-        taken.append(1000 * (time.process_time() - started))
-    return min(taken)
+        times.append(1000 * (time.process_time() - started))
+    return min(times)

@@ -1,9 +1,10 @@
-"""A challenger as the gate sees it: its record, the rows that decide about it, what it answers on them."""
+"""The challenger as the gate sees it: its record, the rows that decide, its predictions on them."""
 
 from __future__ import annotations
 
+import copy
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -15,47 +16,80 @@ from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offline
 from churn_utils.inference import scoring
 from churn_utils.registry import deployments, lineage, versions
+from churn_utils.registry.versions import ModelVersion
 from churn_utils.validation import isolation
+from churn_utils.validation.behaviour_probes import ProbeResults
 
-PASS, FAIL, NOT_EVALUATED = "pass", "fail", "not_evaluated"
-ANSWER_SECONDS = (
-    60.0  # that a challenger may take over all of its questions; a sound one takes one or two
-)
-REFIT_SECONDS = (
-    300.0  # that training it again may take; a sound one takes one or two for each 5,000 rows
-)
+# Limits of CPU time in seconds. A sound challenger needs one or two for its probes, and one or two
+# for each 5,000 rows of its refit.
+PROBE_SECONDS = 60.0
+REFIT_SECONDS = 300.0
+BOOTSTRAP = ("samples", "weights")  # parts that follow from predictions, rows and draws
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A challenger on the rows that decide about it; parts are computed when a check first asks for them."""
+@dataclass(eq=False)
+class Challenger:
+    """A challenger on the rows that decide about it; each part is computed when first needed.
+
+    Attributes:
+        version: its number in the registry.
+        as_of: simulated date; only labels that had arrived by then count.
+        since: only labels of months from this date on; all months if None.
+        draws: bootstrap draws.
+        seed: of the draws.
+        economics: costs that hold now, whatever the challenger was trained for.
+        probes: ``module:function`` that probes it in a process of its own.
+        probe_seconds: limit of CPU time for the probes.
+    """
 
     version: int
     as_of: pd.Timestamp
     since: pd.Timestamp | None
     draws: int
     seed: int
-    economics: Economics = Economics()  # that hold now, whatever the challenger was trained for
-    ask: str = "churn_utils.validation.behaviour_probes:ask"  # what questions it in its own process
-    seconds: float = ANSWER_SECONDS
+    economics: Economics = Economics()
+    probes: str = "churn_utils.validation.behaviour_probes:run_behaviour_probes"
+    probe_seconds: float = PROBE_SECONDS
 
     def __post_init__(self) -> None:
-        """Start the process that will question it; the imports take as long as a refit."""
-        isolation.start()
+        """Start the isolated process: its imports take as long as a refit."""
+        isolation.server.start()
+
+    def with_parts(self, **parts) -> Challenger:
+        """Return a copy in which some attributes have the given values.
+
+        What was computed is kept, apart from the bootstrap, which follows from the rest.
+
+        Args:
+            parts: attribute to value, such as ``probability`` to try other predictions.
+
+        Raises:
+            AttributeError: a challenger has no such attribute.
+        """
+        other = copy.copy(self)
+        for name in BOOTSTRAP:
+            vars(other).pop(name, None)
+        for name, value in parts.items():
+            if not hasattr(type(self), name) and name not in self.__dataclass_fields__:
+                raise AttributeError(f"a challenger has no attribute {name!r}.")
+            setattr(other, name, value)
+        return other
 
     @cached_property
-    def info(self) -> versions.ModelVersion:
+    def info(self) -> ModelVersion:
         """Registry entry of the challenger."""
         return versions.read_version(self.version)
 
     @cached_property
     def champion(self) -> int | None:
-        """Champion in effect, or the one that this very version took over from; None when there is none."""
+        """Champion in effect, or the one before it if this version is in effect; None without."""
         found = deployments.champion_at(self.as_of)
-        return deployments.predecessor_at(self.as_of) if found == self.version else found
+        if found == self.version:
+            return deployments.predecessor_at(self.as_of)
+        return found
 
     @cached_property
-    def champion_info(self) -> versions.ModelVersion:
+    def champion_info(self) -> ModelVersion:
         """Registry entry of the champion.
 
         Raises:
@@ -67,33 +101,33 @@ class Candidate:
 
     @cached_property
     def labelled(self) -> pd.DataFrame:
-        """Every row labelled by ``as_of``, from ``since`` on."""
+        """Training set of all rows labelled by ``as_of``, from ``since`` on."""
         return offline.build_training_set(self.as_of, since=self.since)
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """Its test rows."""
+        """Test rows of ``labelled``: the rows that decide."""
         return offline.training_rows(self.labelled, "test")
 
     @cached_property
     def learned(self) -> pd.DataFrame:
-        """The rows that it was trained on, by its record."""
+        """Rows that the challenger was trained on, by its record."""
         return offline.training_rows(lineage.read_training_set(self.version), "train")
 
     @cached_property
-    def questioning(self) -> Future:
-        """It is being asked, in a process of its own (``probing.ask``), on ``rows`` and then on ``learned``; once."""
-        asked = pd.concat([self.rows, self.learned], ignore_index=True)
-        answers = isolation.submit(
-            self.ask, self.version, asked, len(self.rows), seconds=self.seconds
+    def probe_future(self) -> Future[ProbeResults]:
+        """Results of the probes, which run in the background on ``rows`` and ``learned``, once."""
+        probed = pd.concat([self.rows, self.learned], ignore_index=True)
+        future = isolation.server.submit(
+            self.probes, self.version, probed, len(self.rows), seconds=self.probe_seconds
         )
-        _ = self.refitting  # waits for its turn there, while the figures are computed here
-        return answers
+        _ = self.refit_future  # queued behind the probes; meanwhile other checks are computed here
+        return future
 
     @cached_property
-    def refitting(self) -> Future:
-        """It is being trained again from its record, in a process of its own: a record may ask for a year's work."""
-        return isolation.submit(
+    def refit_future(self) -> Future[np.ndarray]:
+        """Result of the refit, which runs in the background: a record may ask for years of work."""
+        return isolation.server.submit(
             "churn_utils.validation.behaviour_probes:refit",
             self.version,
             self.rows,
@@ -101,73 +135,92 @@ class Candidate:
         )
 
     @cached_property
-    def answers(self) -> dict:
-        """What it answered.
+    def probe_results(self) -> ProbeResults:
+        """Results of the probes.
 
         Raises:
-            IsolationError: it raised, hung, or its process died: this time and, without asking again, every other.
+            IsolationError: the challenger raised, hung, or ended its process. The probes do not run
+                a second time: each later access raises the same error.
         """
-        return self.questioning.result()
+        return self.probe_future.result()
 
-    def has_answered(self) -> bool:
-        """Tell whether it gave a probability to every row; False as well where there is no row to decide on."""
+    @cached_property
+    def probability(self) -> np.ndarray:
+        """Predicted churn probability of each row of ``rows``, shape (n,).
+
+        Raises:
+            DataError: the challenger returned another number of probabilities than of rows.
+        """
+        predicted = self.probe_results.probability
+        expected = len(self.rows) + len(self.learned)
+        if len(predicted) != expected:
+            raise DataError(
+                f"{expected} probabilities were asked for, {len(predicted)} were given."
+            )
+        return predicted[: len(self.rows)]
+
+    @cached_property
+    def learned_probability(self) -> np.ndarray:
+        """Predicted churn probability of each row of ``learned``, shape (n,)."""
+        return self.probe_results.probability[len(self.rows) :]
+
+    @cached_property
+    def refitted_probability(self) -> np.ndarray:
+        """Probabilities on ``rows`` of a model that was trained again from the record alone.
+
+        Raises:
+            IsolationError: the record cannot be trained, or not in time.
+        """
+        return self.refit_future.result()
+
+    def has_probe_results(self) -> bool:
+        """Tell whether the probes ran to their end."""
+        try:
+            _ = self.probe_results
+        except Exception:  # noqa: BLE001 - the checks that need the results report what went wrong
+            return False
+        return True
+
+    def has_predictions(self) -> bool:
+        """Tell whether there are rows to decide on, with a probability for each of them."""
         try:
             return len(self.probability) > 0
         except ChurnError:
             return False
 
-    def scored(self) -> tuple[pd.Series, np.ndarray, pd.Series]:
-        """Labels, the challenger's probabilities and customers of ``rows``, as ``evaluation`` takes them."""
+    def scored_rows(self) -> tuple[pd.Series, np.ndarray, pd.Series]:
+        """Return labels, probabilities and customer ids of ``rows``, as ``metrics`` takes them."""
         return self.rows["churned"], self.probability, self.rows["customer_id"]
 
     @cached_property
-    def probability(self) -> np.ndarray:
-        """The challenger's probabilities on ``rows``.
-
-        Raises:
-            DataError: it gave more or fewer answers than it was asked for.
-        """
-        given, asked = len(self.answers["probability"]), len(self.rows) + len(self.learned)
-        if given != asked:
-            raise DataError(f"{asked} probabilities were asked for, {given} were given.")
-        return self.answers["probability"][: len(self.rows)]
-
-    @cached_property
-    def learned_probability(self) -> np.ndarray:
-        """The challenger's probabilities on the rows that it was trained on."""
-        return self.answers["probability"][len(self.rows) :]
-
-    @cached_property
-    def refitted(self) -> np.ndarray:
-        """Probabilities on ``rows`` of a model trained again from the challenger's record alone.
-
-        Raises:
-            IsolationError: the record cannot be trained, or not in time.
-        """
-        return self.refitting.result()
-
-    @cached_property
     def champion_probability(self) -> np.ndarray:
-        """The champion's probabilities on the same rows."""
+        """The champion's probability of each row of ``rows``, shape (n,)."""
         return scoring.predict_probability(scoring.load_model(self.champion_info), self.rows)
 
     @cached_property
     def champion_threshold(self) -> float:
-        """Probability from which the champion makes the offer: under the costs that it was trained for."""
+        """The champion's threshold, from the costs that it was trained for: it decides by these."""
         return self.champion_info.threshold
+
+    @property
+    def treated(self) -> np.ndarray:
+        """Whether the challenger makes the offer to each row of ``rows``, under today's costs."""
+        return self.probability >= self.economics.threshold
 
     @cached_property
     def samples(self) -> dict[str, pd.DataFrame]:
-        """Bootstrap metrics over customers, paired where there is a champion."""
-        models, thresholds = {"challenger": self.probability}, {}
+        """Bootstrap metrics over customers of ``challenger`` and, if there is one, ``champion``.
+
+        One row for each draw, columns ``metrics.METRICS``; both models are drawn in pairs.
+        """
+        probabilities = {"challenger": self.probability}
+        thresholds = {}
         if self.champion is not None:
-            models["champion"], thresholds["champion"] = (
-                self.champion_probability,
-                self.champion_threshold,
-            )
+            probabilities["champion"] = self.champion_probability
+            thresholds["champion"] = self.champion_threshold
         return metrics.bootstrap_metrics(
             self.rows["churned"],
-            models,
+            probabilities,
             self.rows["customer_id"],
             self.economics,
             self.draws,
@@ -179,27 +232,3 @@ class Candidate:
     def weights(self) -> np.ndarray:
         """Bootstrap weights over customers, shape (draws, rows)."""
         return metrics.resample(self.rows["customer_id"], self.draws, self.seed)
-
-    def with_probability(self, probability: np.ndarray, draws: int | None = None) -> Candidate:
-        """The same challenger, had it given these probabilities to ``rows``; with other ``draws`` if need be."""
-        impostor = replace(self, draws=draws or self.draws)
-        changed = {"probability", "samples", "weights", "draws"}
-        kept = {name: value for name, value in self.__dict__.items() if name not in changed}
-        impostor.__dict__.update(
-            kept, probability=np.asarray(probability)
-        )  # fills the cached properties
-        return impostor
-
-
-def make_finding(
-    holds: bool, requirement: str, detail: str, value=None, lower=None, upper=None
-) -> dict:
-    """One check's verdict with its evidence; ``value, lower, upper`` where there is a number behind it."""
-    return {
-        "verdict": PASS if holds else FAIL,
-        "value": value,
-        "lower": lower,
-        "upper": upper,
-        "requirement": requirement,
-        "detail": detail,
-    }

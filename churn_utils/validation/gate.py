@@ -1,9 +1,9 @@
-"""The gate: run the checks, keep the evidence, give a verdict."""
+"""The gate: run the checks, give a verdict, keep the evidence."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,12 @@ from churn_utils.errors import ChurnError, UsageError
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offline
 from churn_utils.registry import artifacts, versions
-from churn_utils.validation.challenger import FAIL, NOT_EVALUATED, PASS, Candidate
-from churn_utils.validation.performance_checks import CHECKS
+from churn_utils.validation.challenger import Challenger
+from churn_utils.validation.checks import applicable_checks, run_check
+from churn_utils.validation.finding import FAIL, NOT_EVALUATED, PASS
 
 MIN_DRAWS = 400  # five of them beyond either end of the widest interval that decides
+IMPOSTOR_DRAWS = 500  # at most; what is tried for show need not be as exact as a verdict
 
 
 def run_gate(
@@ -26,112 +28,137 @@ def run_gate(
     seed: int = 0,
     economics: Economics | None = None,
 ) -> pd.DataFrame:
-    """Put a version through every check, keep the evidence with it and tag it with the verdict.
+    """Put a version through every check, keep the evidence and tag the version with the verdict.
 
     Args:
         version: the challenger.
-        as_of: simulated date; only labels that had arrived count.
-        since: only labels of months from this date on (those after a detected change).
+        as_of: simulated date; only labels that had arrived by then count.
+        since: only labels of months from this date on, those after a detected change.
         draws: bootstrap draws.
         seed: of the draws.
-        economics: costs that hold now; the usual ones when not given.
+        economics: costs that hold now; the default ones if None.
 
     Returns:
-        One row per check: ``check, verdict, value, lower, upper, requirement, detail``. A check that raises is
-        ``not_evaluated`` with the error in ``detail``. ``champion`` is left out while there is no champion.
+        The findings, as ``evaluate_checks`` returns them.
 
     Raises:
         ModelError: no such version.
         UsageError: fewer than ``MIN_DRAWS`` draws.
     """
-    return judge(Candidate(version, as_of, since, draws, seed, economics or Economics()))
+    return evaluate_gate(Challenger(version, as_of, since, draws, seed, economics or Economics()))
 
 
-def judge(candidate: Candidate) -> pd.DataFrame:
-    """Put a candidate through the gate, as ``run_gate`` does; what it has answered already is not asked again."""
-    if candidate.draws < MIN_DRAWS:
+def evaluate_gate(challenger: Challenger) -> pd.DataFrame:
+    """Put a challenger through the gate, as ``run_gate`` does, reusing what it has computed.
+
+    Returns:
+        The findings, as ``evaluate_checks`` returns them.
+
+    Raises:
+        ModelError: no such version.
+        UsageError: fewer than ``MIN_DRAWS`` draws.
+    """
+    if challenger.draws < MIN_DRAWS:
         raise UsageError(
-            f"DRAWS is {candidate.draws}; below {MIN_DRAWS} an interval is luck, and so is a verdict that rests on it."
+            f"DRAWS is {challenger.draws}; below {MIN_DRAWS} an interval is luck, and so is a "
+            "verdict that rests on it."
         )
-    facts = {
-        "model_sha256": artifacts.hash_model(candidate.version),
+    # Model and record are hashed before they are judged: a later change must show.
+    origin = {
+        "model_sha256": artifacts.hash_model(challenger.version),
         "tables": offline.current_versions(),
-        **versions.describe_record(candidate.version),
+        **versions.describe_record(challenger.version),
     }
-    findings = evaluate_checks(candidate)
+    findings = evaluate_checks(challenger)
     verdict = overall_verdict(findings)
-    evidence = {
-        "version": candidate.version,
-        "run_id": candidate.info.run_id,
-        "as_of": f"{candidate.as_of:%Y-%m-%d}",
-        "champion": candidate.champion,
-        "verdict": verdict,
-        "draws": candidate.draws,
-        "seed": candidate.seed,
-        "checks": json.loads(findings.to_json(orient="records")),
-        "rows": _count_rows(candidate),
-        **facts,
-        "since": None if candidate.since is None else f"{candidate.since:%Y-%m-%d}",
-        "offer_cost_usd": candidate.economics.offer_cost_usd,
-        "churner_value_usd": candidate.economics.churner_value_usd,
-    }
-    digest = versions.write_evidence(candidate.version, evidence)
+    evidence = _compile_evidence(challenger, findings, verdict) | origin
+    digest = versions.write_evidence(challenger.version, evidence)
     tags = {"gate": verdict, "gate_evidence_sha256": digest}
-    tags |= {f"gate.{row.check}": row.verdict for row in findings.itertuples()}
-    if "answers" in candidate.__dict__:
-        tags["gate_batch_cpu_ms"] = f"{candidate.answers['batch_cpu_ms']:.1f}"
-        if not candidate.answers["not_compiled"]:
-            tags["gate_compiled_cpu_ms"] = f"{candidate.answers['compiled_cpu_ms']:.4f}"
-    versions.set_tags(candidate.version, tags)
+    for row in findings.itertuples():
+        tags[f"gate.{row.check}"] = row.verdict
+    tags |= _describe_cpu_times(challenger)
+    versions.set_tags(challenger.version, tags)
     return findings
 
 
-def _count_rows(candidate: Candidate) -> int:
-    """Rows that decided; none where the table cannot say, which the checks have found out by then."""
+def evaluate_checks(challenger: Challenger) -> pd.DataFrame:
+    """Run every check that applies to a challenger; nothing is kept.
+
+    Returns:
+        One row per check: ``check, verdict, value, lower, upper, requirement, detail``. A check
+        that raised is ``not_evaluated`` with the error in ``detail``. There is no row ``champion``
+        while there is no champion.
+    """
+    rows = []
+    for name, check in applicable_checks(challenger).items():
+        found = run_check(check, challenger)
+        rows.append({"check": name, **asdict(found)})
+    findings = pd.DataFrame(rows)
+    return findings.astype({"value": float, "lower": float, "upper": float}).round(6)
+
+
+def evaluate_predictions(challenger: Challenger, probability: np.ndarray) -> pd.DataFrame:
+    """Run the checks as if the challenger had predicted other probabilities; nothing is kept.
+
+    Args:
+        challenger: its record and rows count.
+        probability: predictions to try, shape (n,) for the n rows of the challenger.
+
+    Returns:
+        The findings, as ``evaluate_checks`` returns them, from at most 500 draws.
+    """
+    draws = min(challenger.draws, IMPOSTOR_DRAWS)
+    return evaluate_checks(challenger.with_parts(probability=probability, draws=draws))
+
+
+def tabulate_verdicts(findings: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the verdict of each check (index) on each of several models (columns)."""
+    verdicts = {name: found.set_index("check")["verdict"] for name, found in findings.items()}
+    order = next(iter(verdicts.values())).index
+    return pd.DataFrame(verdicts).loc[order]
+
+
+def overall_verdict(findings: pd.DataFrame) -> str:
+    """Return ``pass`` if all findings pass, ``fail`` if one fails, else ``not_evaluated``."""
+    verdicts = set(findings["verdict"])
+    if FAIL in verdicts:
+        return FAIL
+    return PASS if verdicts == {PASS} else NOT_EVALUATED
+
+
+def _compile_evidence(challenger: Challenger, findings: pd.DataFrame, verdict: str) -> dict:
+    """Return what an approval is bound to, apart from the digests of model and record."""
+    since = challenger.since
+    return {
+        "version": challenger.version,
+        "run_id": challenger.info.run_id,
+        "as_of": f"{challenger.as_of:%Y-%m-%d}",
+        "champion": challenger.champion,
+        "verdict": verdict,
+        "draws": challenger.draws,
+        "seed": challenger.seed,
+        "checks": json.loads(findings.to_json(orient="records")),
+        "rows": _count_rows(challenger),
+        "since": None if since is None else f"{since:%Y-%m-%d}",
+        "offer_cost_usd": challenger.economics.offer_cost_usd,
+        "churner_value_usd": challenger.economics.churner_value_usd,
+    }
+
+
+def _count_rows(challenger: Challenger) -> int:
+    """Return the number of rows that decided: 0 if they cannot be read."""
     try:
-        return len(candidate.rows)
+        return len(challenger.rows)
     except ChurnError:
         return 0
 
 
-def evaluate_checks(candidate: Candidate) -> pd.DataFrame:
-    """Run every check that applies and return the findings, as ``run_gate`` does, without keeping them."""
-    names = [name for name in CHECKS if name != "champion" or candidate.champion is not None]
-    findings = pd.DataFrame(
-        [{"check": name, **run_check(CHECKS[name], candidate)} for name in names]
-    )
-    return findings.astype({"value": float, "lower": float, "upper": float}).round(6)
-
-
-def check_impostor(candidate: Candidate, probability: np.ndarray) -> pd.DataFrame:
-    """Run the checks, with 500 draws at most, as if the candidate had given these probabilities; nothing is kept."""
-    return evaluate_checks(candidate.with_probability(probability, draws=min(candidate.draws, 500)))
-
-
-def compare_verdicts(findings: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Verdict of each check (index) for each of several models (columns)."""
-    verdicts = {name: found.set_index("check")["verdict"] for name, found in findings.items()}
-    return pd.DataFrame(verdicts).loc[next(iter(verdicts.values())).index]
-
-
-def run_check(check: Callable[[Candidate], dict], candidate: Candidate) -> dict:
-    """Run one check; whatever it raises makes it ``not_evaluated``, with the error as its detail."""
-    try:
-        return check(candidate)
-    except Exception as error:  # noqa: BLE001 - whatever a challenger raises, it has not passed
-        return {
-            "verdict": NOT_EVALUATED,
-            "value": None,
-            "lower": None,
-            "upper": None,
-            "requirement": check.__doc__.strip().splitlines()[0],
-            "detail": f"{type(error).__name__}: {error}",
-        }
-
-
-def overall_verdict(findings: pd.DataFrame) -> str:
-    """``pass`` only when there are checks and all pass; ``fail`` when one fails; else ``not_evaluated``."""
-    verdicts = set(findings["verdict"])
-    if verdicts == {PASS}:
-        return PASS
-    return FAIL if FAIL in verdicts else NOT_EVALUATED
+def _describe_cpu_times(challenger: Challenger) -> dict[str, str]:
+    """Return the CPU times as tags: never the same twice, they must not be part of the evidence."""
+    if not challenger.has_probe_results():
+        return {}
+    results = challenger.probe_results
+    tags = {"gate_batch_cpu_ms": f"{results.batch_cpu_ms:.1f}"}
+    if results.compiled_cpu_ms is not None:
+        tags["gate_compiled_cpu_ms"] = f"{results.compiled_cpu_ms:.4f}"
+    return tags

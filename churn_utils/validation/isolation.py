@@ -1,58 +1,54 @@
-"""Call functions in a fresh process with a time limit: what a challenger raises, hangs on or kills stays in there.
+"""Call functions in a process of their own with a time limit.
 
-A server process, started without anything of the caller's memory, does the heavy imports once; each call runs in a
-fork of it (where fork is not safe, in a server of its own). The pipeline has a process that has done these imports, and
-offers its kernels a server that is forked from it. Unlike ``multiprocessing`` this also works in kernels that are
-daemons.
+What a challenger raises, hangs on or kills stays in that process. A server process, started
+without anything of the caller's memory, does the heavy imports once; each call runs in a fork of it
+(where fork is not safe, in a server of its own). The pipeline has a process that has done these
+imports and offers its kernels servers that are forked from it. Unlike ``multiprocessing`` this also
+works in kernels that are daemons.
+
+The library pebble was considered and left out: its pools start their processes from the caller, so
+they cannot be forked from the pipeline's warm process, and each gate would wait for the imports.
 """
 
 from __future__ import annotations
 
-import ctypes
-import importlib
-import math
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
-from pathlib import Path
-from typing import NoReturn
 
 from churn_utils.errors import IsolationError
+from churn_utils.validation.isolation_server import FORKS, WALL_PER_CPU, Reply, Request
 
-FORKS = sys.platform.startswith("linux")
-PRELOAD = [
+PRELOAD = (
     "mlflow.sklearn",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.store.model_registry.sqlalchemy_store",
     "lightgbm",
     "skops.io",
     "churn_utils.validation.behaviour_probes",
-]
-ADOPT_ORPHANS = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
-START_SECONDS = 120  # for the imports, on a machine that has other things to do
-WALL_PER_CPU = 10  # a call may take so many times its limit of CPU by the clock, on a machine that is busy, or asleep
-OFFERED = (
-    "CHURN_ISOLATION"  # environment variable: socket of a process that forks servers, see ``offer``
 )
-_server: tuple[subprocess.Popen | _Fork, Connection] | None = None
-_turn = threading.RLock()  # one question at a time
-_asking = ThreadPoolExecutor(1)
+START_SECONDS = 120  # for the imports, on a machine that has other things to do
+CONNECT_SECONDS = 10
+# Environment variable: socket file of a process that forks servers, see ``offer_servers``.
+SERVERS_SOCKET = "CHURN_ISOLATION"
 
 
-class _Fork:
-    """A server that another process forked, with the part of ``subprocess.Popen`` that is used here."""
+class ForkedProcess:
+    """A server that another process forked, with the part of ``subprocess.Popen`` used here."""
 
     def __init__(self, pid: int) -> None:
+        """Refer to a running process."""
         self.pid = pid
 
     def poll(self) -> int | None:
+        """Return None while the process runs."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -60,196 +56,138 @@ class _Fork:
         return None
 
     def kill(self) -> None:
+        """End the process."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> None:
-        """Whoever forked it waits for it."""
+        """Do nothing: the process that forked it waits for it."""
 
 
-def start() -> None:
-    """Start the server, if there is none; does not wait for its imports, but for a question that is being answered."""
-    global _server
-    with _turn:
-        if _server is None or _server[0].poll() is not None:
-            _server = _connect() or _launch()
+class IsolationServer:
+    """The server process as its caller sees it; it is started when needed.
 
-
-def _connect() -> tuple[_Fork, Connection] | None:
-    """Have a server forked by the process that is offered, if there is one and it answers."""
-    address = os.environ.get(OFFERED)
-    if not address or not FORKS:
-        return None
-    try:
-        with socket.socket(socket.AF_UNIX) as caller:
-            caller.connect(address)
-            connection = Connection(caller.detach())
-        return (_Fork(connection.recv()), connection) if connection.poll(10) else None
-    except (OSError, EOFError):  # it is gone, or not there yet
-        return None
-
-
-def _launch() -> tuple[subprocess.Popen, Connection]:
-    ours, theirs = Pipe()
-    handle = theirs.fileno()
-    code = f"import sys; sys.path[:] = {sys.path!r}; from churn_utils.validation import isolation; "
-    code += f"isolation.serve({handle}, {FORKS}, {PRELOAD})"
-    process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[handle])
-    theirs.close()
-    return process, ours
-
-
-def submit(function: str, *arguments, seconds: float) -> Future:
-    """``call`` in the background; what the environment is now counts."""
-    return _asking.submit(call, function, *arguments, seconds=seconds, environment=dict(os.environ))
-
-
-def call(
-    function: str, *arguments, seconds: float, environment: dict[str, str] | None = None
-) -> object:
-    """Call ``module:name`` in a fresh process and return what it returns.
-
-    Args:
-        function: imported there.
-        arguments: can be pickled, as can the result.
-        seconds: limit of the call's CPU time, rounded up to whole seconds; imports do not count. By the clock it may
-            take ``WALL_PER_CPU`` times as long, so that a busy machine does not decide.
-        environment: variables that it sees; those of this process when not given.
-
-    Raises:
-        IsolationError: it raised (the message names the error), did not answer in time, or its process died.
+    Attributes:
+        process: the server process, None while there is none.
     """
-    with _turn:
-        start()
-        connection = _server[1]
+
+    def __init__(self, forks: bool = FORKS, preload: Sequence[str] = PRELOAD) -> None:
+        """Prepare a server.
+
+        Args:
+            forks: whether each call runs in a fork of the server; otherwise each has a server.
+            preload: modules that the server imports when it starts.
+        """
+        self.process: subprocess.Popen | ForkedProcess | None = None
+        self._connection: Connection | None = None
+        self._forks = forks
+        self._preload = list(preload)
+        self._one_call = threading.RLock()
+        self._background = ThreadPoolExecutor(1)
+
+    def start(self) -> None:
+        """Start the server if there is none, without waiting for its imports."""
+        with self._one_call:
+            if self.process is not None and self.process.poll() is None:
+                return
+            self.stop()
+            if not self._connect_to_offered():
+                self._launch()
+
+    def submit(self, function: str, *arguments, seconds: float) -> Future:
+        """Run ``call`` in the background, with the environment of this moment."""
+        return self._background.submit(
+            self.call, function, *arguments, seconds=seconds, environment=dict(os.environ)
+        )
+
+    def call(
+        self,
+        function: str,
+        *arguments,
+        seconds: float,
+        environment: dict[str, str] | None = None,
+    ) -> object:
+        """Call ``module:name`` in a fresh process and return its result.
+
+        Args:
+            function: imported there.
+            arguments: can be pickled, as can the result.
+            seconds: limit of the call's CPU time, rounded up to whole seconds, without imports. By
+                the clock it may take ``WALL_PER_CPU`` times as long: a busy machine must not
+                decide.
+            environment: variables that the call sees; those of this process if None.
+
+        Raises:
+            IsolationError: it raised (the message names the error), did not answer in time, or its
+                process died.
+        """
+        request = Request(function, arguments, environment or dict(os.environ), seconds)
+        with self._one_call:
+            self.start()
+            reply = self._exchange(request)
+            if not self._forks:  # it has answered its one call and must not be taken for alive
+                self.stop()
+        if not reply.succeeded:
+            raise IsolationError(reply.content)
+        return reply.content
+
+    def stop(self) -> None:
+        """End the server, if there is one."""
+        with self._one_call:
+            if self.process is not None:
+                self.process.kill()
+                self.process.wait()
+            if self._connection is not None:
+                self._connection.close()
+            self.process = None
+            self._connection = None
+
+    def _exchange(self, request: Request) -> Reply:
+        """Send a request and wait for the reply."""
+        connection = self._connection
+        longest = START_SECONDS + WALL_PER_CPU * request.seconds
         try:
-            connection.send((function, arguments, environment or dict(os.environ), seconds))
-            longest = START_SECONDS + WALL_PER_CPU * seconds
-            if not connection.poll(longest):
-                raise IsolationError(f"{function} did not answer within {longest:.0f} s.")
-            kind, content = connection.recv()
+            if connection is None:
+                raise EOFError
+            connection.send(request)
+            if connection.poll(longest):
+                return connection.recv()
         except (EOFError, OSError) as error:
-            raise IsolationError(f"{function} ended its process without an answer.") from error
-        except IsolationError:
-            stop()
-            raise
-        if not FORKS:  # it answers once, and must not be taken for alive while it ends
-            stop()
-    if kind == "done":
-        return content
-    raise IsolationError(content)
+            raise IsolationError(
+                f"{request.function} ended its process without an answer."
+            ) from error
+        self.stop()
+        raise IsolationError(f"{request.function} did not answer within {longest:.0f} s.")
 
-
-def stop() -> None:
-    """End the server, if there is one."""
-    global _server
-    with _turn:
-        if _server is not None:
-            _server[0].kill()
-            _server[0].wait()
-            _server[1].close()
-            _server = None
-
-
-def offer(address: str) -> NoReturn:
-    """Fork a server for whoever connects to a socket; runs in a fork of the pipeline's warm process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
-    with socket.socket(socket.AF_UNIX) as door:
-        door.bind(address)
-        door.listen()
-        while True:
-            caller, _ = door.accept()
-            if os.fork() == 0:
-                door.close()
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                connection = Connection(caller.detach())
-                connection.send(os.getpid())
-                _serve(connection, forks=True)
-                os._exit(0)
-            caller.close()
-
-
-def serve(handle: int, forks: bool, preload: list[str]) -> None:
-    """Import, then answer calls until the caller is gone; runs in the server process."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # meant for the caller, whose end closes the connection
-    for name in preload:
-        importlib.import_module(name)
-    _serve(Connection(handle), forks)
-
-
-def _serve(connection: Connection, forks: bool) -> None:
-    """Answer calls until the caller is gone, or one where it may not fork."""
-    if forks:
-        ctypes.CDLL(None).prctl(ADOPT_ORPHANS, 1, 0, 0, 0)
-    while True:
+    def _connect_to_offered(self) -> bool:
+        """Get a server from the process that offers them; return whether that succeeded."""
+        address = os.environ.get(SERVERS_SOCKET)
+        if not address or not self._forks:
+            return False
         try:
-            request = connection.recv()
-        except (EOFError, OSError):
-            return
-        if forks:
-            connection.send(_fork(*request))
-        else:
-            connection.send(_answer(*request[:3]))
-            return
+            with socket.socket(socket.AF_UNIX) as caller:
+                caller.connect(address)
+                connection = Connection(caller.detach())
+            if not connection.poll(CONNECT_SECONDS):
+                return False
+            self.process = ForkedProcess(connection.recv())
+        except (OSError, EOFError):  # it is gone, or not there yet
+            return False
+        self._connection = connection
+        return True
+
+    def _launch(self) -> None:
+        """Start a server as a new Python process."""
+        ours, theirs = Pipe()
+        handle = theirs.fileno()
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}; "
+            "from churn_utils.validation import isolation_server; "
+            f"isolation_server.serve({handle}, {self._forks}, {self._preload})"
+        )
+        self.process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[handle])
+        theirs.close()
+        self._connection = ours
 
 
-def _fork(function: str, arguments: tuple, environment: dict, seconds: float) -> tuple[str, object]:
-    """Answer in a fork of this process; kill it when its time is over."""
-    receiver, sender = Pipe(duplex=False)
-    child = os.fork()
-    if child == 0:
-        _limit_cpu(math.ceil(seconds))
-        _run(function, arguments, environment, sender)
-    sender.close()
-    try:
-        if not receiver.poll(WALL_PER_CPU * seconds):
-            return "failed", f"{function} did not answer within {WALL_PER_CPU * seconds:.0f} s."
-        return receiver.recv()
-    except EOFError:
-        _, status = os.waitpid(child, 0)
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
-            return "failed", f"{function} did not answer within {seconds:.0f} s of CPU."
-        return "failed", f"{function} ended its process without an answer."
-    finally:
-        receiver.close()
-        _end_children()
-
-
-def _limit_cpu(seconds: int) -> None:
-    """Have this process ended by SIGXCPU once it has used so many seconds of CPU, in all of its threads."""
-    import resource  # there is none on Windows, where calls are not forked
-
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-
-
-def _end_children() -> None:
-    """Kill the process of a call and whatever it has started: a child that it left behind is this one's by then."""
-    listed = Path(f"/proc/self/task/{threading.get_native_id()}/children")
-    while children := [int(pid) for pid in listed.read_text().split()]:
-        for child in children:
-            with suppress(ProcessLookupError, ChildProcessError):
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-
-
-def _run(function: str, arguments: tuple, environment: dict, sender: Connection) -> NoReturn:
-    sender.send(_answer(function, arguments, environment))
-    os._exit(0)
-
-
-def find_function(name: str, environment: dict[str, str]) -> Callable:
-    """Take over the environment of whoever calls from another process, and find the ``module:name`` that it wants."""
-    os.environ.clear()  # what this process started with may be gone by now
-    os.environ.update(environment)
-    module, name = name.split(":")
-    return getattr(importlib.import_module(module), name)
-
-
-def _answer(function: str, arguments: tuple, environment: dict) -> tuple[str, object]:
-    try:
-        return "done", find_function(function, environment)(*arguments)
-    except Exception as error:  # noqa: BLE001 - it is reported where the call came from
-        return "failed", f"{type(error).__name__}: {error}"
+server = IsolationServer()  # the one of this process

@@ -94,19 +94,19 @@ def test_forked_kernel_after_an_ordinary_one(execute, monkeypatch, tmp_path):
 def test_isolated_calls_fork_from_the_warm_process(execute):
     source = (
         "import os; from churn_utils.validation import isolation\n"
-        "pids = [isolation.call('os:getpid', seconds=20.0),\n"
-        "        isolation.call('os:getppid', seconds=20.0)]\n"
-        "server = isolation._server[0]\n"
-        "print(server.pid == pids[1] != os.getpid() != pids[0], type(server).__name__)"
+        "server = isolation.server\n"
+        "pids = [server.call(f'os:{name}', seconds=20.0) for name in ('getpid', 'getppid')]\n"
+        "print(server.process.pid == pids[1] != os.getpid() != pids[0])\n"
+        "print(type(server.process).__name__)"
     )
     assert kernels.use_forked_kernels()
     with warm_process.offer_isolation():
-        offered = Path(os.environ[isolation.OFFERED])
+        offered = Path(os.environ[isolation.SERVERS_SOCKET])
         deadline = time.monotonic() + 60
         while not offered.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert execute(source).split() == ["True", "_Fork"]
-    assert isolation.OFFERED not in os.environ and multiprocessing.active_children() == []
+        assert execute(source).split() == ["True", "ForkedProcess"]
+    assert isolation.SERVERS_SOCKET not in os.environ and multiprocessing.active_children() == []
 
 
 def test_error_in_a_forked_kernel_is_an_error(execute):

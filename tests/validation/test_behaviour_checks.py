@@ -1,70 +1,63 @@
-import factories
+import dataclasses
+
 import pytest
 
-from churn_utils.validation import behaviour_checks, performance_checks
+from churn_utils.validation import behaviour_checks
 
 
-@pytest.fixture(scope="module")
-def candidate(registered_home):
-    return performance_checks.Candidate(
-        registered_home["version"], factories.AS_OF, None, draws=100, seed=0
-    )
+def with_results(challenger, **changes):
+    """Return the challenger as if its probes had found something else."""
+    results = dataclasses.replace(challenger.probe_results, **changes)
+    return challenger.with_parts(probe_results=results)
 
 
-def answer(candidate, **changed):
-    """The candidate, had it answered otherwise."""
-    other = candidate.with_probability(candidate.probability)
-    other.__dict__["answers"] = candidate.answers | changed
-    return other
+@pytest.mark.parametrize("name", ["prediction", "robustness", "latency"])
+def test_a_sound_version_behaves(sound_challenger, name):
+    check = getattr(behaviour_checks, f"check_{name}")
+    assert check(sound_challenger).verdict == "pass"
 
 
-def test_a_sound_version_passes(candidate):
-    for check in (
-        behaviour_checks.check_prediction,
-        behaviour_checks.check_robustness,
-        behaviour_checks.check_latency,
-    ):
-        assert check(candidate)["verdict"] == "pass"
-
-
-@pytest.mark.parametrize("by_id", [0.01, float("nan")])
-def test_other_answers_by_id_fail(candidate, by_id):
-    found = behaviour_checks.check_prediction(answer(candidate, by_id=by_id))
-    assert found["verdict"] == "fail" and "by id it answers otherwise" in found["detail"]
+@pytest.mark.parametrize("gap", [0.01, float("nan")])
+def test_other_predictions_by_id_fail(sound_challenger, gap):
+    changed = with_results(sound_challenger, largest_gap_by_id=gap)
+    found = behaviour_checks.check_prediction(changed)
+    assert found.verdict == "fail"
+    assert "by id it predicts otherwise" in found.detail
 
 
 @pytest.mark.parametrize(
-    ("changed", "named"),
+    ("changes", "named"),
     [
-        ({"answered": ["tenure missing"]}, "answered instead of refused: tenure missing"),
-        ({"extremes": {"twenty years": [0.1, float("nan")]}}, "no probability for twenty years"),
-        ({"extremes": {"first day": [-0.1, 0.5]}}, "no probability for first day"),
-        ({"flips": 0.2}, "1 % on the bill turns 20.0% of decisions"),
+        ({"not_refused": ["tenure missing"]}, "scored instead of refused: tenure missing"),
+        ({"extremes": {"twenty years": (0.1, float("nan"))}}, "no probability for twenty years"),
+        ({"extremes": {"first day": (-0.1, 0.5)}}, "no probability for first day"),
+        ({"flipped_share": 0.2}, "1 % on the bill changes 20.0% of decisions"),
     ],
 )
-def test_what_is_not_robust_is_named(candidate, changed, named):
-    found = behaviour_checks.check_robustness(answer(candidate, **changed))
-    assert found["verdict"] == "fail" and named in found["detail"]
+def test_a_lack_of_robustness_is_named(sound_challenger, changes, named):
+    found = behaviour_checks.check_robustness(with_results(sound_challenger, **changes))
+    assert found.verdict == "fail"
+    assert named in found.detail
 
 
 @pytest.mark.parametrize(
-    ("measured", "named"),
+    ("changes", "detail"),
     [
         ({"compiled_cpu_ms": 260.0}, "one customer takes 260.0 ms of CPU, at most 5"),
         ({"batch_cpu_ms": 900.0}, "1,000 rows take 900 ms of CPU, at most 250"),
         (
-            {"compiled_cpu_ms": None, "not_compiled": "no form"},
+            {"compiled_cpu_ms": None, "compile_error": "no form"},
             "the API cannot answer with it: no form",
         ),
     ],
 )
-def test_slow_answers_fail_with_figure_and_limit(candidate, measured, named):
-    found = behaviour_checks.check_latency(answer(candidate, **measured))
-    assert found["verdict"] == "fail" and found["detail"] == named
+def test_slow_models_fail_with_figure_and_limit(sound_challenger, changes, detail):
+    found = behaviour_checks.check_latency(with_results(sound_challenger, **changes))
+    assert found.verdict == "fail"
+    assert found.detail == detail
 
 
-def test_fast_answers_leave_the_evidence_the_same(candidate):
-    fast, faster = (
-        behaviour_checks.check_latency(answer(candidate, batch_cpu_ms=ms)) for ms in (9.1, 3.3)
-    )
-    assert fast == faster
+def test_cpu_times_within_limits_leave_evidence_alone(sound_challenger):
+    slow = with_results(sound_challenger, batch_cpu_ms=9.1)
+    fast = with_results(sound_challenger, batch_cpu_ms=3.3)
+    assert behaviour_checks.check_latency(slow) == behaviour_checks.check_latency(fast)

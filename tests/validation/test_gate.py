@@ -1,11 +1,19 @@
 import factories
+import numpy as np
 import pandas as pd
 import pytest
 
 from churn_utils.errors import DeploymentError, UsageError
 from churn_utils.features import offline
 from churn_utils.registry import approvals, artifacts, versions
-from churn_utils.validation import gate
+from churn_utils.validation import checks, gate
+
+
+@pytest.fixture(scope="module")
+def judged(registered_home):
+    """Version and findings of a gate that it has passed."""
+    version = registered_home["version"]
+    return version, gate.run_gate(version, factories.AS_OF, draws=400)
 
 
 @pytest.mark.parametrize(
@@ -22,9 +30,8 @@ def test_only_all_pass_is_a_pass(verdicts, expected):
     assert gate.overall_verdict(pd.DataFrame({"verdict": verdicts})) == expected
 
 
-def test_the_gate_keeps_its_evidence_and_tags_the_version(registered_home):
-    version = registered_home["version"]
-    findings = gate.run_gate(version, factories.AS_OF, draws=400)
+def test_the_gate_keeps_evidence_and_tags_the_version(judged, registered_home):
+    version, findings = judged
     evidence, digest = versions.read_evidence(version)
     tags = versions.read_version(version).tags
     assert evidence["verdict"] == tags["gate"] == "pass"
@@ -36,13 +43,24 @@ def test_the_gate_keeps_its_evidence_and_tags_the_version(registered_home):
     assert [check["check"] for check in evidence["checks"]] == findings["check"].tolist()
 
 
-def test_the_gate_gives_the_same_evidence_twice(registered_home):
-    version = registered_home["version"]
-    digests = []
-    for _ in range(2):
-        gate.run_gate(version, factories.AS_OF, draws=400)
-        digests.append(versions.read_evidence(version)[1])
-    assert digests[0] == digests[1]
+def test_evidence_has_the_keys_that_old_homes_verify(judged):
+    evidence, _ = versions.read_evidence(judged[0])
+    assert set(evidence) == {
+        *("version", "run_id", "as_of", "since", "champion", "verdict", "draws", "seed", "rows"),
+        *("checks", "run", "model_sha256", "description_sha256", "artifacts_sha256"),
+        *("tables", "trained_by", "offer_cost_usd", "churner_value_usd"),
+    }
+    for check in evidence["checks"]:
+        assert set(check) == {
+            *("check", "verdict", "value", "lower", "upper", "requirement", "detail")
+        }
+
+
+def test_the_gate_gives_the_same_evidence_twice(judged):
+    version, _ = judged
+    before = versions.read_evidence(version)[1]
+    gate.run_gate(version, factories.AS_OF, draws=400)
+    assert versions.read_evidence(version)[1] == before
 
 
 def test_a_gate_without_enough_draws_gives_no_verdict(registered_home):
@@ -53,10 +71,54 @@ def test_a_gate_without_enough_draws_gives_no_verdict(registered_home):
 
 
 def test_a_failed_gate_cannot_be_approved(registered_home):
-    training_set = registered_home["training_set"]
     version = factories.register_model(
-        training_set, factories.fit_model(training_set), description="A model."
+        registered_home["training_set"], registered_home["model"], description="A model."
     )
-    assert "fail" in set(gate.run_gate(version, factories.AS_OF, draws=400)["verdict"])
+    findings = gate.run_gate(version, factories.AS_OF, draws=400).set_index("check")
+    assert findings.loc["documentation", "verdict"] == "fail"
     with pytest.raises(DeploymentError, match="has not passed the gate"):
         approvals.approve(version, "Ada", "good", factories.AS_OF)
+
+
+def test_a_sound_model_passes_every_check(sound_challenger):
+    findings = gate.evaluate_checks(sound_challenger)
+    assert set(findings["verdict"]) == {"pass"}
+    assert findings["check"].tolist() == [name for name in checks.CHECKS if name != "champion"]
+
+
+def test_without_test_rows_no_figure_is_evaluated(sound_challenger):
+    empty = pd.Timestamp("2030-01-01")
+    challenger = checks.Challenger(sound_challenger.version, factories.AS_OF, empty, 300, 0)
+    found = gate.evaluate_checks(challenger).set_index("check")
+    names = ["prediction", "auc_floor", "value_floor", "calibration", "slices"]
+    assert (found.loc[names, "verdict"] == "not_evaluated").all()
+    assert "no label had arrived" in found.loc["auc_floor", "detail"]
+
+
+def test_a_check_that_raises_is_not_passed(sound_challenger, monkeypatch):
+    def explode(challenger):
+        """Explode."""
+        raise ZeroDivisionError("boom")
+
+    monkeypatch.setitem(checks.CHECKS, "calibration", explode)
+    findings = gate.evaluate_checks(sound_challenger)
+    found = findings.set_index("check").loc["calibration"]
+    assert found["verdict"] == gate.overall_verdict(findings) == "not_evaluated"
+    assert found["detail"] == "ZeroDivisionError: boom"
+    assert found["requirement"] == "Explode."
+
+
+def test_every_check_says_what_it_protects_from():
+    for check in checks.CHECKS.values():
+        assert "Protects from" in check.__doc__
+
+
+def test_verdicts_of_impostors_stand_side_by_side(sound_challenger):
+    fakes = {"no": 0 * sound_challenger.probability, "half": sound_challenger.probability / 2}
+    refusals = {
+        name: gate.evaluate_predictions(sound_challenger, fake) for name, fake in fakes.items()
+    }
+    table = gate.tabulate_verdicts(refusals)
+    assert list(table) == ["no", "half"] and list(table.index) == refusals["no"]["check"].tolist()
+    assert table.loc["value_floor", "no"] == table.loc["calibration", "half"] == "fail"
+    assert np.isnan(sound_challenger.probability).sum() == 0

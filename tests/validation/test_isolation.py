@@ -8,38 +8,48 @@ import pytest
 
 from churn_utils.errors import IsolationError
 from churn_utils.validation import isolation
+from churn_utils.validation.isolation_server import FORKS
+
+needs_fork = pytest.mark.skipif(not FORKS, reason="needs Linux")
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(scope="module")
 def server():
+    """A server of this module, without the heavy imports, whatever the environment offers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv(isolation.OFFERED, raising=False)
-        isolation.stop()
-        isolation.start()
-        yield
+        patch.delenv(isolation.SERVERS_SOCKET, raising=False)
+        opened = isolation.IsolationServer(preload=())
+        yield opened
+        opened.stop()
 
 
-def call(name, *arguments, seconds=20.0):
-    return isolation.call(f"isolated_calls:{name}", *arguments, seconds=seconds)
+@pytest.fixture
+def call(server):
+    """Return a function that calls one of ``isolated_calls`` in the server."""
+
+    def call(name, *arguments, seconds=20.0):
+        return server.call(f"isolated_calls:{name}", *arguments, seconds=seconds)
+
+    return call
 
 
-def test_a_call_is_answered_by_another_process_each_time():
+def test_each_call_runs_in_a_process_of_its_own(call):
     (first, one), (second, other) = call("double", 4), call("double", 5)
     assert (first, second) == (8, 10)
     assert len({one, other, os.getpid()}) == 3
 
 
-def test_the_callers_environment_of_now_is_used(monkeypatch):
+def test_a_call_sees_the_environment_of_now(call, monkeypatch):
     monkeypatch.setenv("CHURN_HOME", "/nowhere/in/particular")
     assert call("read_home") == "/nowhere/in/particular"
 
 
-def test_what_is_raised_there_is_named_here():
+def test_what_a_call_raises_is_named(call):
     with pytest.raises(IsolationError, match="ZeroDivisionError: boom"):
         call("fail")
 
 
-def test_what_hangs_is_ended_and_the_next_call_answered():
+def test_a_call_that_hangs_is_ended(call):
     started = time.monotonic()
     with pytest.raises(IsolationError, match="isolated_calls:hang did not answer within 1 s"):
         call("hang", seconds=0.1)
@@ -47,23 +57,22 @@ def test_what_hangs_is_ended_and_the_next_call_answered():
     assert call("double", 1)[0] == 2
 
 
-@pytest.mark.skipif(not isolation.FORKS, reason="needs Linux")
-def test_what_computes_without_end_is_ended_by_its_cpu_time():
-    with pytest.raises(
-        IsolationError, match="isolated_calls:spin did not answer within 1 s of CPU"
-    ):
+@needs_fork
+def test_a_call_that_computes_without_end_is_ended(call):
+    message = "isolated_calls:spin did not answer within 1 s of CPU"
+    with pytest.raises(IsolationError, match=message):
         call("spin", seconds=1.0)
     assert call("double", 1)[0] == 2
 
 
-def test_a_process_that_dies_is_no_answer():
+def test_a_process_that_dies_gives_no_answer(call):
     with pytest.raises(IsolationError, match="ended its process without an answer"):
         call("die")
 
 
-@pytest.mark.skipif(not isolation.FORKS, reason="needs Linux")
+@needs_fork
 @pytest.mark.parametrize("seconds", [0, 600], ids=["answers", "hangs"])
-def test_what_a_call_left_behind_ends_with_it(tmp_path, seconds):
+def test_processes_left_behind_end_with_their_call(call, tmp_path, seconds):
     path = tmp_path / "pid"
     if seconds:
         with pytest.raises(IsolationError, match="did not answer within 2 s"):
@@ -74,76 +83,79 @@ def test_what_a_call_left_behind_ends_with_it(tmp_path, seconds):
         os.kill(int(path.read_text()), 0)
 
 
-def test_a_server_that_is_gone_is_started_again():
-    isolation.stop()
+def test_a_stopped_server_is_started_again(server, call):
+    server.stop()
     assert call("double", 3)[0] == 6
 
 
 @pytest.fixture
-def offered(tmp_path, monkeypatch):
+def offering_process(server, tmp_path, monkeypatch):
     """A process that offers servers, as the pipeline's warm one does."""
     address = str(tmp_path / "socket")
-    code = f"import sys; sys.path[:] = {sys.path!r}; from churn_utils.validation import isolation; isolation.offer({address!r})"
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}; "
+        "from churn_utils.validation import isolation_server; "
+        f"isolation_server.offer_servers({address!r})"
+    )
     process = subprocess.Popen([sys.executable, "-c", code])
     while not Path(address).exists():
         time.sleep(0.05)
-    isolation.stop()
-    monkeypatch.setenv(isolation.OFFERED, address)
+    server.stop()
+    monkeypatch.setenv(isolation.SERVERS_SOCKET, address)
     yield process
     process.kill()
     process.wait()
-    isolation.stop()
+    server.stop()
 
 
-def test_a_server_that_is_offered_is_used_and_each_call_has_a_process_of_its_own(offered):
+def test_an_offered_server_runs_each_call_in_a_fork(server, call, offering_process):
     (one, first), (two, second) = call("double", 1), call("double", 2)
-    server = isolation._server[0].pid
-    assert (one, two) == (2, 4) and len({first, second, server, offered.pid, os.getpid()}) == 5
+    pid = server.process.pid
+    assert (one, two) == (2, 4)
+    assert len({first, second, pid, offering_process.pid, os.getpid()}) == 5
     with pytest.raises(IsolationError, match="did not answer within 1 s"):
         call("hang", seconds=0.1)
     with pytest.raises(IsolationError, match="ended its process without an answer"):
         call("die")
-    assert isolation._server[0].pid == server and call("double", 3)[0] == 6
+    assert server.process.pid == pid and call("double", 3)[0] == 6
 
 
-def test_a_server_that_is_stopped_ends_and_another_is_forked(offered):
+def test_after_a_stop_another_server_is_forked(server, call, offering_process):
     call("double", 1)
-    before = isolation._server[0]
-    isolation.stop()
+    before = server.process
+    server.stop()
     deadline = time.monotonic() + 10
     while before.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert before.poll() is not None
-    assert call("double", 2)[0] == 4 and isolation._server[0].pid != before.pid
+    assert call("double", 2)[0] == 4 and server.process.pid != before.pid
 
 
-def test_what_offers_may_be_gone(offered):
-    offered.kill()
-    offered.wait()
-    assert call("double", 2)[0] == 4 and isinstance(isolation._server[0], subprocess.Popen)
+def test_without_the_offering_process_one_is_launched(server, call, offering_process):
+    offering_process.kill()
+    offering_process.wait()
+    assert call("double", 2)[0] == 4
+    assert isinstance(server.process, subprocess.Popen)
 
 
-def test_questions_in_the_background_see_the_environment_of_when_they_were_asked(monkeypatch):
+def test_calls_in_the_background_keep_their_environment(server, monkeypatch):
     monkeypatch.setenv("CHURN_HOME", "/one")
-    waiting = [isolation.submit("isolated_calls:read_home", seconds=20.0)]
+    first = server.submit("isolated_calls:read_home", seconds=20.0)
     monkeypatch.setenv("CHURN_HOME", "/two")
-    waiting.append(isolation.submit("isolated_calls:fail", seconds=20.0))
-    waiting.append(isolation.submit("isolated_calls:read_home", seconds=20.0))
-    assert [waiting[0].result(), waiting[2].result()] == ["/one", "/two"]
+    failing = server.submit("isolated_calls:fail", seconds=20.0)
+    last = server.submit("isolated_calls:read_home", seconds=20.0)
+    assert [first.result(), last.result()] == ["/one", "/two"]
     for _ in range(2):
         with pytest.raises(IsolationError, match="boom"):
-            waiting[1].result()
+            failing.result()
 
 
-def test_where_fork_is_not_safe_each_call_has_a_process_of_its_own(monkeypatch):
-    isolation.stop()
-    monkeypatch.setattr(isolation, "FORKS", False)
-    monkeypatch.setattr(isolation, "PRELOAD", [])
+def test_without_fork_each_call_has_a_server():
+    server = isolation.IsolationServer(forks=False, preload=())
     pids = set()
     for number in (1, 2):
-        answer, pid = call("double", number)
-        assert answer == 2 * number
-        assert isolation._server is None  # what has answered must not be taken for alive
+        doubled, pid = server.call("isolated_calls:double", number, seconds=20.0)
+        assert doubled == 2 * number
+        assert server.process is None  # what has answered must not be taken for alive
         pids.add(pid)
     assert len(pids) == 2
-    isolation.stop()

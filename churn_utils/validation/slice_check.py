@@ -1,0 +1,153 @@
+"""Check that no group of customers is worse off with the challenger than without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binom
+
+from churn_utils.evaluation.economics import decision_value_usd
+from churn_utils.features.definitions import SLICES
+from churn_utils.validation.challenger import Challenger
+from churn_utils.validation.finding import Finding
+
+MIN_SLICE_ROWS = 50
+HARM_LEVEL = 0.025  # one-sided, of all groups together
+PROTECTED = ["gender", "senior_citizen"]
+
+
+@dataclass(frozen=True)
+class GroupComparison:
+    """How the decisions about one group change.
+
+    Attributes:
+        group: ``column = value``.
+        p_value: of "the group is not worse off", exact and one-sided.
+        gain_usd: mean gain of the challenger in USD per customer.
+    """
+
+    group: str
+    p_value: float
+    gain_usd: float
+
+
+def check_slices(challenger: Challenger) -> Finding:
+    """No group is clearly worse off than with no offers, or than under the champion (exact, Holm).
+
+    Protects from a model that is good on the whole and costs money in one group of customers.
+    """
+    treated = challenger.treated
+    if challenger.champion is None:
+        rival = "no offers"
+        treated_before = np.zeros_like(treated)
+    else:
+        rival = f"champion {challenger.champion}"
+        treated_before = challenger.champion_probability >= challenger.champion_threshold
+    groups = compare_groups(challenger, treated, treated_before)
+    worse_off = find_worse_off(groups)
+    weakest = min(groups, key=lambda group: group.gain_usd)
+    if worse_off:
+        detail = f"clearly worse than under {rival}: {', '.join(worse_off)}"
+    else:
+        detail = f"{len(groups)} groups against {rival}; "
+        detail += f"lowest {weakest.group} ({weakest.gain_usd:+.0f} USD)"
+    unequal = equal_opportunity_difference(challenger.rows, treated)
+    gaps = ", ".join(f"{name} {gap:.2f}" for name, gap in unequal.items())
+    detail += f"; equal opportunity gap {gaps}"
+    return Finding.of(not worse_off, "no group clearly worse (Holm)", detail, weakest.gain_usd)
+
+
+def compare_groups(
+    challenger: Challenger, treated: np.ndarray, treated_before: np.ndarray
+) -> list[GroupComparison]:
+    """Compare two sets of decisions in every group of at least 50 rows.
+
+    Args:
+        challenger: gives rows and costs.
+        treated: whether the challenger makes the offer, shape (n,).
+        treated_before: whether the offer was made without it, shape (n,).
+
+    Returns:
+        One comparison for each value of each column of ``SLICES``, the clearest harm first.
+    """
+    economics = challenger.economics
+    churned = challenger.rows["churned"].to_numpy(dtype=bool)
+    value = decision_value_usd(churned.astype(float), treated, economics)
+    value_before = decision_value_usd(churned.astype(float), treated_before, economics)
+    gain = value - value_before
+    groups = []
+    for column in SLICES:
+        for group, positions in challenger.rows.groupby(column).indices.items():
+            if len(positions) < MIN_SLICE_ROWS:
+                continue
+            p_value = p_value_of_harm(
+                churned[positions],
+                treated[positions],
+                treated_before[positions],
+                economics.threshold,
+            )
+            mean_gain = float(gain[positions].mean())
+            groups.append(GroupComparison(f"{column} = {group}", p_value, mean_gain))
+    return sorted(groups, key=lambda group: (group.p_value, group.group))
+
+
+def find_worse_off(groups: list[GroupComparison]) -> list[str]:
+    """Return the groups that are clearly worse off, with Holm's correction for their number.
+
+    Holm: A Simple Sequentially Rejective Multiple Test Procedure (1979).
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    p_values = [group.p_value for group in groups]
+    rejected = multipletests(p_values, alpha=HARM_LEVEL, method="holm")[0]
+    return [group.group for group, is_harmed in zip(groups, rejected, strict=True) if is_harmed]
+
+
+def p_value_of_harm(
+    churned: np.ndarray, treated: np.ndarray, treated_before: np.ndarray, threshold: float
+) -> float:
+    """Return the probability of outcomes as bad as these if changed decisions were worth nothing.
+
+    An offer earns what it costs where customers churn with probability cost / value, the threshold.
+    If the changed decisions are worth nothing on average, then offers made to churners and offers
+    spared on stayers are sums of Bernoulli variables, with probabilities ``threshold`` and
+    1 - ``threshold``. The test is exact and one-sided. (A bootstrap is certain of a loss after six
+    offers without a churner, which chance alone gives one time in six.)
+
+    Args:
+        churned: labels, shape (n,).
+        treated: whether the offer is made, shape (n,).
+        treated_before: whether it was made before, shape (n,).
+        threshold: churn probability from which an offer pays.
+    """
+    new_offers = churned[treated & ~treated_before]
+    dropped_offers = churned[~treated & treated_before]
+    right = int(new_offers.sum() + (~dropped_offers).sum())
+    hits = binom.pmf(np.arange(len(new_offers) + 1), len(new_offers), threshold)
+    spared = binom.pmf(np.arange(len(dropped_offers) + 1), len(dropped_offers), 1 - threshold)
+    distribution = np.convolve(hits, spared)  # of the number of right changes
+    return float(distribution[: right + 1].sum())
+
+
+def equal_opportunity_difference(rows: pd.DataFrame, treated: np.ndarray) -> dict[str, float]:
+    """Return the largest gap between groups in the share of churners who get the offer.
+
+    Hardt, Price, Srebro: Equality of Opportunity in Supervised Learning (2016). Reported, not
+    bounded: a bound on it is a decision of policy, and these groups hold some 50 churners each.
+
+    Args:
+        rows: columns ``churned, gender, senior_citizen``.
+        treated: whether the offer is made, shape (n,).
+
+    Returns:
+        Gap for each of ``gender`` and ``senior_citizen``.
+    """
+    is_churner = rows["churned"].to_numpy(dtype=bool)
+    churners = rows[PROTECTED].assign(treated=treated)[is_churner]
+    gaps = {}
+    for column in PROTECTED:
+        rates = churners.groupby(column)["treated"].mean()
+        gaps[column] = float(rates.max() - rates.min())
+    return gaps
