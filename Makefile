@@ -1,23 +1,33 @@
-# make run: the main job.   make test: the tests.   Each makes .venv from the lock when it is missing or stale.
+# make run: the main job.   make test: the tests.   make test-quick: the fast ones, while you edit.
+# Each makes .venv from the lock when it is missing or stale.
 PYTHON ?= python3.11
 BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test lab serve mlflow bench drill lock clean help
+.PHONY: run test test-quick lab serve mlflow bench drill lock clean help
 
-help:  ## say what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+help:  ## list the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: .venv/installed  ## run all notebooks as one pipeline; ARGS="--help" shows its options
 	$(BIN)/python run_all.py $(ARGS)
 
-# a worker that crashes fails the run: restarted, it would hang for ever
-test: .venv/installed  ## lint, unit and end-to-end tests, then every notebook under nbval
+# A worker that crashes fails the run: restarted, it would hang for ever.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0
+
+test: .venv/installed  ## format, lint, types, all tests, then every notebook under nbval
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0 tests
+	$(BIN)/mypy
+	$(PYTEST) tests
 	home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
-	CHURN_HOME="$$home" CHURN_REPORTS="$$home/reports" $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env notebooks
+	CHURN_HOME="$$home" CHURN_REPORTS="$$home/reports" $(BIN)/python -m pytest -q -p tests.nbval_kernels --nbval-lax --nbval-current-env notebooks
+
+test-quick: .venv/installed  ## lint and the fast unit tests: those without the marks slow and e2e
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(PYTEST) -q -m "not slow and not e2e" tests
 
 lab: .venv/installed  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --ip 127.0.0.1 --notebook-dir notebooks
@@ -38,10 +48,10 @@ bench: .venv/installed .venv-peers/installed .venv-flaml/installed  ## measure m
 	$(BIN)/python benchmarks/serving_throughput.py
 	$(BIN)/python benchmarks/serving_endurance.py
 
-drill: .venv/installed  ## play 20 production years of every scenario and score the drift decisions; ARGS="--help" shows its options
+drill: .venv/installed  ## run 20 years of every scenario and score the drift decisions; ARGS="--help" shows its options
 	$(BIN)/python benchmarks/drill.py $(ARGS)
 
-lock: .venv/installed  ## resolve requirements.lock and locks/ anew
+lock: .venv/installed  ## resolve requirements.lock and locks/ again
 	PATH="$$PATH:$(BIN)" uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade \
 	    --extra dev --group data --output-file requirements.lock pyproject.toml
 	PATH="$$PATH:$(BIN)" uv pip compile --universal --generate-hashes \

@@ -28,6 +28,7 @@ MODULES = [
     "churn_utils.features.online",
     "churn_utils.inference.batch",
     "churn_utils.monitoring.recovery",
+    "churn_utils.pipeline.runner",  # every fork imports what run_all.py imports
     "churn_utils.registry.tracking",
     "churn_utils.reports.figures.customers",
     "churn_utils.reports.figures.decisions",

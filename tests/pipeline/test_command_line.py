@@ -48,12 +48,14 @@ def test_wrong_usage_exits_with_2_and_the_remedy(home, capsys, arguments, messag
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_wrong_usage_of_the_program_shows_no_traceback(home):
     result = call_program("-p", "N_TRAILS=3")
     assert result.returncode == runner.WRONG_USAGE
     assert "unknown parameter N_TRAILS" in result.stderr and "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_failing_notebook_exits_with_1_and_is_named(kernel_pipeline):
     kernel_pipeline.edit("00_overview", "raise ValueError('no data today')")
     result = call_program("--only", "00")

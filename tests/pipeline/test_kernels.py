@@ -15,9 +15,10 @@ from jupyter_client.provisioning import KernelProvisionerFactory
 from churn_utils.pipeline import kernels, warm_process
 from churn_utils.validation import isolation
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="fork is safe on Linux only"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="fork is safe on Linux only"),
+]
 # What a kernel says of itself; the last line is read as JSON.
 DESCRIBE = """
 names = [name for name in dir() if not name.startswith('_')]

@@ -32,6 +32,7 @@ def test_finished_run_does_nothing_and_says_so(patched_pipeline):
     assert index.exists()  # a page that was lost is written again
 
 
+@pytest.mark.slow
 def test_failed_stage_is_kept_and_the_next_run_goes_on(kernel_pipeline):
     kernel_pipeline.edit("03_model_registry", "raise KeyError('lost')")
     with pytest.raises(StageError, match="03_model_registry failed: KeyError: 'lost'") as failure:
@@ -50,6 +51,7 @@ def test_failed_stage_is_kept_and_the_next_run_goes_on(kernel_pipeline):
     assert "SEED: <code>42</code>" in page  # parameters are printed in the report
 
 
+@pytest.mark.slow
 def test_kernel_that_dies_is_a_failed_stage(kernel_pipeline):
     kernel_pipeline.edit("00_overview", "import os; os._exit(1)")
     with pytest.raises(StageError, match="00_overview failed: DeadKernelError"):
@@ -96,6 +98,7 @@ def test_missing_notebook_is_named(patched_pipeline):
         patched_pipeline.run()
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on_where_it_stopped(patched_pipeline):
     slow = "import time; time.sleep(60)"
     patched_pipeline.edit("02_hyperparameter_optimisation", slow)

@@ -12,9 +12,10 @@ from deltalake import DeltaTable
 from churn_utils.errors import ChurnError, UsageError
 from churn_utils.pipeline import warm_process
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="fork is safe on Linux only"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="fork is safe on Linux only"),
+]
 
 
 @pytest.fixture
