@@ -11,6 +11,7 @@ import pandas as pd
 from churn_utils import settings
 from churn_utils.features import definitions
 from churn_utils.monitoring import drift, performance
+from churn_utils.reports import rendering
 
 if TYPE_CHECKING:
     from evidently import Dataset
@@ -59,24 +60,26 @@ def write_evidently_page(
 
 def _reference_rows(champion: drift.Champion) -> pd.DataFrame:
     """Return the rows that the champion was trained on, with its own score as the probability."""
-    rows = champion.reference.rename(columns={performance.SCORE: PROBABILITY})
-    return rows.assign(**{LABEL: champion.training_rows[LABEL]})
+    rows = champion.reference.copy()
+    rows[PROBABILITY] = rows[performance.SCORE]
+    rows[LABEL] = champion.training_rows[LABEL]
+    return rows
 
 
 def _describe(rows: pd.DataFrame) -> Dataset:
     """Return rows as evidently's data set, which says what each column is."""
     from evidently import BinaryClassification, DataDefinition, Dataset
 
+    outcome = BinaryClassification(target=LABEL, prediction_probas=PROBABILITY, pos_label=1)
     definition = DataDefinition(
         numerical_columns=definitions.NUMERICAL,
         categorical_columns=list(definitions.CATEGORICAL),
-        classification=[
-            BinaryClassification(target=LABEL, prediction_probas=PROBABILITY, pos_label=1)
-        ],
+        classification=[outcome],
     )
     columns = [*definitions.MODEL_INPUTS, PROBABILITY, LABEL]
-    known = rows[columns].astype({LABEL: "int64"}).reset_index(drop=True)
-    return Dataset.from_pandas(known, data_definition=definition)
+    described = rows[columns].reset_index(drop=True)
+    described[LABEL] = described[LABEL].astype("int64")
+    return Dataset.from_pandas(described, data_definition=definition)
 
 
 def _share_script(path: Path) -> None:
@@ -84,6 +87,7 @@ def _share_script(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
     largest = max(scripts, key=len)
-    path.with_name("evidently.js").write_text(largest, encoding="utf-8")
-    shared = text.replace(f"<script>{largest}</script>", '<script src="evidently.js"></script>')
-    path.write_text(shared, encoding="utf-8")
+    inline = f"<script>{largest}</script>"
+    linked = '<script src="evidently.js"></script>'
+    rendering.write_text(path.with_name("evidently.js"), largest)
+    rendering.write_text(path, text.replace(inline, linked))

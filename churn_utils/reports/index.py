@@ -29,6 +29,7 @@ TILES = {
 }
 CURRENT_PAGES = ("07_model_monitoring", "08_drift_detection")
 RETRAINING_NAME = re.compile(r"_(\d{4}-\d{2})$")
+SENTENCE_END = re.compile(r"(?<=[.?!])\s")
 SMALL_FIGURE = {
     "height": 250,
     "title": {"text": ""},
@@ -132,16 +133,16 @@ def _group_cards(notebooks: list[Path]) -> dict[str, list[Card]]:
     retrainings = defaultdict(list)
     for path in notebooks:
         card = _build_card(path)
-        month = RETRAINING_NAME.search(path.stem)
+        found = RETRAINING_NAME.search(path.stem)
         if path.stem in CURRENT_PAGES:
             current.append(card)
-        elif month:
-            retrainings[month[1]].append(card)
+        elif found:
+            retrainings[found[1]].append(card)
         else:
             beginning.append(card)
     groups = {"Where it stands": current}
-    for name in sorted(retrainings, reverse=True):
-        groups[f"The retraining of {name}"] = retrainings[name]
+    for month in sorted(retrainings, reverse=True):
+        groups[f"The retraining of {month}"] = retrainings[month]
     groups["How it began"] = beginning
     return {heading: cards for heading, cards in groups.items() if cards}
 
@@ -160,8 +161,8 @@ def read_heading(notebook: nbformat.NotebookNode) -> tuple[str, str]:
     """Return the title of a notebook and the first sentence of its business question."""
     text = next(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     title, _, rest = text.strip().partition("\n")
-    paragraph = rest.strip().partition("\n")[0]
-    question = re.split(r"(?<=[.?!])\s", paragraph)[0]
+    paragraph = rest.strip().splitlines()[:1]
+    question = SENTENCE_END.split("".join(paragraph))[0]
     return title.lstrip("# "), question.strip("*> ")
 
 

@@ -60,11 +60,12 @@ def read_summary(notebook: Path) -> Summary:
     Several summaries are joined, and the last value of a name counts; without any, the summary has
     no numbers.
     """
-    numbers: dict[str, object] = {}
-    for cell in nbformat.read(notebook, as_version=4).cells:
+    numbers: dict = {}
+    content = nbformat.read(notebook, as_version=4)
+    for cell in content.cells:
         for output in cell.get("outputs", []):
-            pairs = output.get("data", {}).get(SUMMARY_MIME, [])
-            numbers.update(pairs)
+            formats = output.get("data", {})
+            numbers.update(formats.get(SUMMARY_MIME, []))
     return Summary(**numbers)
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
+from plotly.graph_objects import Figure
 from scipy import stats
 
-from churn_utils.reports.figures.style import BLUE, INK, ORANGE, dotted, error_bars, new_figure
+from churn_utils.reports.figures.style import BLUE, INK, MARK_LINE, ORANGE, error_bars, new_figure
 
 OUTCOMES = ((False, "stayed", BLUE), (True, "churned", ORANGE))
 BINS = 30
 
 
-def plot_churn_rate(customers: pd.DataFrame, column: str, title: str) -> go.Figure:
+def plot_churn_rate(customers: pd.DataFrame, column: str, title: str) -> Figure:
     """Draw the churn rate of each group as bars with 95 % Wilson intervals, and that of all.
 
     Args:
@@ -21,18 +21,17 @@ def plot_churn_rate(customers: pd.DataFrame, column: str, title: str) -> go.Figu
         column: a category; one bar per value.
     """
     groups = customers.groupby(column)["churned"].apply(_estimate_rate).unstack()
-    rate = groups["rate"]
     figure = new_figure(title, y="churned")
     figure.add_bar(
         x=groups.index.astype(str),
-        y=rate,
+        y=groups["rate"],
         marker_color=BLUE,
-        error_y=error_bars(rate, groups["lower"], groups["upper"], color=INK, thickness=1.2),
+        error_y=error_bars(groups, "rate", color=INK, thickness=1.2),
         customdata=groups["customers"],
         hovertemplate="%{x}: %{y:.1%} of %{customdata} customers<extra></extra>",
     )
     overall = customers["churned"].mean()
-    figure.add_hline(y=overall, line=dotted(ORANGE), annotation_text=f"all: {overall:.1%}")
+    figure.add_hline(y=overall, line=MARK_LINE, annotation_text=f"all: {overall:.1%}")
     return figure.update_yaxes(tickformat=".0%", rangemode="tozero")
 
 
@@ -50,7 +49,7 @@ def _estimate_rate(churned: pd.Series) -> pd.Series:
     )
 
 
-def plot_distribution(customers: pd.DataFrame, column: str, title: str, unit: str) -> go.Figure:
+def plot_distribution(customers: pd.DataFrame, column: str, title: str, unit: str) -> Figure:
     """Draw the distribution of a number for customers who stayed and who churned, as outlines.
 
     Each group adds up to 100 %, so that groups of different sizes can be compared.
@@ -61,14 +60,16 @@ def plot_distribution(customers: pd.DataFrame, column: str, title: str, unit: st
         unit: of the number.
     """
     figure = new_figure(title, x=f"{column} ({unit})", y="share of the group")
-    edges = np.linspace(customers[column].min(), customers[column].max(), BINS + 1)
+    values = customers[column]
+    edges = np.linspace(values.min(), values.max(), BINS + 1)
     centres = (edges[1:] + edges[:-1]) / 2
     for churned, name, colour in OUTCOMES:
-        values = customers.loc[customers["churned"] == churned, column]
-        counts, _ = np.histogram(values, bins=edges)
+        group = values[customers["churned"] == churned]
+        counts, _ = np.histogram(group, bins=edges)
+        size = max(1, counts.sum())
         figure.add_scatter(
             x=centres,
-            y=counts / max(1, counts.sum()),
+            y=counts / size,
             name=name,
             mode="lines",
             fill="tozeroy",
@@ -77,7 +78,7 @@ def plot_distribution(customers: pd.DataFrame, column: str, title: str, unit: st
     return figure.update_yaxes(tickformat=".0%")
 
 
-def plot_splits(labels: pd.DataFrame) -> go.Figure:
+def plot_splits(labels: pd.DataFrame) -> Figure:
     """Draw the customers of each split as stacked bars: stayed below, churned above.
 
     Args:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
+from plotly.graph_objects import Figure
 
 from churn_utils.reports.figures.style import (
     BLUE,
+    CURVE,
     GREY,
-    INK,
+    INK_LINE,
     LIGHT_BLUE,
+    MARK_LINE,
     ORANGE,
-    dotted,
     new_figure,
     thin,
 )
 
 
-def plot_value_band(curve: pd.DataFrame, threshold: float, title: str) -> go.Figure:
+def plot_value_band(curve: pd.DataFrame, threshold: float, title: str) -> Figure:
     """Draw the value of each threshold as a curve with its 95 % band, and the threshold in use.
 
     Args:
@@ -30,18 +31,18 @@ def plot_value_band(curve: pd.DataFrame, threshold: float, title: str) -> go.Fig
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
     x = curve["threshold"]
     figure.add_scatter(x=x, y=curve["upper"], **edge)
-    figure.add_scatter(x=x, y=curve["lower"], fill="tonexty", fillcolor=LIGHT_BLUE, **edge)
-    figure.add_scatter(x=x, y=curve["value_usd"], line={"color": BLUE, "width": 3}, name="value")
+    figure.add_scatter(x=x, y=curve["lower"], **edge, fill="tonexty", fillcolor=LIGHT_BLUE)
+    figure.add_scatter(x=x, y=curve["value_usd"], line=CURVE, name="value")
     figure.add_vline(
         x=threshold,
-        line=dotted(ORANGE),
+        line=MARK_LINE,
         annotation_text=f"cost / value = {threshold:.2f}",
     )
     figure.add_hline(y=0, line={"color": GREY, "width": 1})
     return figure.update_layout(showlegend=False)
 
 
-def plot_cost_sensitivity(table: pd.DataFrame, title: str) -> go.Figure:
+def plot_cost_sensitivity(table: pd.DataFrame, title: str) -> Figure:
     """Draw what wrong costs lose as a grid: true offer costs down, a churner's true value across.
 
     Args:
@@ -70,7 +71,7 @@ def plot_cost_sensitivity(table: pd.DataFrame, title: str) -> go.Figure:
     return figure.update_xaxes(type="category").update_yaxes(type="category")
 
 
-def plot_confusion(churned: pd.Series, treated: np.ndarray, title: str) -> go.Figure:
+def plot_confusion(churned: pd.Series, treated: np.ndarray, title: str) -> Figure:
     """Draw the confusion matrix of the decision as a grid of customers.
 
     Args:
@@ -96,7 +97,7 @@ def plot_confusion(churned: pd.Series, treated: np.ndarray, title: str) -> go.Fi
     return figure
 
 
-def plot_scores(predictions: pd.DataFrame, title: str) -> go.Figure:
+def plot_scores(predictions: pd.DataFrame, title: str) -> Figure:
     """Draw the histogram of churn probabilities, coloured by decision, and the threshold.
 
     Args:
@@ -106,39 +107,41 @@ def plot_scores(predictions: pd.DataFrame, title: str) -> go.Figure:
     figure = new_figure(title, x="churn probability", y="customers")
     for decision, colour in (("no_offer", BLUE), ("offer", ORANGE)):
         rows = predictions[predictions["decision"] == decision]
+        probability = rows["churn_probability"]
         figure.add_histogram(
-            x=rows["churn_probability"].round(4),
+            x=probability.round(4),
             name=decision.replace("_", " "),
             marker_color=colour,
             xbins={"start": 0, "end": 1, "size": 0.025},
         )
     threshold = predictions["threshold"].max()
-    figure.add_vline(x=threshold, line=dotted(INK), annotation_text="threshold")
+    figure.add_vline(x=threshold, line=INK_LINE, annotation_text="threshold")
     return figure.update_layout(barmode="stack", bargap=0.05)
 
 
-def plot_expected_value(predictions: pd.DataFrame, title: str) -> go.Figure:
+def plot_expected_value(predictions: pd.DataFrame, title: str) -> Figure:
     """Draw the expected value of offers to the best customers, added up from the best one on.
 
     Args:
         predictions: column ``expected_value_usd`` of an offer to each customer.
     """
     ordered = predictions["expected_value_usd"].sort_values(ascending=False).to_numpy()
-    x, y = thin(np.arange(1, len(ordered) + 1), ordered.cumsum())
+    customers = np.arange(1, len(ordered) + 1)
+    x, y = thin(customers, ordered.cumsum())
     figure = new_figure(
         title, x="customers who get the offer, best first", y="expected value (USD)"
     )
-    figure.add_scatter(x=x, y=y, line={"color": BLUE, "width": 3}, name="expected value")
+    figure.add_scatter(x=x, y=y, line=CURVE)
     worthwhile = int((ordered > 0).sum())
     figure.add_vline(
         x=worthwhile,
-        line=dotted(ORANGE),
+        line=MARK_LINE,
         annotation_text=f"offers pay up to customer {worthwhile:,}",
     )
-    return figure.update_layout(showlegend=False)
+    return figure
 
 
-def plot_bars(values: pd.Series, title: str, unit: str) -> go.Figure:
+def plot_bars(values: pd.Series, title: str, unit: str) -> Figure:
     """Draw one horizontal bar per entry, labelled with its value; the first entry is on top.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
+from plotly.graph_objects import Figure
 
 from churn_utils.monitoring.performance import SCORE
 from churn_utils.reports.figures.style import (
@@ -16,10 +16,10 @@ from churn_utils.reports.figures.style import (
     GREEN,
     GREY,
     INK,
+    LIMIT_LINE,
     ORANGE,
     RED,
     add_note,
-    dotted,
     error_bars,
     label_months,
     new_figure,
@@ -30,7 +30,7 @@ HIGHEST_PSI = 0.3  # from here on a cell has its strongest colour
 LEAST_PSI_WRITTEN = 0.005  # smaller values would be written as 0.00
 
 
-def plot_shifts(shifts: pd.DataFrame, title: str) -> go.Figure:
+def plot_shifts(shifts: pd.DataFrame, title: str) -> Figure:
     """Draw the PSI beyond chance of each feature (rows) in each month (columns) as a heat map.
 
     The features that the champion relies on most are on top.
@@ -71,7 +71,7 @@ def _format_psi(psi: float) -> str:
     return f"{psi:.2f}"
 
 
-def plot_refit_gains(gains: pd.DataFrame, limit: float, title: str) -> go.Figure:
+def plot_refit_gains(gains: pd.DataFrame, limit: float, title: str) -> Figure:
     """Draw what a refit would have gained at each month with its interval, and the limit.
 
     Months that decided to retrain are green, the others grey.
@@ -82,19 +82,18 @@ def plot_refit_gains(gains: pd.DataFrame, limit: float, title: str) -> go.Figure
         limit: USD per customer that the whole interval must exceed.
     """
     figure = new_figure(title, y="USD per customer and month")
-    gain = gains["gain_usd"]
     figure.add_scatter(
         x=gains["as_of_date"],
-        y=gain,
-        error_y=error_bars(gain, gains["lower"], gains["upper"]),
+        y=gains["gain_usd"],
+        error_y=error_bars(gains, "gain_usd"),
         mode="markers",
         marker={"size": 12, "color": np.where(gains["decision"] == "retrain", GREEN, GREY)},
     )
-    figure.add_hline(y=limit, line=dotted(RED), annotation_text=f"{limit:.0f} USD")
+    figure.add_hline(y=limit, line=LIMIT_LINE, annotation_text=f"{limit:.0f} USD")
     return label_months(figure)
 
 
-def plot_recovery(measured: pd.DataFrame, title: str) -> go.Figure:
+def plot_recovery(measured: pd.DataFrame, title: str) -> Figure:
     """Draw the value of old champion, new champion and the best possible as bars with intervals.
 
     Args:
@@ -111,7 +110,7 @@ def plot_recovery(measured: pd.DataFrame, title: str) -> go.Figure:
     figure.add_bar(
         x=rows.index,
         y=value,
-        error_y=error_bars(value, rows["lower"], rows["upper"], color=INK),
+        error_y=error_bars(rows, "value", color=INK),
         marker_color=[ORANGE, BLUE, GREY],
         text=[f"{usd:,.0f}" for usd in value],
         textposition="inside",

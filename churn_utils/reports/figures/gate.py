@@ -6,14 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
+from plotly.graph_objects import Figure
 from plotly.subplots import make_subplots
 
 from churn_utils.reports.figures.style import (
-    BLUE,
-    RED,
+    LIMIT_LINE,
+    POINT,
     VERDICT_COLOURS,
-    dotted,
     error_bars,
     new_figure,
 )
@@ -21,7 +20,7 @@ from churn_utils.reports.figures.style import (
 MOST_DETAIL = 130  # characters of a check's detail that fit its row
 
 
-def plot_verdicts(findings: pd.DataFrame, title: str) -> go.Figure:
+def plot_verdicts(findings: pd.DataFrame, title: str) -> Figure:
     """Draw one row per check of the gate, coloured by its verdict, the first check on top.
 
     Args:
@@ -54,7 +53,7 @@ def plot_verdicts(findings: pd.DataFrame, title: str) -> go.Figure:
     return figure.update_layout(bargap=0.12, margin={"b": 10})
 
 
-def plot_intervals(findings: pd.DataFrame, bounds: Mapping[str, float], title: str) -> go.Figure:
+def plot_intervals(findings: pd.DataFrame, bounds: Mapping[str, float], title: str) -> Figure:
     """Draw the 95 % interval of each check in a panel of its own, beside the bound it must clear.
 
     Args:
@@ -76,10 +75,10 @@ def plot_intervals(findings: pd.DataFrame, bounds: Mapping[str, float], title: s
         figure.add_scatter(
             x=row["value"],
             y=[""],
-            error_x=error_bars(row["value"], row["lower"], row["upper"], thickness=3),
-            marker={"size": 12, "color": BLUE},
+            error_x=error_bars(row, "value", thickness=3),
+            marker=POINT,
             **panel,
         )
         bound = bounds[row["check"].item()]
-        figure.add_vline(x=bound, line=dotted(RED), **panel)
+        figure.add_vline(x=bound, line=LIMIT_LINE, **panel)
     return figure.update_layout(showlegend=False)

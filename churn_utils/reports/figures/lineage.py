@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pandas as pd
-import plotly.graph_objects as go
+from plotly.graph_objects import Figure
 
-from churn_utils.reports.figures.style import BLUE, LIGHT_BLUE, ORANGE, add_note, dotted, new_figure
+from churn_utils.reports.figures.style import BLUE, LIGHT_BLUE, MARK_LINE, add_note, new_figure
 
 
-def plot_lineage(links: pd.DataFrame, title: str) -> go.Figure:
+def plot_lineage(links: pd.DataFrame, title: str) -> Figure:
     """Draw what came from what as a flow from left to right.
 
     Args:
@@ -34,7 +34,7 @@ def plot_lineage(links: pd.DataFrame, title: str) -> go.Figure:
     return figure
 
 
-def plot_deployments(deployments: pd.DataFrame, as_of: pd.Timestamp, title: str) -> go.Figure:
+def plot_deployments(deployments: pd.DataFrame, as_of: pd.Timestamp, title: str) -> Figure:
     """Draw one bar per deployment from its first to its last day; a dotted line marks ``as_of``.
 
     Args:
@@ -44,8 +44,8 @@ def plot_deployments(deployments: pd.DataFrame, as_of: pd.Timestamp, title: str)
     """
     figure = new_figure(title, height=140 + 50 * max(1, len(deployments)))
     next_month = as_of + pd.DateOffset(months=1)
-    for row in deployments.itertuples():
-        end = next_month if pd.isna(row.effective_to) else row.effective_to
+    last_days = deployments["effective_to"].fillna(next_month)
+    for row, end in zip(deployments.itertuples(), last_days, strict=True):
         name = f"version {row.version}"
         figure.add_scatter(
             x=[row.effective_from, end],
@@ -54,7 +54,7 @@ def plot_deployments(deployments: pd.DataFrame, as_of: pd.Timestamp, title: str)
             line={"width": 22, "color": BLUE},
             hovertemplate=f"approved by {row.approved_by}<extra>{name}</extra>",
         )
-    figure.add_vline(x=as_of, line=dotted(ORANGE))
+    figure.add_vline(x=as_of, line=MARK_LINE)
     if deployments.empty:
         add_note(figure, "no version has been promoted")
     return figure.update_layout(showlegend=False)

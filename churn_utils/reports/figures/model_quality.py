@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
+from plotly.graph_objects import Figure
 
-from churn_utils.reports.figures.style import BLUE, GREY, INK, dotted, new_figure, thin
-
-GUESS_LINE = dotted(GREY)
-MODEL_LINE = {"color": BLUE, "width": 3}
+from churn_utils.reports.figures.style import BLUE, CURVE, INK, REFERENCE_LINE, new_figure, thin
 
 
-def plot_roc(churned: pd.Series, probability: np.ndarray, title: str) -> go.Figure:
+def plot_roc(churned: pd.Series, probability: np.ndarray, title: str) -> Figure:
     """Draw the ROC curve beside the diagonal of random guesses; the legend says both areas.
 
     Args:
@@ -26,15 +23,14 @@ def plot_roc(churned: pd.Series, probability: np.ndarray, title: str) -> go.Figu
     from sklearn.metrics import roc_auc_score, roc_curve
 
     false_positive, true_positive, _ = roc_curve(churned, probability)
-    x, y = thin(false_positive, true_positive)
     area = roc_auc_score(churned, probability)
     figure = new_figure(title, x="false positive rate", y="true positive rate", height=420)
-    figure.add_scatter(x=x, y=y, name=f"model, area {area:.3f}", line=MODEL_LINE)
-    figure.add_scatter(x=[0, 1], y=[0, 1], name="random, area 0.5", line=GUESS_LINE)
+    _add_curve(figure, false_positive, true_positive, f"model, area {area:.3f}")
+    figure.add_scatter(x=[0, 1], y=[0, 1], name="random, area 0.5", line=REFERENCE_LINE)
     return figure
 
 
-def plot_precision_recall(churned: pd.Series, probability: np.ndarray, title: str) -> go.Figure:
+def plot_precision_recall(churned: pd.Series, probability: np.ndarray, title: str) -> Figure:
     """Draw precision against recall, beside the churn rate, which random guesses would reach.
 
     Args:
@@ -44,18 +40,23 @@ def plot_precision_recall(churned: pd.Series, probability: np.ndarray, title: st
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
     precision, recall, _ = precision_recall_curve(churned, probability)
-    x, y = thin(recall, precision)
     area = average_precision_score(churned, probability)
     rate = churned.mean()
     figure = new_figure(
         title, x="recall: churners found", y="precision: offers to churners", height=420
     )
-    figure.add_scatter(x=x, y=y, name=f"model, area {area:.3f}", line=MODEL_LINE)
-    figure.add_scatter(x=[0, 1], y=[rate, rate], name=f"random, {rate:.3f}", line=GUESS_LINE)
+    _add_curve(figure, recall, precision, f"model, area {area:.3f}")
+    figure.add_scatter(x=[0, 1], y=[rate, rate], name=f"random, {rate:.3f}", line=REFERENCE_LINE)
     return figure
 
 
-def plot_reliability(bins: pd.DataFrame, title: str) -> go.Figure:
+def _add_curve(figure: Figure, x: np.ndarray, y: np.ndarray, name: str) -> None:
+    """Add the curve of the model, with no more points than can be seen."""
+    x, y = thin(x, y)
+    figure.add_scatter(x=x, y=y, name=name, line=CURVE)
+
+
+def plot_reliability(bins: pd.DataFrame, title: str) -> Figure:
     """Draw the observed against the predicted churn rate of each bin, with 95 % intervals.
 
     On the dotted diagonal the probabilities are perfectly calibrated.
@@ -67,7 +68,7 @@ def plot_reliability(bins: pd.DataFrame, title: str) -> go.Figure:
     observed = bins["observed"]
     half_width = 1.96 * np.sqrt(observed * (1 - observed) / bins["rows"])
     figure = new_figure(title, x="predicted probability", y="observed churn rate", height=420)
-    figure.add_scatter(x=[0, 1], y=[0, 1], name="perfect", line=GUESS_LINE)
+    figure.add_scatter(x=[0, 1], y=[0, 1], name="perfect", line=REFERENCE_LINE)
     figure.add_scatter(
         x=bins["predicted"],
         y=observed,
@@ -80,7 +81,7 @@ def plot_reliability(bins: pd.DataFrame, title: str) -> go.Figure:
     return figure
 
 
-def plot_importance(importance: pd.DataFrame) -> go.Figure:
+def plot_importance(importance: pd.DataFrame) -> Figure:
     """Draw the permutation importance of each feature as bars, the most important on top.
 
     Args:

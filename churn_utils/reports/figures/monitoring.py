@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
+from plotly.graph_objects import Figure
 
 from churn_utils.reports.figures.style import (
     BLUE,
@@ -54,7 +54,7 @@ EVENTS = {
 EVENT_HEIGHTS = (0.02, 0.32)  # of neighbouring months in turn, so that captions do not overlap
 
 
-def plot_value_timeline(months: pd.DataFrame, events: pd.DataFrame, title: str) -> go.Figure:
+def plot_value_timeline(months: pd.DataFrame, events: pd.DataFrame, title: str) -> Figure:
     """Draw what each month's decisions earned, beside the old champion and the best possible.
 
     The champion's line has its 95 % band; dotted lines with captions say what happened when.
@@ -83,7 +83,7 @@ def plot_value_timeline(months: pd.DataFrame, events: pd.DataFrame, title: str) 
     return label_months(figure).update_yaxes(rangemode="tozero")
 
 
-def _add_band(figure: go.Figure, rows: pd.DataFrame) -> None:
+def _add_band(figure: Figure, rows: pd.DataFrame) -> None:
     """Fill the champion's interval: along the upper bounds, and back along the lower ones."""
     dates = rows["snapshot_date"].tolist()
     upper = rows["champion_upper"].tolist()
@@ -100,7 +100,7 @@ def _add_band(figure: go.Figure, rows: pd.DataFrame) -> None:
     )
 
 
-def _add_events(figure: go.Figure, events: pd.DataFrame) -> None:
+def _add_events(figure: Figure, events: pd.DataFrame) -> None:
     """Mark each month that had events; those of one month are written below each other."""
     for position, (date, group) in enumerate(events.groupby("date")):
         marks = [EVENTS[name] for name in group["event"].unique()]
@@ -119,7 +119,7 @@ def _add_events(figure: go.Figure, events: pd.DataFrame) -> None:
         )
 
 
-def plot_lost_value(months: pd.DataFrame, title: str) -> go.Figure:
+def plot_lost_value(months: pd.DataFrame, title: str) -> Figure:
     """Draw what each month's decisions earned less than the best possible ones, as bars.
 
     Args:
@@ -135,7 +135,7 @@ def plot_lost_value(months: pd.DataFrame, title: str) -> go.Figure:
     return label_months(figure)
 
 
-def plot_estimates(compared: pd.DataFrame, title: str, unit: str) -> go.Figure:
+def plot_estimates(compared: pd.DataFrame, title: str, unit: str) -> Figure:
     """Draw a metric as estimated before the labels came and as the labels gave it, by month.
 
     A diamond is green if the labels gave a value within the estimate's interval, else red.
@@ -147,11 +147,10 @@ def plot_estimates(compared: pd.DataFrame, title: str, unit: str) -> go.Figure:
     """
     figure = new_figure(title, y=unit)
     x = pd.to_datetime(compared["window"])
-    estimated = compared["estimated"]
     figure.add_scatter(
         x=x,
-        y=estimated,
-        error_y=error_bars(estimated, compared["lower"], compared["upper"]),
+        y=compared["estimated"],
+        error_y=error_bars(compared, "estimated"),
         mode="markers",
         name="estimated before the labels",
         marker={"size": 10, "color": GREY},
@@ -167,7 +166,7 @@ def plot_estimates(compared: pd.DataFrame, title: str, unit: str) -> go.Figure:
     return label_months(figure)
 
 
-def plot_slices(metrics: pd.DataFrame, title: str, unit: str) -> go.Figure:
+def plot_slices(metrics: pd.DataFrame, title: str, unit: str) -> Figure:
     """Draw one metric by slice with its interval; slices with too few labels stay empty.
 
     Args:
@@ -180,7 +179,7 @@ def plot_slices(metrics: pd.DataFrame, title: str, unit: str) -> go.Figure:
     figure.add_scatter(
         x=rows["value"],
         y=rows["slice"],
-        error_x=error_bars(rows["value"], rows["lower"], rows["upper"], thickness=2),
+        error_x=error_bars(rows, "value", thickness=2),
         mode="markers",
         marker={"size": 11, "color": BLUE},
         customdata=rows[["rows_labelled", "rows"]],

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
-import plotly.graph_objects as go
+from plotly.graph_objects import Figure
 
 from churn_utils.reports.figures.style import BLUE, GREY, INK, new_figure
 
@@ -34,20 +34,17 @@ ARROW_GAP = 0.27  # share of the way between two steps that an arrow leaves free
 QUESTION = "what is retraining worth,<br>in USD per customer?"
 
 
-def plot_loop(done: Collection[str]) -> go.Figure:
+def plot_loop(done: Collection[str]) -> Figure:
     """Draw the steps of the loop as a ring of boxes, each with an arrow to the next.
 
     Args:
         done: numbers of steps, such as ``04a``. Their boxes are filled, the others are still ahead.
     """
     figure = new_figure("The loop: nine steps, and back to the first", height=420)
-    turns = np.arange(len(LOOP)) / len(LOOP)
-    angles = np.pi / 2 - 2 * np.pi * turns  # clockwise from the top
-    places = np.column_stack([1.5 * np.cos(angles), np.sin(angles)])
+    places = _place_steps(len(LOOP))
     next_places = np.roll(places, -1, axis=0)
-    for position, step in enumerate(LOOP):
-        place = places[position]
-        _add_arrow(figure, place, next_places[position])
+    for step, place, next_place in zip(LOOP, places, next_places, strict=True):
+        _add_arrow(figure, place, next_place)
         _add_box(figure, step, place, filled=step.number in done)
     figure.add_annotation(
         x=0, y=0, text=QUESTION, showarrow=False, font={"size": 15, "color": GREY}
@@ -57,7 +54,15 @@ def plot_loop(done: Collection[str]) -> go.Figure:
     return figure.update_layout(margin={"b": 10})
 
 
-def _add_arrow(figure: go.Figure, start: np.ndarray, end: np.ndarray) -> None:
+def _place_steps(count: int) -> np.ndarray:
+    """Return the places of steps on an ellipse, clockwise from the top, shape (count, 2)."""
+    turns = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    x = 1.5 * np.sin(turns)
+    y = np.cos(turns)
+    return np.column_stack([x, y])
+
+
+def _add_arrow(figure: Figure, start: np.ndarray, end: np.ndarray) -> None:
     gap = ARROW_GAP * (end - start)
     tail = start + gap
     head = end - gap
@@ -77,14 +82,15 @@ def _add_arrow(figure: go.Figure, start: np.ndarray, end: np.ndarray) -> None:
     )
 
 
-def _add_box(figure: go.Figure, step: Step, place: np.ndarray, filled: bool) -> None:
+def _add_box(figure: Figure, step: Step, place: np.ndarray, filled: bool) -> None:
     if filled:
         text_colour, fill, border = "white", BLUE, BLUE
     else:
         text_colour, fill, border = INK, "white", GREY
+    x, y = place
     figure.add_annotation(
-        x=place[0],
-        y=place[1],
+        x=x,
+        y=y,
         text=f"<b>{step.number} {step.name}</b><br>{step.detail}",
         showarrow=False,
         borderpad=7,

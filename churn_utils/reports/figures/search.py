@@ -11,16 +11,24 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
+from plotly.graph_objects import Figure
 from plotly.subplots import make_subplots
 
-from churn_utils.reports.figures.style import BLUE, GREY, INK, dotted, error_bars, new_figure
+from churn_utils.reports.figures.style import (
+    BLUE,
+    GREY,
+    INK,
+    INK_LINE,
+    POINT,
+    error_bars,
+    new_figure,
+)
 
 PRUNED_ABOVE_WORST = 0.0008  # nats between the worst finished trial and the row of pruned ones
 LOG_SCALE_FROM_RATIO = 30  # of the largest to the smallest value of a hyperparameter
 
 
-def plot_trials(trials: pd.DataFrame) -> go.Figure:
+def plot_trials(trials: pd.DataFrame) -> Figure:
     """Draw every trial of the search: log loss by family, pruned trials on top, the best so far.
 
     Args:
@@ -52,7 +60,7 @@ def plot_trials(trials: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def plot_hyperparameters(ranked: pd.DataFrame, title: str) -> go.Figure:
+def plot_hyperparameters(ranked: pd.DataFrame, title: str) -> Figure:
     """Draw how much each hyperparameter matters within its family as bars, the largest on top.
 
     Args:
@@ -71,7 +79,7 @@ def plot_hyperparameters(ranked: pd.DataFrame, title: str) -> go.Figure:
     return figure.update_xaxes(tickformat=".0%")
 
 
-def plot_hyperparameter_slices(sliced: pd.DataFrame, family: str, title: str) -> go.Figure:
+def plot_hyperparameter_slices(sliced: pd.DataFrame, family: str, title: str) -> Figure:
     """Draw how far each trial of a family was behind the best one, a panel per hyperparameter.
 
     Args:
@@ -98,12 +106,12 @@ def plot_hyperparameter_slices(sliced: pd.DataFrame, family: str, title: str) ->
 
 
 def _spans_magnitudes(values: pd.Series) -> bool:
-    if values.empty or values.min() <= 0:
-        return False
-    return bool(values.max() > LOG_SCALE_FROM_RATIO * values.min())
+    """Tell whether all values are positive and their range is wide."""
+    smallest, largest = values.min(), values.max()
+    return bool(0 < smallest < largest / LOG_SCALE_FROM_RATIO)
 
 
-def plot_search_gains(gains: pd.DataFrame, title: str) -> go.Figure:
+def plot_search_gains(gains: pd.DataFrame, title: str) -> Figure:
     """Draw what the chosen model gains over each reference, a panel for ROC AUC and one for USD.
 
     An interval (95 %) that crosses the line at 0 is no proven gain.
@@ -114,18 +122,18 @@ def plot_search_gains(gains: pd.DataFrame, title: str) -> go.Figure:
             ``..._upper``.
     """
     rows = gains.iloc[1:]
-    panels = make_subplots(1, 2, subplot_titles=["ROC AUC", "USD per customer"], shared_yaxes=True)
+    names = {"auc_gain": "ROC AUC", "usd_gain": "USD per customer"}
+    panels = make_subplots(1, 2, subplot_titles=list(names.values()), shared_yaxes=True)
     figure = new_figure(title, height=150 + 60 * len(rows), panels=panels)
-    for column, name in enumerate(("auc_gain", "usd_gain"), start=1):
-        lower, upper = rows[f"{name}_lower"], rows[f"{name}_upper"]
+    for column, name in enumerate(names, start=1):
         figure.add_scatter(
             x=rows[name],
             y="over " + rows["model"],
-            error_x=error_bars(rows[name], lower, upper, thickness=3),
+            error_x=error_bars(rows, name, f"{name}_lower", f"{name}_upper", thickness=3),
             mode="markers",
-            marker={"size": 12, "color": BLUE},
+            marker=POINT,
             row=1,
             col=column,
         )
-        figure.add_vline(x=0, line=dotted(INK), row=1, col=column)
+        figure.add_vline(x=0, line=INK_LINE, row=1, col=column)
     return figure.update_layout(showlegend=False)

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
+from plotly.graph_objects import Figure
 
-from churn_utils.reports.figures.style import BLUE, INK, ORANGE, add_note, dotted, new_figure, thin
+from churn_utils.reports.figures.style import (
+    BLUE,
+    CURVE,
+    INK,
+    INK_LINE,
+    MARK_LINE,
+    ORANGE,
+    add_note,
+    new_figure,
+    thin,
+)
 
 MOST_REQUESTS = 1500  # drawn of each version
 
 
-def plot_latencies(traffic: pd.DataFrame, title: str) -> go.Figure:
+def plot_latencies(traffic: pd.DataFrame, title: str) -> Figure:
     """Draw the share of requests answered within a time, with the median and 99th percentile.
 
     Args:
@@ -21,21 +31,21 @@ def plot_latencies(traffic: pd.DataFrame, title: str) -> go.Figure:
     position = np.arange(1, len(times) + 1)
     x, y = thin(times, position / len(times))
     figure = new_figure(title, x="milliseconds, as the caller sees them", y="share of requests")
-    figure.add_scatter(x=x, y=y, line={"color": BLUE, "width": 3}, name="requests")
+    figure.add_scatter(x=x, y=y, line=CURVE)
     median, slow = np.quantile(times, [0.5, 0.99])
     for name, value in (("median", median), ("99 %", slow)):
         figure.add_vline(
             x=value,
-            line=dotted(ORANGE),
+            line=MARK_LINE,
             annotation_text=f"{name}: {value:.1f} ms",
             annotation_position="right",
         )
     figure.update_xaxes(range=[0, 1.3 * slow])  # the slowest 1 % would squeeze the rest
     figure.update_yaxes(tickformat=".0%", range=[0, 1.02])
-    return figure.update_layout(showlegend=False)
+    return figure
 
 
-def plot_ab_test(difference_usd: float, lower: float, upper: float, title: str) -> go.Figure:
+def plot_ab_test(difference_usd: float, lower: float, upper: float, title: str) -> Figure:
     """Draw the difference between the arms of an A/B test with its 95 % interval, against 0.
 
     Args:
@@ -62,10 +72,10 @@ def plot_ab_test(difference_usd: float, lower: float, upper: float, title: str) 
         )
     else:
         add_note(figure, "not enough labelled customers yet")
-    return figure.add_vline(x=0, line=dotted(INK))
+    return figure.add_vline(x=0, line=INK_LINE)
 
 
-def plot_promotion(traffic: pd.DataFrame, title: str) -> go.Figure:
+def plot_promotion(traffic: pd.DataFrame, title: str) -> Figure:
     """Draw every request around a promotion: when it was sent, its latency, the version's colour.
 
     Args:

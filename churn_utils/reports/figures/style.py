@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
+from plotly.graph_objects import Figure
 
 BLUE = "#2F6DB5"
 ORANGE = "#E08A1E"
@@ -14,12 +14,18 @@ GREY = "#9AA5B1"
 INK = "#243447"
 LIGHT_BLUE = "rgba(47,109,181,0.16)"
 VERDICT_COLOURS = {"pass": GREEN, "fail": RED, "not_evaluated": ORANGE}
+CURVE = {"color": BLUE, "width": 3}
+POINT = {"size": 12, "color": BLUE}
+MARK_LINE = {"color": ORANGE, "dash": "dot"}  # what a reader is to notice, such as a threshold
+LIMIT_LINE = {"color": RED, "dash": "dot"}  # that an interval must clear
+INK_LINE = {"color": INK, "dash": "dot"}
+REFERENCE_LINE = {"color": GREY, "dash": "dot"}  # such as random guesses
 MOST_POINTS = 300  # of a curve: more cannot be seen and makes pages large
 
 
 def new_figure(
-    title: str, x: str = "", y: str = "", height: int = 380, panels: go.Figure | None = None
-) -> go.Figure:
+    title: str, x: str = "", y: str = "", height: int = 380, panels: Figure | None = None
+) -> Figure:
     """Return an empty figure in the common style.
 
     Args:
@@ -29,7 +35,7 @@ def new_figure(
         height: in pixels; the width is that of the page.
         panels: of ``plotly.subplots.make_subplots``; without them there is one panel.
     """
-    figure = go.Figure() if panels is None else panels
+    figure = Figure() if panels is None else panels
     return figure.update_layout(
         template="plotly_white",
         title={"text": title, "x": 0, "xref": "paper", "font": {"size": 17}},
@@ -48,40 +54,42 @@ def new_figure(
     )
 
 
-def error_bars(value: pd.Series, lower: pd.Series, upper: pd.Series, **style: object) -> dict:
-    """Return plotly's error bars of an interval.
+def error_bars(
+    rows: pd.DataFrame, value: str, lower: str = "lower", upper: str = "upper", **style: object
+) -> dict:
+    """Return plotly's error bars of intervals.
 
     Args:
-        value: estimates.
-        lower: lower bounds.
-        upper: upper bounds.
+        rows: one interval each.
+        value: column of the estimates.
+        lower: column of the lower bounds.
+        upper: column of the upper bounds.
         style: further entries of plotly's ``error_x`` or ``error_y``, such as ``thickness``.
 
     Returns:
         ``array`` (distance to the upper bound), ``arrayminus`` (to the lower one), and ``style``.
     """
-    return {"array": upper - value, "arrayminus": value - lower, **style}
+    return {
+        "array": rows[upper] - rows[value],
+        "arrayminus": rows[value] - rows[lower],
+        **style,
+    }
 
 
 def thin(*columns: np.ndarray, most: int = MOST_POINTS) -> list[np.ndarray]:
     """Return evenly spaced entries of columns of one length, at most ``most`` and both ends."""
     length = len(columns[0])
-    positions = np.linspace(0, length - 1, min(most, length))
-    kept = np.unique(positions.astype(int))
+    positions = np.linspace(0, length - 1, num=min(most, length))
+    kept = positions.astype(int)
     return [np.asarray(column)[kept] for column in columns]
 
 
-def dotted(colour: str) -> dict:
-    """Return plotly's style of a dotted line: ``color`` and ``dash``."""
-    return {"color": colour, "dash": "dot"}
-
-
-def label_months(figure: go.Figure) -> go.Figure:
-    """Label the horizontal axis with one tick a month and return the figure."""
+def label_months(figure: Figure) -> Figure:
+    """Label the horizontal axis with one tick a month, such as ``Apr 2025``; return the figure."""
     return figure.update_xaxes(dtick="M1", tickformat="%b %Y")
 
 
-def add_note(figure: go.Figure, text: str) -> go.Figure:
+def add_note(figure: Figure, text: str) -> Figure:
     """Write a sentence into the middle of a figure that has nothing to show and return it."""
     return figure.add_annotation(
         text=text, showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5
