@@ -1,7 +1,7 @@
 """Every error that this package raises on purpose.
 
-A message says what is wrong, where, in how many rows, and what to do. A class of its own is for callers that catch it
-by name; everything else is one of these.
+A message says what is wrong, where, in how many rows, and what to do. A class of its own is for
+callers that catch it by name; everything else is one of these.
 """
 
 
@@ -10,7 +10,7 @@ class ChurnError(Exception):
 
 
 class UsageError(ChurnError):
-    """A call that asks for something that does not exist or cannot be: exit code 2 on the command line."""
+    """A call that asks for something that does not exist: exit code 2 on the command line."""
 
 
 class StageError(ChurnError):
@@ -30,11 +30,11 @@ class OnlineStoreError(ChurnError):
 
 
 class NotReadyError(ChurnError):
-    """Nothing can be answered yet: no model is in place, or no features are published. Status 503 in the API."""
+    """No model is in place yet, or no features are published: status 503 in the API."""
 
 
 class ModelError(ChurnError):
-    """A version, its files, its record or its compiled form is missing or is not what it should be."""
+    """A version, its files, its record or its compiled form is missing or wrong."""
 
 
 class DeploymentError(ChurnError):

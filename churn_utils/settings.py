@@ -1,7 +1,7 @@
 """Paths, names, dates and people; every path can be moved with an environment variable ``CHURN_*``.
 
-Nothing is read, written or created on import. A variable is read at each call, so that a process can
-move to another home. (pydantic-settings would cost 0.7 ms a call and 0.5 s of import; the API's
+Nothing is read, written or created on import. A variable is read at each call, so that a process
+can move to another home. (pydantic-settings would cost 0.7 ms a call and 0.5 s of import; the API's
 settings, which are read once and have types, use it.)
 """
 
@@ -27,8 +27,8 @@ MLFLOW_QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
-# Letters and symbols that Unicode shows as nothing (Default_Ignorable_Code_Point, after NFKC), and the
-# blank of Braille.
+# Letters and symbols that Unicode shows as nothing (Default_Ignorable_Code_Point, after NFKC), and
+# the blank of Braille.
 IGNORABLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\ufe00-\ufe0f\U000e0100-\U000e01ef]"
 )
@@ -40,7 +40,7 @@ def _read_path(variable: str, default: Path) -> Path:
 
 
 def home() -> Path:
-    """Return the folder of everything a run keeps: raw file, tables, MLflow, state (``CHURN_HOME``)."""
+    """Return the folder of all that a run keeps: tables, MLflow, state (``CHURN_HOME``)."""
     return _read_path("CHURN_HOME", PROJECT / "data")
 
 
@@ -50,7 +50,7 @@ def reports() -> Path:
 
 
 def run_reports() -> Path:
-    """Return the report folder of the current run, ``by_hand`` outside one (``CHURN_RUN_REPORTS``)."""
+    """Return the current run's report folder, else ``by_hand`` (``CHURN_RUN_REPORTS``)."""
     return _read_path("CHURN_RUN_REPORTS", reports() / "by_hand")
 
 
@@ -80,12 +80,12 @@ def mlflow_database() -> Path:
 
 
 def study_storage() -> str | None:
-    """Return the URL of the database of a shared search (``CHURN_STUDY_STORAGE``); None: a local file."""
+    """Return the database URL of a shared search (``CHURN_STUDY_STORAGE``); None: a local file."""
     return os.environ.get("CHURN_STUDY_STORAGE") or None
 
 
 def disable_telemetry() -> None:
-    """Switch the libraries' telemetry off; call it before the first import of MLflow or evidently."""
+    """Switch the telemetry of MLflow and evidently off; call it before their first import."""
     os.environ.update(TELEMETRY_OFF)
     os.environ.update(MLFLOW_QUIET)
 
@@ -97,7 +97,7 @@ def user() -> str:
 
 
 def is_same_person(one: str, other: str) -> bool:
-    """Tell whether two names are the same but for spaces, case, encoding and invisible characters."""
+    """Tell whether two names are equal but for spaces, case, encoding and invisible characters."""
     return _normalise_name(one) == _normalise_name(other)
 
 
@@ -125,7 +125,11 @@ def month_of(date: pd.Timestamp) -> int:
 
 
 def as_of_date(text: str, name: str = "AS_OF") -> pd.Timestamp:
-    """Parse a notebook's ``AS_OF``, or a date of another name (``YYYY-MM-DD``, the first of a month).
+    """Parse a date such as a notebook's ``AS_OF`` (``YYYY-MM-DD``, the first of a month).
+
+    Args:
+        text: the date.
+        name: how the error calls it.
 
     Raises:
         ChurnError: not such a date; the message shows the form.

@@ -37,8 +37,8 @@ class Column:
         description: what the value means.
         unit: unit of a number; empty for text.
         categories: every value that a text may have; empty for an id and for numbers.
-        minimum, maximum: bounds of a number, inclusive. They come from what is possible, not from what
-            one file happens to hold.
+        minimum, maximum: bounds of a number, inclusive. They come from what is possible, not from
+            what one file happens to hold.
         nullable: whether the value may be missing (a rule between columns may narrow it).
         is_slice: whether the gate and the monitoring look at each group of it separately.
     """
@@ -68,8 +68,9 @@ class ColumnRule:
         column: the column that a broken rule is blamed on.
         compared_with: the other columns; they stand before ``column`` in ``COLUMNS``.
         reason: what is wrong with ``column`` when the rule is broken.
-        is_broken: takes the value of ``column`` and of each compared column, either of one row or as whole
-            Series; a missing number is NaN. Missing values break no rule but one that is about them.
+        is_broken: takes the value of ``column`` and of each compared column, either of one row or
+            as whole Series; a missing number is NaN. Missing values break no rule but one that is
+            about them.
     """
 
     column: str
@@ -235,11 +236,11 @@ RULES = (
     ),
 )
 
-# What an id may look like. The pattern is understood alike by RE2 (pyarrow), Rust (pydantic) and JSON
-# Schema: escapes only up to \xff, other characters as they are, no \p classes.
+# What an id may look like. The pattern is understood alike by RE2 (pyarrow), Rust (pydantic) and
+# JSON Schema: escapes only up to \xff, other characters as they are, no \p classes.
 LONGEST_ID = 64
-# Controls, blanks other than the space, and what Unicode shows as nothing or uses to steer the direction
-# of text (Default_Ignorable_Code_Point), private and unassigned planes.
+# Controls, blanks other than the space, and what Unicode shows as nothing or uses to steer the
+# direction of text (Default_Ignorable_Code_Point), private and unassigned planes.
 _INVISIBLE = (
     r"\x00-\x1f\x7f-\xa0\xad"
     "\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f"

@@ -1,7 +1,7 @@
 """The data contract (pandera): which rows of a delivery are accepted, and why the others are not.
 
-What a row must look like is said in ``columns``; this module turns it into checks and their failures
-into reasons.
+What a row must look like is said in ``columns``; this module turns it into checks and their
+failures into reasons.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def _build_column(column: Column) -> pa.Column:
         # Of two rows with one id either may be the right one, so both are reported.
         return pa.Column(str, _build_id_checks(), unique=True, report_duplicates="all")
     if column.type is TEXT:
-        # No dtype: a value that is not text is not a known category either, and pandera's check of the
-        # type row by row costs more than all the others together.
+        # No dtype: a value that is not text is not a known category either, and pandera's check of
+        # the type row by row costs more than all the others together.
         known = list(column.categories)
         return pa.Column(checks=pa.Check.isin(known, error=f"is not one of {known}"))
     return pa.Column(float, _build_number_checks(column), nullable=column.nullable)
@@ -110,9 +110,9 @@ def check_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         rows: text as ``source.read_delivery`` returns it, unique index.
 
     Returns:
-        ``(accepted, rejected)``. ``accepted`` is typed (int64, float64, text). ``rejected`` keeps the
-        text as delivered and adds ``line``, ``failed_column`` and ``reason`` (all reasons of a row, the
-        first one's column). Together they hold every row exactly once.
+        ``(accepted, rejected)``. ``accepted`` is typed (int64, float64, text). ``rejected`` keeps
+        the text as delivered and adds ``line``, ``failed_column`` and ``reason`` (all reasons of a
+        row, the first one's column). Together they hold every row exactly once.
 
     Raises:
         DataError: columns that the contract does not know.
@@ -171,7 +171,8 @@ def _read_failure_cases(cases: pd.DataFrame) -> pd.DataFrame:
 
 def _blame_rows(problems: pd.DataFrame) -> pd.DataFrame:
     """Join the problems of each row: index ``line``, columns ``failed_column`` and ``reason``."""
-    # Of one column the first problem counts: "abc" is not a number, so it need not be called blank too.
+    # Of one column the first problem counts: "abc" is not a number, so it need not be called blank
+    # too.
     problems = problems.drop_duplicates(["line", "failed_column"])
     reasons = problems["failed_column"] + " " + problems["reason"]
     by_line = problems.assign(reason=reasons).groupby("line", sort=True)

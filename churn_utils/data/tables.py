@@ -1,4 +1,4 @@
-"""Delta tables: idempotent merge on the full key; reads of a version, or of what was known on a date."""
+"""Delta tables: idempotent merge on the full key, reads of a version or as of a date."""
 
 from __future__ import annotations
 
@@ -96,6 +96,7 @@ def merge(table: str, frame: pd.DataFrame) -> int:
 
 
 def _create(table: str, rows: pa.Table) -> None:
+    """Write the first rows of a table."""
     feed = {"delta.enableChangeDataFeed": "true"} if table in CHANGE_DATA_FEED else None
     write_deltalake(str(path_of(table)), give_nulls_a_type(rows), configuration=feed)
 
@@ -113,6 +114,7 @@ def append(table: str, rows: pa.Table) -> None:
 
 
 def _schema_of(table: DeltaTable) -> pa.Schema:
+    """Return the column types of a table."""
     return pa.schema(table.schema().to_arrow())
 
 
@@ -149,7 +151,8 @@ def read(
     Args:
         table: name in ``KEYS``.
         version: Delta version; the latest when not given.
-        as_of: only what had been written by this date, and of several writings of one row the latest.
+        as_of: only what had been written by this date, and of several writings of one row the
+            latest.
         snapshot_date: only this snapshot.
         columns: which columns; all when not given.
 
@@ -181,6 +184,7 @@ def read(
 
 
 def _open_version(table: str, version: int | None) -> DeltaTable:
+    """Open a version of a table, the latest if it is None."""
     try:
         return DeltaTable(str(path_of(table)), version=version)
     except Exception as error:
@@ -193,6 +197,7 @@ def _open_version(table: str, version: int | None) -> DeltaTable:
 
 
 def _check_columns(table: str, delta: DeltaTable, needed: list[str]) -> None:
+    """Refuse a table that lacks columns, as one of an earlier state of the project may."""
     present = {field.name for field in delta.schema().fields}
     missing = sorted(set(needed) - present)
     if missing:
@@ -205,6 +210,7 @@ def _check_columns(table: str, delta: DeltaTable, needed: list[str]) -> None:
 def _build_filter(
     as_of: pd.Timestamp | None, snapshot_date: pd.Timestamp | None
 ) -> ds.Expression | None:
+    """Return the filter of the rows to read; None if all are wanted."""
     conditions = []
     if as_of is not None:
         conditions.append(ds.field("written_at") <= pa.scalar(as_of.date()))

@@ -24,8 +24,8 @@ class Economics:
         if not 0 < self.offer_cost_usd < self.churner_value_usd < math.inf:
             raise ChurnError(
                 f"offer_cost_usd is {self.offer_cost_usd} and churner_value_usd "
-                f"{self.churner_value_usd}: the offer must cost more than 0 and less than the churner "
-                "is worth."
+                f"{self.churner_value_usd}: the offer must cost more than 0 and less than the "
+                "churner is worth."
             )
 
     @property
@@ -34,7 +34,7 @@ class Economics:
         return self.offer_cost_usd / self.churner_value_usd
 
     def expected_value_usd(self, probability):
-        """Return the USD that an offer to a customer of this churn probability is expected to earn."""
+        """Return the expected value in USD of an offer at this churn probability."""
         return self.churner_value_usd * probability - self.offer_cost_usd
 
 

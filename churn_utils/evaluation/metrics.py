@@ -1,8 +1,6 @@
-"""Metrics of a churn model with bootstrap intervals over customers, alone or paired with another model."""
+"""Metrics of a churn model: ranking, probabilities, decisions, calibration."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -22,7 +20,6 @@ METRICS = [
 ]
 BINS = 10
 SMALLEST_PROBABILITY = 1e-15  # keeps the log loss of a certain and wrong answer finite
-ROWS_AT_ONCE = 4_000_000  # resampling weights held in memory together (32 MB of float64)
 
 
 def score_metrics(
@@ -42,9 +39,9 @@ def score_metrics(
         threshold: from which the model makes the offer; that of ``economics`` when not given.
 
     Returns:
-        One row per weighting, one column per name in ``METRICS``; ``value_usd`` is USD per customer,
-        ``calibration_error`` the mean gap between predicted and observed rate over ten equally filled
-        bins.
+        One row per weighting, one column per name in ``METRICS``; ``value_usd`` is USD per
+        customer, ``calibration_error`` the mean gap between predicted and observed rate over ten
+        equally filled bins.
 
     Raises:
         DataError: no rows, only one class, or probabilities that are not numbers in [0, 1].
@@ -70,7 +67,13 @@ def score_metrics(
 
 
 def _measure_ranking(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> dict[str, np.ndarray]:
-    """Return ``roc_auc`` and ``pr_auc`` (average precision) of rows sorted by falling probability."""
+    """Return ``roc_auc`` and ``pr_auc`` (average precision).
+
+    Args:
+        y: labels, 0 or 1, shape (n,), sorted by falling probability.
+        p: probabilities, shape (n,), falling.
+        w: weights, shape (draws, n).
+    """
     # Rows of equal probability count together: each group starts where the probability changes.
     starts = np.flatnonzero(np.r_[True, np.diff(p) != 0])
     positives = np.add.reduceat(w * y, starts, axis=1)
@@ -90,7 +93,7 @@ def _measure_ranking(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> dict[str, n
 
 
 def _measure_probabilities(y: np.ndarray, p: np.ndarray, w: np.ndarray) -> dict[str, np.ndarray]:
-    """Return ``log_loss``, ``brier`` and ``calibration_error`` of rows sorted by probability."""
+    """Return ``log_loss``, ``brier`` and ``calibration_error``; arguments as above."""
     total = w.sum(axis=1)
     clipped = np.clip(p, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
     surprise = -(y * np.log(clipped) + (1 - y) * np.log(1 - clipped))
@@ -117,6 +120,7 @@ def _measure_decisions(
 
 
 def _check(churned: np.ndarray, probability: np.ndarray) -> None:
+    """Refuse rows from which no metric follows."""
     if len(churned) == 0:
         raise DataError("there are no rows to evaluate on.")
     if len(churned) != len(probability):
@@ -134,122 +138,12 @@ def _check(churned: np.ndarray, probability: np.ndarray) -> None:
         )
 
 
-def resample(groups: pd.Series, draws: int, seed: int) -> np.ndarray:
-    """Draw bootstrap weights, shape (draws, rows): all rows of a customer are drawn together."""
-    codes, customers = pd.factorize(groups)
-    generator = np.random.default_rng(seed)
-    picked = generator.integers(0, len(customers), (draws, len(customers)))
-    # One count for all draws: each draw counts in a range of numbers of its own.
-    picked += len(customers) * np.arange(draws)[:, None]
-    counts = np.bincount(picked.ravel(), minlength=draws * len(customers))
-    return counts.reshape(draws, -1)[:, codes]
-
-
-def resample_in_parts(groups: pd.Series, draws: int, seed: int) -> Iterator[np.ndarray]:
-    """Draw bootstrap weights in parts of at most ``ROWS_AT_ONCE`` values, each with a seed of its own."""
-    size = max(1, ROWS_AT_ONCE // max(1, len(groups)))
-    for start in range(0, draws, size):
-        yield resample(groups, min(size, draws - start), seed + start)
-
-
-def bootstrap_metrics(
-    churned: pd.Series,
-    probabilities: dict[str, np.ndarray],
-    groups: pd.Series,
-    economics: Economics,
-    draws: int = 1000,
-    seed: int = 0,
-    thresholds: dict[str, float] | None = None,
-) -> dict[str, pd.DataFrame]:
-    """Bootstrap the metrics of several models on the same rows and draws, so that they can be paired.
-
-    Args:
-        churned: labels, shape (n,).
-        probabilities: churn probabilities of each model, shape (n,).
-        groups: customer of each row; all rows of a customer are drawn together.
-        economics: gives the threshold and the value of a decision.
-        draws: bootstrap draws.
-        seed: of the draws.
-        thresholds: those of models that decide by another than that of ``economics``.
-
-    Returns:
-        For each model a frame of ``draws`` rows and ``METRICS`` columns.
-    """
-    thresholds = thresholds or {}
-    labels = churned.to_numpy()
-    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in probabilities}
-    for weights in resample_in_parts(groups, draws, seed):
-        for name, probability in probabilities.items():
-            part = score_metrics(labels, probability, economics, weights, thresholds.get(name))
-            parts[name].append(part)
-    return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
-
-
-def bootstrap_means(values: np.ndarray, groups: pd.Series, draws: int, seed: int) -> np.ndarray:
-    """Return the mean of each column of ``values`` (rows, columns) in each draw: (draws, columns)."""
-    means = []
-    for weights in resample_in_parts(groups, draws, seed):
-        means.append(weights @ values / weights.sum(axis=1, keepdims=True))
-    return np.vstack(means)
-
-
-def percentile_bounds(draws: np.ndarray, level: float = 0.95) -> np.ndarray:
-    """Return lower and upper bound of the percentile interval, along the first axis."""
-    tail = (1 - level) / 2
-    return np.quantile(draws, [tail, 1 - tail], axis=0)
-
-
-def interval(draws: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """Return the percentile interval of every column: index metric, columns ``lower, upper``."""
-    tail = (1 - level) / 2
-    return draws.quantile([tail, 1 - tail]).T.set_axis(["lower", "upper"], axis=1)
-
-
-def with_all_rows_first(weights: np.ndarray) -> np.ndarray:
-    """Put a row of ones before bootstrap weights: what it yields is the value of the rows as they are."""
-    return np.vstack([np.ones(weights.shape[1]), weights])
-
-
-def summarize_draws(table: pd.DataFrame) -> pd.DataFrame:
-    """Summarise measures of weights that ``with_all_rows_first`` made.
-
-    Args:
-        table: first row the value of all rows, then one row per draw; one column per measure.
-
-    Returns:
-        Index measure, columns ``value, lower, upper`` (95 %).
-    """
-    bounds = interval(table.iloc[1:])
-    bounds.insert(0, "value", table.iloc[0])
-    return bounds
-
-
-def metrics_with_intervals(
-    churned: pd.Series,
-    probability: np.ndarray,
-    groups: pd.Series,
-    economics: Economics,
-    draws: int = 1000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Compute the metrics of one model: index metric, columns ``value, lower, upper`` (95 %).
-
-    Args:
-        churned: labels, shape (n,).
-        probability: churn probabilities, shape (n,).
-        groups: customer of each row; all rows of a customer are drawn together.
-        economics: gives the threshold and the value of a decision.
-        draws: bootstrap draws.
-        seed: of the draws.
-    """
-    point = score_metrics(churned.to_numpy(), probability, economics).iloc[0].rename("value")
-    sampled = bootstrap_metrics(churned, {"model": probability}, groups, economics, draws, seed)
-    bounds = interval(sampled["model"])
-    return pd.concat([point, bounds], axis=1).rename_axis("metric")
-
-
 def reliability(churned: pd.Series, probability: np.ndarray) -> pd.DataFrame:
-    """Compare predicted and observed rate in ten equally filled bins: ``predicted, observed, rows``."""
+    """Compare predicted and observed rates in ten equally filled bins.
+
+    Returns:
+        One row per bin: ``predicted, observed, rows``.
+    """
     observed = churned.to_numpy(dtype=float)
     frame = pd.DataFrame({"predicted": probability, "observed": observed})
     bins = pd.qcut(frame["predicted"].rank(method="first"), BINS, labels=False)

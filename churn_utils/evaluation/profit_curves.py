@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from churn_utils.evaluation import metrics
+from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics, decision_value_usd
 
 FACTORS = (0.5, 0.75, 1.0, 1.25, 1.5)
@@ -38,8 +38,8 @@ def value_curve(
     y = churned.to_numpy(dtype=float)
     columns = [decision_value_usd(y, probability >= t, economics) for t in thresholds]
     gains = np.stack(columns, axis=1)
-    means = metrics.bootstrap_means(gains, groups, draws, seed)
-    lower, upper = metrics.percentile_bounds(means)
+    means = bootstrap.bootstrap_means(gains, groups, draws, seed)
+    lower, upper = bootstrap.percentile_bounds(means)
     return pd.DataFrame(
         {"threshold": thresholds, "value_usd": gains.mean(axis=0), "lower": lower, "upper": upper}
     )
@@ -80,8 +80,8 @@ def cost_sensitivity(
         taken = decision_value_usd(y, probability >= economics.threshold, true)
         best = decision_value_usd(y, probability >= true.threshold, true)
         lost = best - taken
-        means = metrics.bootstrap_means(lost[:, None], groups, draws, seed)
-        lower, upper = metrics.percentile_bounds(means[:, 0])
+        means = bootstrap.bootstrap_means(lost[:, None], groups, draws, seed)
+        lower, upper = bootstrap.percentile_bounds(means[:, 0])
         rows.append(
             {
                 "offer_cost_usd": cost,

@@ -1,4 +1,4 @@
-"""Feature definitions: which features there are, how each is computed, and the order of model inputs."""
+"""Feature definitions: which there are, how each is computed, the order of model inputs."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ from churn_utils.errors import FeatureError
 MOST_EXAMPLES = 5  # of unknown categories named in an error
 
 
+def take_as_delivered(value):
+    """Return the value of a column as it was delivered."""
+    return value
+
+
 @dataclass(frozen=True)
 class Feature:
     """One model input.
@@ -35,11 +40,11 @@ class Feature:
         type: TEXT (a category), WHOLE or DECIMAL.
         unit: unit of a number, ``category`` for a category.
         description: what the value means.
-        is_stored: whether it is kept in the feature tables. The others are computed on demand from stored
-            ones, because a caller may know a newer value than the store.
-        computed_from: columns (of a stored feature) or stored features (of one on demand) that ``compute``
-            takes, in its order.
-        compute: takes the values of one customer or whole Series; None for a column as delivered.
+        is_stored: whether it is kept in the feature tables. The others are computed on demand from
+            stored ones, because a caller may know a newer value than the store.
+        computed_from: columns (of a stored feature) or stored features (of one on demand) that
+            ``compute`` takes, in its order.
+        compute: takes the values of one customer or whole Series.
         categories: every value of a category.
         is_slice: whether gate and monitoring look at each of its groups separately.
     """
@@ -50,9 +55,14 @@ class Feature:
     description: str
     is_stored: bool = True
     computed_from: tuple[str, ...] = ()
-    compute: Callable[..., Any] | None = None
+    compute: Callable[..., Any] = take_as_delivered
     categories: tuple[str, ...] = ()
     is_slice: bool = False
+
+    @property
+    def is_computed(self) -> bool:
+        """Tell whether it is anything else than a column as delivered."""
+        return self.compute is not take_as_delivered
 
     @property
     def origin(self) -> str:
@@ -73,7 +83,7 @@ def num_optional_services(*options):
 
 
 def avg_price_increase(monthly_charges, total_charges, tenure) -> np.ndarray | float:
-    """Return the current monthly bill minus the average bill so far, in USD per month; 0 at tenure 0.
+    """Return the current bill minus the average bill so far, in USD per month; 0 at tenure 0.
 
     Args:
         monthly_charges: USD per month, a number or an array.
@@ -144,7 +154,7 @@ NUMERICAL = [feature.name for feature in FEATURES if feature.type is not TEXT]
 INTEGER = [feature.name for feature in FEATURES if feature.type is WHOLE]
 SLICES = [feature.name for feature in FEATURES if feature.is_slice]
 KEY = ["customer_id", "snapshot_date", "written_at"]
-_COMPUTED = [feature for feature in FEATURES if feature.is_stored and feature.compute]
+_COMPUTED = [feature for feature in FEATURES if feature.is_stored and feature.is_computed]
 _ON_DEMAND = [feature for feature in FEATURES if not feature.is_stored]
 _PICK_STORED = itemgetter(*STORED)
 # For the API's hot path: each on-demand feature with what picks its inputs out of a stored row.
@@ -158,7 +168,8 @@ def build_features(customers: pd.DataFrame) -> pd.DataFrame:
     """Compute the stored features of accepted customer rows.
 
     Returns:
-        One row per customer row, same order: ``customer_id, snapshot_date, written_at`` and ``STORED``.
+        One row per customer row, same order: ``customer_id, snapshot_date, written_at`` and
+            ``STORED``.
         Never the label.
     """
     computed = {feature.name: _compute(feature, customers) for feature in _COMPUTED}
@@ -179,19 +190,25 @@ def features_of_customer(customer: Mapping) -> tuple:
 
 
 def add_on_demand(features: pd.DataFrame) -> pd.DataFrame:
-    """Add the on-demand features to stored ones; the result holds every column in ``MODEL_INPUTS``."""
-    return features.assign(**{feature.name: _compute(feature, features) for feature in _ON_DEMAND})
+    """Add the on-demand features to stored ones.
+
+    Returns:
+        The given columns and those of ``MODEL_INPUTS`` that are computed on demand.
+    """
+    computed = {feature.name: _compute(feature, features) for feature in _ON_DEMAND}
+    return features.assign(**computed)
 
 
 def complete_inputs(stored: Sequence) -> tuple:
-    """Complete the stored features of one customer, in the order of ``STORED``, to its model inputs."""
+    """Complete one customer's stored features, in the order of ``STORED``, to its model inputs."""
     on_demand = [compute(*pick(stored)) for pick, compute in _PICK_AND_COMPUTE]
     return (*stored, *on_demand)
 
 
 def _compute(feature: Feature, values: Mapping | pd.DataFrame):
     """Compute a feature from one customer or from a frame of customers."""
-    return feature.compute(*[values[name] for name in feature.computed_from])
+    given = [values[name] for name in feature.computed_from]
+    return feature.compute(*given)
 
 
 def select_model_inputs(frame: pd.DataFrame) -> pd.DataFrame:
@@ -211,6 +228,7 @@ def select_model_inputs(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _check_categories(inputs: pd.DataFrame) -> None:
+    """Refuse categories that the contract does not know."""
     for name, known in CATEGORICAL.items():
         is_unknown = ~inputs[name].isin(known)  # a null is unknown too
         if not is_unknown.any():
@@ -224,6 +242,7 @@ def _check_categories(inputs: pd.DataFrame) -> None:
 
 
 def _check_numbers(inputs: pd.DataFrame) -> None:
+    """Refuse numbers that are null, text, infinite, or fractions where whole ones belong."""
     if inputs[NUMERICAL].isna().any(axis=None):
         _check_nulls(inputs)
     texts = [name for name in NUMERICAL if not pd.api.types.is_numeric_dtype(inputs[name])]
@@ -238,6 +257,7 @@ def _check_numbers(inputs: pd.DataFrame) -> None:
 
 
 def _check_nulls(inputs: pd.DataFrame) -> None:
+    """Refuse nulls in any input, with their number by column."""
     nulls = inputs.isna().sum()
     if nulls.any():
         counts = nulls[nulls > 0].to_dict()
@@ -283,7 +303,7 @@ def describe_own_features() -> str:
     """Return the table of computed features in ``data/README.md`` as Markdown."""
     lines = ["| feature | unit | origin | meaning |", "|---|---|---|---|"]
     for feature in FEATURES:
-        if feature.compute:
+        if feature.is_computed:
             cells = (feature.name, feature.unit, feature.origin, feature.description)
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

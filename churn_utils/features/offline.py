@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 
 from churn_utils.data import contract, tables
-from churn_utils.data.columns import CUSTOMER_COLUMNS, YES_NO
+from churn_utils.data.columns import CUSTOMER_COLUMNS, LABEL, YES_NO
 from churn_utils.errors import DataError
 from churn_utils.features import definitions
 
-MAX_AGE_DAYS = (
-    62  # a snapshot a month: older than two months means that a customer was missed twice
-)
+MAX_AGE_DAYS = 62  # of monthly snapshots: an older one means that a customer was missed twice
 TRAINING_TABLES = ("customer_features", "churn_labels")
 SPLITS = {"train": 0.6, "validate": 0.8, "test": 1.0}  # upper ends
 
@@ -38,7 +36,8 @@ def publish_snapshot(
     """
     if rows.empty:
         raise DataError(
-            f"the delivery of {snapshot_date:%Y-%m-%d} has no rows. Nothing was written; ask for it again."
+            f"the delivery of {snapshot_date:%Y-%m-%d} has no rows. Nothing was written; ask for "
+            "it again."
         )
     if written_at < snapshot_date:
         raise DataError(
@@ -46,34 +45,43 @@ def publish_snapshot(
         )
     accepted, rejected = contract.check_rows(rows)
     stamp = {"snapshot_date": snapshot_date, "written_at": written_at}
-    customers = accepted.drop(columns="churn", errors="ignore").assign(**stamp)
     if len(rejected):
-        tables.merge("quarantine", rejected.drop(columns="churn", errors="ignore").assign(**stamp))
-    written = features_written = 0
+        unlabelled = rejected.drop(columns=LABEL, errors="ignore")
+        tables.merge("quarantine", unlabelled.assign(**stamp))
+    customers_written = 0
+    features_written = 0
     if len(accepted):
-        written = tables.merge("customers", customers)
-        features_written = tables.merge("customer_features", definitions.build_features(customers))
+        customers = accepted.drop(columns=LABEL, errors="ignore").assign(**stamp)
+        features = definitions.build_features(customers)
+        customers_written = tables.merge("customers", customers)
+        features_written = tables.merge("customer_features", features)
     return pd.Series(
         {
             "delivered": len(rows),
             "accepted": len(accepted),
             "quarantined": len(rejected),
-            "customers_written": written,
+            "customers_written": customers_written,
             "features_written": features_written,
         }
     )
 
 
 def split_of(slot_ids: pd.Series) -> pd.Series:
-    """Assign slots to ``train`` (60 %), ``validate`` (20 %) or ``test`` (20 %) by SHA-256 of their IBM id."""
-    share = slot_ids.map(
-        lambda text: int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
-    )
-    return pd.Series(
-        np.array(list(SPLITS))[np.searchsorted(list(SPLITS.values()), share, side="right")],
-        index=slot_ids.index,
-        dtype=object,
-    )
+    """Assign slots to ``train`` (60 %), ``validate`` (20 %) or ``test`` (20 %).
+
+    The split follows from the SHA-256 of the slot's IBM id, so it never changes.
+    """
+    names = np.array(list(SPLITS))
+    upper_ends = list(SPLITS.values())
+    shares = slot_ids.map(_share_of)
+    positions = np.searchsorted(upper_ends, shares, side="right")
+    return pd.Series(names[positions], index=slot_ids.index, dtype=object)
+
+
+def _share_of(text: str) -> float:
+    """Return a number from 0 to 1 that follows from a text and is spread evenly over texts."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return int(digest[:8], 16) / 2**32
 
 
 def record_labels(
@@ -91,31 +99,25 @@ def record_labels(
         slot_ids: the slot of each row; its own id when not given. Decides the split.
 
     Returns:
-        Counts: ``delivered, labels_written`` (inserted or changed), ``quarantined``: labels of customers who are not
-        in that snapshot (unknown, or with a row that broke the contract) are kept in ``quarantine``.
+        Counts: ``delivered``, ``labels_written`` (inserted or changed), ``quarantined``: labels of
+        customers who are not in that snapshot (unknown, or with a row that broke the contract) are
+        kept in ``quarantine``.
 
     Raises:
-        DataError: labels that arrive before their month is over, that are neither Yes nor No, or of a
-            snapshot that never arrived; slots that do not cover the rows. Nothing is written then.
+        DataError: labels that arrive before their month is over, that are neither Yes nor No, or of
+            a snapshot that never arrived; slots that do not cover the rows. Nothing is written
+            then.
     """
     if label_date <= snapshot_date:
         raise DataError(
             f"labels of {snapshot_date:%Y-%m-%d} cannot arrive on {label_date:%Y-%m-%d}."
         )
-    wrong = ~rows["churn"].isin(YES_NO)
-    if wrong.any():
-        raise DataError(
-            f"{wrong.sum()} label(s) are neither Yes nor No, such as {rows['churn'][wrong].iloc[0]!r}."
-        )
     slots = rows["customer_id"] if slot_ids is None else slot_ids
-    if not slots.index.equals(rows.index) or slots.isna().any():
-        raise DataError(
-            f"slot_ids must name a slot for each of the {len(rows)} rows, under the same index."
-        )
+    _check_labels(rows, slots)
     if not has_arrived(snapshot_date):
         raise DataError(
-            f"{len(rows)} label(s) of {snapshot_date:%Y-%m-%d} arrived before that snapshot. Nothing was written; "
-            "publish the snapshot first, then record its labels."
+            f"{len(rows)} label(s) of {snapshot_date:%Y-%m-%d} arrived before that snapshot. "
+            "Nothing was written; publish the snapshot first, then record its labels."
         )
     known = rows["customer_id"].isin(_customers_of(snapshot_date, "customers"))
     labels = pd.DataFrame(
@@ -129,29 +131,43 @@ def record_labels(
     )
     written = tables.merge("churn_labels", labels[known])
     _quarantine_labels(rows[~known], snapshot_date, label_date)
+    quarantined = int((~known).sum())
     return pd.Series(
-        {"delivered": len(rows), "labels_written": written, "quarantined": int((~known).sum())}
+        {"delivered": len(rows), "labels_written": written, "quarantined": quarantined}
     )
+
+
+def _check_labels(rows: pd.DataFrame, slots: pd.Series) -> None:
+    """Refuse labels that are neither Yes nor No, and slots that do not cover the rows."""
+    is_wrong = ~rows[LABEL].isin(YES_NO)
+    if is_wrong.any():
+        example = rows[LABEL][is_wrong].iloc[0]
+        raise DataError(f"{is_wrong.sum()} label(s) are neither Yes nor No, such as {example!r}.")
+    if not slots.index.equals(rows.index) or slots.isna().any():
+        raise DataError(
+            f"slot_ids must name a slot for each of the {len(rows)} rows, under the same index."
+        )
 
 
 def has_arrived(snapshot_date: pd.Timestamp) -> bool:
-    """Tell whether any row of a snapshot arrived, be it accepted or quarantined."""
-    return bool(
-        _customers_of(snapshot_date, "customers").size
-        + _customers_of(snapshot_date, "quarantine").size
-    )
+    """Tell whether any row of a snapshot arrived, accepted or quarantined."""
+    accepted = _customers_of(snapshot_date, "customers")
+    quarantined = _customers_of(snapshot_date, "quarantine")
+    return bool(len(accepted) or len(quarantined))
 
 
 def _customers_of(snapshot_date: pd.Timestamp, table: str) -> pd.Series:
+    """Return the ids in a snapshot of a table; none where the table was never written."""
     if not tables.exists(table):
         return pd.Series(dtype=object)
-    return tables.read(table, snapshot_date=snapshot_date, columns=["customer_id"])["customer_id"]
+    rows = tables.read(table, snapshot_date=snapshot_date, columns=["customer_id"])
+    return rows["customer_id"]
 
 
 def _quarantine_labels(
     rows: pd.DataFrame, snapshot_date: pd.Timestamp, label_date: pd.Timestamp
 ) -> None:
-    """Keep labels that belong to nobody; lines below 0 tell them from rows of a snapshot."""
+    """Keep labels of unknown customers; lines below 0 distinguish them from rows of a snapshot."""
     if rows.empty:
         return
     kept = pd.DataFrame(None, index=rows.index, columns=list(CUSTOMER_COLUMNS))
@@ -171,8 +187,9 @@ def look_up_features(
 ) -> pd.DataFrame:
     """Join each row of a spine with the features that were known at its event date.
 
-    Of the rows of ``customer_features`` that describe a month up to the event date *and* were written by it, the
-    newest month wins, and of that month the newest writing. No spine row is dropped and their order is kept.
+    Of the rows of ``customer_features`` that describe a month up to the event date *and* were
+    written by it, the newest month wins, and of that month the newest writing. No spine row is
+    dropped and their order is kept.
 
     Args:
         spine: ``customer_id``, ``event_date`` and anything else.
@@ -180,9 +197,9 @@ def look_up_features(
         max_age_days: older features count as stale and are left empty.
 
     Returns:
-        The spine with the stored features, ``features_as_of`` (their snapshot date) and ``lookup_status``:
-        ``found``, ``unknown_customer``, ``no_snapshot_yet``, ``stale`` or ``duplicate`` (the same customer and
-        date stand more than once in the spine).
+        The spine with the stored features, ``features_as_of`` (their snapshot date) and
+        ``lookup_status``: ``found``, ``unknown_customer``, ``no_snapshot_yet``, ``stale`` or
+        ``duplicate`` (the same customer and date are more than once in the spine).
 
     Raises:
         DataError: rows without an event date.
@@ -190,37 +207,27 @@ def look_up_features(
     undated = spine["event_date"].isna().sum()
     if undated:
         raise DataError(f"{undated} of {len(spine)} rows have no event_date to be looked up as of.")
-    known = stored.assign(__known_from=stored[["snapshot_date", "written_at"]].max(axis=1))
-    known = known.sort_values(["customer_id", "__known_from", "snapshot_date", "written_at"])
-    # A correction of an old month that arrives late must not hide a newer month that was known before it.
-    newest = known.groupby("customer_id")["snapshot_date"].cummax()
-    known = known[known["snapshot_date"] >= newest].drop_duplicates(
-        ["customer_id", "__known_from"], keep="last"
-    )
-    known = known.sort_values("__known_from").rename(columns={"snapshot_date": "features_as_of"})
+    known = _list_known(stored)
+    # merge_asof wants both sides sorted by date; the order of the spine comes back afterwards.
     left = spine.assign(__position=np.arange(len(spine))).sort_values("event_date", kind="stable")
-    clash = [name for name in known.columns if name in left.columns and name != "customer_id"]
+    in_both = [name for name in known.columns if name in left.columns and name != "customer_id"]
     joined = pd.merge_asof(
         left.astype({"event_date": "datetime64[ns]"}),
-        known.drop(columns=["written_at", *clash]).astype({"__known_from": "datetime64[ns]"}),
+        known.drop(columns=in_both).astype({"__known_from": "datetime64[ns]"}),
         left_on="event_date",
         right_on="__known_from",
         by="customer_id",
     )
-    joined = (
-        joined.sort_values("__position")
-        .drop(columns=["__position", "__known_from"])
-        .set_axis(spine.index)
-    )
-    age = (joined["event_date"] - joined["features_as_of"]).dt.days
-    stale = age > max_age_days
-    joined.loc[stale, definitions.STORED] = None
+    joined = joined.sort_values("__position").drop(columns=["__position", "__known_from"])
+    joined = joined.set_axis(spine.index)
+    is_stale = (joined["event_date"] - joined["features_as_of"]).dt.days > max_age_days
+    joined.loc[is_stale, definitions.STORED] = None
     joined["lookup_status"] = np.select(
         [
             spine.duplicated(["customer_id", "event_date"], keep=False),
             ~spine["customer_id"].isin(stored["customer_id"]),
             joined["features_as_of"].isna(),
-            stale,
+            is_stale,
         ],
         ["duplicate", "unknown_customer", "no_snapshot_yet", "stale"],
         default="found",
@@ -228,8 +235,26 @@ def look_up_features(
     return joined
 
 
+def _list_known(stored: pd.DataFrame) -> pd.DataFrame:
+    """Return for each customer what was known from which date on.
+
+    Returns:
+        ``customer_id``, the stored features, ``features_as_of`` (the month that they describe) and
+        ``__known_from``, sorted by the last. A row holds until the customer's next one.
+    """
+    # A row is known once its month has begun and it was written.
+    known = stored.assign(__known_from=stored[["snapshot_date", "written_at"]].max(axis=1))
+    known = known.sort_values(["customer_id", "__known_from", "snapshot_date", "written_at"])
+    # A late correction of an old month must not hide a newer month that was known before it.
+    newest = known.groupby("customer_id")["snapshot_date"].cummax()
+    known = known[known["snapshot_date"] >= newest]
+    known = known.drop_duplicates(["customer_id", "__known_from"], keep="last")
+    known = known.sort_values("__known_from").rename(columns={"snapshot_date": "features_as_of"})
+    return known.drop(columns="written_at")
+
+
 def newest_features() -> pd.Timestamp:
-    """Day of the newest features, which is today for the API too.
+    """Return the day on which the newest features were written, which is today for the API too.
 
     Raises:
         DataError: there are none.
@@ -238,7 +263,7 @@ def newest_features() -> pd.Timestamp:
 
 
 def current_versions() -> dict[str, int]:
-    """Delta versions of the tables that a training set is built from, to be read and recorded together."""
+    """Return the current Delta version of each table in ``TRAINING_TABLES``."""
     return {table: tables.version_of(table) for table in TRAINING_TABLES}
 
 
@@ -248,14 +273,16 @@ def build_training_set(
     """Build the labelled rows known at ``as_of`` with all model inputs.
 
     Args:
-        as_of: no label that arrived later enters; features enter as known at their label's snapshot date.
-        versions: Delta version of ``customer_features`` and ``churn_labels`` to read; the latest when not given.
+        as_of: labels that arrived later are left out; features are those known at the snapshot date
+            of their label.
+        versions: Delta version of ``customer_features`` and ``churn_labels`` to read; the latest
+            when not given.
         since: only labels of snapshots from this date on.
 
     Returns:
-        One row per label, in key order: ``customer_id, event_date, churned (bool), label_date, split``, the model
-        inputs, ``features_as_of, lookup_status``. Rows whose status is not ``found`` are there, without
-        features; ``training_rows`` leaves them out and says how many.
+        One row per label, in key order: ``customer_id, event_date, churned`` (bool), ``label_date,
+        split``, the model inputs, ``features_as_of, lookup_status``. Rows whose status is not
+        ``found`` are there without features; ``training_rows`` leaves them out.
 
     Raises:
         DataError: no label had arrived by ``as_of``.
@@ -267,7 +294,8 @@ def build_training_set(
         labels = labels[labels["snapshot_date"] >= since]
     if labels.empty:
         raise DataError(
-            f"no label had arrived by {as_of:%Y-%m-%d}; label dates start one month after a snapshot."
+            f"no label had arrived by {as_of:%Y-%m-%d}; label dates start one month after a "
+            "snapshot."
         )
     spine = labels.rename(columns={"snapshot_date": "event_date"}).reset_index(drop=True)
     stored = tables.read("customer_features", version=versions.get("customer_features"))
@@ -275,7 +303,10 @@ def build_training_set(
 
 
 def training_rows(training_set: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Rows of one split whose features were found.
+    """Return the rows of one split whose features were found.
+
+    Returns:
+        The columns of ``build_training_set``, whole numbers as int64.
 
     Raises:
         DataError: an unknown split, or none of its rows has features.
@@ -287,4 +318,5 @@ def training_rows(training_set: pd.DataFrame, split: str) -> pd.DataFrame:
     if found.empty:
         counts = rows["lookup_status"].value_counts().to_dict()
         raise DataError(f"split {split!r} has no row with features (status of its rows: {counts}).")
-    return found.astype({name: "int64" for name in definitions.INTEGER}).reset_index(drop=True)
+    whole_numbers = dict.fromkeys(definitions.INTEGER, "int64")
+    return found.astype(whole_numbers).reset_index(drop=True)

@@ -7,11 +7,15 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from churn_utils import settings
 from churn_utils.data.files import create_once
 from churn_utils.errors import NotReadyError, OnlineStoreError
 from churn_utils.features.online_rows import OnlineRow, Published, row_of_text, text_of_row
+
+if TYPE_CHECKING:
+    import redis.asyncio
 
 
 class RedisStore:
@@ -21,14 +25,15 @@ class RedisStore:
         """Connect to ``redis://host:port/db``; ``prefix`` keeps homes that share a server apart.
 
         Raises:
-            OnlineStoreError: nobody answers there.
+            OnlineStoreError: no server answers there.
         """
         import redis
 
-        self._url, self._reader = url, None
-        self._rows, self._published = f"{prefix}:online", f"{prefix}:published"
+        self._url = url
+        self._reader: redis.asyncio.Redis | None = None
+        self._rows = f"{prefix}:online"
+        self._published = f"{prefix}:published"
         self._db = redis.Redis.from_url(url, socket_timeout=5, decode_responses=True)
-        self._changed, self._error = redis.WatchError, redis.RedisError
         try:
             self._db.ping()
         except redis.RedisError as error:
@@ -37,15 +42,20 @@ class RedisStore:
             ) from error
 
     def reopen_if_replaced(self) -> bool:
-        """Never: a server has no file that could be replaced."""
+        """Return False: a server has no file that could be replaced."""
         return False
 
     async def look_up(self, customer_ids: Sequence[str]) -> list[OnlineRow | None]:
-        """Newest row of each customer, None where there is none, in the order asked; one round trip if all are known.
+        """Return the newest row of each customer, None where there is none.
+
+        It takes one round trip if all are known.
+
+        Args:
+            customer_ids: in the order of the result.
 
         Raises:
             OnlineStoreError: the server does not answer.
-            NotReadyError: nothing was published, or the server lost it, so nobody is known.
+            NotReadyError: nothing was published, or the server lost it, so no customer is known.
         """
         import redis.asyncio
 
@@ -53,50 +63,66 @@ class RedisStore:
             self._reader = redis.asyncio.Redis.from_url(
                 self._url, socket_timeout=2, decode_responses=True
             )
+        reader = self._reader
         try:
-            found = await self._reader.hmget(self._rows, list(customer_ids))
+            found = await reader.hmget(self._rows, list(customer_ids))
             if None in found:
-                found = await self._look_up_again(customer_ids)
+                found = await self._select_published_rows(reader, customer_ids)
         except redis.RedisError as error:
             raise OnlineStoreError(f"the Redis server does not answer: {error}.") from error
         return [row_of_text(text) if text else None for text in found]
 
-    async def _look_up_again(self, customer_ids: Sequence[str]) -> list:
-        """Look up in one transaction with whether anything is published: who is unknown must not be so by accident."""
-        async with self._reader.pipeline(transaction=True) as pipe:
-            pipe.exists(self._published, self._rows).hmget(self._rows, list(customer_ids))
-            standing, found = await pipe.execute()
-        if standing < 2:
+    async def _select_published_rows(
+        self, reader: redis.asyncio.Redis, customer_ids: Sequence[str]
+    ) -> list[str | bytes | None]:
+        """Look up in one transaction with the check that anything is published at all.
+
+        Without it a customer would count as unknown while a publication is under way.
+        """
+        async with reader.pipeline(transaction=True) as pipe:
+            pipe.exists(self._published, self._rows)
+            pipe.hmget(self._rows, list(customer_ids))
+            existing, found = await pipe.execute()
+        if existing < 2:
             raise NotReadyError("nothing was published into the online store, or it was lost.")
         return found
 
     def read_published(self) -> Published:
-        """What the store was filled from.
+        """Return what the store was filled from.
 
         Raises:
             OnlineStoreError: the server does not answer.
         """
+        import redis
+
         try:
-            text = (
-                self._db.get(self._published) if self._db.exists(self._rows) else None
-            )  # an evicted hash is lost
-        except self._error as error:
+            # A server short of memory may have evicted the rows alone: then nothing is published.
+            has_rows = self._db.exists(self._rows)
+            text = self._db.get(self._published) if has_rows else None
+        except redis.RedisError as error:
             raise OnlineStoreError(f"the Redis server does not answer: {error}.") from error
         return Published(**json.loads(text)) if text else Published()
 
     def write(self, rows: list[tuple], before: Published, after: Published, replace: bool) -> bool:
-        """Write rows in one transaction, unless another publisher was faster (False); older never overwrites newer."""
+        """Write rows in one transaction; an older row never overwrites a newer one.
+
+        Args:
+            rows: ``customer_id, snapshot_date, written_at`` and the stored features.
+            before: what the store was filled from when the rows were read.
+            after: what it is filled from with them.
+            replace: delete all other rows.
+
+        Returns:
+            Whether it was written: not if another publisher was faster.
+        """
+        import redis
+
         with self._db.pipeline() as pipe:
             pipe.watch(self._published)
             if self.read_published() != before:
                 return False
-            if not replace and rows:
-                standing = self._db.hmget(self._rows, [row[0] for row in rows])
-                rows = [
-                    row
-                    for row, text in zip(rows, standing, strict=True)
-                    if not text or row[1:3] >= row_of_text(text)[:2]
-                ]
+            if rows and not replace:
+                rows = self._drop_outdated(rows)
             pipe.multi()
             if replace:
                 pipe.delete(self._rows)
@@ -105,12 +131,21 @@ class RedisStore:
             pipe.set(self._published, json.dumps(asdict(after)))
             try:
                 pipe.execute()
-            except self._changed:
+            except redis.WatchError:
                 return False
         return True
 
+    def _drop_outdated(self, rows: list[tuple]) -> list[tuple]:
+        """Return the rows that are at least as new as those in the store."""
+        existing = self._db.hmget(self._rows, [row[0] for row in rows])
+        kept = []
+        for row, text in zip(rows, existing, strict=True):
+            if not text or row[1:3] >= row_of_text(text)[:2]:
+                kept.append(row)
+        return kept
+
     def count(self) -> int:
-        """Number of customers in the store."""
+        """Return the number of customers in the store."""
         return self._db.hlen(self._rows)
 
     async def close(self) -> None:
@@ -121,12 +156,14 @@ class RedisStore:
 
 
 def derive_prefix() -> str:
-    """Prefix of this home's keys on a server: the same for all its processes on all machines, and no other home's.
+    """Return the prefix of this home's keys, the same for its processes on all machines.
 
-    It comes from a random number in the home's file ``home_id`` and from the home's path. The number alone would be
-    shared with a copy of the home, the path with a home in the same place on another machine (all containers may have
-    theirs in ``/data``). The table's own id changes when a home is made anew, and would leave its old keys behind.
+    It comes from a random number in the home's file ``home_id`` and from the home's path. The
+    number alone would be shared with a copy of the home, the path with a home in the same place on
+    another machine (all containers may have theirs in ``/data``). The table's own id changes when a
+    new home is made, and would leave the old keys behind.
     """
     path = settings.home() / "home_id"
     create_once(path, uuid.uuid4().hex)
-    return "churn:" + hashlib.sha256(f"{path.read_text()} {path}".encode()).hexdigest()[:16]
+    identity = f"{path.read_text()} {path}"
+    return "churn:" + hashlib.sha256(identity.encode()).hexdigest()[:16]

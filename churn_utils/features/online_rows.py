@@ -11,7 +11,10 @@ from churn_utils.errors import OnlineStoreError
 
 
 class OnlineRow(NamedTuple):
-    """What the store holds of a customer; dates as ``YYYY-MM-DD``, features in the order of ``features.STORED``."""
+    """What the store holds of a customer.
+
+    Dates are written ``YYYY-MM-DD``; ``stored`` has the order of ``definitions.STORED``.
+    """
 
     snapshot_date: str
     written_at: str
@@ -20,7 +23,14 @@ class OnlineRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Published:
-    """What the store was filled from: Delta table and version, its columns, the newest ``written_at``."""
+    """What a store was filled from.
+
+    Attributes:
+        table_id: id of the Delta table.
+        version: its version.
+        columns: names of the columns of a row, joined by commas.
+        newest: newest ``written_at`` in it.
+    """
 
     table_id: str = ""
     version: int = -1
@@ -29,20 +39,25 @@ class Published:
 
 
 def text_of_row(row: tuple) -> str:
-    """Customer's row as a JSON array without its id: its numbers come back bit for bit."""
-    return orjson.dumps(row[1:]).decode()
+    """Return a customer's row as a JSON array without its id; numbers come back bit for bit.
+
+    Args:
+        row: ``customer_id, snapshot_date, written_at`` and the stored features.
+    """
+    values = row[1:]
+    return orjson.dumps(values).decode()
 
 
-def row_of_text(text: str) -> OnlineRow:
-    """The row that such a text holds.
+def row_of_text(text: str | bytes) -> OnlineRow:
+    """Return the row that a text of ``text_of_row`` holds.
 
     Raises:
-        OnlineStoreError: it holds none, as when others wrote into the store.
+        OnlineStoreError: it holds none, as when another program wrote into the store.
     """
     try:
         snapshot_date, written_at, *stored = orjson.loads(text)
     except (ValueError, TypeError) as error:
         raise OnlineStoreError(
-            f"a row of the online store cannot be read: {text[:40]!r}; publish it anew."
+            f"a row of the online store cannot be read: {text[:40]!r}; publish it again."
         ) from error
     return OnlineRow(snapshot_date, written_at, tuple(stored))
