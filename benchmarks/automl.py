@@ -15,7 +15,7 @@ from search import TRIALS, publish
 from sklearn.linear_model import LogisticRegression
 
 from churn_utils import settings
-from churn_utils.evaluation import metrics
+from churn_utils.evaluation import bootstrap, metrics
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions, offline
 from churn_utils.inference import scoring
@@ -82,12 +82,12 @@ def main() -> None:
             theirs[len(validate) :], theirs[: len(validate)], validate["churned"]
         ),
     }
-    sampled = metrics.bootstrap_metrics(
+    sampled = bootstrap.bootstrap_metrics(
         test["churned"], answers, test["customer_id"], economics, 4000
     )
     ours, peer = sampled.values()
     difference = ours - peer
-    bounds, rows = metrics.interval(difference), []
+    bounds, rows = bootstrap.interval(difference), []
     for name, probability in answers.items():
         point = metrics.score_metrics(test["churned"], probability, economics).iloc[0]
         rows.append(

@@ -28,6 +28,7 @@ import pandas as pd
 from results import save_table, to_markdown
 from tqdm import tqdm
 
+from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics
 
 START_MONTH = 3
@@ -157,14 +158,13 @@ def join(labelled: tuple[Month, ...], champion) -> pd.DataFrame:
 
 def passes_gate(challenger, champion, labelled: pd.DataFrame) -> bool:
     """By the rule of ``champion_check.check_champion``, on the test rows of a window."""
-    from churn_utils.evaluation import metrics
     from churn_utils.inference import scoring
     from churn_utils.validation import champion_check
 
     rows = labelled[labelled["split"] == "test"]
     models = {"new": challenger.model, "old": champion.model}
     scores = {name: scoring.predict_probability(model, rows) for name, model in models.items()}
-    draws = metrics.bootstrap_metrics(
+    draws = bootstrap.bootstrap_metrics(
         rows["churned"], scores, rows["customer_id"], Economics(), 400
     )
     return champion_check.compare_paired(draws["new"] - draws["old"]).beats_champion

@@ -4,13 +4,14 @@ import json
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
 
 from churn_utils import settings
 from churn_utils.data import contract, source
-from churn_utils.evaluation import metrics as model_metrics
+from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions, offline
 from churn_utils.registry import artifacts, deployments, tracking, versions
@@ -22,6 +23,14 @@ SNAPSHOT = settings.month_start(0)
 ECONOMICS = Economics()
 PARAMS = {"family": "logistic_regression", "C": 5.0, "n_knots": 5}
 DESCRIPTION = "Purpose: offers. Data: IBM's extract. Threshold: 0.25."
+
+
+def draw_answers(rows: int = 400, seed: int = 0, decimals: int = 2) -> tuple[pd.Series, np.ndarray]:
+    """Draw labels from skewed probabilities, rounded: many are equal, some lie on the threshold."""
+    generator = np.random.default_rng(seed)
+    probability = generator.beta(1, 2.5, rows).round(decimals)
+    churned = generator.uniform(size=rows) < np.clip(probability, 0.02, 0.98)
+    return pd.Series(churned), np.clip(probability, 0.001, 0.999)
 
 
 def publish_first_month() -> pd.DataFrame:
@@ -82,7 +91,7 @@ def register_model(
     study = tried(params)
     rows = offline.training_rows(training_set, "validate")
     probability = model.predict_proba(definitions.select_model_inputs(rows))[:, 1]
-    metrics = model_metrics.metrics_with_intervals(
+    metrics = bootstrap.metrics_with_intervals(
         rows["churned"], probability, rows["customer_id"], ECONOMICS, 20
     )
     importance = pd.DataFrame({"feature": ["tenure"], "importance": [0.1], "spread": [0.0]})

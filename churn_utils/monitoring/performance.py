@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from churn_utils.errors import DataError
+from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation import metrics as model_metrics
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions
@@ -109,12 +110,10 @@ def _measure_rows(rows: pd.DataFrame, economics: Economics, draws: int, seed: in
     if len(rows) < MIN_LABELLED or rows["churned"].nunique() < 2:
         return pd.DataFrame({"metric": METRICS, "value": np.nan, "lower": np.nan, "upper": np.nan})
     churned, probability = rows["churned"].to_numpy(), rows["churn_probability"].to_numpy()
-    weights = np.vstack(
-        [np.ones(len(rows)), model_metrics.resample(rows["customer_id"], draws, seed)]
-    )
+    drawn = bootstrap.resample(rows["customer_id"], draws, seed)
+    weights = bootstrap.with_all_rows_first(drawn)
     table = _metrics(churned, probability, economics, weights)
-    bounds = model_metrics.interval(table.iloc[1:])
-    return bounds.assign(value=table.iloc[0]).rename_axis("metric").reset_index()
+    return bootstrap.summarize_draws(table).rename_axis("metric").reset_index()
 
 
 def _metrics(
@@ -176,7 +175,7 @@ def _estimate_rows(p: np.ndarray, economics: Economics, draws: int, seed: int) -
     table = _metrics(both, np.r_[p, p], economics, np.hstack([share, 1 - share])).drop(
         columns="calibration_error"
     )
-    bounds = model_metrics.interval(table.iloc[1:].dropna())
+    bounds = bootstrap.interval(table.iloc[1:].dropna())
     table = bounds.assign(value=table.iloc[0]).rename_axis("metric").reset_index()
     return table.assign(metric="estimated_" + table["metric"])
 

@@ -10,7 +10,7 @@ import pandas as pd
 from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.errors import DataError
-from churn_utils.evaluation import metrics
+from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics, decision_value_usd
 from churn_utils.monitoring import drift, monthly_cycle
 from churn_utils.registry import deployments, versions
@@ -107,8 +107,8 @@ def measure_recovery(
     if both.empty:
         return pd.DataFrame(columns=["value", "lower", "upper"], dtype=float)
     sums = both.assign(rows=1.0).groupby("customer_id")[[*MODELS, "rows"]].sum()
-    weights = metrics.resample(pd.Series(sums.index), draws, seed)
-    totals = np.vstack([np.ones(len(sums)), weights]) @ sums.to_numpy()
+    weights = bootstrap.resample(pd.Series(sums.index), draws, seed)
+    totals = bootstrap.with_all_rows_first(weights) @ sums.to_numpy()
     new, old, best = (totals[:, :3] / totals[:, 3:]).T
     measured = pd.DataFrame(
         {
@@ -118,9 +118,7 @@ def measure_recovery(
             "recovered": (new - old) / (best - old),
         }
     )
-    return metrics.interval(measured.iloc[1:]).assign(value=measured.iloc[0])[
-        ["value", "lower", "upper"]
-    ]
+    return bootstrap.summarize_draws(measured)
 
 
 def list_events(as_of: pd.Timestamp, world: Simulation) -> pd.DataFrame:

@@ -73,7 +73,7 @@ def summarise_metrics(figures: pd.DataFrame, prefix: str) -> dict[str, float | s
     """Return the four metrics that people quote, as arguments for ``Summary``.
 
     Args:
-        figures: as ``evaluation.metrics.metrics_with_intervals`` returns them: index ``metric``,
+        figures: as ``evaluation.bootstrap.metrics_with_intervals`` returns them: index ``metric``,
             columns ``value``, ``lower``, ``upper``.
         prefix: of their names, such as ``test``.
 

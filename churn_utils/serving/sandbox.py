@@ -20,7 +20,7 @@ import pandas as pd
 from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.errors import ChurnError
-from churn_utils.evaluation import metrics as model_metrics
+from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offline
 from churn_utils.inference import scoring
@@ -112,7 +112,7 @@ def _train(record: dict, params: dict, economics: Economics) -> int:
         offline.training_rows(training_set, split) for split in ("train", "validate")
     )
     model = models.fit_calibrated(params, train, validate, seed)
-    metrics = model_metrics.metrics_with_intervals(
+    metrics = bootstrap.metrics_with_intervals(
         validate["churned"],
         scoring.predict_probability(model, validate),
         validate["customer_id"],

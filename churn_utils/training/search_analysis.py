@@ -6,7 +6,7 @@ import numpy as np
 import optuna
 import pandas as pd
 
-from churn_utils.evaluation import metrics
+from churn_utils.evaluation import bootstrap, metrics
 from churn_utils.evaluation.economics import Economics
 from churn_utils.training.models import DEFAULTS, fit_calibrated, one_thread, predict_unseen
 from churn_utils.training.search import DONE, best_params, trials_table
@@ -46,7 +46,7 @@ def measure_gain(
         name: predict_unseen(fit_calibrated(params, train, validate, seed), validate, seed)
         for name, params in models.items()
     }
-    sampled = metrics.bootstrap_metrics(
+    sampled = bootstrap.bootstrap_metrics(
         validate["churned"], answers, validate["customer_id"], economics, draws, seed
     )
     rows = []
@@ -56,7 +56,7 @@ def measure_gain(
             ["roc_auc", "log_loss", "value_usd"]
         ].to_dict()
         gains = sampled["chosen by the search"] - sampled[name]
-        bounds = metrics.interval(gains)
+        bounds = bootstrap.interval(gains)
         for column, metric in (("auc_gain", "roc_auc"), ("usd_gain", "value_usd")):
             row |= {
                 column: gains[metric].mean(),

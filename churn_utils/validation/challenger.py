@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from churn_utils.errors import ChurnError, DataError
-from churn_utils.evaluation import metrics
+from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offline
 from churn_utils.inference import scoring
@@ -218,7 +218,7 @@ class Challenger:
         if self.champion is not None:
             probabilities["champion"] = self.champion_probability
             thresholds["champion"] = self.champion_threshold
-        return metrics.bootstrap_metrics(
+        return bootstrap.bootstrap_metrics(
             self.rows["churned"],
             probabilities,
             self.rows["customer_id"],
@@ -231,4 +231,4 @@ class Challenger:
     @cached_property
     def weights(self) -> np.ndarray:
         """Bootstrap weights over customers, shape (draws, rows)."""
-        return metrics.resample(self.rows["customer_id"], self.draws, self.seed)
+        return bootstrap.resample(self.rows["customer_id"], self.draws, self.seed)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from churn_utils.evaluation import metrics
+from churn_utils.evaluation import bootstrap
 from churn_utils.validation.challenger import Challenger
 from churn_utils.validation.finding import Finding
 
@@ -69,8 +69,8 @@ def compare_paired(difference: pd.DataFrame) -> PairedComparison:
     Args:
         difference: one row per draw; columns ``roc_auc, value_usd``, and others that do not decide.
     """
-    corrected = metrics.interval(difference, level=1 - ERROR_RATE / len(MARGINS))
-    plain = metrics.interval(difference, level=1 - ERROR_RATE)
+    corrected = bootstrap.interval(difference, level=1 - ERROR_RATE / len(MARGINS))
+    plain = bootstrap.interval(difference, level=1 - ERROR_RATE)
     wins = [measure for measure in MARGINS if corrected.loc[measure, "lower"] > 0]
     is_harmless = all(plain.loc[measure, "lower"] > -margin for measure, margin in MARGINS.items())
     return PairedComparison(wins, is_harmless, plain)

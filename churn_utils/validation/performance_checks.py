@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from churn_utils.evaluation import metrics
+from churn_utils.evaluation import bootstrap, metrics
 from churn_utils.evaluation.economics import Economics, decision_value_usd
 from churn_utils.validation.challenger import Challenger
 from churn_utils.validation.finding import Finding
@@ -14,7 +14,6 @@ AUC_FLOOR = 0.6
 CALIBRATION_LOSS = 0.01  # nats that a perfect recalibration may still save
 # ROC AUC by which a model may do better on the rows that it learned from; forests reach 0.14.
 OVERFITTING_GAP = 0.17
-TAILS_95 = [0.025, 0.975]
 
 
 def check_auc_floor(challenger: Challenger) -> Finding:
@@ -23,7 +22,7 @@ def check_auc_floor(challenger: Challenger) -> Finding:
     Protects from a model that ranks customers no better than chance.
     """
     value = _measure_auc(challenger.rows, challenger.probability, challenger.economics)
-    lower, upper = challenger.samples["challenger"]["roc_auc"].quantile(TAILS_95)
+    lower, upper = bootstrap.percentile_bounds(challenger.samples["challenger"]["roc_auc"])
     detail = f"{len(challenger.rows)} test rows"
     requirement = f"ROC AUC interval above {AUC_FLOOR}"
     return Finding.of(lower > AUC_FLOOR, requirement, detail, value, lower, upper)
@@ -91,5 +90,5 @@ def _measure_auc(rows: pd.DataFrame, probability: np.ndarray, economics: Economi
 def _interval_of_mean(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     """Return the 95 % bootstrap interval of a mean; ``weights`` has shape (draws, rows)."""
     means = weights @ values / weights.sum(axis=1)
-    lower, upper = np.quantile(means, TAILS_95)
+    lower, upper = bootstrap.percentile_bounds(means)
     return float(lower), float(upper)

@@ -4,7 +4,7 @@ import pytest
 
 from churn_utils import settings
 from churn_utils.errors import DataError
-from churn_utils.evaluation import metrics
+from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions
 from churn_utils.monitoring import performance
@@ -195,7 +195,7 @@ def test_the_interval_is_that_of_a_bootstrap_over_customers():
     generator = np.random.default_rng(0)
     customers = pd.Series(np.arange(3000) // 3)
     gain = np.repeat(generator.normal(5, 100, 1000), 3) + generator.normal(0, 10, 3000)
-    weights = metrics.resample(customers, 4000, seed=0)
+    weights = bootstrap.resample(customers, 4000, seed=0)
     sampled = np.quantile((weights @ gain) / weights.sum(axis=1), [0.01, 0.99])
     assert performance.interval_by_customer(gain, customers, 0.98) == pytest.approx(
         sampled, abs=0.6
