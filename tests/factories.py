@@ -164,3 +164,19 @@ def build_registered_home() -> dict:
         "training_set": training_set,
         "trainer": settings.user(),
     }
+
+
+def make_scored(rows: int = 4000, seed: int = 0) -> pd.DataFrame:
+    """Predictions of a calibrated model for month 2 with their labels, as monitoring reads them."""
+    generator = np.random.default_rng(seed)
+    probability = generator.beta(1, 3, rows)
+    return pd.DataFrame(
+        {
+            "customer_id": [f"c{i}" for i in range(rows)],
+            "snapshot_date": settings.month_start(2),
+            "model_version": 1,
+            "churn_probability": probability,
+            "contract": generator.choice(["One year", "Two year"], rows),
+            "churned": (generator.random(rows) < probability).astype(float),
+        }
+    )

@@ -11,6 +11,7 @@ from churn_utils.data import tables
 from churn_utils.inference import batch
 from churn_utils.monitoring import monthly_cycle
 from churn_utils.pipeline.state import Retraining
+from churn_utils.simulation.scenarios import Simulation
 
 
 def run_months_and_list(
@@ -31,9 +32,11 @@ def run_months_and_list(
     Returns:
         The retraining, or None; and the month of the call list, or None when there is none.
     """
-    asked = monthly_cycle.play_run(until, scenario, seed, report)
+    simulation = Simulation(scenario, seed)
+    asked = monthly_cycle.run_months(settings.as_of_date(until), simulation, report)
     if asked is not None:
-        return Retraining(**asked), None
+        since = f"{asked.labels_from:%Y-%m-%d}"
+        return Retraining(as_of=f"{asked.as_of:%Y-%m-%d}", since=since), None
     return None, _write_call_list(settings.as_of_date(until), list_size)
 
 

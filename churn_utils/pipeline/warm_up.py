@@ -27,7 +27,10 @@ MODULES = [
     "churn_utils.evaluation.profit_curves",
     "churn_utils.features.online",
     "churn_utils.inference.batch",
+    "churn_utils.monitoring.monthly_cycle",
     "churn_utils.monitoring.recovery",
+    "churn_utils.monitoring.timeline",
+    "churn_utils.monitoring.what_if",
     "churn_utils.pipeline.runner",  # every fork imports what run_all.py imports
     "churn_utils.registry.tracking",
     "churn_utils.reports.figures.customers",

@@ -10,7 +10,8 @@ import pandas as pd
 
 from churn_utils import settings
 from churn_utils.features import definitions
-from churn_utils.monitoring import drift, performance
+from churn_utils.monitoring import drift_tests
+from churn_utils.monitoring.champion import Champion
 from churn_utils.reports import rendering
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ PROBABILITY = "churn_probability"
 
 
 def write_evidently_page(
-    current: pd.DataFrame, champion: drift.Champion, threshold: float, window: str, psi: float = 0.1
+    current: pd.DataFrame, champion: Champion, threshold: float, window: str, psi: float = 0.1
 ) -> Path:
     """Write ``evidently/<window>.html`` into the run's reports folder; the page needs no network.
 
@@ -58,10 +59,10 @@ def write_evidently_page(
     return path
 
 
-def _reference_rows(champion: drift.Champion) -> pd.DataFrame:
+def _reference_rows(champion: Champion) -> pd.DataFrame:
     """Return the rows that the champion was trained on, with its own score as the probability."""
     rows = champion.reference.copy()
-    rows[PROBABILITY] = rows[performance.SCORE]
+    rows[PROBABILITY] = rows[drift_tests.SCORE]
     rows[LABEL] = champion.training_rows[LABEL]
     return rows
 

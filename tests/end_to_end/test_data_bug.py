@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from churn_utils import settings
-from churn_utils.monitoring import monthly_cycle
+from churn_utils.monitoring import ingestion
 from churn_utils.pipeline import executor, kernels
 from churn_utils.pipeline.plan import Plan
 from churn_utils.pipeline.stages import DRIFT, MONITORING, PRODUCTION, Stage
@@ -24,7 +24,7 @@ def promoted_home(home, monkeypatch):
     factories.pass_gate(version)
     approvals.approve(version, "Ada Lovelace", "tested", factories.AS_OF)
     deployments.promote(version, factories.AS_OF)
-    monthly_cycle.take_in(factories.AS_OF, Simulation(PLAN.scenario, PLAN.seed))
+    ingestion.ingest_month(factories.AS_OF, Simulation(PLAN.scenario, PLAN.seed))
     monkeypatch.setenv("CHURN_RUN_REPORTS", str(settings.reports()))
     kernels.use_forked_kernels()
     return home

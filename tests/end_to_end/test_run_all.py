@@ -11,7 +11,8 @@ import pytest
 
 from churn_utils import settings
 from churn_utils.data import tables
-from churn_utils.monitoring import monthly_cycle, recovery
+from churn_utils.monitoring import history, recovery
+from churn_utils.monitoring.champion import load_champion
 from churn_utils.pipeline.plan import PROFILES, Plan
 from churn_utils.pipeline.state import read_state
 from churn_utils.pipeline.timeline import expand_timeline
@@ -71,7 +72,7 @@ def test_approval_is_recorded_under_the_name_given(world):
 
 
 def test_price_rise_is_noticed_and_recovered_from(world):
-    decisions = monthly_cycle.read_decisions().set_index("as_of_date")["decision"]
+    decisions = history.read_decisions().set_index("as_of_date")["decision"]
     assert (
         decisions.tolist() == ["ok", "alert", "retrain", "ok", "ok"] and decisions.index[-1] == JULY
     )
@@ -86,7 +87,7 @@ def test_price_rise_is_noticed_and_recovered_from(world):
 
 
 def test_retraining_learns_from_the_changed_month_alone(world):
-    champion = monthly_cycle.load_champion(deployments.champion_at(MAY))
+    champion = load_champion(deployments.champion_at(MAY))
     assert champion.training_rows["event_date"].unique().tolist() == [settings.month_start(3)]
     assert set(champion.training_rows["split"]) == {"train"}
 
@@ -175,12 +176,12 @@ def test_evidently_pages_share_their_script(world):
 
 def test_going_back_repeats_the_months_after_it(world):
     """Near the end: it plays the world again, and comes to the same decisions."""
-    before = monthly_cycle.read_decisions().drop(columns="evidence")
+    before = history.read_decisions().drop(columns="evidence")
     result = run_all(
         "--profile", "fast", "--from", "04b", "--months", "4", "--approve-as", "Grace Hopper"
     )
     assert result.returncode == 0, result.stderr
-    after = monthly_cycle.read_decisions().drop(columns="evidence")
+    after = history.read_decisions().drop(columns="evidence")
     pd.testing.assert_frame_equal(after, before.head(3))
     table = deployments.read_deployments()
     assert table["approved_by"].tolist() == ["Grace Hopper"] * 2

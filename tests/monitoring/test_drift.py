@@ -1,16 +1,13 @@
 import json
 
-import factories
 import numpy as np
 import pandas as pd
 import pytest
 
 from churn_utils import settings
 from churn_utils.errors import DataError
-from churn_utils.evaluation.economics import Economics, decision_value_usd
-from churn_utils.features import definitions
 from churn_utils.monitoring import drift
-from churn_utils.monitoring.drift import (
+from churn_utils.monitoring.decision import (
     ALERT,
     CONCEPT,
     COVARIATE,
@@ -20,47 +17,54 @@ from churn_utils.monitoring.drift import (
     PRIOR,
     QUARANTINE,
     RETRAIN,
+    Delivery,
+    Evidence,
+    Limits,
+    Shift,
 )
+from churn_utils.monitoring.retraining_value import WindowGain
 from churn_utils.simulation import customers, deliveries
 from churn_utils.simulation.scenarios import START_MONTH, Simulation
-from churn_utils.training import models
 
-LIMITS = drift.Limits()
-ECONOMICS = Economics()
-DELIVERY = {"delivered": 7043, "quarantined": 0}
+LIMITS = Limits()
+DELIVERY = Delivery(delivered=7043, quarantined=0)
 
 
 def evidence_of(gains=(), new=(), standing=(), passed=(), quarantined=0):
-    shifts = {name: {"psi": 0.3, "use": 0.1} for name in [*new, *standing]}
-    return {
-        "delivered": 1000,
-        "quarantined": quarantined,
-        "gains": list(gains),
-        "shifts": shifts,
-        "new_shifts": list(new),
-        "standing": dict.fromkeys(standing, 0.3),
-        "passed": list(passed),
-    }
+    return Evidence(
+        champion_version=1,
+        delivered=1000,
+        quarantined=quarantined,
+        shifts={name: Shift(psi=0.3, use=0.1) for name in [*new, *standing]},
+        new_shifts=list(new),
+        standing=dict.fromkeys(standing, 0.3),
+        gains=list(gains),
+        passed=list(passed),
+    )
 
 
-def gain_of(gain=40.0, lower=20.0, newest=40.0, prior=5.0, start="2025-04-01"):
-    return {
-        "from": start,
-        "to": "2025-04-01",
-        "rows": 4200,
-        "gain_usd": gain,
-        "lower": lower,
-        "upper": 2 * gain - lower,
-        "newest_gain_usd": newest,
-        "prior_gain_usd": prior,
-    }
+def gain_of(gain=40.0, lower=20.0, newest=40.0, prior=5.0):
+    return WindowGain(
+        labels_from="2025-04-01",
+        labels_to="2025-04-01",
+        rows=4200,
+        gain_usd=gain,
+        lower=lower,
+        upper=2 * gain - lower,
+        newest_gain_usd=newest,
+        prior_gain_usd=prior,
+    )
+
+
+def decide_on(evidence):
+    return drift.decide_on_evidence(settings.month_start(5), evidence, LIMITS)
 
 
 # --- from evidence to decision
 
 
 @pytest.mark.parametrize(
-    ("evidence", "decision", "diagnosis"),
+    ("evidence", "action", "diagnosis"),
     [
         (evidence_of(), OK, NONE),
         (evidence_of(new=["tenure"]), ALERT, COVARIATE),
@@ -68,38 +72,56 @@ def gain_of(gain=40.0, lower=20.0, newest=40.0, prior=5.0, start="2025-04-01"):
         (evidence_of([gain_of()]), RETRAIN, CONCEPT),
         (evidence_of([gain_of()], new=["tenure"]), RETRAIN, CONCEPT),
         (evidence_of([gain_of(prior=38.0)]), RETRAIN, PRIOR),
-        (evidence_of([gain_of(lower=4.0)]), OK, NONE),  # surely better, not surely worth it
-        (
-            evidence_of([gain_of(newest=1.0)]),
-            OK,
-            NONE,
-        ),  # it was worth it, in a month that has passed
-        (evidence_of([gain_of()], passed=["tenure"]), OK, NONE),  # what moved then is back by now
+        # surely better, not surely worth it
+        (evidence_of([gain_of(lower=4.0)]), OK, NONE),
+        # was worth it, in a month that is over
+        (evidence_of([gain_of(newest=1.0)]), OK, NONE),
+        # what moved then is back by now
+        (evidence_of([gain_of()], passed=["tenure"]), OK, NONE),
         (evidence_of(quarantined=50), OK, NONE),
         (evidence_of([gain_of()], new=["tenure"], quarantined=51), QUARANTINE, DATA_QUALITY),
     ],
 )
-def test_evidence_becomes_one_decision(evidence, decision, diagnosis):
-    assert drift.judge(evidence, LIMITS)[:2] == (decision, diagnosis)
+def test_evidence_becomes_one_decision(evidence, action, diagnosis):
+    decision = decide_on(evidence)
+    assert (decision.action, decision.diagnosis) == (action, diagnosis)
+
+
+@pytest.mark.parametrize(
+    ("gain", "action", "diagnosis"),
+    [
+        (gain_of(lower=LIMITS.gain_usd), OK, NONE),
+        (gain_of(lower=LIMITS.gain_usd + 0.01), RETRAIN, CONCEPT),
+        (gain_of(newest=LIMITS.gain_usd), OK, NONE),
+        (gain_of(newest=LIMITS.gain_usd + 0.01), RETRAIN, CONCEPT),
+        (gain_of(gain=40.0, prior=40.0 * LIMITS.prior_share), RETRAIN, PRIOR),
+        (gain_of(gain=40.0, prior=40.0 * LIMITS.prior_share - 0.01), RETRAIN, CONCEPT),
+    ],
+)
+def test_a_gain_at_a_limit_decides_as_the_limit_says(gain, action, diagnosis):
+    decision = decide_on(evidence_of([gain]))
+    assert (decision.action, decision.diagnosis) == (action, diagnosis)
+
+
+def test_the_window_with_the_highest_lower_bound_decides():
+    assert decide_on(evidence_of([gain_of(lower=2.0), gain_of(lower=20.0)])).action == RETRAIN
 
 
 def test_the_reason_has_its_numbers():
-    assert "51 of 1000" in drift.judge(evidence_of(quarantined=51), LIMITS)[2]
-    assert "tenure (PSI 0.30)" in drift.judge(evidence_of(new=["tenure"]), LIMITS)[2]
-    assert "2025-04 would be worth +40.0 USD" in drift.judge(evidence_of([gain_of()]), LIMITS)[2]
+    assert "51 of 1000" in decide_on(evidence_of(quarantined=51)).reason
+    assert "tenure (PSI 0.30)" in decide_on(evidence_of(new=["tenure"])).reason
+    assert "2025-04 would be worth +40.0 USD" in decide_on(evidence_of([gain_of()])).reason
 
 
-# --- in simulated worlds
+def test_the_limits_are_those_that_were_set_before_the_drill():
+    assert Limits() == Limits(0.05, 0.1, 0.01, 5.0, 0.98, 0.8)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def world(tmp_path_factory):
-    with factories.at_home(tmp_path_factory.mktemp("drift")):
-        yield
+# --- in simulated months
 
 
-def shifted(rows, month, log_odds):
-    """The month with its labels drawn anew where the world's log-odds move."""
+def add_log_odds(rows, month, log_odds):
+    """Draw the month's labels again where the log-odds move."""
     return customers.redraw_labels(rows, log_odds, [0, month]) if np.any(log_odds) else rows
 
 
@@ -107,192 +129,147 @@ def changed(month, scenario, start_month=START_MONTH):
     return deliveries.ingest_in_memory(month, Simulation(scenario, 5, start_month))[0]
 
 
-@pytest.fixture(scope="module")
-def simulated(world):
-    """Months 0 to 7 without a scenario."""
-    return [deliveries.ingest_in_memory(month, Simulation("none", 5))[0] for month in range(8)]
+def has_contract(rows):
+    return (rows["contract"] != "Month-to-month").to_numpy()
 
 
-@pytest.fixture(scope="module")
-def champion(simulated):
-    rows = simulated[0]
-    train, validate = rows[rows["split"] == "train"], rows[rows["split"] == "validate"]
-    model = models.fit_calibrated(drift.REFIT_PARAMS, train, validate, seed=0)
-    return drift.Champion(1, model, train, settings.month_start(0))
-
-
-def contract_customers(frame):
-    return (frame["contract"] != "Month-to-month").to_numpy()
-
-
-def decide_months(champion, months, until, delivery=DELIVERY):
-    """Decide as-of months 2 to ``until`` over given rows by month, without ever retraining; one row each."""
+def decide_months(champion, months, until):
+    """Decide as-of months 2 to ``until`` without ever retraining; decisions by month."""
     history = None
+    decisions = {}
     for month in range(2, until + 1):
         labelled = pd.concat([months[known] for known in range(1, month)])
         as_of = settings.month_start(month)
-        row = drift.decide(as_of, delivery, months[month], labelled, champion, history)
-        history = row if history is None else pd.concat([history, row], ignore_index=True)
-    return history.assign(month=range(2, until + 1)).set_index("month")
+        made = drift.decide(as_of, DELIVERY, months[month], labelled, champion, history)
+        decisions[month] = made
+        history = pd.concat([history, made.to_frame()], ignore_index=True)
+    return decisions
 
 
-def test_a_concept_that_changes_is_found_with_its_first_labels(simulated, champion):
+def actions_of(decisions):
+    return [decision.action for decision in decisions.values()]
+
+
+def test_a_changed_concept_is_found_with_its_first_labels(simulated, simulated_champion):
     months = {
-        m: shifted(f, m, 2.5 * contract_customers(f) if m >= 3 else 0.0)
-        for m, f in enumerate(simulated[:5])
+        month: add_log_odds(rows, month, 2.5 * has_contract(rows) if month >= 3 else 0.0)
+        for month, rows in enumerate(simulated[:5])
     }
-    history = decide_months(champion, months, until=4)
-    assert history["decision"].tolist() == [OK, OK, RETRAIN]
-    assert history.loc[4, ["diagnosis", "labels_from", "labels_to"]].tolist() == [
-        CONCEPT,
-        *[settings.month_start(3)] * 2,
-    ]
+    decisions = decide_months(simulated_champion, months, until=4)
+    assert actions_of(decisions) == [OK, OK, RETRAIN]
+    assert decisions[4].diagnosis == CONCEPT
+    assert decisions[4].labels_from == decisions[4].labels_to == settings.month_start(3)
 
 
-def test_a_prior_that_moves_is_called_so(simulated, champion):
-    months = {m: shifted(f, m, 1.5 if m >= 3 else 0.0) for m, f in enumerate(simulated[:5])}
-    assert decide_months(champion, months, until=4).loc[4, ["decision", "diagnosis"]].tolist() == [
-        RETRAIN,
-        PRIOR,
-    ]
-
-
-def test_a_slow_change_is_found_before_it_is_complete(simulated, champion):
+def test_a_moved_prior_is_diagnosed(simulated, simulated_champion):
     months = {
-        m: shifted(f, m, 0.45 * max(0, m - 1) * contract_customers(f))
-        for m, f in enumerate(simulated)
+        month: add_log_odds(rows, month, 1.5 if month >= 3 else 0.0)
+        for month, rows in enumerate(simulated[:5])
     }
-    history = decide_months(champion, months, until=7)
-    assert history["decision"].iloc[0] == OK
-    assert RETRAIN in history["decision"].tolist()
-    first = history.index[history["decision"] == RETRAIN][0]
-    assert history.loc[first, "labels_to"] == settings.month_start(first - 1)
+    last = decide_months(simulated_champion, months, until=4)[4]
+    assert (last.action, last.diagnosis) == (RETRAIN, PRIOR)
 
 
-def test_a_wave_that_ended_by_itself_causes_no_retraining(simulated, champion):
-    """Two hard months; once labels of the quiet month after them are there, the pooled gain no longer counts."""
+def test_a_slow_change_is_found_before_it_is_complete(simulated, simulated_champion):
+    months = {
+        month: add_log_odds(rows, month, 0.45 * max(0, month - 1) * has_contract(rows))
+        for month, rows in enumerate(simulated)
+    }
+    decisions = decide_months(simulated_champion, months, until=7)
+    assert decisions[2].action == OK
+    retrainings = [month for month, made in decisions.items() if made.action == RETRAIN]
+    first = retrainings[0]
+    assert decisions[first].labels_to == settings.month_start(first - 1)
+
+
+def test_a_wave_that_ended_causes_no_retraining(simulated, simulated_champion):
+    """After two hard months, labels of a quiet one are there: the pooled gain no longer counts."""
     wave = {
-        m: shifted(f, m, 2.5 * contract_customers(f) if m in (3, 4) else 0.0)
-        for m, f in enumerate(simulated)
+        month: add_log_odds(rows, month, 2.5 * has_contract(rows) if month in (3, 4) else 0.0)
+        for month, rows in enumerate(simulated)
     }
-    labelled, as_of = pd.concat([wave[m] for m in range(1, 6)]), settings.month_start(6)
-    row = drift.decide(as_of, DELIVERY, wave[6], labelled, champion).iloc[0]
-    assert row["decision"] == OK and "no longer in the newest labelled month" in row["why"]
-    pooled = json.loads(row["evidence"])["gains"][-1]
-    assert pooled["lower"] > LIMITS.gain_usd > pooled["newest_gain_usd"]
+    labelled = pd.concat([wave[month] for month in range(1, 6)])
+    as_of = settings.month_start(6)
+    made = drift.decide(as_of, DELIVERY, wave[6], labelled, simulated_champion)
+    assert made.action == OK and "no longer in the newest labelled month" in made.reason
+    pooled = made.evidence.gains[-1]
+    assert pooled.lower > LIMITS.gain_usd > pooled.newest_gain_usd
 
 
-def test_a_price_wave_that_is_over_by_scoring_time_causes_no_retraining(simulated, champion):
+def test_a_price_wave_over_by_scoring_time_causes_no_retraining(simulated, simulated_champion):
     risen = changed(3, "price_rise")
     as_of = settings.month_start(4)
-    back = drift.decide(as_of, DELIVERY, simulated[4], risen, champion).iloc[0]
-    assert back["decision"] == OK and "avg_price_increase" in json.loads(back["evidence"])["passed"]
+    back = drift.decide(as_of, DELIVERY, simulated[4], risen, simulated_champion)
+    assert back.action == OK and "avg_price_increase" in back.evidence.passed
     stays = changed(4, "price_rise")
-    assert drift.decide(as_of, DELIVERY, stays, risen, champion)["decision"].item() == RETRAIN
+    made = drift.decide(as_of, DELIVERY, stays, risen, simulated_champion)
+    assert made.action == RETRAIN and made.evidence.passed == []
 
 
-def test_a_shift_is_alerted_once_and_again_after_it_had_gone(simulated, champion):
-    moved = {m: changed(m, "mix_shift", start_month=2) for m in (2, 3, 5)}
-    months = {m: moved.get(m, f) for m, f in enumerate(simulated[:6])}
-    history = decide_months(champion, months, until=5)
-    assert history["decision"].tolist() == [ALERT, OK, OK, ALERT]
-    assert history["diagnosis"].tolist() == [COVARIATE, COVARIATE, NONE, COVARIATE]
+def test_a_shift_is_alerted_once_and_again_after_it_had_gone(simulated, simulated_champion):
+    months = dict(enumerate(simulated[:6]))
+    months |= {month: changed(month, "mix_shift", start_month=2) for month in (2, 3, 5)}
+    decisions = decide_months(simulated_champion, months, until=5)
+    assert actions_of(decisions) == [ALERT, OK, OK, ALERT]
+    diagnoses = [decision.diagnosis for decision in decisions.values()]
+    assert diagnoses == [COVARIATE, COVARIATE, NONE, COVARIATE]
 
 
-def test_a_feature_that_the_champion_hardly_uses_raises_no_alert(simulated, champion):
+def test_a_feature_that_is_hardly_used_raises_no_alert(simulated, simulated_champion):
     rows = simulated[2].assign(gender="Male")
-    assert champion.use["gender"] < LIMITS.use
-    assert (
-        drift.decide(settings.month_start(2), DELIVERY, rows, simulated[1], champion)[
-            "decision"
-        ].item()
-        == OK
-    )
+    assert simulated_champion.feature_reliance["gender"] < LIMITS.reliance
+    as_of = settings.month_start(2)
+    made = drift.decide(as_of, DELIVERY, rows, simulated[1], simulated_champion)
+    assert made.action == OK
 
 
-def test_a_broken_delivery_is_quarantined_and_swallows_no_alert(simulated, champion):
-    moved = {m: changed(m, "mix_shift", start_month=2) for m in (2, 3)}
-    past, broken = simulated[1], {"delivered": 7043, "quarantined": 2113}
-    first = drift.decide(settings.month_start(2), broken, moved[2].head(4930), past, champion)
-    empty = drift.decide(
-        settings.month_start(2),
-        {"delivered": 9, "quarantined": 9},
-        moved[2].head(0),
-        past,
-        champion,
-    )
-    assert [first["decision"].item(), empty["decision"].item()] == [QUARANTINE, QUARANTINE]
-    then = drift.decide(settings.month_start(3), DELIVERY, moved[3], past, champion, first)
-    assert then["decision"].item() == ALERT
+def test_a_quarantine_hides_no_alert_of_the_month_after(simulated, simulated_champion):
+    moved = {month: changed(month, "mix_shift", start_month=2) for month in (2, 3)}
+    as_of, past = settings.month_start(2), simulated[1]
+    broken = Delivery(delivered=7043, quarantined=2113)
+    first = drift.decide(as_of, broken, moved[2].head(4930), past, simulated_champion)
+    all_bad = Delivery(delivered=9, quarantined=9)
+    empty = drift.decide(as_of, all_bad, moved[2].head(0), past, simulated_champion)
+    assert first.action == empty.action == QUARANTINE
+    assert first.evidence.shifts == empty.evidence.shifts == {}
+    as_of, history = settings.month_start(3), first.to_frame()
+    then = drift.decide(as_of, DELIVERY, moved[3], past, simulated_champion, history)
+    assert then.action == ALERT
 
 
-def test_a_decision_is_one_row_that_can_be_made_twice(simulated, champion):
+def test_a_decision_that_is_made_twice_is_the_same(simulated, simulated_champion):
     rows, past, as_of = simulated[2], simulated[1], settings.month_start(2)
-    once = drift.decide(as_of, DELIVERY, rows, past, champion)
-    twice = drift.decide(as_of, DELIVERY, rows, past, champion, history=once)
-    pd.testing.assert_frame_equal(once, twice)
-    assert list(once.columns) == drift.COLUMNS and len(once) == 1
-    assert set(json.loads(once["evidence"].item())) >= {
-        "champion_version",
-        "shifts",
-        "gains",
-        "standing",
-        "delivered",
-    }
+    once = drift.decide(as_of, DELIVERY, rows, past, simulated_champion)
+    history = once.to_frame()
+    twice = drift.decide(as_of, DELIVERY, rows, past, simulated_champion, history)
+    assert twice == once
+    keys = {"champion_version", "shifts", "gains", "standing", "delivered"}
+    assert set(json.loads(history["evidence"].item())) >= keys
 
 
-def test_labels_that_the_champion_learned_from_are_no_news(simulated, champion):
-    row = drift.decide(settings.month_start(1), DELIVERY, simulated[1], simulated[0], champion)
-    assert row["labels_from"].isna().all() and "no labels since" in row["why"].item()
+def test_labels_that_were_trained_on_are_no_news(simulated, simulated_champion):
+    as_of = settings.month_start(1)
+    made = drift.decide(as_of, DELIVERY, simulated[1], simulated[0], simulated_champion)
+    assert made.labels_from is made.labels_to is None
+    assert "no labels since" in made.reason
 
 
-def test_the_quick_refit_sees_the_inputs_as_a_training_does(simulated, champion):
-    design, _ = drift._encode(simulated[1], champion)
-    codes = {
-        name: pd.Categorical(simulated[1][name], values).codes
-        for name, values in definitions.CATEGORICAL.items()
-    }
-    columns = models.build_estimator(drift.REFIT_PARAMS, seed=0)[:-1]
-    assert np.array_equal(design, columns.fit_transform(simulated[1].assign(**codes)))
+def test_rows_that_the_gate_reads_decide_nothing(simulated, simulated_champion):
+    as_of, past = settings.month_start(2), simulated[1]
+    made = drift.decide(as_of, DELIVERY, simulated[2], past, simulated_champion)
+    assert made.evidence.gains[0].rows == (past["split"] == "train").sum()
 
 
-def test_the_quick_refit_of_each_fold_has_forgotten_the_folds_before_it(simulated, champion):
-    window = simulated[1][simulated[1]["split"] == "train"]
-    design, old = drift._encode(window, champion)
-    found, _ = drift._gain_per_row(window, design, old, ECONOMICS, seed=0)
-    fit, held_out = models.make_folds(window, seed=0)[-1]
-    churned = window["churned"].to_numpy()
-    alone = models.build_estimator(drift.REFIT_PARAMS, seed=0)[-1].set_params(tol=1e-9)
-    refit = alone.fit(design[fit], churned[fit]).predict_proba(design[held_out])[:, 1]
-    new, own = (
-        decision_value_usd(churned[held_out], p >= ECONOMICS.threshold, ECONOMICS)
-        for p in (refit, old[held_out])
-    )
-    assert np.array_equal(found[held_out], new - own)
-
-
-def test_rows_of_which_some_are_not_scored_are_refused(simulated, champion):
-    scored = champion.with_score(simulated[2])
-    assert champion.with_score(scored).equals(scored)
-    half = scored.assign(
-        champion_score=scored["champion_score"].where(np.arange(len(scored)) < 7000)
-    )
-    with pytest.raises(DataError, match="43 of 7043 rows have no champion_score"):
-        champion.with_score(half)
-
-
-def test_scores_of_an_earlier_champion_do_not_reach_the_reference(champion):
-    stale = drift.Champion(
-        2, champion.model, champion.training_rows.assign(champion_score=0.5), champion.trained_to
-    )
-    assert stale.reference["champion_score"].nunique() > 1000
-
-
-def test_labels_of_a_month_that_is_not_over_and_empty_deliveries_are_refused(simulated, champion):
+def test_labels_of_a_month_that_is_not_over_are_refused(simulated, simulated_champion):
     rows, as_of = simulated[2], settings.month_start(2)
     with pytest.raises(DataError, match="7043 label.* not over"):
-        drift.decide(as_of, DELIVERY, rows, rows, champion)
+        drift.decide(as_of, DELIVERY, rows, rows, simulated_champion)
+
+
+def test_a_delivery_without_rows_is_refused(simulated, simulated_champion):
+    as_of, nothing = settings.month_start(2), Delivery(delivered=0, quarantined=0)
     with pytest.raises(DataError, match="no row of 2025-03-01"):
-        drift.decide(
-            as_of, {"delivered": 0, "quarantined": 0}, rows.head(0), simulated[1], champion
-        )
+        drift.decide(as_of, nothing, simulated[2].head(0), simulated[1], simulated_champion)
+    one = Delivery(delivered=1, quarantined=1)
+    made = drift.decide(as_of, one, simulated[2].head(0), simulated[1], simulated_champion)
+    assert made.action == QUARANTINE

@@ -9,7 +9,8 @@ from sklearn.metrics import recall_score, roc_auc_score
 from churn_utils import settings
 from churn_utils.features import definitions, offline
 from churn_utils.inference import scoring
-from churn_utils.monitoring import drift
+from churn_utils.monitoring.champion import Champion
+from churn_utils.monitoring.retraining_value import REFIT_PARAMS
 from churn_utils.reports import evidently_page
 
 # evidently's own imports
@@ -76,8 +77,8 @@ def quality(text, side):
 @pytest.fixture(scope="module")
 def champion(first_month):
     rows = offline.training_rows(first_month, "train")
-    model = factories.fit_model(first_month, drift.REFIT_PARAMS)
-    return drift.Champion(1, model, rows, settings.month_start(0))
+    model = factories.fit_model(first_month, REFIT_PARAMS)
+    return Champion(1, model, rows, settings.month_start(0))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from plotly.graph_objects import Figure
 
-from churn_utils.monitoring.performance import SCORE
+from churn_utils.monitoring.drift_tests import SCORE
 from churn_utils.reports.figures.style import (
     BLUE,
     GREEN,
@@ -36,7 +36,7 @@ def plot_shifts(shifts: pd.DataFrame, title: str) -> Figure:
     The features that the champion relies on most are on top.
 
     Args:
-        shifts: as ``monitoring.recovery.table_shifts`` returns them: index feature, one column per
+        shifts: as ``monitoring.timeline.tabulate_shifts`` returns them: index feature, one column per
             month (missing where nothing was measured), and ``use``: the feature's share, from 0 to
             1, of what the champion relies on.
     """
@@ -77,7 +77,7 @@ def plot_refit_gains(gains: pd.DataFrame, limit: float, title: str) -> Figure:
     Months that decided to retrain are green, the others grey.
 
     Args:
-        gains: as ``monitoring.recovery.table_gains`` returns them: columns ``as_of_date``,
+        gains: as ``monitoring.timeline.tabulate_gains`` returns them: columns ``as_of_date``,
             ``gain_usd`` (per customer and month), ``lower``, ``upper``, ``decision``.
         limit: USD per customer that the whole interval must exceed.
     """

@@ -1,0 +1,99 @@
+"""The champion as monitoring sees it: its model, its training rows, what it relies on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import pandas as pd
+
+from churn_utils import settings
+from churn_utils.errors import DataError
+from churn_utils.features import definitions, offline
+from churn_utils.inference import scoring
+from churn_utils.monitoring import drift_tests
+from churn_utils.registry import deployments, versions
+
+
+@dataclass(frozen=True, eq=False)
+class Champion:
+    """A champion; what is derived from it is computed on first use.
+
+    Attributes:
+        version: its number in the registry.
+        model: has ``predict_proba`` over model inputs.
+        training_rows: model inputs of its train rows, the reference of every shift.
+        trained_to: newest month whose labels it was trained on; later labels are news to it.
+    """
+
+    version: int
+    model: Any
+    training_rows: pd.DataFrame
+    trained_to: pd.Timestamp
+
+    @cached_property
+    def feature_reliance(self) -> pd.Series:
+        """Share of each feature in what moves its probabilities; index feature."""
+        return drift_tests.measure_feature_reliance(self.model, self.training_rows)
+
+    @cached_property
+    def reference(self) -> pd.DataFrame:
+        """Model inputs of its training rows and its own ``champion_score`` of each."""
+        # Scores that the rows carry are those of the champion before this one.
+        unscored = self.training_rows.drop(columns=drift_tests.SCORE, errors="ignore")
+        return self.with_score(unscored)
+
+    def with_score(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return the model inputs of rows and its ``champion_score`` of each.
+
+        Rows that carry the score already had their inputs checked when they were scored.
+
+        Raises:
+            DataError: some rows carry a score and others do not.
+            FeatureError: rows without score that are no model inputs.
+        """
+        if drift_tests.SCORE not in rows:
+            inputs = definitions.select_model_inputs(rows)
+            score = self.model.predict_proba(inputs)[:, 1]
+            return inputs.assign(**{drift_tests.SCORE: score})
+        unscored = rows[drift_tests.SCORE].isna().sum()
+        if unscored:
+            raise DataError(
+                f"{unscored} of {len(rows)} rows have no {drift_tests.SCORE}; "
+                "score all rows or none."
+            )
+        return rows[[*definitions.MODEL_INPUTS, drift_tests.SCORE]]
+
+
+def get_champion_version(as_of: pd.Timestamp) -> int:
+    """Return the version in effect on a date.
+
+    Raises:
+        DataError: no champion is in effect.
+    """
+    version = deployments.champion_at(as_of)
+    if version is None:
+        raise DataError(
+            f"no champion is in effect on {as_of:%Y-%m-%d}; promote one first "
+            "(notebooks 02 to 04b)."
+        )
+    return version
+
+
+def load_champion(version: int) -> Champion:
+    """Load a version with its training rows, at the table versions that its training recorded."""
+    return _load(str(settings.home()), versions.read_version(version).run_id, version)
+
+
+@lru_cache(maxsize=4)
+def _load(home: str, run_id: str, number: int) -> Champion:
+    """Load a champion once per process, home and run: a new home counts its versions from 1."""
+    version = versions.read_version(number)
+    params = version.params
+    table_versions = {table: int(params[f"{table}_version"]) for table in offline.TRAINING_TABLES}
+    as_of = settings.as_of_date(params["as_of"])
+    since = settings.as_of_date(params["since"]) if params["since"] else None
+    training_set = offline.build_training_set(as_of, table_versions, since)
+    rows = offline.training_rows(training_set, "train")
+    return Champion(number, scoring.load_model(version), rows, rows["event_date"].max())

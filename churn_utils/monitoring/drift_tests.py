@@ -1,0 +1,172 @@
+"""Statistics of drift: how far features, scores and labels moved, and which features matter.
+
+Sources: population stability index (PSI), N. Siddiqi, Credit Risk Scorecards, 2006; its
+distribution by chance, B. Yurdakul, Statistical Properties of Population Stability Index, 2018;
+effect sizes d and h, J. Cohen, Statistical Power Analysis, 1988.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from churn_utils.errors import DataError
+from churn_utils.features import definitions
+
+SCORE = "champion_score"  # the prediction, where it is measured beside the features
+PSI_BINS = 10
+
+
+def measure_shift(current: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+    """Measure how far each column moved from a reference, in units that ignore the number of rows.
+
+    Args:
+        current: model inputs, and ``SCORE`` if the champion's probabilities are to be compared.
+        reference: the same columns of the champion's training data.
+
+    Returns:
+        Index ``feature``, columns ``psi`` (over the reference's deciles, or the categories),
+        ``psi_beyond_chance`` (less what two samples of these sizes from one population show at
+        most, not below 0) and ``effect_size`` (Cohen's d for numbers; for categories the largest
+        change of a share).
+
+    Raises:
+        DataError: no rows on one side.
+    """
+    if current.empty or reference.empty:
+        raise DataError(
+            f"a shift needs rows: {len(current)} now, {len(reference)} in the reference."
+        )
+    table = {}
+    for name in [*definitions.MODEL_INPUTS, SCORE]:
+        if name in current and name in reference:
+            table[name] = _measure_column(current[name], reference[name])
+    return pd.DataFrame(table).T.rename_axis("feature")
+
+
+def _measure_column(now: pd.Series, then: pd.Series) -> dict[str, float]:
+    """Return ``psi, psi_beyond_chance, effect_size`` of one column."""
+    if pd.api.types.is_numeric_dtype(then):
+        counts_now, counts_then = _count_by_decile(now, then)
+        effect = _cohens_d(now, then)
+    else:
+        counts_now, counts_then = _count_by_category(now, then)
+        change = counts_now / len(now) - counts_then / len(then)
+        effect = change[np.abs(change).argmax()]
+    psi = compute_psi(counts_now, counts_then)
+    chance = compute_psi_of_chance(counts_now, counts_then)
+    return {
+        "psi": psi,
+        "psi_beyond_chance": max(0.0, psi - chance),
+        "effect_size": float(effect),
+    }
+
+
+def _count_by_decile(now: pd.Series, then: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return both columns' counts in bins whose edges are the deciles of ``then``."""
+    shares = np.linspace(0, 1, PSI_BINS + 1)[1:-1]
+    edges = np.unique(np.quantile(then, shares))
+    bins = len(edges) + 1
+    counts_now = np.bincount(np.searchsorted(edges, now), minlength=bins)
+    counts_then = np.bincount(np.searchsorted(edges, then), minlength=bins)
+    return counts_now, counts_then
+
+
+def _count_by_category(now: pd.Series, then: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return both columns' counts of every value that stands in either."""
+    values = sorted(set(now.unique()) | set(then.unique()))
+    counts_now = now.value_counts().reindex(values, fill_value=0)
+    counts_then = then.value_counts().reindex(values, fill_value=0)
+    return counts_now.to_numpy(), counts_then.to_numpy()
+
+
+def _cohens_d(now: pd.Series, then: pd.Series) -> float:
+    """Return the difference of means in pooled standard deviations; 0 for constants."""
+    spread = np.sqrt((now.var() + then.var()) / 2)
+    return (now.mean() - then.mean()) / spread if spread > 0 else 0.0
+
+
+def compute_psi(counts_now: np.ndarray, counts_then: np.ndarray) -> float:
+    """Return the PSI, sum of (a - b) * ln(a / b) over the bins' shares a (now) and b (then)."""
+    bins = len(counts_now)
+    # Half a row is added to each bin: an empty one would be infinitely far.
+    now = (counts_now + 0.5) / (counts_now.sum() + bins / 2)
+    then = (counts_then + 0.5) / (counts_then.sum() + bins / 2)
+    return float(((now - then) * np.log(now / then)).sum())
+
+
+def compute_psi_of_chance(counts_now: np.ndarray, counts_then: np.ndarray) -> float:
+    """Return the PSI that two samples of one population stay below in about 19 of 20 cases.
+
+    Their PSI is distributed as (1/n + 1/m) times chi-squared with bins - 1 degrees of freedom
+    (Yurdakul 2018); this is its mean and two standard deviations.
+    """
+    freedom = len(counts_now) - 1
+    scale = 1 / counts_now.sum() + 1 / counts_then.sum()
+    return scale * (freedom + 2 * np.sqrt(2 * freedom))
+
+
+def measure_label_shift(churned: pd.Series, reference: pd.Series) -> pd.DataFrame:
+    """Compare the churn rate of a labelled window with that of the champion's training data.
+
+    Returns:
+        ``metric, value, lower, upper, rows_labelled``: ``churn_rate`` (95 % interval, normal
+        approximation) and ``effect_size.churned`` (Cohen's h, the difference of arcsine-transformed
+        rates). Values are missing without labels.
+    """
+    known = churned.dropna().astype(float)
+    now = known.mean()  # NaN without labels, as is all that follows from it
+    then = reference.astype(float).mean()
+    half = 1.96 * np.sqrt(now * (1 - now) / len(known)) if len(known) else np.nan
+    effect = 2 * np.arcsin(np.sqrt(now)) - 2 * np.arcsin(np.sqrt(then))
+    table = {
+        "metric": ["churn_rate", "effect_size.churned"],
+        "value": [now, effect],
+        "lower": [now - half, np.nan],
+        "upper": [now + half, np.nan],
+    }
+    return pd.DataFrame(table).assign(rows_labelled=len(known))
+
+
+def list_shift_metrics(shift: pd.DataFrame) -> pd.DataFrame:
+    """Turn what ``measure_shift`` returns into metrics, one row each.
+
+    Returns:
+        ``metric`` (``psi.<feature>``, ``psi_beyond_chance.<feature>``, ``effect_size.<feature>``),
+        ``value, lower, upper`` (missing), ``rows_labelled`` (0).
+    """
+    table = shift.reset_index().melt("feature", var_name="measure")
+    metric = table["measure"] + "." + table["feature"]
+    return table.assign(metric=metric, lower=np.nan, upper=np.nan, rows_labelled=0)
+
+
+def measure_feature_reliance(
+    model, rows: pd.DataFrame, seed: int = 0, sample: int = 1000
+) -> pd.Series:
+    """Measure how much a model relies on each feature: how far its output moves without it.
+
+    Each feature is shuffled in turn. No label is needed: the model is measured, not the data.
+
+    Args:
+        model: has ``predict_proba`` over model inputs.
+        rows: model inputs.
+        seed: of sample and shuffles.
+        sample: rows used at most.
+
+    Returns:
+        Share of each feature in the sum of the mean absolute changes of the probability; index
+        ``feature``; sums to 1.
+    """
+    inputs = definitions.select_model_inputs(rows.sample(min(sample, len(rows)), random_state=seed))
+    generator = np.random.default_rng(seed)
+    shuffled = []
+    for name in inputs:
+        values = generator.permutation(inputs[name].to_numpy())
+        shuffled.append(inputs.assign(**{name: values}))
+    base = model.predict_proba(inputs)[:, 1]
+    stacked = pd.concat(shuffled, ignore_index=True)  # one call is faster than one per feature
+    changed = model.predict_proba(stacked)[:, 1].reshape(len(shuffled), -1)
+    moved = np.abs(changed - base).mean(axis=1)
+    total = sum(moved.tolist())
+    reliance = pd.Series(moved, index=inputs.columns, name="reliance")
+    return reliance.rename_axis("feature") / (total or 1.0)

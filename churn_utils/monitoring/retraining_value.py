@@ -1,0 +1,202 @@
+"""What a retraining would be worth in USD, measured on the labelled months before it is done.
+
+A plain logistic regression, cross-fitted by customer, stands for the retraining. It never scores a
+customer that it was fitted on, so it shows less than what a real retraining brings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from churn_utils.evaluation.economics import Economics, decision_value_usd
+from churn_utils.features import definitions
+from churn_utils.monitoring import drift_tests, performance
+from churn_utils.monitoring.champion import Champion
+from churn_utils.training import models
+
+# The newest month finds a sudden change; three together have the power for a slow one.
+WINDOW_MONTHS = (1, 3)
+REFIT_PARAMS = {"family": "logistic_regression", **models.DEFAULTS["logistic_regression"]}
+
+
+class WindowGain(BaseModel):
+    """What a refit on a window of labelled months would have won on them, in USD per customer.
+
+    Attributes:
+        labels_from, labels_to: first and last month, as text; stored as ``from`` and ``to``.
+        rows: labelled rows of the window.
+        gain_usd, lower, upper: of the refit over the champion, with its interval.
+        newest_gain_usd: of the same refit in the newest month alone.
+        prior_gain_usd: of the champion with only its intercept moved.
+    """
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    labels_from: str = Field(validation_alias="from", serialization_alias="from")
+    labels_to: str = Field(validation_alias="to", serialization_alias="to")
+    rows: int
+    gain_usd: float
+    lower: float
+    upper: float
+    newest_gain_usd: float
+    prior_gain_usd: float
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """Labelled rows with what the refit and the champion see of them.
+
+    Attributes:
+        rows: ``customer_id, event_date, churned`` and the model inputs.
+        design: design matrix of the refit, shape (rows, columns).
+        champion_probability: shape (rows,), within (0, 1).
+    """
+
+    rows: pd.DataFrame
+    design: np.ndarray
+    champion_probability: np.ndarray
+
+    def select(self, inside: np.ndarray) -> Window:
+        """Return the rows where the mask ``inside`` is true."""
+        return Window(self.rows[inside], self.design[inside], self.champion_probability[inside])
+
+
+def measure_gains(
+    news: pd.DataFrame, champion: Champion, economics: Economics, confidence: float, seed: int = 0
+) -> list[WindowGain]:
+    """Measure what a refit on the newest labelled months would have been worth on them.
+
+    Args:
+        news: labelled rows that the champion was not trained on: ``customer_id, event_date,
+            churned`` and the model inputs.
+        champion: the one to beat.
+        economics: of decisions in USD.
+        confidence: of the two-sided interval.
+        seed: of the folds.
+
+    Returns:
+        One gain for each length in ``WINDOW_MONTHS`` for which there are months and enough labels.
+    """
+    months = sorted(news["event_date"].unique())
+    lengths = [length for length in WINDOW_MONTHS if length <= len(months)]
+    if not lengths:
+        return []
+    longest_rows = news[news["event_date"].isin(months[-max(lengths) :])]
+    if not _can_be_fitted(longest_rows):
+        return []
+    longest = encode_window(longest_rows, champion)
+    gains = []
+    for length in lengths:
+        inside = longest_rows["event_date"].isin(months[-length:])
+        window = longest.select(inside.to_numpy())
+        if _can_be_fitted(window.rows):
+            gains.append(_measure_window(window, economics, confidence, seed))
+    return gains
+
+
+def _can_be_fitted(rows: pd.DataFrame) -> bool:
+    """Tell whether there are enough customers of both classes for every fold."""
+    counts = rows["churned"].value_counts().reindex([False, True], fill_value=0)
+    return counts.min() >= performance.MIN_LABELLED
+
+
+def encode_window(rows: pd.DataFrame, champion: Champion) -> Window:
+    """Encode labelled rows once for all folds: knots and scales of the refit need no label."""
+    inputs = champion.with_score(rows)
+    columns = models.build_estimator(REFIT_PARAMS, seed=0)[0]
+    numbers = columns.set_params(one_hot="drop").fit_transform(inputs)
+    design = np.hstack([definitions.indicate_categories(inputs), numbers])
+    probability = inputs[drift_tests.SCORE].clip(1e-6, 1 - 1e-6)
+    return Window(rows, design, probability.to_numpy())
+
+
+def _measure_window(
+    window: Window, economics: Economics, confidence: float, seed: int
+) -> WindowGain:
+    refit_gain, prior_gain = simulate_refit(window, economics, seed)
+    customers = window.rows["customer_id"]
+    lower, upper = interval_by_customer(refit_gain, customers, confidence)
+    dates = window.rows["event_date"]
+    newest_gain = refit_gain[dates == dates.max()]
+    return WindowGain(
+        labels_from=f"{dates.min():%Y-%m-%d}",
+        labels_to=f"{dates.max():%Y-%m-%d}",
+        rows=len(dates),
+        gain_usd=_round_usd(refit_gain.mean()),
+        lower=_round_usd(lower),
+        upper=_round_usd(upper),
+        newest_gain_usd=_round_usd(newest_gain.mean()),
+        prior_gain_usd=_round_usd(prior_gain.mean()),
+    )
+
+
+def _round_usd(value: float) -> float:
+    return round(float(value), 2)
+
+
+def simulate_refit(
+    window: Window, economics: Economics, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cross-fit a refit, and the champion with its intercept moved, over the window's customers.
+
+    Returns:
+        What each of the two wins over the champion on each row, in USD; two arrays, shape (rows,).
+    """
+    churned = window.rows["churned"].to_numpy(dtype=float)
+    own = window.champion_probability
+    refit = np.empty(len(churned))
+    moved = np.empty(len(churned))
+    model = models.build_estimator(REFIT_PARAMS, seed)[-1]
+    # Each fold starts where the last one ended, which takes half the steps; the tolerance is so
+    # small that no trace is left of the customers of the fold before.
+    model.set_params(warm_start=True, tol=1e-6)
+    for fit, held_out in models.make_folds(window.rows, seed):
+        model.fit(window.design[fit], churned[fit])
+        refit[held_out] = model.predict_proba(window.design[held_out])[:, 1]
+        moved[held_out] = move_intercept(own[fit], churned[fit], own[held_out])
+
+    def value_usd(probability: np.ndarray) -> np.ndarray:
+        return decision_value_usd(churned, probability >= economics.threshold, economics)
+
+    return value_usd(refit) - value_usd(own), value_usd(moved) - value_usd(own)
+
+
+def move_intercept(known: np.ndarray, churned: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    """Shift log-odds by one number, so that the mean probability equals the observed churn rate.
+
+    Args:
+        known: probabilities of the rows whose labels decide the shift.
+        churned: their labels.
+        unknown: probabilities to shift.
+
+    Returns:
+        The shifted probabilities of ``unknown``.
+    """
+    log_odds = np.log(known / (1 - known))
+    shift = 0.0
+    for _ in range(20):  # Newton's method on a smooth, increasing function of one number
+        probability = 1 / (1 + np.exp(-(log_odds + shift)))
+        slope = (probability * (1 - probability)).mean()
+        shift += (churned.mean() - probability.mean()) / max(slope, 1e-6)
+    return 1 / (1 + np.exp(-(np.log(unknown / (1 - unknown)) + shift)))
+
+
+def interval_by_customer(
+    gain: np.ndarray, customers: pd.Series, confidence: float
+) -> tuple[float, float]:
+    """Return the interval of the mean gain per row; a customer's months are not independent.
+
+    It is the cluster-robust variance of a mean (linearised ratio of the customers' sums). A paired
+    bootstrap over customers converges to it, but takes a thousand times as long and needs a seed
+    that could tip a decision.
+    """
+    codes, _ = pd.factorize(customers)
+    residual_sums = np.bincount(codes, gain - gain.mean())
+    error = np.sqrt((residual_sums**2).sum()) / len(gain)
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * error
+    return gain.mean() - half, gain.mean() + half

@@ -1,0 +1,81 @@
+import shutil
+
+import factories
+import pandas as pd
+import pytest
+
+from churn_utils.data import tables
+from churn_utils.errors import DataError
+from churn_utils.monitoring import ingestion
+from churn_utils.settings import month_start
+from churn_utils.simulation import customers, deliveries
+from churn_utils.simulation.scenarios import Simulation
+
+QUIET = Simulation("none", seed=5)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A home with IBM's month and its labels."""
+    with factories.at_home(tmp_path_factory.mktemp("published")) as path:
+        factories.publish_first_month()
+    return path
+
+
+@pytest.fixture(autouse=True)
+def fresh(published, tmp_path, monkeypatch):
+    """A copy of that home."""
+    shutil.copytree(published, tmp_path / "home")
+    monkeypatch.setenv("CHURN_HOME", str(tmp_path / "home"))
+
+
+def test_a_month_out_of_order_is_refused_and_nothing_is_written():
+    before = tables.describe_tables()
+    problem = "2025-03 was delivered before 2025-02 had been ingested.*2025-02 first"
+    with pytest.raises(DataError, match=problem):
+        ingestion.ingest_month(month_start(2), QUIET)
+    pd.testing.assert_frame_equal(tables.describe_tables(), before)
+
+
+def test_a_month_that_was_not_delivered_is_asked_for():
+    with pytest.raises(DataError, match="no snapshot of 2025-02 was delivered"):
+        ingestion.ingest_month(month_start(1), QUIET, delivered={})
+
+
+def test_a_month_without_rows_can_be_delivered_again():
+    rows = deliveries.deliver_at(1, QUIET)[1]
+    with pytest.raises(DataError, match="2025-02-01 has no rows"):
+        ingestion.ingest_month(month_start(1), QUIET, delivered={1: rows.head(0)})
+    assert len(tables.read("churn_labels")) == 7043  # the labels that came with it are not lost
+    assert ingestion.ingest_month(month_start(1), QUIET)["accepted"] == 7043
+
+
+def test_a_month_that_is_ingested_twice_changes_no_row():
+    ingestion.ingest_month(month_start(1), QUIET)
+    before = tables.describe_tables()
+    counts = ingestion.ingest_month(month_start(1), QUIET)
+    assert counts["customers_written"] == counts["features_written"] == 0
+    assert counts["accepted"] == 7043
+    pd.testing.assert_frame_equal(tables.describe_tables(), before)
+
+
+def test_labels_are_recorded_again_with_a_late_correction():
+    for month in (1, 2, 3):
+        broken = (
+            {month: deliveries.deliver_at(month, QUIET)[month].assign(contract="?")}
+            if month == 1
+            else None
+        )
+        ingestion.ingest_month(month_start(month), QUIET, delivered=broken)
+    assert tables.read("churn_labels", snapshot_date=month_start(1)).empty
+    late = {1: deliveries.deliver_at(1, QUIET)[1], 4: deliveries.deliver_at(4, QUIET)[4]}
+    ingestion.ingest_month(month_start(4), QUIET, delivered=late)
+    labels = tables.read("churn_labels", snapshot_date=month_start(1))
+    assert len(labels) == 7043 and labels["label_date"].eq(month_start(4)).all()
+
+
+def test_labels_of_unknown_customers_are_quarantined():
+    labels = deliveries.make_labels(customers.simulate_month(0, QUIET))
+    labels.loc[labels.index[0], "customer_id"] = "UNKNOWN"
+    ingestion.ingest_month(month_start(1), QUIET, labels=labels)
+    assert tables.read("quarantine")["customer_id"].tolist() == ["UNKNOWN"]
