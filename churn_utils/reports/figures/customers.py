@@ -20,7 +20,8 @@ def plot_churn_rate(customers: pd.DataFrame, column: str, title: str) -> Figure:
         customers: columns ``churned`` (bool) and ``column``.
         column: a category; one bar per value.
     """
-    groups = customers.groupby(column)["churned"].apply(_estimate_rate).unstack()
+    labels = customers.groupby(column)["churned"]
+    groups = labels.apply(_estimate_rate).unstack()
     figure = new_figure(title, y="churned")
     figure.add_bar(
         x=groups.index.astype(str),

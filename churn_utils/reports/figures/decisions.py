@@ -115,7 +115,11 @@ def plot_scores(predictions: pd.DataFrame, title: str) -> Figure:
             xbins={"start": 0, "end": 1, "size": 0.025},
         )
     threshold = predictions["threshold"].max()
-    figure.add_vline(x=threshold, line=INK_LINE, annotation_text="threshold")
+    figure.add_vline(
+        x=threshold,
+        line=INK_LINE,
+        annotation_text="threshold",
+    )
     return figure.update_layout(barmode="stack", bargap=0.05)
 
 
@@ -125,7 +129,8 @@ def plot_expected_value(predictions: pd.DataFrame, title: str) -> Figure:
     Args:
         predictions: column ``expected_value_usd`` of an offer to each customer.
     """
-    ordered = predictions["expected_value_usd"].sort_values(ascending=False).to_numpy()
+    values = predictions["expected_value_usd"].sort_values(ascending=False)
+    ordered = values.to_numpy()
     customers = np.arange(1, len(ordered) + 1)
     x, y = thin(customers, ordered.cumsum())
     figure = new_figure(
