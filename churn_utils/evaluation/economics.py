@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -49,3 +50,29 @@ def decision_value_usd(
         economics: an offer to a churner earns value minus cost, to anybody else it costs.
     """
     return treated * (churned * economics.churner_value_usd - economics.offer_cost_usd)
+
+
+@overload
+def decide(probability: float, economics: Economics) -> tuple[str, float]: ...
+
+
+@overload
+def decide(probability: np.ndarray, economics: Economics) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+def decide(probability, economics):
+    """Decide whether to make the offer: the one rule of batch and API.
+
+    Args:
+        probability: churn probability of one customer, or an array of shape (n,).
+        economics: costs; the offer is made from their threshold on.
+
+    Returns:
+        The decision (``offer`` or ``no_offer``) and the expected value in USD of making the offer,
+        whatever the decision; arrays of shape (n,) for an array.
+    """
+    expected_value_usd = economics.expected_value_usd(probability)
+    pays = probability >= economics.threshold
+    if isinstance(pays, np.ndarray):
+        return np.where(pays, OFFER, NO_OFFER), expected_value_usd
+    return (OFFER if pays else NO_OFFER), expected_value_usd

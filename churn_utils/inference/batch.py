@@ -1,4 +1,4 @@
-"""Score a snapshot by customer id with the champion in effect, and rank the customers who are worth an offer."""
+"""Score a snapshot with the champion in effect, and list the customers who are worth an offer."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ from churn_utils.registry import deployments, versions
 
 ROLES = ["champion", "shadow", "backfill"]
 ROWS_AT_ONCE = 100_000
+IDS_SHOWN = 5
+REASONS = ["reason_1", "reason_2", "reason_3"]
+RETENTION_LIST = [
+    *("rank", "customer_id", "churn_probability", "expected_value_usd"),
+    *REASONS,
+    *("snapshot_date", "model_version"),
+]
 
 
 def score_snapshot(
@@ -25,49 +32,65 @@ def score_snapshot(
     customer_ids: list[str] | None = None,
     version: int | None = None,
 ) -> pd.DataFrame:
-    """Score customers of a snapshot as known at ``as_of`` with the champion in effect then; write ``predictions``.
+    """Score customers of a snapshot as known at ``as_of`` and write ``predictions``.
 
     Args:
         snapshot_date: month whose features are used.
         as_of: simulated date of scoring; decides features, champion and ``scored_at``.
-        role: ``champion``, ``shadow`` or ``backfill`` (a month that was over before the champion was trained).
-        customer_ids: only these; the whole snapshot when not given.
+        role: ``champion``, ``shadow`` or ``backfill`` (a month that was over before the champion
+            was trained).
+        customer_ids: only these; the whole snapshot if None.
         version: another version than the champion in effect; only in the shadow.
 
     Returns:
-        The predictions, in customer order; the same call again changes no row of the table.
+        The predictions, in customer order: columns of the table ``predictions``. The same call
+        again changes no row of the table.
 
     Raises:
-        DataError: unknown role, a version that would not answer in the shadow, no champion in effect, no features of
-            that month, or unknown customers.
+        DataError: unknown role, a version that is named for another role than the shadow, no
+            champion in effect, no features of that month, or unknown customers.
     """
-    if role not in ROLES:
-        raise DataError(f"there is no role {role!r}; the roles are {', '.join(ROLES)}.")
-    if version is not None and role != "shadow":
-        raise DataError(
-            f"version {version} was named for role {role!r}; a version may be named in the shadow only."
-        )
-    version = version or deployments.champion_at(as_of)
-    if version is None:
-        raise DataError(
-            f"no champion is in effect on {as_of:%Y-%m-%d}; promote one first (notebooks 02 to 04b)."
-        )
+    scoring_version = versions.read_version(_choose_version(as_of, role, version))
     rows = read_scoring_rows(snapshot_date, as_of, customer_ids)
-    model_version = versions.read_version(version)
-    parts = [
-        scoring.score_rows(model_version, rows.iloc[start : start + ROWS_AT_ONCE])
-        for start in range(0, len(rows), ROWS_AT_ONCE)
-    ]
-    predictions = rows[["customer_id", "snapshot_date"]].assign(model_version=version, role=role)
+    parts = []
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows.iloc[start : start + ROWS_AT_ONCE]
+        parts.append(scoring.score_rows(scoring_version, part))
+    predictions = rows[["customer_id", "snapshot_date"]].assign(
+        model_version=scoring_version.version, role=role
+    )
     predictions = predictions.join(pd.concat(parts)).assign(scored_at=as_of)
     tables.merge("predictions", predictions)
     return predictions
 
 
+def _choose_version(as_of: pd.Timestamp, role: str, version: int | None) -> int:
+    if role not in ROLES:
+        raise DataError(f"there is no role {role!r}; the roles are {', '.join(ROLES)}.")
+    if version is not None:
+        if role != "shadow":
+            raise DataError(
+                f"version {version} was named for role {role!r}; a version may be named in the "
+                "shadow only."
+            )
+        return version
+    champion = deployments.champion_at(as_of)
+    if champion is None:
+        raise DataError(
+            f"no champion is in effect on {as_of:%Y-%m-%d}; promote one first (notebooks 02 to "
+            "04b)."
+        )
+    return champion
+
+
 def read_scoring_rows(
     snapshot_date: pd.Timestamp, as_of: pd.Timestamp, customer_ids: list[str] | None = None
 ) -> pd.DataFrame:
-    """Read the model inputs of a snapshot as known at ``as_of``, in customer order.
+    """Read the model inputs of a snapshot as known at ``as_of``.
+
+    Returns:
+        One row per customer, in customer order: ``customer_id, snapshot_date`` and the model
+        inputs, on-demand features included.
 
     Raises:
         DataError: the snapshot has no features by then, or lacks some of the customers.
@@ -80,9 +103,10 @@ def read_scoring_rows(
     if customer_ids is not None:
         unknown = sorted(set(customer_ids) - set(rows["customer_id"]))
         if unknown:
+            more = " …" if len(unknown) > IDS_SHOWN else ""
             raise DataError(
                 f"{len(unknown)} customer(s) are not in the snapshot of {snapshot_date:%Y-%m-%d}: "
-                f"{', '.join(unknown[:5])}{' …' if len(unknown) > 5 else ''}. Nothing was scored."
+                f"{', '.join(unknown[:IDS_SHOWN])}{more}. Nothing was scored."
             )
         rows = rows[rows["customer_id"].isin(customer_ids)].reset_index(drop=True)
     return definitions.add_on_demand(rows)
@@ -97,39 +121,27 @@ def build_retention_list(predictions: pd.DataFrame, as_of: pd.Timestamp, size: i
         size: at most this many customers.
 
     Returns:
-        ``rank, customer_id, churn_probability, expected_value_usd, reason_1, reason_2, reason_3, snapshot_date,
-        model_version``, best first; empty when no offer pays.
+        Columns ``RETENTION_LIST``, best first; empty when no offer pays.
     """
-    worth = predictions[predictions["decision"] == OFFER]
-    worth = worth.sort_values(["expected_value_usd", "customer_id"], ascending=[False, True]).head(
-        size
-    )
-    worth = worth.reset_index(drop=True).assign(rank=range(1, len(worth) + 1))
+    offers = predictions[predictions["decision"] == OFFER]
+    ranked = offers.sort_values(["expected_value_usd", "customer_id"], ascending=[False, True])
+    worth = ranked.head(size).reset_index(drop=True)
+    if worth.empty:
+        return worth.reindex(columns=RETENTION_LIST)
+    worth = worth.assign(rank=range(1, len(worth) + 1))
     rows = read_scoring_rows(predictions["snapshot_date"].iloc[0], as_of)
     chosen = rows.set_index("customer_id").loc[worth["customer_id"]].reset_index()
-    model = scoring.load_model(versions.read_version(int(predictions["model_version"].iloc[0])))
-    reasons = (
-        scoring.explain_rows(model, chosen, rows)
-        if len(worth)
-        else pd.DataFrame(columns=["reason_1", "reason_2", "reason_3"])
-    )
-    return worth.join(reasons)[
-        [
-            "rank",
-            "customer_id",
-            "churn_probability",
-            "expected_value_usd",
-            "reason_1",
-            "reason_2",
-            "reason_3",
-            "snapshot_date",
-            "model_version",
-        ]
-    ]
+    version = versions.read_version(int(predictions["model_version"].iloc[0]))
+    reasons = scoring.explain_rows(scoring.load_model(version), chosen, rows, top=len(REASONS))
+    return worth.join(reasons)[RETENTION_LIST]
 
 
 def write_retention_list(table: pd.DataFrame, as_of: pd.Timestamp) -> Path:
-    """Write ``retention_list_<month>.csv`` into the run's reports folder, probabilities and USD rounded; its path."""
+    """Write a retention list into the run's reports folder, probabilities and USD rounded.
+
+    Returns:
+        Path of ``retention_list_<month>.csv``.
+    """
     path = settings.run_reports() / f"retention_list_{as_of:%Y-%m}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     table.round({"churn_probability": 4, "expected_value_usd": 2}).to_csv(path, index=False)

@@ -1,4 +1,4 @@
-"""Score rows with a registered version: the one path that batch (and later the API) share."""
+"""Score rows with a registered version: the one path that batch, gate and monitoring share."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 
 from churn_utils import settings
-from churn_utils.evaluation.economics import NO_OFFER, OFFER
+from churn_utils.evaluation.economics import decide
 from churn_utils.features import definitions
 from churn_utils.registry import artifacts
 from churn_utils.registry.versions import ModelVersion
+
+BACKGROUND_ROWS = 20  # whose values replace a feature when its effect is measured
+SMALLEST_REASON = 0.005  # effect on the probability below which a feature is no reason
 
 
 @lru_cache(maxsize=4)
@@ -25,7 +28,11 @@ def load_model(version: ModelVersion):
 
 
 def predict_probability(model, rows: pd.DataFrame) -> np.ndarray:
-    """Churn probability of each row of model inputs, shape (n,)."""
+    """Predict the churn probability of each row of model inputs, shape (n,).
+
+    Raises:
+        FeatureError: rows that cannot be turned into model inputs.
+    """
     return model.predict_proba(definitions.select_model_inputs(rows))[:, 1]
 
 
@@ -35,15 +42,19 @@ def score_rows(version: ModelVersion, rows: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Same index: ``churn_probability, threshold, decision`` (``offer`` or ``no_offer``) and
         ``expected_value_usd`` of making the offer, whatever the decision.
+
+    Raises:
+        FeatureError: rows that cannot be turned into model inputs.
     """
     economics = version.economics
     probability = predict_probability(load_model(version), rows)
+    decision, expected_value_usd = decide(probability, economics)
     return pd.DataFrame(
         {
             "churn_probability": probability,
             "threshold": economics.threshold,
-            "decision": np.where(probability >= economics.threshold, OFFER, NO_OFFER),
-            "expected_value_usd": economics.expected_value_usd(probability),
+            "decision": decision,
+            "expected_value_usd": expected_value_usd,
         },
         index=rows.index,
     )
@@ -54,39 +65,60 @@ def explain_rows(
 ) -> pd.DataFrame:
     """Name the features that raise each row's churn probability most.
 
-    The effect of a feature is the row's probability minus its mean probability when that feature alone is
-    replaced by values of 20 rows drawn from ``background``. It works for any model; effects need not add up.
+    Args:
+        model: any model; effects need not add up.
+        rows: model inputs to explain.
+        background: model inputs from which replacement values are drawn.
+        top: number of reasons for each row.
+        seed: of the draw.
 
     Returns:
-        Same index, columns ``reason_1`` … ``reason_top``: ``feature = value (+0.12)``; empty where nothing raises.
+        Same index, columns ``reason_1`` … ``reason_top``: ``feature = value (+0.12)``; empty where
+        nothing raises the probability.
     """
     inputs = definitions.select_model_inputs(rows)
-    others = definitions.select_model_inputs(background).sample(
-        min(20, len(background)), random_state=seed
+    replacements = definitions.select_model_inputs(background).sample(
+        min(BACKGROUND_ROWS, len(background)), random_state=seed
     )
-    base = predict_probability(model, inputs)
-    repeated = inputs.loc[inputs.index.repeat(len(others))].reset_index(drop=True)
+    effects = measure_effects(model, inputs, replacements)
+    order = np.argsort(-effects.to_numpy(), axis=1)[:, :top]  # positions of the largest effects
+    reasons = []
+    for position, largest in enumerate(order):
+        effect, values = effects.iloc[position], inputs.iloc[position]
+        names = effects.columns[largest]
+        reasons.append([_name_reason(name, values[name], effect[name]) for name in names])
+    columns = [f"reason_{number}" for number in range(1, top + 1)]
+    return pd.DataFrame(reasons, index=rows.index, columns=columns)
+
+
+def measure_effects(model, inputs: pd.DataFrame, replacements: pd.DataFrame) -> pd.DataFrame:
+    """Measure by how much each feature raises each row's churn probability.
+
+    The effect of a feature is the row's probability minus its mean probability when that feature
+    alone is replaced by the values of other rows.
+
+    Args:
+        model: any model.
+        inputs: model inputs, n rows.
+        replacements: model inputs of the other rows.
+
+    Returns:
+        Effects on the probability: index and columns of ``inputs``.
+    """
+    own = predict_probability(model, inputs)
+    repeated = inputs.loc[inputs.index.repeat(len(replacements))].reset_index(drop=True)
     effects = {}
     for name in inputs.columns:
-        changed = repeated.assign(**{name: np.tile(others[name].to_numpy(), len(inputs))})
-        without = predict_probability(model, changed).reshape(len(inputs), len(others)).mean(axis=1)
-        effects[name] = base - without
-    table = pd.DataFrame(effects, index=inputs.index)
-    order = np.argsort(-table.to_numpy(), axis=1)[:, :top]
-    return pd.DataFrame(
-        [
-            [
-                f"{table.columns[j]} = {_show(inputs.iat[i, j])} ({table.iat[i, j]:+.2f})"
-                if table.iat[i, j] >= 0.005
-                else ""
-                for j in order[i]
-            ]
-            for i in range(len(table))
-        ],
-        index=rows.index,
-        columns=[f"reason_{i + 1}" for i in range(top)],
-    )
+        values = np.tile(replacements[name].to_numpy(), len(inputs))
+        replaced = predict_probability(model, repeated.assign(**{name: values}))
+        means = replaced.reshape(len(inputs), len(replacements)).mean(axis=1)
+        effects[name] = own - means
+    return pd.DataFrame(effects, index=inputs.index)
 
 
-def _show(value) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+def _name_reason(feature: str, value, effect: float) -> str:
+    if effect < SMALLEST_REASON:
+        return ""
+    if isinstance(value, float):
+        value = f"{value:.2f}".rstrip("0").rstrip(".")
+    return f"{feature} = {value} ({effect:+.2f})"

@@ -156,7 +156,7 @@ def read_labelled_answers(trial: Trial, as_of: pd.Timestamp) -> pd.DataFrame:
         columns={"snapshot_date": "features_as_of"}
     )
     months = labels["features_as_of"].dt.date.unique()
-    answers = inference_log.read_answers(
+    answers = inference_log.read_shown_predictions(
         datetime.fromisoformat(trial.started_at), months, [*wanted[:4], VERSION]
     )
     version_of_arm = {"champion": trial.champion, "challenger": trial.version}

@@ -15,6 +15,7 @@ from urllib.request import url2pathname
 
 from churn_utils import settings
 from churn_utils.errors import ChurnError, ModelError
+from churn_utils.evaluation.economics import Economics
 from churn_utils.inference import compiled
 from churn_utils.registry import versions
 from churn_utils.registry.connection import connect_mlflow
@@ -31,8 +32,7 @@ class Served:
     version: int
     score: compiled.Scorer
     threshold: float
-    offer_cost_usd: float
-    churner_value_usd: float
+    economics: Economics
     trained_as_of: str
     family: str
     registered_at: datetime  # in UTC
@@ -124,8 +124,7 @@ def _load(info: versions.ModelVersion) -> Served:
         version=info.version,
         score=compiled.load_compiled(info),
         threshold=economics.threshold,
-        offer_cost_usd=economics.offer_cost_usd,
-        churner_value_usd=economics.churner_value_usd,
+        economics=economics,
         trained_as_of=info.params.get("as_of", ""),
         family=info.params.get("family", ""),
         registered_at=info.registered_at,

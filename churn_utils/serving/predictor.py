@@ -23,10 +23,11 @@ from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.data.files import identify_file
 from churn_utils.errors import ChurnError, DeploymentError, NotReadyError, OnlineStoreError
-from churn_utils.evaluation.economics import NO_OFFER, OFFER
+from churn_utils.evaluation.economics import decide
 from churn_utils.features import definitions, online
 from churn_utils.features.offline import MAX_AGE_DAYS
-from churn_utils.inference.log import InferenceLog, build_entry
+from churn_utils.inference.log import InferenceLog
+from churn_utils.inference.log_rows import build_entry
 from churn_utils.registry import deployments
 from churn_utils.serving import ab_test
 from churn_utils.serving import refresh as refresh_
@@ -222,8 +223,7 @@ class Engine:
         now: datetime,
     ) -> tuple:
         probability = served.score(inputs)
-        decision = OFFER if probability >= served.threshold else NO_OFFER
-        value = served.churner_value_usd * probability - served.offer_cost_usd
+        decision, value = decide(probability, served.economics)
         entry = build_entry(
             str(uuid_utils.uuid7()),
             now,

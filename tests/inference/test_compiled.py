@@ -9,7 +9,7 @@ from sklearn.isotonic import IsotonicRegression
 from churn_utils.errors import ModelError
 from churn_utils.features import definitions, offline
 from churn_utils.inference import compiled as compiled_form
-from churn_utils.inference import scoring
+from churn_utils.inference import compiled_families, scoring
 from churn_utils.registry import artifacts, versions
 from churn_utils.training import models as training_models
 
@@ -25,7 +25,7 @@ def models(first_month):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_compiled_form_gives_every_customer_the_models_probability(models, first_month, family):
+def test_a_compiled_form_predicts_as_its_model(models, first_month, family):
     inputs = definitions.select_model_inputs(first_month)
     compiled = compiled_form.compile_model(models[family])
     fast = [compiled(values) for values in compiled_form.rows_as_tuples(inputs)]
@@ -34,7 +34,7 @@ def test_a_compiled_form_gives_every_customer_the_models_probability(models, fir
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_it_agrees_beyond_the_range_that_was_trained_on(models, first_month, family):
+def test_it_agrees_beyond_the_trained_range(models, first_month, family):
     compiled = compiled_form.compile_model(models[family])
     assert (
         compiled_form.compare_forms(models[family], compiled, first_month.head(5), seed=7) <= 1e-12
@@ -86,14 +86,36 @@ def test_a_model_without_a_compiled_form_is_refused(models):
     calibrated.calibrators = kept
 
 
-def test_random_rows_are_model_inputs_from_the_whole_contract(registered_home):
+def read_additive_parts(model):
+    """Return the encoder, one-hot part and splines of a logistic regression, with their inputs."""
+    pipeline = model.calibrated_classifiers_[0].estimator.estimator
+    parts = {name: (part, inputs) for name, part, inputs in pipeline[-1][0].transformers_}
+    return pipeline[0], parts["one_hot"], parts["splines"]
+
+
+def test_weights_that_do_not_fit_the_categories_are_refused(models):
+    encoder, (one_hot, names), _ = read_additive_parts(models["logistic_regression"])
+    codes = compiled_families.read_codes(encoder)
+    for count in (1, 100):
+        with pytest.raises(ModelError, match=f"categories and {count} weights"):
+            compiled_families.category_terms(one_hot, names, np.ones(count), codes)
+
+
+def test_splines_that_grow_beyond_the_data_are_refused(models, monkeypatch):
+    _, _, (transformer, names) = read_additive_parts(models["logistic_regression"])
+    monkeypatch.setattr(transformer[-1], "extrapolation", "linear")
+    with pytest.raises(ModelError, match="extrapolation 'linear'"):
+        compiled_families.spline_terms(transformer, names, np.ones(100))
+
+
+def test_random_rows_span_the_contract():
     rows = compiled_form.draw_random_rows(500, 1)
     assert list(rows) == list(definitions.MODEL_INPUTS)
     assert all(set(rows[name]) == set(known) for name, known in definitions.CATEGORICAL.items())
     assert rows["tenure"].min() == 0 and rows["monthly_charges"].max() > 400
 
 
-def test_the_example_that_was_logged_is_read(registered_home):
+def test_the_logged_example_is_read(registered_home):
     example = artifacts.read_example(registered_home["version"])
     train = offline.training_rows(registered_home["training_set"], "train")
     assert example["tenure"].tolist() == train["tenure"].head(5).tolist()

@@ -6,18 +6,18 @@ import pytest
 from churn_utils.data import tables
 from churn_utils.features import definitions
 from churn_utils.inference import log as inference_log
-from churn_utils.inference.log import InferenceLog, build_entry
+from churn_utils.inference import log_rows
+from churn_utils.inference.log import InferenceLog
 
-INPUTS = tuple(
-    1 if name in definitions.INTEGER else 0.1 if name in definitions.NUMERICAL else "text"
-    for name in definitions.MODEL_INPUTS
-)
+SAMPLE_VALUES = {"int64": 1, "double": 0.1, "string": "text"}
+INPUTS = tuple(SAMPLE_VALUES[str(type_)] for type_ in log_rows.INPUTS.values())
 
 
-def entries(count, start=0):
+def make_entries(count, start=0):
+    """Return entries with ids in ascending order; every other one has features of its own."""
     now = datetime.now(UTC)
     return [
-        build_entry(
+        log_rows.build_entry(
             f"id-{start + i:06}",
             now,
             "2025-02-01",
@@ -42,6 +42,24 @@ def log(home):
     opened.close()
 
 
+@pytest.fixture
+def idle_log(home):
+    """A log whose thread does not run."""
+    return InferenceLog(interval_s=60)
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Make every write fail; returns a function that ends it."""
+    real = tables.append
+
+    def fail(*arguments):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(tables, "append", fail)
+    return lambda: monkeypatch.setattr(tables, "append", real)
+
+
 def wait_until(holds, seconds=40):
     end = time.monotonic() + seconds
     while not holds():
@@ -49,9 +67,9 @@ def wait_until(holds, seconds=40):
         time.sleep(0.01)
 
 
-def test_every_answer_reaches_the_table_once(log):
+def test_every_entry_reaches_the_table_once(log):
     for start in range(0, 5000, 500):
-        log.append(entries(500, start))
+        log.append(make_entries(500, start))
     assert log.close() == 0
     stored = tables.read("inference_log")
     assert stored["prediction_id"].tolist() == [f"id-{i:06}" for i in range(5000)]
@@ -59,94 +77,86 @@ def test_every_answer_reaches_the_table_once(log):
 
 
 def test_values_come_back_as_they_were(log):
-    log.append(entries(2))
+    assert len(INPUTS) == len(definitions.MODEL_INPUTS)
+    log.append(make_entries(2))
     log.close()
     first, second = tables.read("inference_log").to_dict("records")
-    assert (first["churn_probability"], first["decision"], first["tenure"], first["contract"]) == (
-        0.3,
-        "offer",
-        1,
-        "text",
-    )
-    assert (
-        str(first["features_as_of"])[:10] == "2025-01-01" and str(second["features_as_of"]) == "NaT"
-    )
+    names = ("churn_probability", "decision", "tenure", "contract")
+    assert [first[name] for name in names] == [0.3, "offer", 1, "text"]
+    assert str(first["features_as_of"])[:10] == "2025-01-01"
+    assert str(second["features_as_of"]) == "NaT"
     assert first["answered_at"].tzinfo is not None
 
 
-def test_an_answer_is_found_before_and_after_it_is_written(home):
-    log = InferenceLog(interval_s=60)
-    log.append(entries(3))
-    waiting = log.find("id-000001")
-    log.start()
-    log.close()
-    assert waiting["prediction_id"] == "id-000001" and log.find("id-000001") == waiting
-    assert log.find("id-000009") is None
+def test_an_entry_is_found_before_and_after_its_write(idle_log):
+    idle_log.append(make_entries(3))
+    waiting = idle_log.find("id-000001")
+    idle_log.start()
+    idle_log.close()
+    assert waiting["prediction_id"] == "id-000001"
+    assert idle_log.find("id-000001") == waiting
+    assert idle_log.find("id-000009") is None
 
 
-def test_a_full_queue_says_so(home):
+def test_a_full_queue_has_no_room(home):
     log = InferenceLog(capacity=10, interval_s=60)
-    log.append(entries(8))
+    log.append(make_entries(8))
     assert log.has_room(2) and not log.has_room(3)
 
 
 def test_half_a_queue_is_written_before_its_time(home):
     log = InferenceLog(capacity=100, interval_s=60)
     log.start()
-    log.append(entries(50))
+    log.append(make_entries(50))
     wait_until(lambda: log.written == 50)
     log.close()
 
 
-def test_what_could_not_be_written_is_kept_and_written_later(log, monkeypatch, caplog):
-    real = tables.append
-    monkeypatch.setattr(tables, "append", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    log.append(entries(5))
-    wait_until(lambda: "disk full" in caplog.text)  # it is counted a moment before it is told
+def test_a_failed_write_is_repeated_later(log, full_disk, caplog):
+    log.append(make_entries(5))
+    wait_until(lambda: "disk full" in caplog.text)  # counted a moment before it is logged
     assert log.failures >= 1 and len(log) == 5 and log.find("id-000004") is not None
-    monkeypatch.setattr(tables, "append", real)
+    full_disk()
     wait_until(lambda: log.written == 5)
     assert len(tables.read("inference_log")) == 5
 
 
-def test_what_is_lost_at_the_end_is_counted(home, monkeypatch, caplog):
-    log = InferenceLog(interval_s=60)
-    log.start()
-    monkeypatch.setattr(tables, "append", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    log.append(entries(5))
-    assert log.close() == 5 and "5 answer(s) that could not be written" in caplog.text
+def test_entries_lost_at_the_end_are_counted(idle_log, full_disk, caplog):
+    idle_log.start()
+    idle_log.append(make_entries(5))
+    assert idle_log.close() == 5
+    assert "5 answer(s) that could not be written" in caplog.text
 
 
-def test_large_batches_are_converted_in_parts(home):
-    table = inference_log._to_arrow(entries(inference_log.ROWS_AT_ONCE + 1))
-    assert table.num_rows == inference_log.ROWS_AT_ONCE + 1 and table.column(0).num_chunks == 2
+def test_large_batches_are_converted_in_parts():
+    table = log_rows.to_arrow(make_entries(log_rows.ROWS_AT_ONCE + 1))
+    assert table.num_rows == log_rows.ROWS_AT_ONCE + 1
+    assert table.column(0).num_chunks == 2
 
 
-def test_answers_get_a_turn_between_the_parts_unless_that_would_take_too_long(monkeypatch):
+@pytest.mark.parametrize(
+    ("pauses_s", "pause"), [(0.0, 0.0), (60.0, log_rows.PAUSE_S), (0.004, 0.001)]
+)
+def test_parts_are_apart_unless_that_takes_too_long(monkeypatch, pauses_s, pause):
     pauses = []
-    monkeypatch.setattr(inference_log.time, "sleep", pauses.append)
-    batch = entries(4 * inference_log.ROWS_AT_ONCE)
-    inference_log._to_arrow(batch)
-    inference_log._to_arrow(batch, 60.0)
-    inference_log._to_arrow(batch, 0.004)
-    assert pauses == [0.0] * 3 + [inference_log.PAUSE_S] * 3 + [0.001] * 3
+    monkeypatch.setattr(log_rows.time, "sleep", pauses.append)
+    log_rows.to_arrow(make_entries(4 * log_rows.ROWS_AT_ONCE), pauses_s)
+    assert pauses == [pause] * 3
 
 
-def test_small_files_are_put_together(home, monkeypatch):
+def test_small_files_are_compacted(idle_log, monkeypatch):
     monkeypatch.setattr(inference_log, "WRITES_TO_COMPACT", 5)
-    log = InferenceLog(interval_s=60)
     for start in range(5):
-        log.append(entries(3, 3 * start))
-        log._write()
+        idle_log.append(make_entries(3, 3 * start))
+        idle_log.write_waiting()
     assert tables.describe_tables().set_index("table").loc["inference_log", "files"] == 1
-    assert tables.read("inference_log")["prediction_id"].tolist() == [
-        f"id-{i:06}" for i in range(15)
-    ]
+    stored = tables.read("inference_log")["prediction_id"]
+    assert stored.tolist() == [f"id-{i:06}" for i in range(15)]
 
 
-def test_a_compaction_that_fails_costs_no_answer(home, monkeypatch, caplog):
+def test_a_failed_compaction_costs_no_entry(idle_log, monkeypatch, caplog):
     monkeypatch.setattr(inference_log, "WRITES_TO_COMPACT", 1)
     monkeypatch.setattr(inference_log, "DeltaTable", lambda path: 1 / 0)
-    log = InferenceLog(interval_s=60)
-    log.append(entries(3))
-    assert log._write() and log.written == 3 and "could not compact" in caplog.text
+    idle_log.append(make_entries(3))
+    assert idle_log.write_waiting() and idle_log.written == 3
+    assert "could not compact" in caplog.text

@@ -9,7 +9,7 @@ from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.errors import DeploymentError, UsageError
 from churn_utils.evaluation.economics import Economics
-from churn_utils.inference import log as inference_log
+from churn_utils.inference import log_rows
 from churn_utils.registry import approvals, deployments, versions
 from churn_utils.serving import ab_test
 from churn_utils.serving.ab_test import Trial
@@ -140,8 +140,8 @@ def write_answers(serving_home):
                 )
                 | changes
             )
-            rows.append(inference_log.build_entry(**facts, inputs=(None,) * 21))
-        tables.append("inference_log", inference_log._to_arrow(rows))
+            rows.append(log_rows.build_entry(**facts, inputs=(None,) * 21))
+        tables.append("inference_log", log_rows.to_arrow(rows))
         return trial
 
     return write
