@@ -1,8 +1,13 @@
-"""Where a version comes from, in one call; and training it again from that record alone."""
+"""Origin of a version: describe it, explain it, and train the version again from it alone.
+
+MLflow keeps the record (parameters of the training run); the rows come from the Delta tables at the
+versions that the record names.
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -17,92 +22,159 @@ from churn_utils.training import models
 ROUNDING = 1e-6  # largest difference that another machine's arithmetic may make
 
 
-def describe_version(version: int) -> dict:
-    """What a version was made from.
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What a version was made from, as its training run recorded it.
 
-    Returns:
-        ``version, trained_by, run_id, study, as_of, since, seed, rows_train, tables`` (Delta version of each),
-        ``hyperparameters``, and those of ``provenance.FIELDS``: digests of source, code and packages, the commit.
+    Attributes:
+        version: its number.
+        trained_by: name of the person who trained.
+        run_id: MLflow's id of the training run.
+        study: name of the Optuna study that found the hyperparameters.
+        as_of: simulated date of training; only labels known by then were used.
+        since: first month whose labels were used; None for all months.
+        seed: of search, folds and model.
+        rows_train: rows of the ``train`` split, as text.
+        tables: Delta version of each table that was read.
+        hyperparameters: model family and its hyperparameters.
+        source_sha256: of IBM's extract as it was delivered; empty when not recorded, as below.
+        world: the simulation that the later months come from, as JSON.
+        code_commit: git commit, with ``+changes`` when files differed from it.
+        code_sha256: of the package's modules.
+        lock_sha256: of ``requirements.lock``.
+    """
+
+    version: int
+    trained_by: str
+    run_id: str
+    study: str
+    as_of: pd.Timestamp
+    since: pd.Timestamp | None
+    seed: int
+    rows_train: str
+    tables: dict[str, int]
+    hyperparameters: dict
+    source_sha256: str
+    world: str
+    code_commit: str
+    code_sha256: str
+    lock_sha256: str
+
+
+@dataclass(frozen=True)
+class RefitComparison:
+    """How a model that was trained again differs from the registered one.
+
+    Attributes:
+        rows: number of rows compared.
+        differing: rows whose probability is not the same number.
+        largest: largest difference of two probabilities.
+        changed: which of ``code_sha256`` and ``lock_sha256`` differ from those at training.
+    """
+
+    rows: int
+    differing: int
+    largest: float
+    changed: list[str]
+
+
+def describe_version(version: int) -> TrainingRecord:
+    """Return what a version was made from.
 
     Raises:
-        ModelError: no such version.
-        ModelError: its run recorded no table versions, seed or date.
+        ModelError: no such version, or its run recorded no table versions, seed, date or family.
     """
     info = versions.read_version(version)
     params = info.params
-    tables = {name: params.get(f"{name}_version") for name in offline.TRAINING_TABLES}
-    missing = [f"version of {name}" for name, found in tables.items() if found is None]
-    missing += [name for name in ("as_of", "seed", "family") if not params.get(name)]
+    _check_complete(info)
+    since = params.get("since")
+    origin = {name: params.get(name, "") for name in provenance.FIELDS}
+    return TrainingRecord(
+        version=version,
+        trained_by=info.trained_by,
+        run_id=info.run_id,
+        study=params.get("study", ""),
+        as_of=settings.as_of_date(params["as_of"]),
+        since=settings.as_of_date(since) if since else None,
+        seed=int(params["seed"]),
+        rows_train=params.get("rows_train", ""),
+        tables={name: int(params[f"{name}_version"]) for name in offline.TRAINING_TABLES},
+        hyperparameters=tracking.read_hyperparameters(params),
+        **origin,
+    )
+
+
+def _check_complete(info: versions.ModelVersion) -> None:
+    """Check that a version's run recorded all that training it again needs."""
+    missing = [
+        f"version of {name}"
+        for name in offline.TRAINING_TABLES
+        if f"{name}_version" not in info.params
+    ]
+    missing += [name for name in ("as_of", "seed", "family") if not info.params.get(name)]
     if missing:
         raise ModelError(
-            f"the run of version {version} did not record {', '.join(missing)}; it cannot be traced or trained again. "
-            "Train with notebook 02 and register that run."
+            f"the run of version {info.version} did not record {', '.join(missing)}; it cannot be "
+            "traced or trained again. Train with notebook 02 and register that run."
         )
-    return {
-        "version": version,
-        "trained_by": info.trained_by,
-        "run_id": info.run_id,
-        "study": params.get("study", ""),
-        "as_of": settings.as_of_date(params["as_of"]),
-        "since": settings.as_of_date(params["since"]) if params.get("since") else None,
-        "seed": int(params["seed"]),
-        "rows_train": params.get("rows_train", ""),
-        "tables": {name: int(found) for name, found in tables.items()},
-        "hyperparameters": tracking.read_hyperparameters(params),
-        **{name: params.get(name, "") for name in provenance.FIELDS},
-    }
 
 
 def read_training_set(version: int) -> pd.DataFrame:
-    """The labelled rows that a version was trained on, read at the table versions that its training recorded.
+    """Read the labelled rows that a version was trained on, at the recorded table versions.
+
+    Returns:
+        Rows of all splits with the columns of ``offline.build_training_set``.
 
     Raises:
         DataError: a table no longer holds that version.
     """
-    record = describe_version(version)
-    return offline.build_training_set(record["as_of"], record["tables"], record["since"])
+    return _read_rows(describe_version(version))
+
+
+def _read_rows(record: TrainingRecord) -> pd.DataFrame:
+    return offline.build_training_set(record.as_of, record.tables, record.since)
 
 
 def refit(version: int) -> CalibratedClassifierCV:
-    """Train a version again from its recorded lineage alone: table versions, split, hyperparameters, seed.
+    """Train a version again from its record alone: tables, split, hyperparameters, seed.
 
     Returns:
-        The fitted model; with the recorded code and packages it gives the version's probabilities, bit for bit.
+        The fitted model; with the recorded code and packages it gives the version's probabilities,
+        bit for bit.
 
     Raises:
         ModelError: the record is incomplete.
     """
-    record, rows = describe_version(version), read_training_set(version)
-    train, validate = (offline.training_rows(rows, split) for split in ("train", "validate"))
-    return models.fit_calibrated(record["hyperparameters"], train, validate, record["seed"])
+    record = describe_version(version)
+    rows = _read_rows(record)
+    train = offline.training_rows(rows, "train")
+    validate = offline.training_rows(rows, "validate")
+    return models.fit_calibrated(record.hyperparameters, train, validate, record.seed)
 
 
-def compare_refit(version: int, rows: pd.DataFrame, probability: np.ndarray) -> dict:
-    """Train a version again and compare it with the probabilities that the registered file gives.
+def compare_refit(version: int, rows: pd.DataFrame, probability: np.ndarray) -> RefitComparison:
+    """Train a version again and compare it with the probabilities of the registered file.
 
     Args:
         version: to train again.
         rows: model inputs.
         probability: of the registered file on these rows, shape (n,).
 
-    Returns:
-        ``rows, differing`` (rows whose probability is not the same number), ``largest`` difference, and ``changed``:
-        which of code and packages are others than at training.
+    Raises:
+        ModelError: the record is incomplete.
     """
     again = refit(version).predict_proba(definitions.select_model_inputs(rows))[:, 1]
-    record, here = describe_version(version), provenance.describe_origin()
-    changed = [name for name in ("code_sha256", "lock_sha256") if record[name] != here[name]]
     gaps = np.abs(again - probability)
-    return {
-        "rows": len(rows),
-        "differing": int((again != probability).sum()),
-        "largest": float(gaps.max()),
-        "changed": changed,
-    }
+    return RefitComparison(
+        rows=len(rows),
+        differing=int((again != probability).sum()),
+        largest=float(gaps.max()),
+        changed=provenance.list_changes(versions.read_version(version).params),
+    )
 
 
 def explain_deployed(as_of: pd.Timestamp) -> pd.DataFrame:
-    """Answer what is deployed at a date, how it was trained, by whom, on which data, and who let it answer.
+    """Return what is in effect at a date: its training, its data, and who approved it.
 
     Returns:
         ``question, answer``, one row per fact.
@@ -117,56 +189,66 @@ def explain_deployed(as_of: pd.Timestamp) -> pd.DataFrame:
         )
     table = deployments.read_deployments()
     row = table[(table["version"] == version) & (table["effective_from"] <= as_of)].iloc[-1]
-    answers = _answers(describe_version(version)) | {
+    facts = _list_facts(describe_version(version)) | {
         "in effect since": f"{row['effective_from']:%Y-%m-%d} ({row['action']})",
         "let answer by": f"{row['approved_by']}: {row['reason']}",
         "on which evidence": row["evidence_sha256"],
     }
-    return pd.DataFrame({"question": list(answers), "answer": list(answers.values())})
+    return _make_table(facts)
 
 
 def explain_version(version: int) -> pd.DataFrame:
-    """Answer how a version was trained, by whom and on which data: ``question, answer``."""
-    answers = _answers(describe_version(version))
-    return pd.DataFrame({"question": list(answers), "answer": list(answers.values())})
+    """Return how a version was trained, by which person and on which data.
+
+    Returns:
+        ``question, answer``, one row per fact.
+    """
+    return _make_table(_list_facts(describe_version(version)))
 
 
-def _answers(record: dict) -> dict[str, str]:
-    since = f" from {record['since']:%Y-%m} on" if record["since"] is not None else ""
+def _make_table(facts: dict[str, str]) -> pd.DataFrame:
+    return pd.DataFrame({"question": list(facts), "answer": list(facts.values())})
+
+
+def _list_facts(record: TrainingRecord) -> dict[str, str]:
+    """Return the record as questions with their answers."""
+    since = f" from {record.since:%Y-%m} on" if record.since is not None else ""
+    tables = ", ".join(f"{name} version {found}" for name, found in record.tables.items())
+    rows = f"{record.rows_train} in train, labels{since} known on {record.as_of:%Y-%m-%d}"
+    lock = record.lock_sha256 or "not recorded"
     return {
-        "which version": f"{settings.MODEL_NAME} {record['version']}",
-        "trained by whom": record["trained_by"],
-        "on which data": ", ".join(
-            f"{name} version {found}" for name, found in record["tables"].items()
-        ),
-        "which rows": f"{record['rows_train']} in train, labels{since} known on {record['as_of']:%Y-%m-%d}",
-        "from which source": f"SHA-256 {record['source_sha256'] or 'not recorded'}",
-        "in which world": record["world"] or "IBM's month alone",
-        "how": json.dumps(record["hyperparameters"]),
-        "with which seed": str(record["seed"]),
-        "found by which study": record["study"],
-        "in which run": record["run_id"],
-        "with which code": record["code_commit"] or f"SHA-256 {record['code_sha256']}",
-        "with which packages": f"requirements.lock SHA-256 {record['lock_sha256'] or 'not recorded'}",
+        "which version": f"{settings.MODEL_NAME} {record.version}",
+        "trained by whom": record.trained_by,
+        "on which data": tables,
+        "which rows": rows,
+        "from which source": f"SHA-256 {record.source_sha256 or 'not recorded'}",
+        "in which world": record.world or "IBM's month alone",
+        "how": json.dumps(record.hyperparameters),
+        "with which seed": str(record.seed),
+        "found by which study": record.study,
+        "in which run": record.run_id,
+        "with which code": record.code_commit or f"SHA-256 {record.code_sha256}",
+        "with which packages": f"requirements.lock SHA-256 {lock}",
     }
 
 
 def link_version(version: int) -> pd.DataFrame:
-    """What came from what, for ``charts.plot_lineage``: ``source, target``, from the delivered file to the champion."""
+    """Return what came from what, from the delivered file to the champion, to be drawn.
+
+    Returns:
+        ``source, target``, one row per link.
+    """
     record = describe_version(version)
-    run, name = f"run {record['run_id'][:8]}", f"version {record['version']}"
+    run = f"run {record.run_id[:8]}"
+    name = f"version {record.version}"
     links = []
-    for table, found in record["tables"].items():
-        links += [
-            (f"source {record['source_sha256'][:8]}", f"{table} v{found}"),
-            (f"{table} v{found}", run),
-        ]
-    links += [
-        (f"code {record['code_commit'][:8] or record['code_sha256'][:8]}", run),
-        (f"packages {record['lock_sha256'][:8]}", run),
-        (f"study, seed {record['seed']}", run),
-        (run, name),
-    ]
+    for table, found in record.tables.items():
+        links.append((f"source {record.source_sha256[:8]}", f"{table} v{found}"))
+        links.append((f"{table} v{found}", run))
+    links.append((f"code {record.code_commit[:8] or record.code_sha256[:8]}", run))
+    links.append((f"packages {record.lock_sha256[:8]}", run))
+    links.append((f"study, seed {record.seed}", run))
+    links.append((run, name))
     table = deployments.read_deployments()
     for row in table[table["version"] == version].itertuples():
         links.append((name, f"champion from {row.effective_from:%Y-%m}"))

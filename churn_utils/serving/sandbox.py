@@ -82,7 +82,7 @@ def build_rehearsal(folder: Path, as_of: pd.Timestamp, version: int | None = Non
     predecessor = _train(record, PREDECESSOR, economics)
     _pass_gate(predecessor, as_of, versions.CHAMPION, economics)
     deployments.promote(predecessor, as_of)
-    challenger = _train(record, record["hyperparameters"], economics)
+    challenger = _train(record, record.hyperparameters, economics)
     _pass_gate(challenger, as_of, versions.TRIAL, economics)
     return Rehearsal(folder, predecessor, challenger)
 
@@ -104,10 +104,10 @@ def _copy_registry_emptied(folder: Path) -> None:
         copy.commit()
 
 
-def _train(record: dict, params: dict, economics: Economics) -> int:
+def _train(record: lineage.TrainingRecord, params: dict, economics: Economics) -> int:
     """Train on the copy's rows as of a record's date, log and register as notebooks 02 and 03 do; return version."""
-    as_of, seed = record["as_of"], record["seed"]
-    training_set = offline.build_training_set(as_of, since=record["since"])
+    as_of, seed = record.as_of, record.seed
+    training_set = offline.build_training_set(as_of, since=record.since)
     train, validate = (
         offline.training_rows(training_set, split) for split in ("train", "validate")
     )
@@ -133,7 +133,7 @@ def _train(record: dict, params: dict, economics: Economics) -> int:
         as_of,
         seed,
         economics,
-        record["since"],
+        record.since,
     )
     text = f"Purpose: rehearsal of a trial. Data: labels known at {as_of:%Y-%m-%d}. Threshold: {economics.threshold}."
     return versions.register_version(run_id, text, {"purpose": "rehearsal"})

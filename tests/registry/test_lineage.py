@@ -126,28 +126,28 @@ def test_compare_refit_tells_a_model_from_what_its_record_says(trained, rows):
     version, _ = trained["linear"]
     honest = artifacts.load_model(version).predict_proba(rows)[:, 1]
     found = lineage.compare_refit(version, rows, honest)
-    assert found == {"rows": 7043, "differing": 0, "largest": 0.0, "changed": []}
+    assert found == lineage.RefitComparison(rows=7043, differing=0, largest=0.0, changed=[])
     other = artifacts.load_model(trained["boosted"][0]).predict_proba(rows)[:, 1]
     found = lineage.compare_refit(version, rows, other)
-    assert found["differing"] > 7000 and found["largest"] > 0.01
+    assert found.differing > 7000 and found.largest > 0.01
 
 
 def test_changed_code_is_named(trained, rows, monkeypatch):
     version, _ = trained["linear"]
     monkeypatch.setattr(lineage.provenance, "hash_code", lambda: "other")
     probability = artifacts.load_model(version).predict_proba(rows)[:, 1]
-    assert lineage.compare_refit(version, rows, probability)["changed"] == ["code_sha256"]
+    assert lineage.compare_refit(version, rows, probability).changed == ["code_sha256"]
 
 
 def test_a_version_says_what_it_was_made_from(trained):
     record = lineage.describe_version(trained["on the second month"][0])
-    assert record["tables"] == offline.current_versions()
-    assert record["since"] == settings.month_start(1) and record["as_of"] == settings.month_start(2)
-    assert record["hyperparameters"] == FIVE["on the second month"][0]
-    assert record["source_sha256"] == source.SHA256
+    assert record.tables == offline.current_versions()
+    assert record.since == settings.month_start(1) and record.as_of == settings.month_start(2)
+    assert record.hyperparameters == FIVE["on the second month"][0]
+    assert record.source_sha256 == source.SHA256
     assert (
-        record["trained_by"] == settings.user()
-        and len(record["code_sha256"]) == len(record["lock_sha256"]) == 64
+        record.trained_by == settings.user()
+        and len(record.code_sha256) == len(record.lock_sha256) == 64
     )
 
 

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from churn_utils import settings
@@ -47,3 +49,24 @@ def test_uncommitted_code_is_said_to_be_so(project):
     assert len(committed) == 40
     (project / "churn_utils" / "training.py").write_text("FOLDS = 6\n")
     assert provenance.describe_origin()["code_commit"] == f"{committed}+changes"
+
+
+PACKAGE = settings.PROJECT / "churn_utils"
+ONE_MODULE_A_FOLDER = sorted(
+    min(path for path in folder.glob("*.py"))
+    for folder in {path.parent for path in PACKAGE.rglob("*.py")}
+)
+
+
+@pytest.mark.parametrize(
+    "module", ONE_MODULE_A_FOLDER, ids=lambda path: path.parent.relative_to(PACKAGE).as_posix()
+)
+def test_code_digest_changes_with_a_module_of_any_folder(module, tmp_path, monkeypatch):
+    copy = tmp_path / "churn_utils"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    original = provenance.hash_code()
+    monkeypatch.setattr(settings, "PROJECT", tmp_path)
+    assert provenance.hash_code() == original
+    changed = copy / module.relative_to(PACKAGE)
+    changed.write_text(changed.read_text() + "CHANGED = True\n")
+    assert provenance.hash_code() != original

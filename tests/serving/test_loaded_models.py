@@ -2,6 +2,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from starlette.testclient import TestClient
@@ -97,7 +98,9 @@ def test_a_version_is_loaded_once_and_known_by_its_run(serving_home, monkeypatch
     first = versions.load(1)
     assert versions.load(1) is first and calls == [1]
     info = registry_versions.read_version(1)
-    monkeypatch.setattr(registry_versions, "read_version", lambda _: {**info, "run_id": "another"})
+    monkeypatch.setattr(
+        registry_versions, "read_version", lambda _: replace(info, run_id="another")
+    )
     assert versions.load(1) is not first and calls == [1, 1]
 
 

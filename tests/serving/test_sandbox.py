@@ -50,9 +50,9 @@ def test_both_are_what_their_records_say(serving_home, registered_home):
     )
     for version in (serving_home.predecessor, serving_home.challenger):
         registered = scoring.predict_probability(artifacts.load_model(version), rows)
-        assert lineage.compare_refit(version, rows, registered)["differing"] == 0
+        assert lineage.compare_refit(version, rows, registered).differing == 0
     record = lineage.describe_version(serving_home.challenger)
-    assert record["hyperparameters"] == factories.PARAMS and record["seed"] == 0
+    assert record.hyperparameters == factories.PARAMS and record.seed == 0
 
 
 def test_the_home_that_was_copied_is_left_alone(registered_home, tmp_path):
