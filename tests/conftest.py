@@ -1,4 +1,4 @@
-"""Homes for tests: an empty one for each test, and one with a registered model that a module shares."""
+"""Homes that tests share, small pipelines, and a Redis server."""
 
 import dataclasses
 import os
@@ -37,7 +37,7 @@ def shared_world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def registered_home(shared_world):
-    """That home, for reading and for new versions: its ``version, model, training_set, trainer``."""
+    """That home, to read and to register versions: ``version, model, training_set, trainer``."""
     path, contents = shared_world
     with factories.at_home(path):
         yield contents
@@ -86,7 +86,7 @@ def patched_pipeline(kernel_pipeline, monkeypatch):
 
 @pytest.fixture(scope="session")
 def serving_world(shared_world, tmp_path_factory):
-    """A home with a champion (a crude predecessor) and a challenger that passed its gate; copy before using it."""
+    """A home with a crude champion and a challenger that passed its gate; copy before use."""
     path, contents = shared_world
     with factories.at_home(path):
         return sandbox.build_rehearsal(
@@ -112,7 +112,7 @@ def serving_home(serving_world, tmp_path):
 
 @pytest.fixture(scope="session")
 def redis_address(tmp_path_factory):
-    """A Redis server of our own, reached through a socket file; without persistence, ended after the tests."""
+    """Address of a Redis server for the tests: a socket file, nothing is kept."""
     program = shutil.which("redis-server")
     if program is None and os.environ.get("CI") != "true":
         pytest.skip("redis-server is not installed (apt-get install redis-server)")

@@ -16,12 +16,12 @@ from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.pipeline import kernels, warm_process
 from churn_utils.pipeline.executor import execute_notebook, executed_path, run_production
-from churn_utils.pipeline.parameters import Notebook
-from churn_utils.pipeline.plan import Plan
+from churn_utils.pipeline.parameters import Notebooks
+from churn_utils.pipeline.plan import Plan, Report
 from churn_utils.pipeline.schedule import list_finished, list_unfinished, make_schedule
 from churn_utils.pipeline.scheduler import run_side_by_side
 from churn_utils.pipeline.stages import APPROVAL, BATCH, NEEDS_CHAMPION, PRODUCTION, Stage
-from churn_utils.pipeline.state import RunState, StageResult
+from churn_utils.pipeline.state import RunState, StageResult, TableVersions
 from churn_utils.registry import deployments
 from churn_utils.reports import html, index
 from churn_utils.reports.index import RunOutcome
@@ -44,6 +44,9 @@ class Progress:
     total: int
 
 
+Watch = Callable[[Progress], None]
+
+
 class Execution:
     """The stages of one call: a ``scheduler.Job`` whose state is written after each stage."""
 
@@ -51,9 +54,9 @@ class Execution:
         self,
         plan: Plan,
         run_state: RunState,
-        notebooks: dict[str, Notebook],
-        say: Callable[[str], None],
-        watch: Callable[[Progress], None],
+        notebooks: Notebooks,
+        say: Report,
+        watch: Watch,
     ) -> None:
         """Make the schedule of a plan.
 
@@ -76,7 +79,11 @@ class Execution:
 
     def refresh_schedule(self) -> None:
         """Expand the timeline again: production may have ended in a retraining."""
-        self.schedule = make_schedule(self.plan, self.run_state, self._notebooks)
+        self.schedule = make_schedule(
+            self.plan,
+            self.run_state,
+            self._notebooks,
+        )
 
     def list_finished(self) -> set[str]:
         """Return the names of the stages that are finished as the plan wants them."""
@@ -103,9 +110,8 @@ class Execution:
             run_side_by_side(stages, self, tick)
 
     def _report_progress(self, total: int, running: list[str], done: int) -> None:
-        places = {}
-        for name in running:
-            places[name] = self._places.get(name, "")
+        """Tell the watcher which stages run, and where they are."""
+        places = {name: self._places.get(name, "") for name in running}
         self._watch(Progress(places, done, total))
 
     def begin(self, stage: Stage) -> bool:
@@ -119,9 +125,10 @@ class Execution:
                 f"{stage.name} is left out: no model has been promoted yet, "
                 "the challenger was refused."
             )
-            self._remember(stage, StageResult(seconds=0.0, page=False))
+            left_out = StageResult(seconds=0.0, page=False)
+            self._remember(stage, left_out)
             return False
-        versions: dict[str, int | None] = {}
+        versions: TableVersions = {}
         for table in stage.writes:
             versions[table] = tables.version_of(table) if tables.exists(table) else None
         self.run_state.versions_at_start.setdefault(stage.name, versions)
@@ -176,12 +183,13 @@ class Execution:
     def _remember(self, stage: Stage, result: StageResult) -> None:
         """Keep a result under the fingerprint that it has now; an approval ends the waiting."""
         results = self.run_state.results
-        finished = datetime.now(UTC).isoformat(timespec="seconds")
-        result = result.model_copy(update={"finished": finished})
         results[stage.name] = result
         self.refresh_schedule()  # a retraining that was asked for counts in the fingerprint
-        fingerprint = self.schedule.fingerprints[stage.name]
-        results[stage.name] = result.model_copy(update={"fingerprint": fingerprint})
+        known = {
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "fingerprint": self.schedule.fingerprints[stage.name],
+        }
+        results[stage.name] = result.model_copy(update=known)
         if stage.kind == APPROVAL:
             self.run_state.waiting = None
         self.run_state.write()
@@ -189,13 +197,11 @@ class Execution:
 
     def export_page(self, name: str) -> None:
         """Write the page of a stage's executed notebook, with its parameters and duration."""
+        facts: dict[str, object] = {"run": self.plan.identity.run}
         result = self.run_state.results.get(name)
-        facts = {
-            "run": self.plan.identity.run,
-            "finished": result.finished if result else "failed",
-            "seconds": result.seconds if result else "unknown",
-            **self.schedule.parameters[name],
-        }
+        facts["finished"] = result.finished if result else "failed"
+        facts["seconds"] = result.seconds if result else "unknown"
+        facts |= self.schedule.parameters[name]
         html.export_notebook(executed_path(self.reports, name), self.reports, facts)
 
     def write_pages(self, outcome: RunOutcome) -> Path:
@@ -211,7 +217,8 @@ class Execution:
                 continue
             executed.append(notebook)
             page = self.reports / f"{stage.name}.html"
-            if not page.exists() or page.stat().st_mtime < notebook.stat().st_mtime:
+            written = page.stat().st_mtime if page.exists() else 0.0
+            if written < notebook.stat().st_mtime:
                 self.export_page(stage.name)
         html.copy_assets(self.reports)
         identity = self.plan.identity

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from churn_utils import settings
 from churn_utils.errors import StageError
 from churn_utils.pipeline import kernels, warm_process
-from churn_utils.pipeline.plan import Plan, Value
+from churn_utils.pipeline.plan import Plan, Report, Values
 from churn_utils.pipeline.stages import Stage
 from churn_utils.pipeline.state import Retraining
 
@@ -18,9 +17,7 @@ def executed_path(reports: Path, name: str) -> Path:
     return reports / "notebooks" / f"{name}.ipynb"
 
 
-def execute_notebook(
-    stage: Stage, parameters: dict[str, Value], target: Path, on_cell: Callable[[str], None]
-) -> None:
+def execute_notebook(stage: Stage, parameters: Values, target: Path, on_cell: Report) -> None:
     """Execute the notebook of a stage.
 
     Args:
@@ -66,7 +63,7 @@ def execute_notebook(
 
 
 def run_production(
-    stage: Stage, plan: Plan, list_size: int, reports: Path, report: Callable[[str], None]
+    stage: Stage, plan: Plan, list_size: int, reports: Path, report: Report
 ) -> tuple[Retraining | None, str | None]:
     """Run months of production up to the plan's end, or to one that asks for a retraining.
 

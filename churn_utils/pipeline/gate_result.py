@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from churn_utils.errors import ModelError
 from churn_utils.pipeline import warm_process
 from churn_utils.pipeline.executor import executed_path
+from churn_utils.pipeline.plan import Report
 from churn_utils.pipeline.stages import GATE, Stage
 from churn_utils.pipeline.state import GateResult, RunState
 from churn_utils.registry import versions
@@ -57,7 +57,7 @@ def record_last_gate(run_state: RunState, stages: list[Stage], reports: Path) ->
     return stage
 
 
-def read_refusal(version: int, report: Callable[[str], None]) -> str:
+def read_refusal(version: int, report: Report) -> str:
     """Describe what refused a version, from its newest evidence; runs in the warm process.
 
     Args:

@@ -69,25 +69,29 @@ class _ForkedProcess:
     stdin = stdout = stderr = None
 
     def __init__(self, arguments: list[str], environment: dict[str, str], folder: str) -> None:
+        """Fork a kernel from the warm process."""
         context = multiprocessing.get_context("forkserver")
         self._process = context.Process(
-            target=_run_kernel, args=(arguments, environment, folder), daemon=True
+            target=_run_kernel,
+            args=(arguments, environment, folder),
+            daemon=True,
         )
         self._process.start()
         self.pid = self._process.pid
 
     def poll(self) -> int | None:
+        """Return the exit code, or None while the process runs."""
         return self._process.exitcode
 
     def wait(self) -> int | None:
+        """Wait for the end of the process and return its exit code."""
         self._process.join()
         return self._process.exitcode
 
     def send_signal(self, number: int) -> None:
-        has_ended = self.poll() is not None
-        if self.pid is None or has_ended:
-            return
-        os.kill(self.pid, number)
+        """Send a signal, unless the process has ended."""
+        if self.pid is not None and self.poll() is None:
+            os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)

@@ -87,11 +87,12 @@ def _describe_champion(date: pd.Timestamp) -> str:
 
 def _describe_call_list(reports: Path) -> str:
     """Say where the newest call list is; empty when there is none."""
-    lists = sorted(reports.glob("retention_list_*.csv"))
-    if not lists:
+    paths = sorted(reports.glob("retention_list_*.csv"))
+    if not paths:
         return ""
-    newest = lists[-1]
-    month = newest.stem.removeprefix("retention_list_")
+    newest = paths[-1]
+    name = newest.stem
+    month = name.removeprefix("retention_list_")
     return f"; call list of {month}: {newest}"
 
 

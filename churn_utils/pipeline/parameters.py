@@ -10,7 +10,7 @@ import yaml
 
 from churn_utils import settings
 from churn_utils.errors import StageError, UsageError
-from churn_utils.pipeline.plan import PROFILES, Plan, Value
+from churn_utils.pipeline.plan import PROFILES, Plan, Value, Values
 from churn_utils.pipeline.stages import APPROVAL, NOTEBOOKS, PRODUCTION, Stage
 
 # Parameters that follow from the place in simulated time or from what the home holds, with the
@@ -43,7 +43,10 @@ class Notebook:
     parameters: dict[str, Parameter]
 
 
-def read_notebooks() -> dict[str, Notebook]:
+Notebooks = dict[str, Notebook]  # by name
+
+
+def read_notebooks() -> Notebooks:
     """Return every notebook by its name; ``production`` has neither cells nor parameters.
 
     Raises:
@@ -55,6 +58,7 @@ def read_notebooks() -> dict[str, Notebook]:
 
 
 def _read_notebook(name: str) -> Notebook:
+    """Read one notebook; its parameters are those of the cell tagged ``parameters``."""
     from papermill import inspect_notebook
 
     path = settings.notebooks() / f"{name}.ipynb"
@@ -70,8 +74,8 @@ def _read_notebook(name: str) -> Notebook:
 
 
 def resolve_parameters(
-    plan: Plan, timeline: list[Stage], notebooks: dict[str, Notebook]
-) -> dict[str, dict[str, Value]]:
+    plan: Plan, timeline: list[Stage], notebooks: Notebooks
+) -> dict[str, Values]:
     """Return the value of every parameter of every stage: stage to parameter to value.
 
     An override (``-p``) counts before the stage's place in time, that before the plan's seed,
@@ -82,41 +86,43 @@ def resolve_parameters(
             value has another type; or the approver has no name or is the trainer.
     """
     _check_overrides(plan.overrides, notebooks)
-    of_plan: dict[str, Value] = {
+    of_plan: Values = {
         "SEED": plan.seed,
         "SCENARIO": plan.scenario,
         **PROFILES[plan.profile],
     }
     if plan.approver is not None:
         of_plan["APPROVER"] = plan.approver.strip()
-    resolved: dict[str, dict[str, Value]] = {}
+    resolved: dict[str, Values] = {}
     for stage in timeline:
         given = {**of_plan, **dict(stage.parameters)}
-        values: dict[str, Value] = {}
+        values: Values = {}
         for name, parameter in notebooks[stage.kind].parameters.items():
+            default = parameter.default
             if name in plan.overrides:
-                values[name] = _parse(name, plan.overrides[name], parameter.default)
+                values[name] = _parse(name, plan.overrides[name], default)
             else:
-                values[name] = given.get(name, parameter.default)
+                values[name] = given.get(name, default)
         resolved[stage.name] = values
     _check_approver(resolved[APPROVAL].get("APPROVER"))
     return resolved
 
 
-def _check_overrides(overrides: Mapping[str, str], notebooks: dict[str, Notebook]) -> None:
+def _check_overrides(overrides: Mapping[str, str], notebooks: Notebooks) -> None:
+    """Refuse overrides of parameters that an option sets, or that no notebook has."""
     for name in overrides:
-        if name in SET_BY_OPTION:
+        if option := SET_BY_OPTION.get(name):
             raise UsageError(
-                f"{name} follows from the run's timeline: use {SET_BY_OPTION[name]}, "
-                f"not -p {name}=…."
+                f"{name} follows from the run's timeline: use {option}, not -p {name}=…."
             )
-    known = {name for notebook in notebooks.values() for name in notebook.parameters}
-    valid = sorted(known - set(SET_BY_OPTION))
+    valid: set[str] = set()
+    for notebook in notebooks.values():
+        valid |= set(notebook.parameters)
+    valid -= set(SET_BY_OPTION)
     unknown = [name for name in overrides if name not in valid]
     if unknown:
-        raise UsageError(
-            f"unknown parameter {', '.join(unknown)}; the parameters are {', '.join(valid)}."
-        )
+        names = ", ".join(sorted(valid))
+        raise UsageError(f"unknown parameter {', '.join(unknown)}; the parameters are {names}.")
 
 
 def _check_approver(name: Value | None) -> None:

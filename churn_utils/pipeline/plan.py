@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -14,9 +14,11 @@ from churn_utils import settings
 from churn_utils.errors import UsageError
 
 Value = str | int | float | bool  # of a notebook's parameter
+Values = dict[str, Value]  # by the parameter's name
+Report = Callable[[str], None]  # takes a line of text
 
 # Notebook parameters that a profile sets.
-PROFILES: dict[str, dict[str, Value]] = {
+PROFILES: dict[str, Values] = {
     "full": {},
     "fast": {"N_TRIALS": 6, "DRAWS": 400, "LIST_SIZE": 50},
 }

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pandas as pd
 
 from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.inference import batch
 from churn_utils.monitoring import monthly_cycle
+from churn_utils.pipeline.plan import Report
 from churn_utils.pipeline.state import Retraining
 from churn_utils.simulation.scenarios import Simulation
 
 
 def run_months_and_list(
-    until: str, scenario: str, seed: int, list_size: int, report: Callable[[str], None]
+    until: str, scenario: str, seed: int, list_size: int, report: Report
 ) -> tuple[Retraining | None, str | None]:
     """Run the months up to ``until``, or up to one that asks for a retraining.
 

@@ -13,7 +13,7 @@ from churn_utils.data import tables
 from churn_utils.pipeline.executor import executed_path
 from churn_utils.pipeline.plan import MOST_MONTHS, Plan
 from churn_utils.pipeline.stages import BATCH, Stage
-from churn_utils.pipeline.state import RunState, StageResult
+from churn_utils.pipeline.state import RunState, StageResult, TableVersions
 from churn_utils.pipeline.timeline import expand_timeline
 from churn_utils.registry import deployments
 
@@ -62,14 +62,13 @@ def _list_affected(timeline: list[Stage], names: list[str]) -> list[Stage]:
     affected: list[Stage] = []
     struck = set(names)
     for stage in timeline:
-        needs_struck = not struck.isdisjoint(stage.needs)
-        if stage.name in struck or needs_struck:
+        if stage.name in struck or not struck.isdisjoint(stage.needs):
             struck.add(stage.name)
             affected.append(stage)
     return affected
 
 
-def _rewind(run_state: RunState, before: dict[str, int | None]) -> None:
+def _rewind(run_state: RunState, before: TableVersions) -> None:
     """Take tables back; the state says so first, so that the next run completes it after a kill."""
     run_state.unfinished_rewind = before
     run_state.write()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from churn_utils import settings
 from churn_utils.errors import UsageError
-from churn_utils.pipeline.execution import Execution, Progress
+from churn_utils.pipeline.execution import Execution, Watch
 from churn_utils.pipeline.gate_result import PASS, read_verdict
 from churn_utils.pipeline.outcome import (
     describe_failure,
@@ -17,7 +16,7 @@ from churn_utils.pipeline.outcome import (
     to_lines,
 )
 from churn_utils.pipeline.parameters import read_notebooks
-from churn_utils.pipeline.plan import Plan, describe_call
+from churn_utils.pipeline.plan import Plan, Report, describe_call
 from churn_utils.pipeline.rewind import invalidate
 from churn_utils.pipeline.schedule import choose_stages, make_schedule, next_segment
 from churn_utils.pipeline.stages import GATE, name_stage
@@ -46,8 +45,8 @@ def clear_home(reports: Path) -> None:
 
 def run(
     plan: Plan,
-    say: Callable[[str], None] = print,
-    watch: Callable[[Progress], None] = lambda progress: None,
+    say: Report = print,
+    watch: Watch = lambda progress: None,
 ) -> int:
     """Run the pipeline as planned; stages that do not need each other run side by side.
 

@@ -12,8 +12,8 @@ import pandas as pd
 
 from churn_utils.errors import UsageError
 from churn_utils.pipeline.executor import executed_path
-from churn_utils.pipeline.parameters import Notebook, resolve_parameters
-from churn_utils.pipeline.plan import Plan, Value
+from churn_utils.pipeline.parameters import Notebooks, resolve_parameters
+from churn_utils.pipeline.plan import Plan, Values
 from churn_utils.pipeline.stages import APPROVAL, PRODUCTION, Stage
 from churn_utils.pipeline.state import RunState
 from churn_utils.pipeline.timeline import expand_timeline
@@ -26,7 +26,7 @@ class Schedule:
     """The stages known so far in order, with the parameters and the fingerprint of each by name."""
 
     stages: list[Stage]
-    parameters: dict[str, dict[str, Value]]
+    parameters: dict[str, Values]
     fingerprints: dict[str, str]
 
     def select(self, names: Sequence[str]) -> list[Stage]:
@@ -42,7 +42,7 @@ class Segment:
     held: list[Stage]
 
 
-def make_schedule(plan: Plan, run_state: RunState, notebooks: dict[str, Notebook]) -> Schedule:
+def make_schedule(plan: Plan, run_state: RunState, notebooks: Notebooks) -> Schedule:
     """Expand the timeline and say what each stage gets and depends on.
 
     Raises:
@@ -57,9 +57,9 @@ def make_schedule(plan: Plan, run_state: RunState, notebooks: dict[str, Notebook
 def fingerprint_stages(
     plan: Plan,
     stages: list[Stage],
-    parameters: dict[str, dict[str, Value]],
+    parameters: dict[str, Values],
     run_state: RunState,
-    notebooks: dict[str, Notebook],
+    notebooks: Notebooks,
 ) -> dict[str, str]:
     """Return by ``stage.name`` a hash of what its result depends on.
 
@@ -79,7 +79,8 @@ def fingerprint_stages(
         }
         before = [fingerprints[name] for name in stage.needs]
         text = json.dumps((content, values, before), sort_keys=True)
-        fingerprints[stage.name] = hashlib.sha256(text.encode()).hexdigest()
+        digest = hashlib.sha256(text.encode())
+        fingerprints[stage.name] = digest.hexdigest()
     return fingerprints
 
 
@@ -124,7 +125,8 @@ def choose_stages(plan: Plan, schedule: Schedule, finished: set[str]) -> list[st
         return _choose_only(plan, schedule, finished)
     if plan.start is not None:
         names = [stage.name for stage in schedule.stages]
-        finished = finished - set(names[names.index(plan.start) :])
+        first = names.index(plan.start)
+        finished = finished - set(names[first:])
     return list_unfinished(schedule, finished)
 
 
@@ -165,9 +167,9 @@ def next_segment(plan: Plan, stages: list[Stage]) -> Segment:
     chosen: list[Stage] = []
     held: list[Stage] = []
     for stage in stages:
+        is_approval = stage.kind == APPROVAL
         needs_held = any(earlier.name in stage.needs for earlier in held)
-        must_wait = stage.kind == APPROVAL or needs_held
-        if plan.manual_approval and must_wait:
+        if plan.manual_approval and (is_approval or needs_held):
             held.append(stage)
         else:
             chosen.append(stage)

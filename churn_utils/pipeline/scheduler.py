@@ -12,6 +12,7 @@ from churn_utils.pipeline.state import StageResult
 
 WORKERS = 2  # cores that the design counts on
 TICK_SECONDS = 1.0
+Running = dict[Future[StageResult], Stage]
 
 
 class Job(Protocol):
@@ -36,21 +37,22 @@ class ReadyStages:
     def __init__(self, stages: list[Stage]) -> None:
         """Sort the stages; needs that are not among them count as finished."""
         self._stages = {stage.name: stage for stage in stages}
-        self._order = list(self._stages)
-        needs = {stage.name: set(stage.needs) & set(self._stages) for stage in stages}
-        self._sorter = TopologicalSorter(needs)
-        self._sorter.prepare()
         self._ready: list[str] = []
         self.finished = 0
+        self._sorter: TopologicalSorter[str] = TopologicalSorter()
+        for stage in stages:
+            needs = [name for name in stage.needs if name in self._stages]
+            self._sorter.add(stage.name, *needs)
+        self._sorter.prepare()
 
     def take(self) -> Stage | None:
         """Return the next stage that may start, or None while there is none."""
         self._ready += self._sorter.get_ready()
-        if not self._ready:
-            return None
-        first = min(self._ready, key=self._order.index)
-        self._ready.remove(first)
-        return self._stages[first]
+        for name, stage in self._stages.items():
+            if name in self._ready:
+                self._ready.remove(name)
+                return stage
+        return None
 
     def finish(self, stage: Stage) -> None:
         """Note that a stage is finished, so that those that need it may start."""
@@ -71,7 +73,7 @@ def run_side_by_side(stages: list[Stage], job: Job, tick: Callable[[list[str], i
         Exception: the first that ``job.execute`` raised, after the other stage has ended.
     """
     ready = ReadyStages(stages)
-    running: dict[Future[StageResult], Stage] = {}
+    running: Running = {}
     failures: list[BaseException] = []
     with ThreadPoolExecutor(WORKERS) as workers:
         while True:
@@ -94,7 +96,7 @@ def run_side_by_side(stages: list[Stage], job: Job, tick: Callable[[list[str], i
 
 def _start_stages(
     ready: ReadyStages,
-    running: dict[Future[StageResult], Stage],
+    running: Running,
     job: Job,
     workers: ThreadPoolExecutor,
 ) -> None:

@@ -13,6 +13,7 @@ from churn_utils.data.files import write_atomically
 from churn_utils.errors import UsageError
 from churn_utils.pipeline.plan import RunIdentity
 
+TableVersions = dict[str, int | None]  # by table; None where there is none
 STATE_FILE = "pipeline/state.json"
 # Names in the file where they differ: those of earlier versions, whose homes go on working.
 STORED_NAMES = {
@@ -101,8 +102,8 @@ class RunState(BaseModel):
 
     identity: RunIdentity | None = None
     results: dict[str, StageResult] = Field(default_factory=dict)
-    versions_at_start: dict[str, dict[str, int | None]] = Field(default_factory=dict)
-    unfinished_rewind: dict[str, int | None] = Field(default_factory=dict)
+    versions_at_start: dict[str, TableVersions] = Field(default_factory=dict)
+    unfinished_rewind: TableVersions = Field(default_factory=dict)
     waiting: WaitingApproval | None = None
 
     def retraining_after(self, name: str) -> Retraining | None:

@@ -63,7 +63,6 @@ def _expand_retraining(production: Stage, retraining: Retraining) -> list[Stage]
     since = ("SINCE", retraining.since)
     snapshot = ("SNAPSHOT", retraining.as_of)
     few_trials = ("N_TRIALS", RETRAINING_TRIALS)
-
     monitoring, drift = _monitor(production, retraining.as_of, month)
     search = Stage(SEARCH, month, (production.name,), (as_of, since, few_trials))
     registry = Stage(REGISTRY, month, (search.name,), (as_of,))

@@ -15,13 +15,14 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from churn_utils.errors import ChurnError
+from churn_utils.pipeline.plan import Report
 from churn_utils.validation import isolation, isolation_server
 
 CAN_FORK = sys.platform.startswith("linux")
@@ -45,7 +46,11 @@ def offer_isolation() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="churn-") as folder:
         address = str(Path(folder) / "isolation")
         context = multiprocessing.get_context("forkserver")
-        process = context.Process(target=_offer, args=(address,), daemon=True)
+        process = context.Process(
+            target=_offer,
+            args=(address,),
+            daemon=True,
+        )
         # Starting waits for the warm process's imports, and there is other work meanwhile.
         starting = threading.Thread(target=process.start)
         starting.start()
@@ -61,11 +66,12 @@ def offer_isolation() -> Iterator[None]:
 
 
 def _offer(address: str) -> None:
+    """Fork servers of isolated calls until the pipeline ends; runs in a fork."""
     end_with_parent()
     isolation_server.offer_servers(address)
 
 
-def call_in_warm_process(function: str, *arguments: object, report: Callable[[str], None]) -> Any:
+def call_in_warm_process(function: str, *arguments: object, report: Report) -> Any:
     """Call a package function in a fork of the warm process and return its result.
 
     Where fork is not safe it is a new process.
@@ -83,7 +89,9 @@ def call_in_warm_process(function: str, *arguments: object, report: Callable[[st
     context: Any = multiprocessing.get_context("forkserver" if CAN_FORK else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(
-        target=_call, args=(function, arguments, dict(os.environ), sender), daemon=True
+        target=_call,
+        args=(function, arguments, dict(os.environ), sender),
+        daemon=True,
     )
     process.start()
     sender.close()
@@ -104,6 +112,7 @@ def call_in_warm_process(function: str, *arguments: object, report: Callable[[st
 
 
 def _call(function: str, arguments: tuple, environment: dict[str, str], sender: Connection) -> None:
+    """Call a function and send its lines and its result; runs in a fork."""
     end_with_parent()
     try:
         call = isolation_server.find_function(function, environment)
@@ -137,6 +146,7 @@ def end_with_parent() -> None:
 
 
 def _exit_after_parent() -> None:
+    """Wait for the end of the process that asked for this fork, then end this one."""
     parent = multiprocessing.parent_process()
     assert parent is not None  # this runs in children only
     multiprocessing.connection.wait([parent.sentinel])
