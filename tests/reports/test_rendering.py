@@ -1,5 +1,8 @@
+import tomllib
+
 import pytest
 
+from churn_utils import settings
 from churn_utils.reports import rendering
 
 
@@ -22,3 +25,11 @@ from churn_utils.reports import rendering
 )
 def test_numbers_are_written_as_people_read_them(value, text):
     assert rendering.format_number(value) == text
+
+
+def test_templates_are_package_data():
+    project = tomllib.loads((settings.PROJECT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["churn_utils.reports"]
+    folder = settings.PROJECT / "churn_utils" / "reports"
+    installed = {path for pattern in patterns for path in folder.glob(pattern)}
+    assert installed == {path for path in folder.rglob("*") if path.suffix in (".html", ".css")}
