@@ -1,4 +1,7 @@
-"""Let FLAML search on the rows of a file for some seconds and write its probabilities; runs in FLAML's environment."""
+"""Let FLAML search on the rows of a file for some seconds and write its probabilities.
+
+Runs in FLAML's own environment; prints the name of the best model family.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,23 @@ import sys
 import pandas as pd
 
 
-def main(train: str, unseen: str, answers: str, seconds: float, seed: int) -> None:
-    """Fit on ``train`` (column ``churned`` is the label), answer the rows of ``unseen``, two jobs, log loss."""
+def main(train: str, unseen: str, predictions: str, seconds: float, seed: int) -> None:
+    """Fit on one file and predict another, in two jobs, by log loss.
+
+    Args:
+        train: CSV of model inputs and the label ``churned``.
+        unseen: CSV of model inputs to predict.
+        predictions: CSV to write, column ``probability`` in the order of ``unseen``.
+        seconds: time for the search.
+        seed: of the search.
+    """
     from flaml import AutoML
 
     rows = pd.read_csv(train)
     categories = list(rows.select_dtypes("object"))
     rows = rows.astype(dict.fromkeys(categories, "category"))
-    asked = pd.read_csv(unseen).astype({name: rows[name].dtype for name in categories})
+    dtypes = {name: rows[name].dtype for name in categories}
+    inputs = pd.read_csv(unseen).astype(dtypes)
     automl = AutoML()
     automl.fit(
         rows.drop(columns="churned"),
@@ -29,7 +41,8 @@ def main(train: str, unseen: str, answers: str, seconds: float, seed: int) -> No
         verbose=0,
     )
     print(automl.best_estimator)
-    pd.DataFrame({"probability": automl.predict_proba(asked)[:, 1]}).to_csv(answers, index=False)
+    probability = automl.predict_proba(inputs)[:, 1]
+    pd.DataFrame({"probability": probability}).to_csv(predictions, index=False)
 
 
 if __name__ == "__main__":

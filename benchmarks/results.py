@@ -13,16 +13,14 @@ HEAD = "# Measured figures\n\nWritten by `make bench` and `make drill`; not edit
 
 def to_markdown(frame: pd.DataFrame) -> str:
     """Write a frame as a Markdown table."""
-    rows = [
-        frame.columns.tolist(),
-        ["---"] * len(frame.columns),
-        *frame.astype(str).values.tolist(),
-    ]
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+    head = frame.columns.astype(str).tolist()
+    line = ["---"] * len(head)
+    rows = frame.astype(str).values.tolist()
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, line, *rows])
 
 
 def save_table(title: str, frame: pd.DataFrame, script: str) -> None:
-    """Print a table and put it in its section of ``results.md``, replacing the one that was there."""
+    """Print a table and put it in its section of ``results.md`` in place of the one before."""
     section = f"\n## {title}\n\n`benchmarks/{script}`\n\n{to_markdown(frame)}\n"
     text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else HEAD
     text = re.sub(rf"\n## {re.escape(title)}\n.*?(?=\n## |\Z)", "", text, flags=re.S)

@@ -1,4 +1,7 @@
-"""100 changes of champion under load, then 60 s at twice the load that the API sustains: failures, memory, the log."""
+"""The API under stress: 100 changes of champion under load, then 60 s at twice what it sustains.
+
+Counts failed requests, memory and predictions in the log.
+"""
 
 from __future__ import annotations
 
@@ -26,27 +29,33 @@ AS_OF = settings.month_start(1)
 
 
 def measure_changes(api: Api, versions: list[int], customer_ids: list[str]) -> dict:
-    """Put the two versions in effect in turn under load, each taken up before the next.
+    """Put two versions in effect in turn under load, each loaded by the API before the next.
 
-    Each change is recorded as a promotion is, approval, audit and alias included, but below ``promote``'s rule that the
-    gate must have compared a version with the champion that goes: two versions that take turns cannot keep it.
+    Each change is recorded as a promotion is, approval, audit and alias included. Only the rule of
+    ``promote`` is left out that the gate compared a version with the champion that it replaces: two
+    versions that take turns cannot keep it.
+
+    Returns:
+        What was counted, by the text to print.
     """
     granted = {version: deployments.check_deployed(version) for version in versions}
-    running, seconds = api.start_traffic(customer_ids, seconds=CHANGES * 1.5, callers=2), []
+    running = api.start_traffic(customer_ids, seconds=CHANGES * 1.5, callers=2)
+    seconds = []
     for number in range(CHANGES):
         version = versions[number % 2]
         deployments.take_effect(version, AS_OF, granted[version], deployments.PROMOTED)
         seconds.append(api.wait_for_version(version))
-        print(f"change {number + 1} taken up after {seconds[-1]:.2f} s", end="\r", flush=True)
+        print(f"change {number + 1} loaded after {seconds[-1]:.2f} s", end="\r", flush=True)
     if running.done():
         sys.exit("the changes outlasted the traffic; run it again on a machine that is less busy")
     traffic = running.result()
-    strangers = set(traffic["model_version"].dropna()) - set(versions)
+    other_versions = set(traffic["model_version"].dropna()) - set(versions)
+    median = pd.Series(seconds).median()
     return {
         "requests": len(traffic),
         "failed requests": int((traffic["status"] != 200).sum()),
-        "answers from other versions": len(strangers),
-        "taken up after, s (median / worst)": f"{pd.Series(seconds).median():.2f} / {max(seconds):.2f}",
+        "answers from other versions": len(other_versions),
+        "taken up after, s (median / worst)": f"{median:.2f} / {max(seconds):.2f}",
     }
 
 
@@ -54,7 +63,7 @@ def measure_changes(api: Api, versions: list[int], customer_ids: list[str]) -> d
 class Tally:
     """What happened to the requests of an open-loop load."""
 
-    asked: int = 0
+    sent_or_due: int = 0
     answered: int = 0
     refused: int = 0
     lost: int = 0
@@ -66,7 +75,11 @@ class Tally:
 async def send_load(
     port: int, ids: list[str], rate: float, seconds: float, memory: list[int], pid: int
 ) -> Tally:
-    """Send requests at a fixed rate, whether answers come or not; a request that finds no free caller is counted."""
+    """Send requests at a fixed rate, whether answers come or not.
+
+    A request that finds no free caller is counted as not sent. The memory of process ``pid`` is
+    added to ``memory`` once a second, in bytes.
+    """
     tally, free = Tally(), asyncio.Queue()
     for _ in range(CALLERS):
         free.put_nowait(None)
@@ -81,8 +94,8 @@ async def send_load(
     start, tasks = time.perf_counter(), set()
     process, seen = psutil.Process(pid), 0.0
     while (now := time.perf_counter() - start) < seconds:
-        while tally.asked < now * rate:
-            tally.asked += 1
+        while tally.sent_or_due < now * rate:
+            tally.sent_or_due += 1
             if free.empty():
                 tally.unsent += 1
                 continue
@@ -121,7 +134,11 @@ async def _ask(port: int, message: bytes, connection, free: asyncio.Queue, tally
 
 
 def measure_overload(api: Api, ids: list[str]) -> dict:
-    """Find the rate that can be sustained, then offer twice as much for a minute."""
+    """Find the rate that can be sustained, then offer twice as much for a minute.
+
+    Returns:
+        What was counted, by the text to print.
+    """
     memory: list[int] = []
     logged_before = len(tables.read("inference_log", columns=["prediction_id"]))
     probe = asyncio.run(send_load(api.port, ids, 1e6, PROBE_SECONDS, memory, api.pid))
@@ -154,7 +171,7 @@ def report(title: str, findings: dict) -> None:
 
 
 def main() -> None:
-    """Rehearse changes of champion in a copy of a home, then overload another API over the same copy."""
+    """Change champions in a copy of a home, then overload another API over the same copy."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as text:
         folder = Path(text)
         copy_home(folder)

@@ -1,7 +1,8 @@
-"""Throughput and latency of the API beside MLflow's scoring server, BentoML and a constant, interleaved.
+"""Throughput and latency of the API beside MLflow's scoring server, BentoML and a constant.
 
-Needs wrk (apt-get install wrk) and the peers' environment (make .venv-peers/installed). Every server runs for the whole
-time on this machine; each round measures every server once at each number of connections, in turn.
+Needs wrk (apt-get install wrk) and the peers' environment (make .venv-peers/installed). Every
+server runs for the whole time on this machine; each round measures every server once at each number
+of connections, in turn.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ HERE = Path(__file__).parent
 
 @dataclass
 class Server:
-    """A process that answers at ``url``, and the Lua script that wrk asks it with."""
+    """A process that serves ``url``, and the Lua script with which wrk sends it requests."""
 
     name: str
     url: str
@@ -72,13 +73,14 @@ def write_script(path: Path, bodies: list[str]) -> Path:
     path.write_text(
         f"local bodies = {{{listed}}}\nlocal at = 0\n"
         'wrk.method = "POST"\nwrk.headers["Content-Type"] = "application/json"\n'
-        "request = function() at = at % #bodies + 1; return wrk.format(nil, nil, nil, bodies[at]) end\n"
+        "request = function() at = at % #bodies + 1; "
+        "return wrk.format(nil, nil, nil, bodies[at]) end\n"
     )
     return path
 
 
 def start_servers(folder: Path, home: Path) -> list[Server]:
-    """Start the four servers and wait until each answers its own request."""
+    """Start the four servers and wait until each answers its own kind of request."""
     version = deployments.version_in_effect()
     rows = definitions.select_model_inputs(
         definitions.add_on_demand(tables.read("customer_features"))
@@ -165,7 +167,11 @@ def wait_for_answer(server: Server, body: str) -> None:
 
 
 def run_wrk(server: Server, connections: int, seconds: int = SECONDS) -> dict:
-    """Ask a server for some seconds: requests a second, latencies in ms, failed requests."""
+    """Send a server requests for some seconds.
+
+    Returns:
+        ``server, connections, rate`` (requests a second), ``p50, p99`` (ms) and ``failed``.
+    """
     command = [
         "wrk",
         "-t1",
@@ -197,7 +203,11 @@ def _in_ms(text: str | None) -> float:
 
 
 def measure(servers: list[Server]) -> pd.DataFrame:
-    """Measure all servers in turn, the order turned round by round; one row per measurement."""
+    """Measure all servers in turn, in another order each round.
+
+    Returns:
+        One row per measurement: ``round`` and the keys of ``run_wrk``.
+    """
     for server in servers:
         run_wrk(server, 8, 1)
     rows = []
@@ -210,7 +220,7 @@ def measure(servers: list[Server]) -> pd.DataFrame:
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """Medians over rounds, and medians of the ratios within each round."""
+    """Return medians over rounds, and of the ratios within each round, as they are printed."""
     rates = rows.pivot_table(index=["round", "connections"], columns="server", values="rate")
     slow = rows.pivot_table(index=["round", "connections"], columns="server", values="p99")
     table = []
@@ -248,7 +258,8 @@ def main() -> None:
                 server.process.wait(30)
         logged = len(tables.read("inference_log"))
     print(
-        f"failed requests: {rows.groupby('server')['failed'].sum().to_dict()}; answers logged: {logged}"
+        f"failed requests: {rows.groupby('server')['failed'].sum().to_dict()}; "
+        f"answers logged: {logged}"
     )
     save_table("Serving", summarise(rows), Path(__file__).name)
 

@@ -1,4 +1,7 @@
-"""Convert a calibrated model's estimator to ONNX and hold it against the model; prints one line of JSON."""
+"""Convert a calibrated model's estimator to ONNX and compare it with the model.
+
+Prints one line of JSON: ``microseconds`` and ``difference``.
+"""
 
 import json
 import re
@@ -25,7 +28,10 @@ update_registered_converter(
 
 
 def convert(pipeline, encoded: np.ndarray):
-    """Build a session and its feed for encoded rows; a linear model's columns are known by name, one input each."""
+    """Build a session and its feed for encoded rows.
+
+    A linear model knows its columns by name, so each is an input of its own.
+    """
     estimator, names = pipeline[-1], list(pipeline[0].get_feature_names_out())
     by_name = type(estimator).__name__ == "Pipeline"
     columns = [(name, FloatTensorType([None, 1])) for name in names]

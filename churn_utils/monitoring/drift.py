@@ -128,22 +128,28 @@ def _choose(evidence: Evidence, limits: Limits) -> tuple[str, str, str]:
 
 
 def _is_worth_it(gain: WindowGain | None, limits: Limits) -> bool:
+    """Tell whether a refit would surely win more than a retraining must."""
     return gain is not None and gain.lower > limits.gain_usd
 
 
 def _choose_by_shifts(evidence: Evidence, labels_say: str) -> tuple[str, str, str]:
     """Return ``(action, diagnosis, reason)`` where labels call for no retraining."""
     if evidence.new_shifts:
-        moved = [f"{name} (PSI {evidence.shifts[name].psi:.2f})" for name in evidence.new_shifts]
-        reason = f"moved since training: {', '.join(moved)}; {labels_say}"
+        psi = {name: evidence.shifts[name].psi for name in evidence.new_shifts}
+        moved = ", ".join(f"{name} (PSI {value:.2f})" for name, value in psi.items())
+        reason = f"moved since training: {moved}; {labels_say}"
         return decision.ALERT, decision.COVARIATE, reason
     if evidence.standing:
-        reason = f"alerted and unchanged: {', '.join(evidence.standing)}; {labels_say}"
+        standing = ", ".join(evidence.standing)
+        reason = f"alerted and unchanged: {standing}; {labels_say}"
         return decision.OK, decision.COVARIATE, reason
     return decision.OK, decision.NONE, f"no used feature moved; {labels_say}"
 
 
 def _describe_gain(gain: WindowGain) -> str:
-    worth = f"{gain.gain_usd:+.1f} USD a customer [{gain.lower:+.1f}, {gain.upper:+.1f}]"
-    months = f"{gain.labels_from[:7]} to {gain.labels_to[:7]}"
-    return f"a refit on {months} would be worth {worth}"
+    """Return the gain in words, with its months and its interval."""
+    first = gain.labels_from[:7]
+    last = gain.labels_to[:7]
+    interval = f"[{gain.lower:+.1f}, {gain.upper:+.1f}]"
+    worth = f"{gain.gain_usd:+.1f} USD a customer {interval}"
+    return f"a refit on {first} to {last} would be worth {worth}"

@@ -65,10 +65,13 @@ def _measure_column(now: pd.Series, then: pd.Series) -> dict[str, float]:
 def _count_by_decile(now: pd.Series, then: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Return both columns' counts in bins whose edges are the deciles of ``then``."""
     shares = np.linspace(0, 1, PSI_BINS + 1)[1:-1]
-    edges = np.unique(np.quantile(then, shares))
+    deciles = np.quantile(then, shares)
+    edges = np.unique(deciles)
     bins = len(edges) + 1
-    counts_now = np.bincount(np.searchsorted(edges, now), minlength=bins)
-    counts_then = np.bincount(np.searchsorted(edges, then), minlength=bins)
+    bin_now = np.searchsorted(edges, now)
+    bin_then = np.searchsorted(edges, then)
+    counts_now = np.bincount(bin_now, minlength=bins)
+    counts_then = np.bincount(bin_then, minlength=bins)
     return counts_now, counts_then
 
 
@@ -82,17 +85,23 @@ def _count_by_category(now: pd.Series, then: pd.Series) -> tuple[np.ndarray, np.
 
 def _cohens_d(now: pd.Series, then: pd.Series) -> float:
     """Return the difference of means in pooled standard deviations; 0 for constants."""
-    spread = np.sqrt((now.var() + then.var()) / 2)
-    return (now.mean() - then.mean()) / spread if spread > 0 else 0.0
+    variance = (now.var() + then.var()) / 2
+    spread = np.sqrt(variance)
+    if not spread > 0:
+        return 0.0
+    return (now.mean() - then.mean()) / spread
 
 
 def compute_psi(counts_now: np.ndarray, counts_then: np.ndarray) -> float:
     """Return the PSI, sum of (a - b) * ln(a / b) over the bins' shares a (now) and b (then)."""
     bins = len(counts_now)
     # Half a row is added to each bin: an empty one would be infinitely far.
-    now = (counts_now + 0.5) / (counts_now.sum() + bins / 2)
-    then = (counts_then + 0.5) / (counts_then.sum() + bins / 2)
-    return float(((now - then) * np.log(now / then)).sum())
+    rows_now = counts_now.sum() + bins / 2
+    rows_then = counts_then.sum() + bins / 2
+    now = (counts_now + 0.5) / rows_now
+    then = (counts_then + 0.5) / rows_then
+    distance = (now - then) * np.log(now / then)
+    return float(distance.sum())
 
 
 def compute_psi_of_chance(counts_now: np.ndarray, counts_then: np.ndarray) -> float:

@@ -76,4 +76,5 @@ def _simulate_labels(month: int, simulation: Simulation) -> pd.DataFrame:
 
 
 def _record_labels(month: int, as_of: pd.Timestamp, labels: pd.DataFrame) -> None:
+    """Record the labels of a month, which arrive on the as-of date."""
     offline.record_labels(labels, settings.month_start(month), as_of, labels["slot_id"])

@@ -82,9 +82,12 @@ def _find_standing(
 
 def _read_recent_labelled(as_of: pd.Timestamp) -> pd.DataFrame:
     """Return the labelled rows known at a date, as far back as the decision looks."""
-    first = max(0, settings.month_of(as_of) - max(retraining_value.WINDOW_MONTHS))
-    rows = offline.build_training_set(as_of, since=settings.month_start(first))
-    return rows[rows["lookup_status"] == "found"]
+    months_back = max(retraining_value.WINDOW_MONTHS)
+    first = max(0, settings.month_of(as_of) - months_back)
+    since = settings.month_start(first)
+    rows = offline.build_training_set(as_of, since=since)
+    has_features = rows["lookup_status"] == "found"
+    return rows[has_features]
 
 
 def _measure_month(as_of: pd.Timestamp, champion: Champion, current: pd.DataFrame) -> pd.DataFrame:

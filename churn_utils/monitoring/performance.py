@@ -112,8 +112,10 @@ def _split_slices(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 def _measure_rows(rows: pd.DataFrame, economics: Economics, draws: int, seed: int) -> pd.DataFrame:
     """Return ``metric, value, lower, upper`` of labelled rows."""
-    if len(rows) < MIN_LABELLED or rows["churned"].nunique() < 2:
-        return pd.DataFrame({"metric": METRICS, "value": np.nan, "lower": np.nan, "upper": np.nan})
+    can_be_measured = len(rows) >= MIN_LABELLED and rows["churned"].nunique() == 2
+    if not can_be_measured:
+        unknown = pd.DataFrame({"metric": METRICS})
+        return unknown.assign(value=np.nan, lower=np.nan, upper=np.nan)
     drawn = bootstrap.resample(rows["customer_id"], draws, seed)
     weights = bootstrap.with_all_rows_first(drawn)
     churned = rows["churned"].to_numpy()

@@ -109,8 +109,10 @@ def encode_window(rows: pd.DataFrame, champion: Champion) -> Window:
     """Encode labelled rows once for all folds: knots and scales of the refit need no label."""
     inputs = champion.with_score(rows)
     columns = models.build_estimator(REFIT_PARAMS, seed=0)[0]
-    numbers = columns.set_params(one_hot="drop").fit_transform(inputs)
-    design = np.hstack([definitions.indicate_categories(inputs), numbers])
+    columns.set_params(one_hot="drop")  # indicators are built below, in a third of its time
+    numbers = columns.fit_transform(inputs)
+    indicators = definitions.indicate_categories(inputs)
+    design = np.hstack([indicators, numbers])
     probability = inputs[drift_tests.SCORE].clip(1e-6, 1 - 1e-6)
     return Window(rows, design, probability.to_numpy())
 
@@ -161,9 +163,11 @@ def simulate_refit(
         moved[held_out] = move_intercept(own[fit], churned[fit], own[held_out])
 
     def value_usd(probability: np.ndarray) -> np.ndarray:
-        return decision_value_usd(churned, probability >= economics.threshold, economics)
+        treated = probability >= economics.threshold
+        return decision_value_usd(churned, treated, economics)
 
-    return value_usd(refit) - value_usd(own), value_usd(moved) - value_usd(own)
+    own_value = value_usd(own)
+    return value_usd(refit) - own_value, value_usd(moved) - own_value
 
 
 def move_intercept(known: np.ndarray, churned: np.ndarray, unknown: np.ndarray) -> np.ndarray:
@@ -180,10 +184,15 @@ def move_intercept(known: np.ndarray, churned: np.ndarray, unknown: np.ndarray) 
     log_odds = np.log(known / (1 - known))
     shift = 0.0
     for _ in range(20):  # Newton's method on a smooth, increasing function of one number
-        probability = 1 / (1 + np.exp(-(log_odds + shift)))
+        probability = _sigmoid(log_odds + shift)
         slope = (probability * (1 - probability)).mean()
-        shift += (churned.mean() - probability.mean()) / max(slope, 1e-6)
-    return 1 / (1 + np.exp(-(np.log(unknown / (1 - unknown)) + shift)))
+        missing = churned.mean() - probability.mean()
+        shift += missing / max(slope, 1e-6)
+    return _sigmoid(np.log(unknown / (1 - unknown)) + shift)
+
+
+def _sigmoid(log_odds: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-log_odds))
 
 
 def interval_by_customer(
