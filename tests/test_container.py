@@ -1,4 +1,4 @@
-"""What the serving image is made of: no engine runs here, so its parts are held against each other."""
+"""What the serving image is made of: no container runs here, so its parts are compared with each other."""
 
 import ast
 import importlib.metadata
@@ -49,7 +49,7 @@ def test_hadolint_has_no_objection():
     assert (found.returncode, found.stdout) == (0, "")
 
 
-def test_the_image_holds_every_package_that_the_api_imports():
+def test_the_image_holds_every_imported_package():
     pins = read_pins(PROJECT / "locks" / "serving.lock")
     of_package = importlib.metadata.packages_distributions()
     wanted = {package for name in modules_of_the_api() for package in packages_imported(name)}
@@ -62,7 +62,7 @@ def test_the_image_holds_every_package_that_the_api_imports():
     assert len(wanted) > 10
 
 
-def test_the_image_has_the_versions_that_are_tested_and_their_hashes():
+def test_the_image_has_the_tested_versions_with_hashes():
     ours, image = (
         read_pins(PROJECT / "requirements.lock"),
         read_pins(PROJECT / "locks" / "serving.lock"),
@@ -76,14 +76,14 @@ def test_the_image_has_the_versions_that_are_tested_and_their_hashes():
     )
 
 
-def test_the_image_is_built_from_files_that_exist_and_runs_as_nobody():
+def test_the_image_copies_existing_files_and_is_not_root():
     for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.M):
         assert all((PROJECT / source).exists() for source in line.split()[:-1])
     assert re.search(r"^USER \d+$", DOCKERFILE, re.M) and "HEALTHCHECK" in DOCKERFILE
     assert DOCKERFILE.count("FROM ") == 2
 
 
-def test_compose_opens_ports_to_this_machine_only():
+def test_compose_opens_ports_on_this_machine_only():
     services = yaml.safe_load((PROJECT / "compose.yaml").read_text())["services"]
     assert set(services) == {"api", "redis", "mlflow"}
     ports = [port for service in services.values() for port in service.get("ports", [])]
@@ -92,7 +92,7 @@ def test_compose_opens_ports_to_this_machine_only():
     assert services["mlflow"]["image"].endswith(f":v{version}")
 
 
-def test_the_command_that_compose_documents_works_in_bash_and_sets_what_the_file_asks_for(tmp_path):
+def test_the_documented_compose_command_sets_its_variables(tmp_path):
     text = (PROJECT / "compose.yaml").read_text()
     command = re.search(r"^#.*?(\w+=.* docker compose up.*)$", text, re.M).group(1)
     docker = tmp_path / "docker"

@@ -1,1 +1,1 @@
-"""The prediction API: routes, middleware, models that are kept ready, and A/B tests."""
+"""The prediction API: routes, schemas, middleware, predictor with its loaded models, A/B tests."""

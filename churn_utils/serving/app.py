@@ -7,17 +7,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
+from churn_utils.serving.access_log import AccessLog
+from churn_utils.serving.direct_route import DirectRoute
+from churn_utils.serving.error_responses import add_error_handlers
 from churn_utils.serving.metrics import ServingMetrics
-from churn_utils.serving.middleware import ApiMiddleware, add_error_handlers, flush_access_log
+from churn_utils.serving.middleware import ApiMiddleware
 from churn_utils.serving.openapi import ABOUT, add_documents
 from churn_utils.serving.prediction_routes import add_prediction_routes
 from churn_utils.serving.predictor import Engine
-from churn_utils.serving.settings import ServingSettings, read_serving_settings
+from churn_utils.serving.settings import ServingSettings
 from churn_utils.serving.state_routes import add_state_routes
 
 VERSION = "1.0.0"
-NO_TELEMETRY = {"tracing": False, "metrics": False, "logs": False}  # ours is on /metrics
+# ours is on /metrics
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 
 
 def create_app(settings: ServingSettings | None = None) -> FastAPI:
@@ -29,18 +34,19 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     Raises:
         UsageError: the environment holds a value that it cannot work with.
     """
-    settings = settings or read_serving_settings()
+    settings = settings or ServingSettings()
     metrics = ServingMetrics()
     engine = Engine(settings, metrics)
+    access_log = AccessLog()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await engine.start()
-        flushing = asyncio.create_task(flush_access_log())
+        writing = asyncio.create_task(access_log.keep_writing())
         yield
         await engine.stop()
-        flushing.cancel()
-        await asyncio.gather(flushing, return_exceptions=True)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
 
     app = FastAPI(
         title="Telco churn",
@@ -54,9 +60,17 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.engine = engine
+    app.state.access_log = access_log
     add_error_handlers(app)
     add_prediction_routes(app, engine)
     add_state_routes(app, engine, metrics)
     add_documents(app, settings)
-    app.add_middleware(ApiMiddleware, settings=settings, metrics=metrics)
+    # tried first, because each route that is passed over costs a request some microseconds
+    app.router.routes.sort(key=lambda route: not isinstance(route, DirectRoute))
+    app.add_middleware(
+        ApiMiddleware,
+        settings=settings,
+        metrics=metrics,
+        access_log=access_log if settings.access_log else None,
+    )
     return app

@@ -1,22 +1,29 @@
-"""What the API counts for Prometheus, in a registry of its own for each application."""
+"""Prometheus metrics of the API, in a registry of its own for each application."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+ARM_LABELS = ("model_version", "arm")
 
 
 class ServingMetrics:
     """The API's metrics; ``registry`` is what ``/metrics`` shows."""
 
     def __init__(self) -> None:
-        """Make every metric, at zero."""
+        """Create every metric, at zero."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        counter, gauge = self._counter, self._gauge
+        self._add_predictions()
+        self._add_versions()
+        self._add_features()
+        self._add_log()
+
+    def _add_predictions(self) -> None:
         self.seconds = Histogram(
             "churn_request_seconds",
             "Time from a request's arrival to its answer's last byte",
@@ -24,46 +31,58 @@ class ServingMetrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
-        self.predictions = counter(
-            "churn_predictions", "Answers by model version and arm", ["model_version", "arm"]
+        self.predictions = self._counter(
+            "churn_predictions", "Predictions by model version and arm", ARM_LABELS
         )
-        self.unknown = counter("churn_unknown_customers", "Customers asked for without features")
-        self.stale = counter("churn_stale_features", "Answers from features older than allowed")
-        self.changes = counter("churn_lineup_changes", "Promotions, rollbacks and trials taken up")
-        self.refusals = counter(
+        # cached, because finding a metric's child by its labels costs more than counting
+        self.seconds_of = lru_cache(self.seconds.labels)
+        self.predictions_of = lru_cache(self.predictions.labels)
+
+    def _add_versions(self) -> None:
+        self.serving = self._gauge(
+            "churn_model_serving", "1 for each version that answers", ARM_LABELS
+        )
+        self.changes = self._counter(
+            "churn_lineup_changes", "Changes of champion or A/B test that the API has followed"
+        )
+        self.refusals = self._counter(
             "churn_refused_versions", "Versions that were put in place but may not answer"
         )
-        self.refresh_failures = counter(
-            "churn_refresh_failures", "Looks at registry and tables that failed"
+        self.refresh_failures = self._counter(
+            "churn_refresh_failures", "Refreshes from registry and tables that failed"
         )
-        self.published = counter("churn_published_rows", "Rows published into the online store")
-        self.serving = gauge(
-            "churn_model_serving", "1 for each version that answers", ["model_version", "arm"]
+        self.refresh_age = self._gauge(
+            "churn_refresh_age_seconds",
+            "Time since the last refresh that succeeded; it grows when refreshing has stopped",
         )
-        self.feature_age = gauge(
+
+    def _add_features(self) -> None:
+        self.unknown = self._counter(
+            "churn_unknown_customers", "Requested customers without features"
+        )
+        self.stale = self._counter(
+            "churn_stale_features", "Predictions from features older than allowed"
+        )
+        self.published = self._counter(
+            "churn_published_rows", "Rows published into the online store"
+        )
+        self.feature_age = self._gauge(
             "churn_feature_age_days", "Age of the newest features on the simulated today"
         )
-        self.features_ahead = gauge(
+        self.features_ahead = self._gauge(
             "churn_features_ahead_days", "Days that the newest features are after CHURN_TODAY"
         )
-        self.refresh_age = gauge(
-            "churn_refresh_age_seconds",
-            "Time since features and versions were last looked for "
-            "with success; it grows when the renewal has stopped",
+
+    def _add_log(self) -> None:
+        self.log_waiting = self._gauge(
+            "churn_log_waiting", "Predictions that are not in the inference log yet"
         )
-        self.log_waiting = gauge(
-            "churn_log_waiting", "Answers that are not in the inference log yet"
+        self.log_written = self._gauge(
+            "churn_log_written", "Predictions written to the inference log since the start"
         )
-        self.log_written = gauge(
-            "churn_log_written", "Answers written to the inference log since the start"
-        )
-        self.log_failures = gauge(
+        self.log_failures = self._gauge(
             "churn_log_failures", "Writes of the inference log that failed and were repeated"
         )
-        self.predictions_of = lru_cache(
-            self.predictions.labels
-        )  # finding a label's child costs more than counting
-        self.seconds_of = lru_cache(self.seconds.labels)
 
     def show_serving(self, arms: dict[str, int]) -> None:
         """Show which version answers in each arm from now on, and count the change."""
@@ -72,8 +91,8 @@ class ServingMetrics:
         for arm, version in arms.items():
             self.serving.labels(version, arm).set(1)
 
-    def _counter(self, name: str, text: str, labels: list[str] | tuple = ()) -> Counter:
+    def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, labels: list[str] | tuple = ()) -> Gauge:
+    def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
         return Gauge(name, text, labels, registry=self.registry)

@@ -1,107 +1,98 @@
-"""What stands before the API's routes: keys, limits, request ids, metrics, access log; and how errors are worded.
+"""ASGI middleware: API keys, rate and body limits, request ids, metrics, access log.
 
-A plain ASGI middleware: the framework's own base class for them costs as much as a prediction.
+It is written against ASGI itself: the framework's base class for middleware costs as much as a
+prediction.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
-import logging
 import re
-import sys
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
 from datetime import UTC, datetime
-from http import HTTPStatus
+from typing import Any
 
-import orjson
 import uuid_utils
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import Response
 from fastapi.middleware.cors import CORSMiddleware
-from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from churn_utils.errors import ChurnError, NotReadyError
+from churn_utils.serving.access_log import AccessLog
+from churn_utils.serving.error_responses import problem
 from churn_utils.serving.metrics import ServingMetrics
+from churn_utils.serving.rate_limit import RateLimiter
 from churn_utils.serving.settings import ServingSettings
 
 PROTECTED = "/v1/"
-MOST_CALLERS = 10_000  # remembered for the rate limit
-COUNTED = {
-    "/v1/predictions",
-    "/v1/scores",
-    "/v1/model",
-}  # by their path also when refused before any route is found
-SURPLUS = "is_surplus"  # in the state of requests over a connection beyond the limit: tells whether it still is
-HEALTH_PATHS = (
-    "/healthz",
-    "/readyz",
-    "/metrics",
-)  # who asks these must see an overload, not be shut out by it
+# counted by their path also when refused before a route is found
+COUNTED = {"/v1/predictions", "/v1/scores", "/v1/model"}
+COUNTED_METHODS = ("GET", "POST", "HEAD")
+# answered over connections beyond the limit as well: probes must see an overload
+HEALTH_PATHS = ("/healthz", "/readyz", "/metrics")
+# in the state of requests over a connection beyond the limit: a function that says if it still is
+SURPLUS = "is_surplus"
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_HEADER = b"x-request-id"
-_access_lines: list[bytes] = []  # of the process, as its standard output is
-_writing = threading.Lock()
-log = logging.getLogger(__name__)
+REQUEST_ID_HEADER = b"x-request-id"
+PREFLIGHT_HEADERS = {b"origin", b"access-control-request-method"}
+MOST_PATH_CHARACTERS = 200  # of a path in the access log
+Headers = dict[bytes, bytes]
 
 
 class ApiMiddleware:
-    """Lets a request through to the routes, or answers it; counts and logs it in any case."""
+    """Pass a request on to the application, or refuse it; count and log it in any case."""
 
-    def __init__(self, app: Callable, settings: ServingSettings, metrics: ServingMetrics) -> None:
-        """Stand before ``app``."""
-        self._settings, self._metrics = settings, metrics
-        self._app = self._let_browsers_read(app)
-        self._keys = [hashlib.sha256(key).digest() for key in settings.keys]
-        self._limiter, self._unauthenticated = (
-            RateLimiter(settings.rate_limit),
-            RateLimiter(settings.rate_limit),
-        )
-        self._note_line = _note_access if settings.access_log else None
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: ServingSettings,
+        metrics: ServingMetrics,
+        access_log: AccessLog | None = None,
+    ) -> None:
+        """Wrap ``app``; without ``access_log`` no lines are kept."""
+        self._settings = settings
+        self._metrics = metrics
+        self._access_log = access_log
+        self._app = self._allow_origins(app)
+        self._key_hashes = [hashlib.sha256(key).digest() for key in settings.keys]
+        self._limiter = RateLimiter(settings.rate_limit)
+        self._unauthenticated = RateLimiter(settings.rate_limit)
 
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 0
+        started = time.perf_counter()
+        status = 0
         headers = dict(scope["headers"])
-        given = headers.get(_HEADER, b"")
-        request_id = given if REQUEST_ID.fullmatch(given) else str(uuid_utils.uuid7()).encode()
+        request_id = _choose_request_id(headers)
         scope.setdefault("state", {})["request_id"] = request_id.decode()
 
-        async def send_on(message: dict) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"].append((_HEADER, request_id))
+                message["headers"].append((REQUEST_ID_HEADER, request_id))
             await send(message)
 
         try:
             refusal = self._refuse(scope, headers)
             if refusal is None:
                 refusal, receive = await self._read_body(scope, headers, receive)
-            await (self._app if refusal is None else self._let_browsers_read(refusal))(
-                scope, receive, send_on
-            )
-        except (
-            Exception
-        ):  # whatever was not foreseen is a 500 without detail; raised on, the log has the trace
+            app = self._app if refusal is None else self._allow_origins(refusal)
+            await app(scope, receive, send_with_id)
+        except Exception:  # not foreseen: 500 without detail; raised again, so that the log has it
             if not status:
-                failed = problem(
-                    scope, 500, "The request could not be handled; the log knows it by its id."
-                )
-                await self._let_browsers_read(failed)(scope, receive, send_on)
+                detail = "The request could not be handled; the log knows it by its id."
+                app = self._allow_origins(problem(scope, 500, detail))
+                await app(scope, receive, send_with_id)
             raise
         finally:
-            self._note(scope, status or 500, time.perf_counter() - started)
+            self._record(scope, status or 500, time.perf_counter() - started)
 
-    def _let_browsers_read(self, app: Callable) -> Callable:
-        """Let the origins of the settings read what an application, or a refusal, answers."""
+    def _allow_origins(self, app: ASGIApp) -> ASGIApp:
+        """Let the origins of the settings read the responses of an application, or a refusal."""
         if not self._settings.origins:
             return app
         return CORSMiddleware(
@@ -112,206 +103,126 @@ class ApiMiddleware:
             expose_headers=["X-Request-ID", "Retry-After"],
         )
 
-    def _refuse(self, scope: dict, headers: dict[bytes, bytes]) -> Response | None:
-        """Answer for a request beyond the limit of connections, without a valid key, or beyond the rate limit."""
-        if (
-            SURPLUS in scope["state"]
-            and scope["path"] not in HEALTH_PATHS
-            and scope["state"][SURPLUS]()
-        ):
-            most = self._settings.max_connections
-            return problem(
-                scope,
-                503,
-                f"More than {most} connections are open; see Retry-After.",
-                retry_after=1,
+    def _refuse(self, scope: Scope, headers: Headers) -> Response | None:
+        """Return a refusal for too many connections, a wrong key or too many requests."""
+        is_surplus = scope["state"].get(SURPLUS)
+        if is_surplus is not None and scope["path"] not in HEALTH_PATHS and is_surplus():
+            detail = (
+                f"More than {self._settings.max_connections} connections are open; see Retry-After."
             )
+            return problem(scope, 503, detail, retry_after=1)
         if not scope["path"].startswith(PROTECTED) or self._is_preflight(scope, headers):
             return None
-        caller, limiter = (scope.get("client") or ("",))[0].encode(), self._limiter
-        refused = False
-        if self._keys:
-            key = hashlib.sha256(headers.get(b"x-api-key", b"")).digest()
-            # hashes of one length, every one compared, in constant time: nothing of a valid key can be timed
-            refused = not sum(hmac.compare_digest(key, valid) for valid in self._keys)
-            # who has no valid key counts by address, apart from the keys, so that nobody uses up another's rate
-            caller, limiter = (caller, self._unauthenticated) if refused else (key, limiter)
-        wait = limiter.ask(caller)
-        if wait:
-            return problem(
-                scope, 429, "Too many requests; see Retry-After.", retry_after=max(1, round(wait))
-            )
-        return (
-            problem(scope, 401, "The header X-API-Key must hold a valid key.") if refused else None
-        )
+        return self._refuse_caller(scope, headers)
 
-    def _is_preflight(self, scope: dict, headers: dict[bytes, bytes]) -> bool:
-        """Tell whether a browser asks if it may ask; it cannot send a key with that."""
-        asks = scope["method"] == "OPTIONS" and headers.keys() >= {
-            b"origin",
-            b"access-control-request-method",
-        }
-        return asks and bool(self._settings.origins)
+    def _is_preflight(self, scope: Scope, headers: Headers) -> bool:
+        """Tell whether a browser asks for permission to call (CORS); it cannot send a key then."""
+        if scope["method"] != "OPTIONS" or not self._settings.origins:
+            return False
+        return headers.keys() >= PREFLIGHT_HEADERS
+
+    def _refuse_caller(self, scope: Scope, headers: Headers) -> Response | None:
+        """Return 429 for a caller beyond the rate limit, else 401 without a valid key.
+
+        A caller is its key, else its address. Callers without a valid key have buckets of their
+        own, so that they cannot use up the rate of a key.
+        """
+        caller = _client_address(scope).encode()
+        limiter = self._limiter
+        is_authenticated = True
+        if self._key_hashes:
+            key_hash = hashlib.sha256(headers.get(b"x-api-key", b"")).digest()
+            is_authenticated = self._is_valid(key_hash)
+            if is_authenticated:
+                caller = key_hash
+            else:
+                limiter = self._unauthenticated
+        wait_seconds = limiter.take(caller)
+        if wait_seconds:
+            retry_after = max(1, round(wait_seconds))
+            detail = "Too many requests; see Retry-After."
+            return problem(scope, 429, detail, retry_after=retry_after)
+        if not is_authenticated:
+            return problem(scope, 401, "The header X-API-Key must hold a valid key.")
+        return None
+
+    def _is_valid(self, key_hash: bytes) -> bool:
+        """Compare with every key in constant time, so that timing shows nothing of a valid one."""
+        matches = [hmac.compare_digest(key_hash, valid) for valid in self._key_hashes]
+        return any(matches)
 
     async def _read_body(
-        self, scope: dict, headers: dict, receive: Callable
-    ) -> tuple[Response | None, Callable]:
-        """Read the body up to its limit; return the refusal of a larger one, and how the routes are to read it."""
-        most = self._settings.max_body_bytes
+        self, scope: Scope, headers: Headers, receive: Receive
+    ) -> tuple[Response | None, Receive]:
+        """Read the body, up to its limit, into the request's state.
+
+        Returns:
+            The refusal of a body that is too large, else None; and the ``receive`` for the
+            application, which replays what was read.
+        """
+        most_bytes = self._settings.max_body_bytes
+        too_large = f"The body is larger than {most_bytes} bytes."
         announced = headers.get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > most:
-            return problem(scope, 413, f"The body is larger than {most} bytes."), receive
+        if not announced.isdigit() or int(announced) > most_bytes:
+            return problem(scope, 413, too_large), receive
         message = await receive()
-        parts, size = [message], len(message.get("body", b""))
-        while message.get("more_body") and size <= most:
+        messages = [message]
+        size = len(message.get("body", b""))
+        while message.get("more_body") and size <= most_bytes:
             message = await receive()
-            parts.append(message)
+            messages.append(message)
             size += len(message.get("body", b""))
-        if size > most:
-            return problem(scope, 413, f"The body is larger than {most} bytes."), receive
-        scope["state"]["body"] = b"".join(
-            part.get("body", b"") for part in parts
-        )  # so that routes need not ask again
-        waiting = iter(parts)
+        if size > most_bytes:
+            return problem(scope, 413, too_large), receive
+        scope["state"]["body"] = b"".join(message.get("body", b"") for message in messages)
+        return None, _replay(messages, receive)
 
-        async def replay() -> dict:
-            part = next(waiting, None)
-            return part if part is not None else await receive()
-
-        return None, replay
-
-    def _note(self, scope: dict, status: int, seconds: float) -> None:
-        """Count the request and write its line; the route's pattern, so that ids do not multiply the series."""
-        route = getattr(scope.get("route"), "path", None) or (
-            scope["path"] if scope["path"] in COUNTED else "other"
-        )
-        method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD") else "other"
-        self._metrics.seconds_of(route, method, status).observe(seconds)
-        if self._note_line is not None:
-            self._note_line(
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        """Count the request and keep its line."""
+        method = scope["method"] if scope["method"] in COUNTED_METHODS else "other"
+        self._metrics.seconds_of(_route_label(scope), method, status).observe(seconds)
+        if self._access_log is not None:
+            self._access_log.append(
                 {
                     "time": datetime.now(UTC),
                     "request_id": scope["state"]["request_id"],
                     "method": scope["method"],
-                    "path": scope["path"][:200],
+                    "path": scope["path"][:MOST_PATH_CHARACTERS],
                     "status": status,
                     "milliseconds": round(1000 * seconds, 3),
-                    "client": (scope.get("client") or ("",))[0],
+                    "client": _client_address(scope),
                 }
             )
 
 
-class RateLimiter:
-    """A token bucket per caller: ``rate`` requests a second on average, twice that at once."""
-
-    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Allow ``rate`` requests a second; 0 allows any number."""
-        self._rate, self._clock = rate, clock
-        self._buckets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
-
-    def ask(self, caller: bytes) -> float:
-        """Take one token of a caller: 0 if there was one, else the seconds until there is."""
-        if not self._rate:
-            return 0.0
-        now, most = self._clock(), max(1.0, 2 * self._rate)
-        tokens, last = self._buckets.pop(caller, (most, now))
-        tokens = min(most, tokens + (now - last) * self._rate)
-        wait = 0.0 if tokens >= 1 else (1 - tokens) / self._rate
-        self._buckets[caller] = (tokens - (wait == 0.0), now)
-        if len(self._buckets) > MOST_CALLERS:
-            self._buckets.popitem(last=False)  # longest unheard of: its bucket is full again
-        return wait
+def _choose_request_id(headers: Headers) -> bytes:
+    """Return the caller's request id if it is well formed, else a new one."""
+    given = headers.get(REQUEST_ID_HEADER, b"")
+    if REQUEST_ID.fullmatch(given):
+        return given
+    return str(uuid_utils.uuid7()).encode()
 
 
-def _note_access(facts: dict) -> None:
-    """Keep one JSON line until ``flush_access_log`` writes it: a write for each would cost as much as a prediction."""
-    _access_lines.append(orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE))
+def _client_address(scope: Scope) -> str:
+    """Return the caller's address; empty where the server does not know it."""
+    client: Any = scope.get("client")
+    return client[0] if client else ""
 
 
-async def flush_access_log(every_seconds: float = 0.5) -> None:
-    """Write the access log's lines again and again, beside the answers, and once more when cancelled."""
-    try:
-        while True:
-            await asyncio.sleep(every_seconds)
-            await asyncio.to_thread(_write_access_lines)
-    finally:
-        _write_access_lines()
+def _route_label(scope: Scope) -> str:
+    """Return the pattern of the route, so that ids in paths do not multiply the series."""
+    pattern = getattr(scope.get("route"), "path", None)
+    if pattern:
+        return pattern
+    return scope["path"] if scope["path"] in COUNTED else "other"
 
 
-def _write_access_lines() -> None:
-    """Write to standard output what was kept, in one piece whether or not the stream has a buffer of its own."""
-    with _writing:
-        lines = _access_lines[:]
-        del _access_lines[: len(lines)]
-        try:
-            sys.stdout.buffer.write(b"".join(lines))
-            sys.stdout.buffer.flush()
-        except (
-            OSError
-        ) as error:  # a full disk or a reader that went away ends neither the log nor the answers
-            log.error("%d line(s) of the access log could not be written: %s", len(lines), error)
+def _replay(messages: list[Message], receive: Receive) -> Receive:
+    """Return a ``receive`` that gives the messages first and then what else arrives."""
+    waiting = iter(messages)
 
+    async def receive_again() -> Message:
+        message = next(waiting, None)
+        return await receive() if message is None else message
 
-def problem(
-    scope: dict,
-    status: int,
-    detail: str,
-    errors: list[dict] | None = None,
-    retry_after: int | None = None,
-    headers: dict | None = None,
-) -> Response:
-    """Word an error as the ``Problem`` document (RFC 9457); it holds no path and no trace."""
-    content = {
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "request_id": scope["state"].get("request_id", ""),
-        "errors": errors or [],
-    }
-    extra = {**(headers or {}), **({"Retry-After": str(retry_after)} if retry_after else {})}
-    return Response(orjson.dumps(content), status, extra, media_type="application/problem+json")
-
-
-def add_error_handlers(app: FastAPI) -> None:
-    """Give every error that was foreseen the one form; ``ApiMiddleware`` does for all others."""
-
-    @app.exception_handler(RequestValidationError)
-    async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        errors = [
-            {"field": _name_field(e), "message": e["msg"].removeprefix("Value error, ")}
-            for e in error.errors()[:20]
-        ]
-        return problem(
-            request.scope, 422, f"{len(error.errors())} field(s) are not as documented.", errors
-        )
-
-    @app.exception_handler(HTTPException)
-    async def _http(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 400:  # the framework's word for a body that is no text
-            return problem(
-                request.scope,
-                422,
-                "The body is not JSON.",
-                [{"field": "body", "message": "is not JSON"}],
-            )
-        return problem(request.scope, error.status_code, str(error.detail), headers=error.headers)
-
-    @app.exception_handler(NotReadyError)
-    async def _not_ready(request: Request, error: NotReadyError) -> Response:
-        return problem(request.scope, 503, str(error), retry_after=1)
-
-    @app.exception_handler(ChurnError)
-    async def _unavailable(request: Request, error: ChurnError) -> Response:
-        log.error("request %s: %s", request.state.request_id, error)
-        return problem(
-            request.scope, 503, "Something that the answer needs is away; try again.", retry_after=1
-        )
-
-
-def _name_field(error: dict) -> str:
-    """Path of the field below the body, or the body itself where it is no JSON."""
-    return (
-        "body"
-        if error["type"] == "json_invalid"
-        else ".".join(map(str, error["loc"][1:])) or "body"
-    )
+    return receive_again

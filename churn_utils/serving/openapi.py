@@ -1,4 +1,4 @@
-"""The API's documents: what ``/openapi.json`` says of answers and errors, and the page ``/docs`` that shows it."""
+"""The API's documents: ``/openapi.json`` with every response and error, and the page ``/docs``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
-from churn_utils.serving import schemas as models
+from churn_utils.serving.schemas import examples, problems, requests
 from churn_utils.serving.settings import ServingSettings
 
 ABOUT = """Answers how likely a customer is to leave, and whether a retention offer pays.
 
-`POST /v1/predictions` takes customer ids and looks their features up; `POST /v1/scores` takes customers given whole.
-Every answer names the model version that gave it and has a receipt under its `prediction_id`. Customers without
-features are listed in `unknown_customers`; if none of those asked for has any, the answer is 404."""
+`POST /v1/predictions` takes customer ids and reads their online features; `POST /v1/scores` takes
+customers given whole. Every prediction names its model version and has a receipt under its
+`prediction_id`. Customers without features are listed in `unknown_customers`; if none of the
+request has any, the status is 404."""
 HEADERS = {
-    "X-Request-ID": "Name of the request in the log: the one that was sent, if it is letters, digits and ._- (64 at "
-    "most), else a new one.",
+    "X-Request-ID": "Name of the request in the log: the one that was sent, if it is letters, "
+    "digits and ._- (64 at most), else a new one.",
     "Retry-After": "Seconds after which to try again.",
 }
 ERRORS = {
@@ -40,36 +41,37 @@ ERRORS = {
     ),
     429: ("Too many requests.", "Too many requests; see Retry-After."),
     503: (
-        "Not ready, the inference log is full, what the answer needs is away, or too many connections are open.",
+        "Not ready, the inference log is full, what the answer needs is away, or too many "
+        "connections are open.",
         "No model is in place yet.",
     ),
 }
+# the framework's own error schemas, which no route answers with
+FRAMEWORK_ERRORS = ("HTTPValidationError", "UsageError")
 FIELD_ERRORS = {
     404: [{"field": "customer_ids", "message": "7590-VHVEG has no features"}],
-    422: [models.EXAMPLE_FIELD_ERROR],
+    422: [examples.EXAMPLE_FIELD_ERROR],
 }
 
 
 def document(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the errors that a route may answer, for its ``responses``."""
+    """Describe the errors of a route by status, for its ``responses``."""
     return {status: _document_error(status) for status in statuses}
 
 
 def _document_error(status: int) -> dict[str, Any]:
     description, detail = ERRORS[status]
     example = {
-        **models.EXAMPLE_PROBLEM,
+        **examples.EXAMPLE_PROBLEM,
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         "errors": FIELD_ERRORS.get(status, []),
     }
     schema = {"$ref": "#/components/schemas/Problem"}
-    headers = (
-        {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
-        if status in (429, 503)
-        else {}
-    )
+    headers = {}
+    if status in (429, 503):
+        headers = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
     content = {"application/problem+json": {"schema": schema, "example": example}}
     return {"description": description, "content": content, "headers": headers}
 
@@ -83,10 +85,9 @@ def document_body(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def add_documents(app: FastAPI, settings: ServingSettings) -> None:
-    """Serve /docs from files of our own, and put into /openapi.json what the framework does not know."""
-    folder = (
-        resources.files("fastapi_offline") / "static"
-    )  # Swagger UI; the framework's own page loads it from afar
+    """Serve /docs from local files, and complete /openapi.json."""
+    # Swagger UI as files of this machine; the framework's own page loads it from a CDN
+    folder = resources.files("fastapi_offline") / "static"
     app.mount("/docs/assets", StaticFiles(directory=str(folder)), name="assets")
 
     @app.get("/docs", include_in_schema=False)
@@ -101,44 +102,55 @@ def add_documents(app: FastAPI, settings: ServingSettings) -> None:
 
     build = app.openapi
 
-    def complete() -> dict[str, Any]:
-        document = build()
-        schemas = document["components"]["schemas"]
-        for name in (
-            "HTTPValidationError",
-            "UsageError",
-        ):  # the framework's error form, which we do not use
-            schemas.pop(name, None)
-        for model in (models.Problem, models.PredictionRequest, models.ScoreRequest):
-            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-            schemas.update({**schema.pop("$defs", {}), model.__name__: schema})
-        for model in (
-            models.ScoreResponse,
-            models.ModelInfo,
-        ):  # of whose examples the framework left the nulls out
-            schemas[model.__name__]["examples"] = model.model_config["json_schema_extra"][
-                "examples"
-            ]
-        document["components"]["headers"] = {
-            name: {"description": text, "required": True, "schema": {"type": "string"}}
-            for name, text in HEADERS.items()
-        }
-        for operations in document["paths"].values():
-            for answer in [
-                answer
-                for operation in operations.values()
-                for answer in operation["responses"].values()
-            ]:
-                answer.setdefault("headers", {})["X-Request-ID"] = {
-                    "$ref": "#/components/headers/X-Request-ID"
-                }
-        if settings.keys:
-            key = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
-            document["components"]["securitySchemes"] = {"key": key}
-            for path, operations in document["paths"].items():
-                if path.startswith("/v1/"):
-                    for operation in operations.values():
-                        operation["security"] = [{"key": []}]
-        return document
+    def build_complete() -> dict[str, Any]:
+        return _complete_document(build(), needs_key=bool(settings.keys))
 
-    app.openapi = complete
+    app.openapi = build_complete  # type: ignore[method-assign]  # as FastAPI documents it
+
+
+def _complete_document(document: dict[str, Any], needs_key: bool) -> dict[str, Any]:
+    """Add to ``/openapi.json`` what the framework does not know; return the document.
+
+    Returns:
+        The keys of an OpenAPI document, ``paths`` and ``components`` among them.
+    """
+    operations = [
+        operation for methods in document["paths"].values() for operation in methods.values()
+    ]
+    _complete_schemas(document["components"]["schemas"])
+    _add_headers(document["components"], operations)
+    if needs_key:
+        _add_security(document)
+    return document
+
+
+def _complete_schemas(schemas: dict[str, Any]) -> None:
+    for name in FRAMEWORK_ERRORS:
+        schemas.pop(name, None)
+    for model in (problems.Problem, requests.PredictionRequest, requests.ScoreRequest):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs", {}))
+        schemas[model.__name__] = schema
+    # the framework leaves nulls out of examples
+    schemas["ScoreResponse"]["examples"] = [examples.EXAMPLE_SCORES]
+    schemas["ModelInfo"]["examples"] = [examples.EXAMPLE_MODEL]
+
+
+def _add_headers(components: dict[str, Any], operations: list[dict[str, Any]]) -> None:
+    components["headers"] = {
+        name: {"description": text, "required": True, "schema": {"type": "string"}}
+        for name, text in HEADERS.items()
+    }
+    request_id = {"$ref": "#/components/headers/X-Request-ID"}
+    for operation in operations:
+        for response in operation["responses"].values():
+            response.setdefault("headers", {})["X-Request-ID"] = request_id
+
+
+def _add_security(document: dict[str, Any]) -> None:
+    key = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+    document["components"]["securitySchemes"] = {"key": key}
+    for path, methods in document["paths"].items():
+        if path.startswith("/v1/"):
+            for operation in methods.values():
+                operation["security"] = [{"key": []}]

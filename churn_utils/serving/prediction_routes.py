@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 from fastapi import FastAPI, Path, Request, Response
 
-from churn_utils.serving import schemas
 from churn_utils.serving.direct_route import DirectRoute, parse_body
-from churn_utils.serving.middleware import problem
+from churn_utils.serving.error_responses import MOST_ERRORS, problem
 from churn_utils.serving.openapi import document, document_body
 from churn_utils.serving.predictor import Engine
+from churn_utils.serving.schemas import requests, responses
+from churn_utils.serving.schemas.examples import EXAMPLE_PREDICTION
 
-MOST_ERRORS = 20  # that one answer names
 PredictionId = Annotated[
     str,
     Path(
         pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
-        examples=[schemas.EXAMPLE_PREDICTION["prediction_id"]],
+        examples=[EXAMPLE_PREDICTION["prediction_id"]],
     ),
 ]
 
@@ -39,7 +39,7 @@ def add_prediction_routes(app: FastAPI, engine: Engine) -> None:
 def _add_predict(app: FastAPI, engine: Engine) -> None:
     async def predict(request: Request) -> Response:
         """Answer for customers by id, from their online features (`features_as_of`)."""
-        body = parse_body(request, schemas.PredictionRequest)
+        body = parse_body(request, requests.PredictionRequest)
         request_id = request.scope["state"]["request_id"]
         predictions, unknown = await engine.predict(body.customer_ids, request_id)
         if not predictions:
@@ -51,11 +51,11 @@ def _add_predict(app: FastAPI, engine: Engine) -> None:
         predict,
         methods=["POST"],
         route_class_override=DirectRoute,
-        response_model=schemas.PredictionResponse,
+        response_model=responses.PredictionResponse,
         tags=["predictions"],
         responses=document(401, 404, 413, 422, 429, 503),
         summary="Answer for customers by id",
-        openapi_extra=document_body(schemas.PredictionRequest),
+        openapi_extra=document_body(requests.PredictionRequest),
     )
 
 
@@ -70,8 +70,8 @@ def _refuse_unknown(request: Request, unknown: list[str]) -> Response:
 def _add_score(app: FastAPI, engine: Engine) -> None:
     async def score(request: Request) -> Response:
         """Answer for customers given whole; nothing is looked up."""
-        body = parse_body(request, schemas.ScoreRequest)
-        customers = [dict(customer) for customer in body.customers]
+        body = parse_body(request, requests.ScoreRequest)
+        customers: list[dict[str, Any]] = [dict(customer) for customer in body.customers]
         predictions = engine.score(customers, request.scope["state"]["request_id"])
         return json_response({"predictions": predictions})
 
@@ -80,18 +80,18 @@ def _add_score(app: FastAPI, engine: Engine) -> None:
         score,
         methods=["POST"],
         route_class_override=DirectRoute,
-        response_model=schemas.ScoreResponse,
+        response_model=responses.ScoreResponse,
         tags=["predictions"],
         responses=document(401, 413, 422, 429, 503),
         summary="Answer for customers given whole",
-        openapi_extra=document_body(schemas.ScoreRequest),
+        openapi_extra=document_body(requests.ScoreRequest),
     )
 
 
 def _add_receipt(app: FastAPI, engine: Engine) -> None:
     @app.get(
         "/v1/predictions/{prediction_id}",
-        response_model=schemas.Receipt,
+        response_model=responses.Receipt,
         tags=["predictions"],
         responses=document(401, 404, 413, 422, 429, 503),
         summary="Read an answer's receipt",

@@ -1,13 +1,14 @@
-"""How connections are limited, and how answers leave the server: head and body of each in one piece.
+"""uvicorn's HTTP protocol with gathered writes and a connection limit that the application answers.
 
-uvicorn writes them one after the other, and the event loop hands each to the system at once. For a small answer the
-second system call, and the caller's second waking up, cost as much as looking its features up.
+uvicorn writes head and body of a response one after the other, and the event loop hands each to the
+system at once. For a small response the second system call, and waking the caller a second time,
+cost as much as reading its features.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -15,15 +16,19 @@ from churn_utils.serving.middleware import SURPLUS
 
 
 class GatheringTransport:
-    """A transport whose writes of one turn of the event loop leave together; all else is the transport's own."""
+    """A transport that sends the writes of one turn of the event loop together.
+
+    Everything else is the wrapped transport's own.
+    """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        """Stand before ``transport``."""
-        self._transport, self._loop = transport, loop
+        """Wrap ``transport``."""
+        self._transport = transport
+        self._loop = loop
         self._waiting: list[bytes] = []
 
-    def __getattr__(self, name: str):
-        """Pass everything else on."""
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the wrapped transport."""
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
@@ -45,32 +50,37 @@ class GatheringTransport:
 
 
 class GatheringProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol over a ``GatheringTransport``, with a limit of connections that leaves answers to us.
+    """uvicorn's HTTP protocol over a ``GatheringTransport``, with a connection limit of its own.
 
-    uvicorn's own limit refuses whoever asks next, on whichever connection, health probes too, in plain text. Here those
-    who came within ``limit_concurrency`` go on; requests over connections beyond hold ``SURPLUS`` in their state, for
-    the application to refuse. From twice the limit on connections are closed at once, so that memory is bounded, and
-    one that asks nothing is closed as one that asks nothing more is.
+    uvicorn's limit refuses the next request on any connection, health probes included, in plain
+    text. Here connections within ``limit_concurrency`` are served as usual. Requests over further
+    connections hold ``SURPLUS`` in their state, so that the application refuses them. From twice
+    the limit on, connections are closed at once, which bounds memory. A connection that sends no
+    request is closed after the keep-alive time.
     """
 
     def __init__(self, *args: Any, **keywords: Any) -> None:
         """Take the limit over from uvicorn."""
         super().__init__(*args, **keywords)
-        self._most, self.limit_concurrency = self.limit_concurrency, None
+        self._most_connections = self.limit_concurrency
+        self.limit_concurrency = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection up."""
-        super().connection_made(GatheringTransport(transport, self.loop))
+        """Accept a connection, mark it as surplus, or abort it."""
+        # not a Transport by inheritance, but one in all that uvicorn calls
+        gathering = cast(asyncio.Transport, GatheringTransport(transport, self.loop))
+        super().connection_made(gathering)
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
-        if self._most is None or len(self.connections) <= self._most:
+        if not self.is_surplus():
             return
         self.app_state = {**self.app_state, SURPLUS: self.is_surplus}
-        if len(self.connections) > 2 * self._most:
+        if len(self.connections) > 2 * (self._most_connections or 0):
             self._unset_keepalive_if_required()
             transport.abort()
 
     def is_surplus(self) -> bool:
-        """Tell whether there are still too many connections for one that came beyond the limit."""
-        return len(self.connections) > self._most
+        """Tell whether more connections are open than the limit allows."""
+        limit = self._most_connections
+        return limit is not None and len(self.connections) > limit

@@ -14,7 +14,7 @@ import uvicorn
 
 from churn_utils.serving.app import create_app
 from churn_utils.serving.protocol import GatheringProtocol
-from churn_utils.serving.settings import ServingSettings, read_serving_settings
+from churn_utils.serving.settings import ServingSettings
 from churn_utils.serving.startup import prepare
 
 # How long an answer waits for the thread that writes the log; Python's own 5 ms show in the p99.
@@ -38,7 +38,7 @@ def run_server(host: str, port: int, until_stdin_closes: bool = False) -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    settings = read_serving_settings()
+    settings = ServingSettings()
     sockets = prepare(settings, host, port)
     sys.setswitchinterval(SWITCH_SECONDS)
     if until_stdin_closes:

@@ -3,86 +3,117 @@
 from __future__ import annotations
 
 import math
-import os
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from typing import Any, Self
+
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from churn_utils import settings
 from churn_utils.errors import UsageError
 
-LEAST_LOG_CAPACITY = 2_000  # answers to the largest request: 1,000 customers, each of whom a shadow may answer as well
+# Predictions for the largest request: 1,000 customers, each of which a shadow may score as well.
+LEAST_LOG_CAPACITY = 2_000
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+ABOVE_ZERO = ("max_body_bytes", "max_connections", "poll_seconds", "log_capacity", "log_seconds")
 
 
-def _setting(default, text: str):
-    return field(default=default, metadata={"help": text})
+class ServingSettings(BaseSettings):
+    """How the API protects itself and what it works on.
 
+    Field ``rate_limit`` is the variable ``CHURN_RATE_LIMIT``; a blank variable counts as not set.
+    """
 
-@dataclass(frozen=True)
-class ServingSettings:
-    """How the API protects itself and what it works on; field ``rate_limit`` is the variable ``CHURN_RATE_LIMIT``."""
+    model_config = SettingsConfigDict(env_prefix="CHURN_", frozen=True, str_strip_whitespace=True)
 
-    online_store: str = _setting("", "redis://host:port/db; empty: SQLite in the home")
-    online_prefix: str = _setting(
-        "", "of the keys in Redis, where homes may share one; empty: the home's own"
+    online_store: str = Field(
+        default="", description="redis://host:port/db; empty: SQLite in the home"
     )
-    api_keys: str = _setting(
-        "", "comma-separated keys, one of which X-API-Key must hold for /v1; empty: none"
+    online_prefix: str = Field(
+        default="",
+        description="of the keys in Redis, where homes may share one; empty: the home's own",
     )
-    rate_limit: float = _setting(0.0, "requests a second that one caller may send; 0: no limit")
-    cors_origins: str = _setting(
-        "", "comma-separated origins that browsers may call from; empty: none"
+    api_keys: str = Field(
+        default="",
+        description="comma-separated keys, one of which X-API-Key must hold for /v1; empty: none",
     )
-    max_body_bytes: int = _setting(1_000_000, "larger bodies are refused with 413")
-    max_connections: int = _setting(
-        1_000, "requests over further ones are answered 503; twice as many are closed"
+    rate_limit: float = Field(
+        default=0.0, description="requests a second that one caller may send; 0: no limit"
     )
-    today: str = _setting(
-        "", "simulated today, such as 2025-02-01; empty: the day of the newest features"
+    cors_origins: str = Field(
+        default="", description="comma-separated origins that browsers may call from; empty: none"
     )
-    poll_seconds: float = _setting(
-        1.0, "how often promotions, trials and new features are looked for"
+    max_body_bytes: int = Field(default=1_000_000, description="larger bodies are refused with 413")
+    max_connections: int = Field(
+        default=1_000,
+        description="requests over further ones are answered 503; twice as many are closed",
     )
-    publish: bool = _setting(
-        True, "publish changed features into the online store whenever they are looked for"
+    today: str = Field(
+        default="",
+        description="simulated today, such as 2025-02-01; empty: the day of the newest features",
     )
-    log_capacity: int = _setting(
-        100_000, "answers that may wait to be logged; beyond, requests are refused with 503"
+    poll_seconds: float = Field(
+        default=1.0, description="how often promotions, A/B tests and new features are looked for"
     )
-    log_seconds: float = _setting(
-        2.0, "how often the log is written; a process that is killed loses what waits"
+    publish: bool = Field(
+        default=True,
+        description="publish changed features into the online store whenever they are found",
     )
-    access_log: bool = _setting(True, "write a JSON line per request to standard output")
+    log_capacity: int = Field(
+        default=100_000,
+        description="answers that may wait to be logged; beyond, requests are refused with 503",
+    )
+    log_seconds: float = Field(
+        default=2.0,
+        description="how often the log is written; a process that is killed loses what waits",
+    )
+    access_log: bool = Field(
+        default=True, description="write a JSON line per request to standard output"
+    )
 
-    def __post_init__(self) -> None:
-        """Refuse what would switch a protection off by mistake.
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, given: dict[str, Any], build: ModelWrapValidatorHandler[Self]) -> Self:
+        """Build the settings and refuse what would switch a protection off by mistake.
 
         Raises:
-            UsageError: a number out of range or a date that is none.
+            UsageError: a value of the wrong type or out of range; the message names the variable.
         """
-        for name in (
-            "max_body_bytes",
-            "max_connections",
-            "poll_seconds",
-            "log_capacity",
-            "log_seconds",
-        ):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UsageError(f"{variable(name)} is {getattr(self, name)}; it must be above 0.")
+        values = {
+            name: value
+            for name, value in given.items()
+            if not (isinstance(value, str) and not value.strip())
+        }
+        try:
+            built = build(values)
+        except ValidationError as error:
+            raise UsageError(_explain(error)) from error
+        built._check_numbers()
+        built._check_texts()
+        return built
+
+    def _check_numbers(self) -> None:
+        for name in ABOVE_ZERO:
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise UsageError(f"{variable(name)} is {value}; it must be above 0.")
         if not 0 <= self.rate_limit < math.inf:
             raise UsageError(
                 f"{variable('rate_limit')} is {self.rate_limit}; it must be 0 or above."
             )
         if self.log_capacity < LEAST_LOG_CAPACITY:
             raise UsageError(
-                f"{variable('log_capacity')} is {self.log_capacity}; below {LEAST_LOG_CAPACITY} a request of the "
-                "largest size, with a shadow's answers beside its own, would be refused each time it is tried."
+                f"{variable('log_capacity')} is {self.log_capacity}; below {LEAST_LOG_CAPACITY} "
+                "a request of the largest size, with a shadow's answers beside its own, would be "
+                "refused each time it is tried."
             )
+
+    def _check_texts(self) -> None:
         if self.api_keys and not self.keys:
             raise UsageError(
                 f"{variable('api_keys')} holds no key; leave it out if none is to be asked for."
             )
-        if self.online_store and not self.online_store.startswith(
-            ("redis://", "rediss://", "unix://")
-        ):
+        if self.online_store and not self.online_store.startswith(REDIS_SCHEMES):
             raise UsageError(
                 f"{variable('online_store')} is no address of a Redis server; write one such as "
                 "redis://localhost:6379/0, or leave it out for SQLite in the home."
@@ -93,51 +124,45 @@ class ServingSettings:
     @property
     def keys(self) -> tuple[bytes, ...]:
         """The keys that open the API."""
-        return tuple(key.strip().encode() for key in self.api_keys.split(",") if key.strip())
+        return tuple(key.encode() for key in _split(self.api_keys))
 
     @property
     def origins(self) -> list[str]:
         """Origins that browsers may call from."""
-        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
+        return list(_split(self.cors_origins))
+
+
+def _split(text: str) -> Iterator[str]:
+    """Yield the parts of a comma-separated text that are not blank."""
+    for part in text.split(","):
+        if part.strip():
+            yield part.strip()
+
+
+def _explain(error: ValidationError) -> str:
+    """Say which variable has a value of the wrong type."""
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    if name not in ServingSettings.model_fields:
+        return f"there is no setting {name!r}."
+    kind = type(ServingSettings.model_fields[name].default)
+    expected = f"it takes a value of type {kind.__name__}."
+    if kind is bool:
+        expected = "write 1 or 0."
+    return f"{variable(name)} is {first['input']!r}; {expected}"
 
 
 def variable(name: str) -> str:
-    """Environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return f"CHURN_{name.upper()}"
 
 
-def read_serving_settings() -> ServingSettings:
-    """Read the settings from the environment.
-
-    Raises:
-        UsageError: a value of the wrong type or out of range; the message names the variable.
-    """
-    given = {}
-    for entry in fields(ServingSettings):
-        text = os.environ.get(variable(entry.name), "").strip()
-        if text:
-            given[entry.name] = _parse(variable(entry.name), text, type(entry.default))
-    return ServingSettings(**given)
-
-
-def _parse(name: str, text: str, kind: type):
-    if kind is bool:
-        if text.lower() not in ("0", "1", "true", "false"):
-            raise UsageError(f"{name} is {text!r}; write 1 or 0.")
-        return text.lower() in ("1", "true")
-    try:
-        return kind(text)
-    except ValueError as error:
-        raise UsageError(
-            f"{name} is {text!r}; it takes a value of type {kind.__name__}."
-        ) from error
-
-
 def describe_settings() -> str:
-    """One line per variable, for ``--help``."""
-    lines = [
-        f"  {variable(e.name):<22} {e.metadata['help']}"
-        + (f" (default {e.default})" if e.default != "" else "")
-        for e in fields(ServingSettings)
-    ]
+    """Return one line per variable, for ``--help``."""
+    lines = []
+    for name, field in ServingSettings.model_fields.items():
+        line = f"  {variable(name):<22} {field.description}"
+        if field.default != "":
+            line += f" (default {field.default})"
+        lines.append(line)
     return "\n".join(lines)

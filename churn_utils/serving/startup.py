@@ -1,4 +1,4 @@
-"""What the API looks at before it starts, so that one line says what is missing: its port, its home, its store."""
+"""Checks before the API starts, so that one line says what is missing: port, home, online store."""
 
 from __future__ import annotations
 
@@ -13,59 +13,61 @@ from churn_utils.errors import ChurnError, UsageError
 from churn_utils.features import online
 from churn_utils.serving.settings import ServingSettings
 
-OTHER_FILES = (
-    256  # that the process holds open beside its connections: libraries, tables, databases
-)
+OTHER_FILES = 256  # held open beside the connections: libraries, tables, databases
+HIGHEST_PORT = 65535
 
 
 def prepare(serving: ServingSettings, host: str, port: int) -> list[socket.socket]:
-    """Check what the API needs; return the sockets that it is to listen on.
+    """Check what the API needs; return the sockets to listen on.
 
     Raises:
         UsageError: an option or variable that it cannot work with.
         ChurnError: a port that is taken, a home that cannot be written, a store that does not open.
     """
-    found = bind(host, port)
+    sockets = bind(host, port)
     try:
         check_home()
         check_store(serving.online_store)
     except ChurnError:
-        for bound in found:
-            bound.close()
+        _close(sockets)
         raise
     allow_files(2 * serving.max_connections + OTHER_FILES)
-    return found
+    return sockets
 
 
 def bind(host: str, port: int) -> list[socket.socket]:
-    """Take a port at every address of a host, without listening yet: until then callers are refused.
+    """Bind a port at every address of a host; connections are refused until somebody listens.
 
     Raises:
         UsageError: no such host or port.
-        ChurnError: it is taken, or not ours to take.
+        ChurnError: the port is taken, or not allowed.
     """
-    if not 0 <= port <= 65535:
-        raise UsageError(f"--port is {port}; it must be 0 (any free port) to 65535.")
+    if not 0 <= port <= HIGHEST_PORT:
+        raise UsageError(f"--port is {port}; it must be 0 (any free port) to {HIGHEST_PORT}.")
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise UsageError(f"--host is {host!r}, which cannot be found: {error.strerror}.") from error
-    found: list[socket.socket] = []
+    sockets: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in addresses:
-            found.append(socket.socket(family, kind, protocol))
-            found[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                found[-1].setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            found[-1].bind(address)
+            opened = socket.socket(family, kind, protocol)
+            sockets.append(opened)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:  # IPv4 has a socket of its own
+                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            opened.bind(address)
     except OSError as error:
-        for bound in found:
-            bound.close()
-        message = (
+        _close(sockets)
+        raise ChurnError(
             f"port {port} of {host} cannot be had: {error.strerror}. Choose another with --port."
-        )
-        raise ChurnError(message) from error
-    return found
+        ) from error
+    return sockets
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for opened in sockets:
+        opened.close()
 
 
 def check_home() -> None:
@@ -75,9 +77,10 @@ def check_home() -> None:
         ChurnError: it cannot, or one of its folders.
     """
     home = settings.home()
+    folders = (home, settings.lakehouse(), settings.mlflow_folder(), home / "online")
     try:
         home.mkdir(parents=True, exist_ok=True)
-        for folder in (home, settings.lakehouse(), settings.mlflow_folder(), home / "online"):
+        for folder in folders:
             if folder.exists():
                 with tempfile.TemporaryFile(dir=folder):
                     pass
@@ -90,9 +93,12 @@ def check_home() -> None:
 def check_store(address: str) -> None:
     """Check that the online store opens.
 
+    Args:
+        address: of a Redis server; empty for SQLite in the home.
+
     Raises:
-        UsageError: an address that is none.
-        ChurnError: nobody answers there, or its file cannot be opened.
+        UsageError: not an address.
+        ChurnError: no server answers there, or its file cannot be opened.
     """
     try:
         asyncio.run(online.open_store(address).close())
@@ -103,7 +109,7 @@ def check_store(address: str) -> None:
 
 
 def allow_files(count: int) -> None:
-    """Let the process hold as many files and connections open, if the system lets it."""
+    """Raise the limit of open files and connections to ``count``, if the system allows."""
     if os.name != "posix":
         return
     import resource

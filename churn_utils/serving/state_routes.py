@@ -8,11 +8,11 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from churn_utils.errors import NotReadyError
-from churn_utils.serving import schemas
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.openapi import document
 from churn_utils.serving.prediction_routes import json_response
 from churn_utils.serving.predictor import Engine
+from churn_utils.serving.schemas import responses
 
 METRICS_PAGE = {
     "description": "Prometheus metrics",
@@ -35,7 +35,7 @@ def add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> N
 def _add_model(app: FastAPI, engine: Engine) -> None:
     @app.get(
         "/v1/model",
-        response_model=schemas.ModelInfo,
+        response_model=responses.ModelInfo,
         tags=["state"],
         responses=document(401, 413, 429, 503),
         summary="Tell which version answers",
@@ -46,7 +46,7 @@ def _add_model(app: FastAPI, engine: Engine) -> None:
 
 
 def describe_model(engine: Engine) -> dict[str, Any]:
-    """Describe the version that answers, with the keys of ``schemas.ModelInfo``.
+    """Describe the version that answers, with the keys of ``responses.ModelInfo``.
 
     Raises:
         NotReadyError: no version answers.
@@ -80,7 +80,7 @@ def describe_model(engine: Engine) -> dict[str, Any]:
 def _add_probes(app: FastAPI, engine: Engine) -> None:
     @app.get(
         "/healthz",
-        response_model=schemas.Health,
+        response_model=responses.Health,
         tags=["state"],
         responses=document(413),
         summary="Tell that the process lives",
@@ -91,13 +91,13 @@ def _add_probes(app: FastAPI, engine: Engine) -> None:
 
     @app.get(
         "/readyz",
-        response_model=schemas.Health,
+        response_model=responses.Health,
         tags=["state"],
         responses=document(413, 503),
         summary="Tell whether requests can be answered",
     )
     async def ready() -> Response:
-        """Tell whether requests can be answered; a refused version is named beside the one serving."""
+        """Tell whether requests can be answered; name a version that was refused."""
         reason = engine.why_not_ready()
         if reason:
             raise NotReadyError(reason)

@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from churn_utils.data import tables
 from churn_utils.registry import approvals, deployments
 from churn_utils.serving import app
-from churn_utils.serving.schemas import EXAMPLE_CUSTOMER
+from churn_utils.serving.schemas.examples import EXAMPLE_CUSTOMER
 from churn_utils.serving.settings import ServingSettings
 
 ID = "7590-VHVEG"
@@ -45,7 +45,7 @@ def predict(client, *customer_ids):
     return client.post("/v1/predictions", json={"customer_ids": customer_ids})
 
 
-def test_an_answer_holds_what_the_design_promises(client, shared_serving_home):
+def test_a_prediction_has_every_documented_value(client, shared_serving_home):
     answer = predict(client, ID).json()
     found = answer["predictions"][0]
     assert (
@@ -61,13 +61,14 @@ def test_an_answer_holds_what_the_design_promises(client, shared_serving_home):
     assert (found["model_version"], found["arm"]) == (shared_serving_home.predecessor, "champion")
 
 
-def test_unknown_customers_are_named_and_if_there_are_only_such_it_is_404(client):
-    some = predict(client, "NOBODY", ID, "NOTHERE")
-    assert some.status_code == 200 and some.json()["unknown_customers"] == ["NOBODY", "NOTHERE"]
+def test_unknown_customers_are_named_or_404_if_all_are(client):
+    some = predict(client, "0000-NONE", ID, "NOTHERE")
+    assert some.status_code == 200 and some.json()["unknown_customers"] == ["0000-NONE", "NOTHERE"]
     assert [p["customer_id"] for p in some.json()["predictions"]] == [ID]
-    none = predict(client, "NOBODY")
+    none = predict(client, "0000-NONE")
     assert (
-        none.status_code == 404 and none.json()["errors"][0]["message"] == "NOBODY has no features"
+        none.status_code == 404
+        and none.json()["errors"][0]["message"] == "0000-NONE has no features"
     )
 
 
@@ -96,14 +97,14 @@ def test_a_wrong_field_is_422_and_named(client, changes, field, message):
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 100_000, b'{"customer_ids": NaN}']
 )
-def test_a_body_that_is_no_request_is_422(client, body):
+def test_a_body_that_is_not_a_request_is_422(client, body):
     answer = client.post(
         "/v1/predictions", content=body, headers={"content-type": "application/json"}
     )
     assert answer.status_code == 422 and answer.json()["errors"]
 
 
-def test_a_receipt_is_there_at_once_and_after_the_log_is_written(client):
+def test_a_receipt_exists_before_and_after_the_log_write(client):
     shown = predict(client, ID).json()["predictions"][0]
     path = f"/v1/predictions/{shown['prediction_id']}"
     first = client.get(path).json()
@@ -118,7 +119,7 @@ def test_a_receipt_is_there_at_once_and_after_the_log_is_written(client):
     assert client.get("/v1/predictions/something").status_code == 422
 
 
-def test_the_state_of_the_service_is_told(client, shared_serving_home):
+def test_model_health_and_metrics_are_shown(client, shared_serving_home):
     assert client.get("/healthz").json()["status"] == "alive"
     info = client.get("/v1/model").json()
     assert info["model_version"] == shared_serving_home.predecessor and info["trial"] is None
@@ -130,7 +131,7 @@ def test_the_state_of_the_service_is_told(client, shared_serving_home):
     assert "churn_feature_age_days 31.0" in text
 
 
-def test_prediction_routes_have_series_of_their_own_in_the_histogram(client):
+def test_each_prediction_route_has_its_own_series(client):
     predict(client, ID)
     predict(client)
     client.post("/v1/scores", json={"customers": [EXAMPLE_CUSTOMER]})
@@ -142,7 +143,7 @@ def test_prediction_routes_have_series_of_their_own_in_the_histogram(client):
         )
 
 
-def test_the_documents_are_complete_and_load_nothing_from_afar(client):
+def test_documents_are_complete_and_load_local_files(client):
     page = client.get("/docs").text
     assert (
         "https://" not in page
@@ -160,7 +161,7 @@ def test_the_documents_are_complete_and_load_nothing_from_afar(client):
                 assert {"401", "413", "422", "429", "503"} <= set(operation["responses"])
 
 
-def test_it_is_not_ready_when_the_engine_says_why(client, monkeypatch):
+def test_readyz_gives_the_reason_when_not_ready(client, monkeypatch):
     monkeypatch.setattr(
         client.app.state.engine, "why_not_ready", lambda: "The inference log cannot be written."
     )
@@ -171,7 +172,7 @@ def test_it_is_not_ready_when_the_engine_says_why(client, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["/v1/model/", "/v1/predictions/", "/healthz/", "/docs/"])
-def test_a_slash_too_many_is_404_and_sends_nobody_anywhere(client, path):
+def test_a_trailing_slash_is_404_without_a_redirect(client, path):
     for method in ("GET", "POST"):
         answer = client.request(
             method, path, headers={"Host": "elsewhere.example"}, follow_redirects=False
@@ -183,7 +184,7 @@ def test_a_slash_too_many_is_404_and_sends_nobody_anywhere(client, path):
         )
 
 
-def test_probes_may_ask_for_the_head_alone(client):
+def test_probes_may_request_the_head_alone(client):
     for path in ("/healthz", "/readyz"):
         answer = client.head(path)
         assert (answer.status_code, answer.content) == (200, b"")
@@ -197,7 +198,7 @@ def test_probes_may_ask_for_the_head_alone(client):
 # home of another test for its own made anew, and not be ready for a moment.
 
 
-def test_browsers_of_other_sites_are_let_in_only_where_a_setting_says_so(client, serving_home):
+def test_other_origins_are_allowed_only_by_a_setting(client, serving_home):
     assert (
         "access-control-allow-origin"
         not in client.get("/healthz", headers={"Origin": "https://a.example"}).headers
@@ -210,7 +211,7 @@ def test_browsers_of_other_sites_are_let_in_only_where_a_setting_says_so(client,
         assert ("access-control-allow-origin" in headers) == allowed
 
 
-def test_the_keys_that_are_asked_for_are_documented(serving_home):
+def test_required_keys_are_documented(serving_home):
     keyed = TestClient(app.create_app(ServingSettings(api_keys="key", access_log=False)))
     document = keyed.get("/openapi.json").json()
     assert document["components"]["securitySchemes"]["key"]["name"] == "X-API-Key"
@@ -221,7 +222,7 @@ def test_the_keys_that_are_asked_for_are_documented(serving_home):
     )
 
 
-def test_before_anything_is_in_place_it_is_alive_and_not_ready(home):
+def test_an_empty_home_is_alive_but_not_ready(home):
     with TestClient(app.create_app(SETTINGS)) as empty:
         assert empty.get("/healthz").status_code == 200
         for answer in (empty.get("/readyz"), predict(empty, ID), empty.get("/v1/model")):
@@ -262,7 +263,7 @@ expected-statuses = ["2xx", "404", "422"]
 """
 
 
-def test_schemathesis_finds_no_undocumented_answer(live_server, tmp_path):
+def test_schemathesis_finds_no_undocumented_response(live_server, tmp_path):
     """All its checks over the whole document: examples, edges of every field, random and chained requests."""
     (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
     command = [
@@ -289,7 +290,7 @@ def approve_for_promotion(home):
     return [home.challenger, home.predecessor]
 
 
-def test_promotions_under_load_fail_no_request_and_only_their_versions_answer(serving_home):
+def test_promotions_under_load_fail_no_request(serving_home):
     versions, rounds = approve_for_promotion(serving_home), 10
     deployments.promote(versions[0], factories.AS_OF)
     granted = {version: deployments.check_deployed(version) for version in versions}
@@ -320,7 +321,7 @@ def test_promotions_under_load_fail_no_request_and_only_their_versions_answer(se
     assert {version for _, version in answers if version} == set(versions)
 
 
-def test_a_server_that_is_overloaded_accounts_for_every_answer_and_ends_cleanly(serving_home):
+def test_an_overloaded_server_logs_every_answer(serving_home):
     """The command itself, many callers at once, a signal in the midst of it: no answer is missing in the table."""
     port = find_port()
     server = subprocess.Popen(
@@ -376,7 +377,7 @@ def test_a_server_that_is_overloaded_accounts_for_every_answer_and_ends_cleanly(
     assert set(given) <= set(stored) and stored.is_unique
 
 
-def test_online_answers_come_from_redis_where_a_setting_says_so(serving_home, redis_address):
+def test_features_come_from_redis_if_set(serving_home, redis_address):
     changed = ServingSettings(today="2025-02-01", access_log=False, online_store=redis_address)
     with TestClient(app.create_app(changed)) as opened:
         wait_until_ready(opened)

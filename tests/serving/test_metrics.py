@@ -13,7 +13,7 @@ def test_two_applications_count_apart():
     assert "model_version" not in generate_latest(second.registry).decode()
 
 
-def test_a_labels_child_is_found_again():
+def test_the_same_labels_count_together():
     metrics = ServingMetrics()
     metrics.seconds_of("/v1/scores", "POST", 200).observe(0.0004)
     metrics.seconds_of("/v1/scores", "POST", 200).observe(0.02)
@@ -25,7 +25,7 @@ def test_a_labels_child_is_found_again():
     assert 'churn_request_seconds_count{method="POST",route="/v1/scores",status="200"} 2.0' in text
 
 
-def test_only_the_versions_that_answer_are_shown():
+def test_only_versions_that_answer_are_shown():
     metrics = ServingMetrics()
     metrics.show_serving({"champion": 1, "challenger": 2})
     metrics.show_serving({"champion": 2})

@@ -53,7 +53,7 @@ def test_writes_of_one_turn_leave_together_and_in_order():
     assert play(steps).written == [b"head body", b"next"]
 
 
-def test_what_is_kept_leaves_before_the_close_and_nothing_after_it():
+def test_kept_writes_leave_before_the_close():
     async def steps(transport, below):
         transport.write(b"last words")
         transport.close()
@@ -124,18 +124,18 @@ def build_app():
     ],
 )
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
-def test_answers_of_every_kind_arrive_whole(method, path, status, size, connection):
-    async def ask():
+def test_responses_of_every_kind_arrive_whole(method, path, status, size, connection):
+    async def call():
         async with serve() as url, httpx.AsyncClient(timeout=20) as client:
             for _ in range(2):
                 found = await client.request(method, url + path, headers={"Connection": connection})
                 assert (found.status_code, len(found.content)) == (status, size)
 
-    asyncio.run(ask())
+    asyncio.run(call())
 
 
-def test_many_requests_on_one_connection_are_answered_in_order():
-    async def ask():
+def test_pipelined_requests_are_answered_in_order():
+    async def call():
         async with serve() as url:
             host, port = url.removeprefix("http://").split(":")
             reader, writer = await asyncio.open_connection(host, int(port))
@@ -148,10 +148,10 @@ def test_many_requests_on_one_connection_are_answered_in_order():
             writer.close()
             assert text.count(b"HTTP/1.1 200 OK") == 50
 
-    asyncio.run(ask())
+    asyncio.run(call())
 
 
-async def ask_over(connection, path):
+async def send_over(connection, path):
     """Send a request over an open connection; its head and document."""
     reader, writer = connection
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -160,55 +160,55 @@ async def ask_over(connection, path):
     return head.decode().lower(), await reader.readexactly(length)
 
 
-def build_guarded(most):
+def build_limited(most):
     app, metrics = FastAPI(), ServingMetrics()
     app.add_api_route("/v1/thing", lambda: {"answer": 42})
     app.add_api_route("/healthz", lambda: {"status": "alive"})
     app.add_middleware(
         ApiMiddleware,
-        settings=ServingSettings(max_connections=most, access_log=False),
+        settings=ServingSettings(max_connections=most),
         metrics=metrics,
     )
     return app, metrics
 
 
-def test_requests_over_connections_beyond_the_limit_are_refused_as_documented_and_probes_answered():
-    app, metrics = build_guarded(3)
+def test_surplus_connections_get_503_but_probes_an_answer():
+    app, metrics = build_limited(3)
 
-    async def ask():
+    async def call():
         async with serve(app, limit_concurrency=3) as url:
             port = int(url.rsplit(":")[-1])
             opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
             heads = [
-                (await ask_over(connection, "/v1/thing"))[0].split("\r\n")[0]
+                (await send_over(connection, "/v1/thing"))[0].split("\r\n")[0]
                 for connection in opened
             ]
             assert heads == ["http/1.1 200 ok"] * 3 + ["http/1.1 503 service unavailable"] * 2
-            head, body = await ask_over(opened[4], "/v1/thing")
+            head, body = await send_over(opened[4], "/v1/thing")
             assert "content-type: application/problem+json" in head and "retry-after: 1" in head
             document = json.loads(body)
             assert (
                 document["request_id"] in head and "More than 3 connections" in document["detail"]
             )
-            assert (await ask_over(opened[4], "/healthz"))[0].startswith("http/1.1 200")
+            assert (await send_over(opened[4], "/healthz"))[0].startswith("http/1.1 200")
             for _, writer in opened[:2]:
                 writer.close()
-            while not (await ask_over(opened[4], "/v1/thing"))[0].startswith(
+            while not (await send_over(opened[4], "/v1/thing"))[0].startswith(
                 "http/1.1 200"
             ):  # there is room again
                 await asyncio.sleep(0.01)
             for _, writer in opened[2:]:
                 writer.close()
 
-    asyncio.run(asyncio.wait_for(ask(), 20))
+    asyncio.run(asyncio.wait_for(call(), 20))
     refused = metrics.seconds_of("other", "GET", 503)
     assert refused._sum.get() > 0
 
 
-def test_thousands_of_connections_are_bounded_and_silent_ones_are_closed():
-    app, _ = build_guarded(10)
+def test_connections_are_bounded_and_silent_ones_closed():
+    app, _ = build_limited(10)
 
-    async def ask():
+    async def call():
         async with serve(app, limit_concurrency=10, timeout_keep_alive=1) as url:
             port = int(url.rsplit(":")[-1])
             opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(300)]
@@ -219,10 +219,10 @@ def test_thousands_of_connections_are_bounded_and_silent_ones_are_closed():
             for _, writer in opened:
                 writer.close()
             again = await asyncio.open_connection("127.0.0.1", port)
-            assert (await ask_over(again, "/v1/thing"))[0].startswith("http/1.1 200")
+            assert (await send_over(again, "/v1/thing"))[0].startswith("http/1.1 200")
             again[1].close()
 
-    asyncio.run(asyncio.wait_for(ask(), 20))
+    asyncio.run(asyncio.wait_for(call(), 20))
 
 
 async def is_ended(reader, seconds):

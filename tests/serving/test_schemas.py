@@ -7,12 +7,8 @@ from pydantic import ValidationError
 
 from churn_utils.data import contract
 from churn_utils.features import definitions
-from churn_utils.serving.schemas import (
-    EXAMPLE_CUSTOMER,
-    MOST_CUSTOMERS,
-    Customer,
-    PredictionRequest,
-)
+from churn_utils.serving.schemas.examples import EXAMPLE_CUSTOMER
+from churn_utils.serving.schemas.requests import MOST_CUSTOMERS, Customer, PredictionRequest
 
 CHANGES = [
     {},
@@ -48,7 +44,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
-def test_a_customer_is_accepted_exactly_when_the_contract_accepts_the_row(changes):
+def test_a_customer_is_valid_exactly_when_its_row_is(changes):
     customer = EXAMPLE_CUSTOMER | changes
     row = {name: "" if value is None else str(value) for name, value in customer.items()}
     accepted, rejected = contract.check_rows(pd.DataFrame([row]))

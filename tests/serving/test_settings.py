@@ -1,27 +1,20 @@
-import dataclasses
-
 import pytest
 
 from churn_utils.errors import ChurnError, UsageError
-from churn_utils.serving import schemas
 from churn_utils.serving import settings as serving_settings
-from churn_utils.serving.settings import (
-    ServingSettings,
-    describe_settings,
-    read_serving_settings,
-    variable,
-)
+from churn_utils.serving.schemas.requests import MOST_CUSTOMERS
+from churn_utils.serving.settings import ServingSettings, describe_settings, variable
 
 
 @pytest.fixture(autouse=True)
-def clean(monkeypatch):
-    for entry in dataclasses.fields(ServingSettings):
-        monkeypatch.delenv(variable(entry.name), raising=False)
+def without_variables(monkeypatch):
+    for name in ServingSettings.model_fields:
+        monkeypatch.delenv(variable(name), raising=False)
 
 
-def test_without_variables_nothing_is_open_and_everything_bounded():
-    found = read_serving_settings()
-    assert found == ServingSettings()
+def test_defaults_open_nothing_and_bound_everything():
+    found = ServingSettings()
+    assert found == ServingSettings.model_construct()
     assert (found.keys, found.origins, found.rate_limit) == ((), [], 0)
 
 
@@ -31,7 +24,7 @@ def test_variables_are_read_in_their_types(monkeypatch):
     monkeypatch.setenv("CHURN_PUBLISH", "false")
     monkeypatch.setenv("CHURN_MAX_BODY_BYTES", "1000")
     monkeypatch.setenv("CHURN_CORS_ORIGINS", "https://a.example, https://b.example")
-    found = read_serving_settings()
+    found = ServingSettings()
     assert found.keys == (b"one", b"two") and found.origins == [
         "https://a.example",
         "https://b.example",
@@ -57,11 +50,11 @@ def test_variables_are_read_in_their_types(monkeypatch):
 def test_a_wrong_value_names_its_variable(monkeypatch, name, text):
     monkeypatch.setenv(f"CHURN_{name}", text)
     with pytest.raises(UsageError, match=f"CHURN_{name}"):
-        read_serving_settings()
+        ServingSettings()
 
 
-def test_a_log_that_could_never_take_the_largest_request_is_refused():
-    assert serving_settings.LEAST_LOG_CAPACITY == 2 * schemas.MOST_CUSTOMERS
+def test_a_log_smaller_than_the_largest_request_is_refused():
+    assert serving_settings.LEAST_LOG_CAPACITY == 2 * MOST_CUSTOMERS
     with pytest.raises(
         UsageError, match="CHURN_LOG_CAPACITY is 1999; below 2000 .* refused each time"
     ):
@@ -69,16 +62,27 @@ def test_a_log_that_could_never_take_the_largest_request_is_refused():
     assert ServingSettings(log_capacity=2000).log_capacity == 2000
 
 
-def test_what_a_kill_costs_is_said():
+def test_help_says_what_a_kill_loses():
     assert "killed loses what waits" in describe_settings()
 
 
 def test_today_must_be_a_month(monkeypatch):
     monkeypatch.setenv("CHURN_TODAY", "tomorrow")
     with pytest.raises(ChurnError, match="CHURN_TODAY is 'tomorrow'.*such as '2025-02-01'"):
-        read_serving_settings()
+        ServingSettings()
 
 
 def test_the_help_names_every_variable():
     text = describe_settings()
-    assert all(variable(entry.name) in text for entry in dataclasses.fields(ServingSettings))
+    assert all(variable(name) in text for name in ServingSettings.model_fields)
+
+
+@pytest.mark.parametrize("name", ["RATE_LIMIT", "TODAY", "PUBLISH"])
+def test_a_blank_variable_counts_as_not_set(monkeypatch, name):
+    monkeypatch.setenv(f"CHURN_{name}", "  ")
+    assert ServingSettings() == ServingSettings.model_construct()
+
+
+def test_a_setting_that_does_not_exist_is_refused():
+    with pytest.raises(UsageError, match="there is no setting 'rate'"):
+        ServingSettings(rate=1)

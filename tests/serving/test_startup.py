@@ -9,7 +9,7 @@ from churn_utils.serving import startup
 from churn_utils.serving.settings import ServingSettings
 
 
-def test_a_port_is_taken_and_nobody_listens_until_the_server_does(home):
+def test_a_bound_port_refuses_until_the_server_listens(home):
     (bound,) = startup.prepare(ServingSettings(), "127.0.0.1", 0)
     address = bound.getsockname()
     with pytest.raises(ConnectionRefusedError):
@@ -30,19 +30,19 @@ def test_a_port_is_taken_and_nobody_listens_until_the_server_does(home):
         ("nowhere.invalid", 0, "--host is"),
     ],
 )
-def test_no_host_and_no_port_are_wrong_settings(host, port, message):
+def test_a_host_or_port_that_cannot_be_is_refused(host, port, message):
     with pytest.raises(UsageError, match=message):
         startup.bind(host, port)
 
 
-def test_a_folder_of_the_home_that_is_none_is_named(home):
+def test_a_file_in_place_of_a_home_folder_is_refused(home):
     home.mkdir()
     settings.lakehouse().write_text("a file")
     with pytest.raises(ChurnError, match="CHURN_HOME. cannot be written: Not a directory"):
         startup.check_home()
 
 
-def test_an_online_store_that_does_not_open_gives_the_port_back(home):
+def test_a_store_that_does_not_open_frees_the_port(home):
     (home / "online" / "store.sqlite").mkdir(parents=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -54,7 +54,7 @@ def test_an_online_store_that_does_not_open_gives_the_port_back(home):
     startup.bind("127.0.0.1", port)[0].close()
 
 
-def test_the_limit_of_open_files_is_raised_as_far_as_the_system_lets(monkeypatch):
+def test_the_open_files_limit_rises_as_far_as_allowed(monkeypatch):
     given = []
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: given.append(limits))
     for soft, hard in ((1024, 4096), (1024, 2000), (4096, 4096), (1024, resource.RLIM_INFINITY)):

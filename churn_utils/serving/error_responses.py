@@ -1,0 +1,94 @@
+"""Error responses: every refusal is a problem document (RFC 9457) without path and trace."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import Scope
+
+from churn_utils.errors import ChurnError, NotReadyError
+
+MOST_ERRORS = 20  # that one response names
+log = logging.getLogger(__name__)
+
+
+def problem(
+    scope: Scope,
+    status: int,
+    detail: str,
+    errors: list[dict[str, str]] | None = None,
+    retry_after: int | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Build the response with a ``Problem`` document.
+
+    Args:
+        scope: ASGI scope of the request, whose state holds its id.
+        status: HTTP status.
+        detail: what is wrong, in a sentence.
+        errors: ``field, message`` of each field that is wrong.
+        retry_after: seconds for the header ``Retry-After``.
+        headers: further headers.
+    """
+    content = {
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "request_id": scope["state"].get("request_id", ""),
+        "errors": errors or [],
+    }
+    all_headers = dict(headers or {})
+    if retry_after:
+        all_headers["Retry-After"] = str(retry_after)
+    return Response(
+        orjson.dumps(content), status, all_headers, media_type="application/problem+json"
+    )
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer foreseen errors with a problem document; ``ApiMiddleware`` does so for all others."""
+    app.exception_handler(RequestValidationError)(_handle_invalid)
+    app.exception_handler(HTTPException)(_handle_http)
+    app.exception_handler(NotReadyError)(_handle_not_ready)
+    app.exception_handler(ChurnError)(_handle_unavailable)
+
+
+async def _handle_invalid(request: Request, error: RequestValidationError) -> Response:
+    found = error.errors()
+    errors = [
+        {"field": _name_field(entry), "message": entry["msg"].removeprefix("Value error, ")}
+        for entry in found[:MOST_ERRORS]
+    ]
+    return problem(request.scope, 422, f"{len(found)} field(s) are not as documented.", errors)
+
+
+async def _handle_http(request: Request, error: HTTPException) -> Response:
+    if error.status_code == 400:  # the framework's word for a body that is not text
+        errors = [{"field": "body", "message": "is not JSON"}]
+        return problem(request.scope, 422, "The body is not JSON.", errors)
+    return problem(request.scope, error.status_code, str(error.detail), headers=error.headers)
+
+
+async def _handle_not_ready(request: Request, error: NotReadyError) -> Response:
+    return problem(request.scope, 503, str(error), retry_after=1)
+
+
+async def _handle_unavailable(request: Request, error: ChurnError) -> Response:
+    log.error("request %s: %s", request.state.request_id, error)
+    detail = "Something that the answer needs is away; try again."
+    return problem(request.scope, 503, detail, retry_after=1)
+
+
+def _name_field(error: dict[str, Any]) -> str:
+    """Return the path of a field below the body; ``body`` where it is not JSON."""
+    if error["type"] == "json_invalid":
+        return "body"
+    below_body = error["loc"][1:]
+    return ".".join(map(str, below_body)) or "body"
