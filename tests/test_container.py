@@ -1,4 +1,4 @@
-"""What the serving image is made of: no container runs here, so its parts are compared with each other."""
+"""The serving image: no container runs here, so its parts are compared with each other."""
 
 import ast
 import importlib.metadata

@@ -54,6 +54,7 @@ def start_shadow(version: int, as_of: pd.Timestamp | None) -> str:
 
 
 def _start(version: int, as_of: pd.Timestamp | None, **options: Any) -> str:
+    """Start unless another version's A/B test runs; ``options`` are those of ``start_trial``."""
     versions.read_version(version)
     running = ab_test.read_trial()
     if running is not None and running.version != version:
@@ -108,6 +109,7 @@ def describe_status(as_of: pd.Timestamp | None) -> str:
 
 
 def _describe_verdict(test: Trial, as_of: pd.Timestamp) -> str:
+    """Return the verdict with size and worth of each arm and the interval of their difference."""
     found = ab_test.judge_trial(test, as_of)
     lines = [
         f"Verdict as of {as_of:%Y-%m-%d}: {VERDICTS[found['verdict']]}",
@@ -123,11 +125,13 @@ def _describe_verdict(test: Trial, as_of: pd.Timestamp) -> str:
 
 
 def _describe_arm(arm: str, version: int, found: dict[str, Any]) -> str:
+    """Return a line on the customers of an arm and what its decisions were worth."""
     customers = found[f"{arm}_customers"]
     line = f"  {arm:<10}  version {version}: {customers:,} customers with labels"
-    if not customers:
-        return line
-    return f"{line}, {found[f'{arm}_usd']:.2f} USD per customer"
+    if customers:
+        usd = found[f"{arm}_usd"]
+        line += f", {usd:.2f} USD per customer"
+    return line
 
 
 def _describe_ended() -> str:

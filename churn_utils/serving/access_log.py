@@ -23,7 +23,8 @@ class AccessLog:
 
     def append(self, facts: dict[str, Any]) -> None:
         """Keep one line until the next ``write``."""
-        self._lines.append(orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE))
+        line = orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE)
+        self._lines.append(line)
 
     async def keep_writing(self, every_seconds: float = 0.5) -> None:
         """Write the lines again and again, in a thread, and once more when cancelled."""

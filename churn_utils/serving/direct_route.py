@@ -25,17 +25,27 @@ class DirectRoute(APIRoute):
     def __init__(
         self, path: str, endpoint: Callable[[Request], Awaitable[Response]], **options: Any
     ) -> None:
-        """Document the endpoint as FastAPI does; ``options`` are those of ``APIRoute``."""
+        """Document the endpoint as FastAPI does.
+
+        Args:
+            path: of the route, without parameters.
+            endpoint: takes the request and returns the response.
+            options: those of ``APIRoute``.
+        """
         super().__init__(path, endpoint, **options)
 
         async def call_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
-            response = await endpoint(Request(scope, receive))
+            request = Request(scope, receive)
+            response = await endpoint(request)
             await response(scope, receive, send)
 
         self.app = call_endpoint
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Compare path and method; FastAPI's own also looks for routers that include the route."""
+        """Compare path and method.
+
+        FastAPI's own method also looks for routers that include the route, which none does.
+        """
         match, child_scope = Route.matches(self, scope)
         child_scope["route"] = self  # the histogram of the requests goes by its path
         return match, child_scope

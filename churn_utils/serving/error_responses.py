@@ -61,26 +61,33 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 async def _handle_invalid(request: Request, error: RequestValidationError) -> Response:
+    """Return 422 that names the first fields that are wrong."""
     found = error.errors()
-    errors = [
-        {"field": _name_field(entry), "message": entry["msg"].removeprefix("Value error, ")}
-        for entry in found[:MOST_ERRORS]
-    ]
-    return problem(request.scope, 422, f"{len(found)} field(s) are not as documented.", errors)
+    errors = []
+    for entry in found[:MOST_ERRORS]:
+        message = entry["msg"].removeprefix("Value error, ")
+        errors.append({"field": _name_field(entry), "message": message})
+    detail = f"{len(found)} field(s) are not as documented."
+    return problem(request.scope, 422, detail, errors)
 
 
 async def _handle_http(request: Request, error: HTTPException) -> Response:
+    """Return the framework's own refusals, such as 404 and 405."""
     if error.status_code == 400:  # the framework's word for a body that is not text
         errors = [{"field": "body", "message": "is not JSON"}]
         return problem(request.scope, 422, "The body is not JSON.", errors)
-    return problem(request.scope, error.status_code, str(error.detail), headers=error.headers)
+    detail = str(error.detail)
+    return problem(request.scope, error.status_code, detail, headers=error.headers)
 
 
 async def _handle_not_ready(request: Request, error: NotReadyError) -> Response:
-    return problem(request.scope, 503, str(error), retry_after=1)
+    """Return 503 with the reason, which is worded for callers."""
+    detail = str(error)
+    return problem(request.scope, 503, detail, retry_after=1)
 
 
 async def _handle_unavailable(request: Request, error: ChurnError) -> Response:
+    """Return 503 without the reason, which may hold paths and goes to the log."""
     log.error("request %s: %s", request.state.request_id, error)
     detail = "Something that the answer needs is away; try again."
     return problem(request.scope, 503, detail, retry_after=1)
@@ -90,5 +97,6 @@ def _name_field(error: dict[str, Any]) -> str:
     """Return the path of a field below the body; ``body`` where it is not JSON."""
     if error["type"] == "json_invalid":
         return "body"
-    below_body = error["loc"][1:]
-    return ".".join(map(str, below_body)) or "body"
+    below_body = [str(part) for part in error["loc"][1:]]
+    path = ".".join(below_body)
+    return path or "body"

@@ -6,12 +6,9 @@ prediction.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 import time
 from datetime import UTC, datetime
-from typing import Any
 
 import uuid_utils
 from fastapi import Response
@@ -19,9 +16,10 @@ from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from churn_utils.serving.access_log import AccessLog
+from churn_utils.serving.authentication import CallerCheck, Headers, client_address
 from churn_utils.serving.error_responses import problem
 from churn_utils.serving.metrics import ServingMetrics
-from churn_utils.serving.rate_limit import RateLimiter
+from churn_utils.serving.request_body import read_body
 from churn_utils.serving.settings import ServingSettings
 
 PROTECTED = "/v1/"
@@ -36,7 +34,6 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 REQUEST_ID_HEADER = b"x-request-id"
 PREFLIGHT_HEADERS = {b"origin", b"access-control-request-method"}
 MOST_PATH_CHARACTERS = 200  # of a path in the access log
-Headers = dict[bytes, bytes]
 
 
 class ApiMiddleware:
@@ -53,10 +50,9 @@ class ApiMiddleware:
         self._settings = settings
         self._metrics = metrics
         self._access_log = access_log
+        self._most_bytes = settings.max_body_bytes
         self._app = self._allow_origins(app)
-        self._key_hashes = [hashlib.sha256(key).digest() for key in settings.keys]
-        self._limiter = RateLimiter(settings.rate_limit)
-        self._unauthenticated = RateLimiter(settings.rate_limit)
+        self._caller_check = CallerCheck(settings.keys, settings.rate_limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -79,7 +75,7 @@ class ApiMiddleware:
         try:
             refusal = self._refuse(scope, headers)
             if refusal is None:
-                refusal, receive = await self._read_body(scope, headers, receive)
+                refusal, receive = await read_body(scope, headers, receive, self._most_bytes)
             app = self._app if refusal is None else self._allow_origins(refusal)
             await app(scope, receive, send_with_id)
         except Exception:  # not foreseen: 500 without detail; raised again, so that the log has it
@@ -113,69 +109,13 @@ class ApiMiddleware:
             return problem(scope, 503, detail, retry_after=1)
         if not scope["path"].startswith(PROTECTED) or self._is_preflight(scope, headers):
             return None
-        return self._refuse_caller(scope, headers)
+        return self._caller_check.refuse(scope, headers)
 
     def _is_preflight(self, scope: Scope, headers: Headers) -> bool:
         """Tell whether a browser asks for permission to call (CORS); it cannot send a key then."""
         if scope["method"] != "OPTIONS" or not self._settings.origins:
             return False
         return headers.keys() >= PREFLIGHT_HEADERS
-
-    def _refuse_caller(self, scope: Scope, headers: Headers) -> Response | None:
-        """Return 429 for a caller beyond the rate limit, else 401 without a valid key.
-
-        A caller is its key, else its address. Callers without a valid key have buckets of their
-        own, so that they cannot use up the rate of a key.
-        """
-        caller = _client_address(scope).encode()
-        limiter = self._limiter
-        is_authenticated = True
-        if self._key_hashes:
-            key_hash = hashlib.sha256(headers.get(b"x-api-key", b"")).digest()
-            is_authenticated = self._is_valid(key_hash)
-            if is_authenticated:
-                caller = key_hash
-            else:
-                limiter = self._unauthenticated
-        wait_seconds = limiter.take(caller)
-        if wait_seconds:
-            retry_after = max(1, round(wait_seconds))
-            detail = "Too many requests; see Retry-After."
-            return problem(scope, 429, detail, retry_after=retry_after)
-        if not is_authenticated:
-            return problem(scope, 401, "The header X-API-Key must hold a valid key.")
-        return None
-
-    def _is_valid(self, key_hash: bytes) -> bool:
-        """Compare with every key in constant time, so that timing shows nothing of a valid one."""
-        matches = [hmac.compare_digest(key_hash, valid) for valid in self._key_hashes]
-        return any(matches)
-
-    async def _read_body(
-        self, scope: Scope, headers: Headers, receive: Receive
-    ) -> tuple[Response | None, Receive]:
-        """Read the body, up to its limit, into the request's state.
-
-        Returns:
-            The refusal of a body that is too large, else None; and the ``receive`` for the
-            application, which replays what was read.
-        """
-        most_bytes = self._settings.max_body_bytes
-        too_large = f"The body is larger than {most_bytes} bytes."
-        announced = headers.get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > most_bytes:
-            return problem(scope, 413, too_large), receive
-        message = await receive()
-        messages = [message]
-        size = len(message.get("body", b""))
-        while message.get("more_body") and size <= most_bytes:
-            message = await receive()
-            messages.append(message)
-            size += len(message.get("body", b""))
-        if size > most_bytes:
-            return problem(scope, 413, too_large), receive
-        scope["state"]["body"] = b"".join(message.get("body", b"") for message in messages)
-        return None, _replay(messages, receive)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         """Count the request and keep its line."""
@@ -190,7 +130,7 @@ class ApiMiddleware:
                     "path": scope["path"][:MOST_PATH_CHARACTERS],
                     "status": status,
                     "milliseconds": round(1000 * seconds, 3),
-                    "client": _client_address(scope),
+                    "client": client_address(scope),
                 }
             )
 
@@ -203,26 +143,9 @@ def _choose_request_id(headers: Headers) -> bytes:
     return str(uuid_utils.uuid7()).encode()
 
 
-def _client_address(scope: Scope) -> str:
-    """Return the caller's address; empty where the server does not know it."""
-    client: Any = scope.get("client")
-    return client[0] if client else ""
-
-
 def _route_label(scope: Scope) -> str:
     """Return the pattern of the route, so that ids in paths do not multiply the series."""
     pattern = getattr(scope.get("route"), "path", None)
     if pattern:
         return pattern
     return scope["path"] if scope["path"] in COUNTED else "other"
-
-
-def _replay(messages: list[Message], receive: Receive) -> Receive:
-    """Return a ``receive`` that gives the messages first and then what else arrives."""
-    waiting = iter(messages)
-
-    async def receive_again() -> Message:
-        message = next(waiting, None)
-        return await receive() if message is None else message
-
-    return receive_again

@@ -55,11 +55,19 @@ FIELD_ERRORS = {
 
 
 def document(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the errors of a route by status, for its ``responses``."""
-    return {status: _document_error(status) for status in statuses}
+    """Describe the errors of a route, for its ``responses``.
+
+    Returns:
+        The OpenAPI description of the response by status.
+    """
+    descriptions: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        descriptions[status] = _document_error(status)
+    return descriptions
 
 
 def _document_error(status: int) -> dict[str, Any]:
+    """Return the OpenAPI description of one error response, with an example."""
     description, detail = ERRORS[status]
     example = {
         **examples.EXAMPLE_PROBLEM,
@@ -79,9 +87,9 @@ def _document_error(status: int) -> dict[str, Any]:
 def document_body(model: type[BaseModel]) -> dict[str, Any]:
     """Describe the body of a route that parses it itself, for its ``openapi_extra``."""
     reference = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {
-        "requestBody": {"required": True, "content": {"application/json": {"schema": reference}}}
-    }
+    content = {"application/json": {"schema": reference}}
+    body = {"required": True, "content": content}
+    return {"requestBody": body}
 
 
 def add_documents(app: FastAPI, settings: ServingSettings) -> None:
@@ -103,7 +111,9 @@ def add_documents(app: FastAPI, settings: ServingSettings) -> None:
     build = app.openapi
 
     def build_complete() -> dict[str, Any]:
-        return _complete_document(build(), needs_key=bool(settings.keys))
+        document = build()
+        needs_key = bool(settings.keys)
+        return _complete_document(document, needs_key)
 
     app.openapi = build_complete  # type: ignore[method-assign]  # as FastAPI documents it
 
@@ -125,6 +135,7 @@ def _complete_document(document: dict[str, Any], needs_key: bool) -> dict[str, A
 
 
 def _complete_schemas(schemas: dict[str, Any]) -> None:
+    """Add the schemas of bodies and errors, which routes name without FastAPI's knowing them."""
     for name in FRAMEWORK_ERRORS:
         schemas.pop(name, None)
     for model in (problems.Problem, requests.PredictionRequest, requests.ScoreRequest):
@@ -137,10 +148,14 @@ def _complete_schemas(schemas: dict[str, Any]) -> None:
 
 
 def _add_headers(components: dict[str, Any], operations: list[dict[str, Any]]) -> None:
-    components["headers"] = {
-        name: {"description": text, "required": True, "schema": {"type": "string"}}
-        for name, text in HEADERS.items()
-    }
+    """Describe the headers of every response."""
+    components["headers"] = {}
+    for name, text in HEADERS.items():
+        components["headers"][name] = {
+            "description": text,
+            "required": True,
+            "schema": {"type": "string"},
+        }
     request_id = {"$ref": "#/components/headers/X-Request-ID"}
     for operation in operations:
         for response in operation["responses"].values():
@@ -148,6 +163,7 @@ def _add_headers(components: dict[str, Any], operations: list[dict[str, Any]]) -
 
 
 def _add_security(document: dict[str, Any]) -> None:
+    """Say that every route under ``/v1/`` needs a key."""
     key = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
     document["components"]["securitySchemes"] = {"key": key}
     for path, methods in document["paths"].items():

@@ -14,6 +14,7 @@ from churn_utils.serving.openapi import document, document_body
 from churn_utils.serving.predictor import Engine
 from churn_utils.serving.schemas import requests, responses
 from churn_utils.serving.schemas.examples import EXAMPLE_PREDICTION
+from churn_utils.serving.schemas.receipt import Receipt
 
 PredictionId = Annotated[
     str,
@@ -30,17 +31,24 @@ def json_response(content: dict) -> Response:
 
 
 def add_prediction_routes(app: FastAPI, engine: Engine) -> None:
-    """Add the routes that answer for customers."""
+    """Add the routes that answer for customers.
+
+    Args:
+        app: to which the routes are added.
+        engine: predicts, scores and finds receipts.
+    """
     _add_predict(app, engine)
     _add_score(app, engine)
     _add_receipt(app, engine)
 
 
 def _add_predict(app: FastAPI, engine: Engine) -> None:
+    """Add ``POST /v1/predictions``, a direct route."""
+
     async def predict(request: Request) -> Response:
         """Answer for customers by id, from their online features (`features_as_of`)."""
         body = parse_body(request, requests.PredictionRequest)
-        request_id = request.scope["state"]["request_id"]
+        request_id = _request_id(request)
         predictions, unknown = await engine.predict(body.customer_ids, request_id)
         if not predictions:
             return _refuse_unknown(request, unknown)
@@ -59,7 +67,14 @@ def _add_predict(app: FastAPI, engine: Engine) -> None:
     )
 
 
+def _request_id(request: Request) -> str:
+    """Return the id that ``ApiMiddleware`` gave the request."""
+    state = request.scope["state"]
+    return state["request_id"]
+
+
 def _refuse_unknown(request: Request, unknown: list[str]) -> Response:
+    """Return 404 with the first of the customers who have no features."""
     errors = [
         {"field": "customer_ids", "message": f"{name} has no features"}
         for name in unknown[:MOST_ERRORS]
@@ -68,11 +83,13 @@ def _refuse_unknown(request: Request, unknown: list[str]) -> Response:
 
 
 def _add_score(app: FastAPI, engine: Engine) -> None:
+    """Add ``POST /v1/scores``, a direct route."""
+
     async def score(request: Request) -> Response:
         """Answer for customers given whole; nothing is looked up."""
         body = parse_body(request, requests.ScoreRequest)
         customers: list[dict[str, Any]] = [dict(customer) for customer in body.customers]
-        predictions = engine.score(customers, request.scope["state"]["request_id"])
+        predictions = engine.score(customers, _request_id(request))
         return json_response({"predictions": predictions})
 
     app.router.add_api_route(
@@ -89,9 +106,11 @@ def _add_score(app: FastAPI, engine: Engine) -> None:
 
 
 def _add_receipt(app: FastAPI, engine: Engine) -> None:
+    """Add ``GET /v1/predictions/{prediction_id}``."""
+
     @app.get(
         "/v1/predictions/{prediction_id}",
-        response_model=responses.Receipt,
+        response_model=Receipt,
         tags=["predictions"],
         responses=document(401, 404, 413, 422, 429, 503),
         summary="Read an answer's receipt",

@@ -43,6 +43,7 @@ class GatheringTransport:
         self._transport.close()
 
     def _flush(self) -> None:
+        """Hand what is kept to the wrapped transport in one write."""
         data = b"".join(self._waiting)
         self._waiting.clear()
         if data and not self._transport.is_closing():

@@ -13,7 +13,12 @@ class RateLimiter:
     """A token bucket per caller: ``rate`` requests a second on average, twice that at once."""
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Allow ``rate`` requests a second; 0 allows any number."""
+        """Start with full buckets.
+
+        Args:
+            rate: requests a second that one caller may send; 0 allows any number.
+            clock: seconds that only grow.
+        """
         self._rate = rate
         self._clock = clock
         self._capacity = max(1.0, 2 * rate)
@@ -24,12 +29,17 @@ class RateLimiter:
         return len(self._buckets)
 
     def take(self, caller: bytes) -> float:
-        """Take a token of a caller; return 0 if there was one, else the seconds until there is."""
+        """Take a token of a caller.
+
+        Returns:
+            0 if there was one, else the seconds until there is.
+        """
         if not self._rate:
             return 0.0
         now = self._clock()
         tokens, last_seen = self._buckets.pop(caller, (self._capacity, now))
-        refilled = min(self._capacity, tokens + (now - last_seen) * self._rate)
+        earned = (now - last_seen) * self._rate
+        refilled = min(self._capacity, tokens + earned)
         if refilled >= 1:
             wait = 0.0
             left = refilled - 1

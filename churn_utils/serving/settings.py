@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
@@ -79,11 +78,7 @@ class ServingSettings(BaseSettings):
         Raises:
             UsageError: a value of the wrong type or out of range; the message names the variable.
         """
-        values = {
-            name: value
-            for name, value in given.items()
-            if not (isinstance(value, str) and not value.strip())
-        }
+        values = {name: value for name, value in given.items() if not _is_blank(value)}
         try:
             built = build(values)
         except ValidationError as error:
@@ -93,6 +88,7 @@ class ServingSettings(BaseSettings):
         return built
 
     def _check_numbers(self) -> None:
+        """Refuse numbers out of range."""
         for name in ABOVE_ZERO:
             value = getattr(self, name)
             if not 0 < value < math.inf:
@@ -109,6 +105,7 @@ class ServingSettings(BaseSettings):
             )
 
     def _check_texts(self) -> None:
+        """Refuse keys, addresses and dates that are none."""
         if self.api_keys and not self.keys:
             raise UsageError(
                 f"{variable('api_keys')} holds no key; leave it out if none is to be asked for."
@@ -124,24 +121,34 @@ class ServingSettings(BaseSettings):
     @property
     def keys(self) -> tuple[bytes, ...]:
         """The keys that open the API."""
-        return tuple(key.encode() for key in _split(self.api_keys))
+        texts = _split(self.api_keys)
+        return tuple(text.encode() for text in texts)
 
     @property
     def origins(self) -> list[str]:
         """Origins that browsers may call from."""
-        return list(_split(self.cors_origins))
+        return _split(self.cors_origins)
 
 
-def _split(text: str) -> Iterator[str]:
-    """Yield the parts of a comma-separated text that are not blank."""
-    for part in text.split(","):
-        if part.strip():
-            yield part.strip()
+def _split(text: str) -> list[str]:
+    """Return the parts of a comma-separated text that are not blank."""
+    parts = [part.strip() for part in text.split(",")]
+    return [part for part in parts if part]
+
+
+def _is_blank(value: Any) -> bool:
+    """Tell whether a value is text without a visible character."""
+    return isinstance(value, str) and not value.strip()
 
 
 def _explain(error: ValidationError) -> str:
-    """Say which variable has a value of the wrong type."""
-    first = error.errors()[0]
+    """Say which variable has a value of the wrong type.
+
+    Args:
+        error: as pydantic raises it; only the first of its entries is explained, because the
+            others are seen when that one is repaired.
+    """
+    first, *_ = error.errors()
     name = str(first["loc"][0])
     if name not in ServingSettings.model_fields:
         return f"there is no setting {name!r}."
@@ -153,12 +160,19 @@ def _explain(error: ValidationError) -> str:
 
 
 def variable(name: str) -> str:
-    """Return the environment variable of a setting."""
+    """Return the environment variable of a setting.
+
+    Args:
+        name: field of ``ServingSettings``, such as ``rate_limit``.
+    """
     return f"CHURN_{name.upper()}"
 
 
 def describe_settings() -> str:
-    """Return one line per variable, for ``--help``."""
+    """Return the table of variables for ``--help``.
+
+    Each line holds a variable, its description and, unless it is empty, its default.
+    """
     lines = []
     for name, field in ServingSettings.model_fields.items():
         line = f"  {variable(name):<22} {field.description}"

@@ -12,7 +12,7 @@ from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.openapi import document
 from churn_utils.serving.prediction_routes import json_response
 from churn_utils.serving.predictor import Engine
-from churn_utils.serving.schemas import responses
+from churn_utils.serving.schemas.state import Health, ModelInfo
 
 METRICS_PAGE = {
     "description": "Prometheus metrics",
@@ -33,20 +33,23 @@ def add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> N
 
 
 def _add_model(app: FastAPI, engine: Engine) -> None:
+    """Add ``GET /v1/model``."""
+
     @app.get(
         "/v1/model",
-        response_model=responses.ModelInfo,
+        response_model=ModelInfo,
         tags=["state"],
         responses=document(401, 413, 429, 503),
         summary="Tell which version answers",
     )
     async def model(request: Request) -> Response:
         """Tell which version answers, on whose approval, and which A/B test runs."""
-        return json_response(describe_model(engine))
+        description = describe_model(engine)
+        return json_response(description)
 
 
 def describe_model(engine: Engine) -> dict[str, Any]:
-    """Describe the version that answers, with the keys of ``responses.ModelInfo``.
+    """Describe the version that answers, with the keys of ``ModelInfo``.
 
     Raises:
         NotReadyError: no version answers.
@@ -78,20 +81,23 @@ def describe_model(engine: Engine) -> dict[str, Any]:
 
 
 def _add_probes(app: FastAPI, engine: Engine) -> None:
+    """Add ``/healthz`` and ``/readyz`` for GET and HEAD."""
+
     @app.get(
         "/healthz",
-        response_model=responses.Health,
+        response_model=Health,
         tags=["state"],
         responses=document(413),
         summary="Tell that the process lives",
     )
     async def health() -> Response:
         """Tell that the process lives."""
-        return json_response({"status": "alive", "detail": ""})
+        alive = {"status": "alive", "detail": ""}
+        return json_response(alive)
 
     @app.get(
         "/readyz",
-        response_model=responses.Health,
+        response_model=Health,
         tags=["state"],
         responses=document(413, 503),
         summary="Tell whether requests can be answered",
@@ -101,7 +107,9 @@ def _add_probes(app: FastAPI, engine: Engine) -> None:
         reason = engine.why_not_ready()
         if reason:
             raise NotReadyError(reason)
-        detail = "" if engine.refused is None else f"version {engine.refused} was refused"
+        detail = ""
+        if engine.refused is not None:
+            detail = f"version {engine.refused} was refused"
         return json_response({"status": "ready", "detail": detail})
 
     # load balancers ask for the head alone
@@ -110,6 +118,8 @@ def _add_probes(app: FastAPI, engine: Engine) -> None:
 
 
 def _add_metrics(app: FastAPI, metrics: ServingMetrics) -> None:
+    """Add ``GET /metrics``."""
+
     @app.get(
         "/metrics",
         response_class=Response,
@@ -119,4 +129,5 @@ def _add_metrics(app: FastAPI, metrics: ServingMetrics) -> None:
     )
     async def show_metrics() -> Response:
         """Show the metrics for Prometheus."""
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        text = generate_latest(metrics.registry)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)

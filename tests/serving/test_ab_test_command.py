@@ -8,7 +8,7 @@ from churn_utils.serving import ab_test
 
 @pytest.fixture
 def run(serving_home, monkeypatch, capsys):
-    """Run the command in a home with a champion and an approved challenger: exit code, output, errors."""
+    """Run ``ab-test`` in a home with an approved challenger; return exit code, output, errors."""
     monkeypatch.setenv("CHURN_TODAY", "2025-02-01")
 
     def call(*arguments):

@@ -194,8 +194,8 @@ def test_probes_may_request_the_head_alone(client):
     assert client.head("/v1/model").status_code == 405
 
 
-# From here on tests have homes of their own. The API above reads its home from the environment: it would take the
-# home of another test for its own made anew, and not be ready for a moment.
+# From here on tests have homes of their own. The API above reads its home from the environment: it
+# would take the home of another test for its own, replaced, and not be ready for a moment.
 
 
 def test_other_origins_are_allowed_only_by_a_setting(client, serving_home):
@@ -256,7 +256,7 @@ def live_server(serving_world, tmp_path_factory):
         thread.join()
 
 
-# A customer may fit the types and contradict itself (a second line without a phone): 422 is right then.
+# A customer may fit the types and contradict itself (a second line without a phone): 422 is right.
 SCHEMATHESIS = """
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "404", "422"]
@@ -264,7 +264,7 @@ expected-statuses = ["2xx", "404", "422"]
 
 
 def test_schemathesis_finds_no_undocumented_response(live_server, tmp_path):
-    """All its checks over the whole document: examples, edges of every field, random and chained requests."""
+    """All its checks: examples, edges of every field, random and chained requests."""
     (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
     command = [
         Path(sys.executable).with_name("schemathesis"),
@@ -307,7 +307,7 @@ def test_promotions_under_load_fail_no_request(serving_home):
         worker = threading.Thread(target=load, args=(opened,))
         worker.start()
         for i in range(1, rounds + 1):
-            # below the rule that a version must have met the champion, which those that take turns have not
+            # not ``promote``, which refuses a version that the gate has not compared with the champion
             deployments.take_effect(
                 versions[i % 2], factories.AS_OF, granted[versions[i % 2]], deployments.PROMOTED
             )
@@ -322,7 +322,7 @@ def test_promotions_under_load_fail_no_request(serving_home):
 
 
 def test_an_overloaded_server_logs_every_answer(serving_home):
-    """The command itself, many callers at once, a signal in the midst of it: no answer is missing in the table."""
+    """The command itself, with many callers and a SIGTERM: no answer is missing in the table."""
     port = find_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "churn_utils", "serve", "--port", str(port)],

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from churn_utils.serving import app
-from churn_utils.serving.schemas import problems, requests, responses
+from churn_utils.serving.schemas import problems, receipt, requests, responses, state
 from churn_utils.serving.settings import ServingSettings
 
 DOCUMENT = app.create_app(ServingSettings(access_log=False)).openapi()
@@ -30,9 +30,9 @@ def test_every_referenced_schema_exists():
         responses.Prediction,
         responses.PredictionResponse,
         responses.ScoreResponse,
-        responses.Receipt,
-        responses.ModelInfo,
-        responses.Health,
+        receipt.Receipt,
+        state.ModelInfo,
+        state.Health,
         problems.Problem,
         problems.FieldError,
     ],

@@ -57,6 +57,7 @@ class _CustomerRules(Strict):
     @field_validator(*RULES_OF_FIELD, check_fields=False)
     @classmethod
     def _check_rules(cls, value: str | float | None, info: ValidationInfo) -> str | float | None:
+        """Check a field against those before it; a missing number is NaN, as the rules expect."""
         given = math.nan if value is None else value
         valid_so_far = info.data
         for rule in RULES_OF_FIELD[str(info.field_name)]:
@@ -75,7 +76,9 @@ def _build_field(column: Column) -> tuple[Any, Any]:
         return CustomerId, Field()
     if column.type is TEXT:
         return Literal[column.categories], Field(description=column.description)
-    kind = column.type.python | None if column.nullable else column.type.python
+    kind: Any = column.type.python
+    if column.nullable:
+        kind = kind | None
     description = f"{column.description}, in {column.unit}"
     return kind, Field(ge=column.minimum, le=column.maximum, description=description)
 

@@ -1,0 +1,68 @@
+"""API keys and the rate limit of each caller."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from fastapi import Response
+from starlette.types import Scope
+
+from churn_utils.serving.error_responses import problem
+from churn_utils.serving.rate_limit import RateLimiter
+
+Headers = dict[bytes, bytes]
+
+
+class CallerCheck:
+    """Refuse callers without a valid key, and callers beyond the rate limit.
+
+    A caller is its key, else its address. Callers without a valid key have buckets of their own, so
+    that they cannot use up the rate of a key.
+    """
+
+    def __init__(self, keys: tuple[bytes, ...], rate_limit: float) -> None:
+        """Set keys and rate.
+
+        Args:
+            keys: of which one is needed; without any, every caller is accepted.
+            rate_limit: requests a second; 0 is no limit.
+        """
+        self._key_hashes = [hashlib.sha256(key).digest() for key in keys]
+        self._limiter = RateLimiter(rate_limit)
+        self._unauthenticated = RateLimiter(rate_limit)
+
+    def refuse(self, scope: Scope, headers: Headers) -> Response | None:
+        """Return 429 for a caller beyond its rate, else 401 without a valid key, else None."""
+        caller = client_address(scope).encode()
+        limiter = self._limiter
+        is_authenticated = True
+        if self._key_hashes:
+            key_hash = hashlib.sha256(headers.get(b"x-api-key", b"")).digest()
+            is_authenticated = self._is_valid(key_hash)
+            if is_authenticated:
+                caller = key_hash
+            else:
+                limiter = self._unauthenticated
+        wait_seconds = limiter.take(caller)
+        if wait_seconds:
+            retry_after = max(1, round(wait_seconds))
+            detail = "Too many requests; see Retry-After."
+            return problem(scope, 429, detail, retry_after=retry_after)
+        if not is_authenticated:
+            return problem(scope, 401, "The header X-API-Key must hold a valid key.")
+        return None
+
+    def _is_valid(self, key_hash: bytes) -> bool:
+        """Compare with every key in constant time, so that timing shows nothing of a valid one."""
+        matches = [hmac.compare_digest(key_hash, valid) for valid in self._key_hashes]
+        return any(matches)
+
+
+def client_address(scope: Scope) -> str:
+    """Return the caller's address; empty where the server does not know it."""
+    client: tuple[str, int] | None = scope.get("client")
+    if client is None:
+        return ""
+    address, _ = client
+    return address
