@@ -36,9 +36,9 @@ def plot_shifts(shifts: pd.DataFrame, title: str) -> Figure:
     The features that the champion relies on most are on top.
 
     Args:
-        shifts: as ``monitoring.timeline.tabulate_shifts`` returns them: index feature, one column per
-            month (missing where nothing was measured), and ``use``: the feature's share, from 0 to
-            1, of what the champion relies on.
+        shifts: as ``monitoring.timeline.tabulate_shifts`` returns them: index feature, one column
+            per month (missing where nothing was measured), and ``use``: the feature's share, from 0
+            to 1, of what the champion relies on.
     """
     rows = shifts.sort_values("use")
     table = rows.drop(columns="use").round(3)

@@ -82,4 +82,4 @@ def test_expected_value_of_many_keeps_the_last_customer():
     [decisions.plot_scores, decisions.plot_expected_value],
 )
 def test_no_predictions_can_be_drawn(plot, predictions):
-    assert plot(predictions.head(0), "Nobody").layout.title.text == "Nobody"
+    assert plot(predictions.head(0), "No customers").layout.title.text == "No customers"
