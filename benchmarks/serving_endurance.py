@@ -175,7 +175,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as text:
         folder = Path(text)
         copy_home(folder)
-        copy = sandbox.build_rehearsal(folder / "rehearsal", AS_OF)
+        copy = sandbox.build_sandbox(folder / "rehearsal", AS_OF)
         approvals.approve(
             copy.challenger, approvals.AUTOMATIC, "to take turns with its predecessor", AS_OF
         )

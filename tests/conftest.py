@@ -89,7 +89,7 @@ def serving_world(shared_world, tmp_path_factory):
     """A home with a crude champion and a challenger that passed its gate; copy before use."""
     path, contents = shared_world
     with factories.at_home(path):
-        return sandbox.build_rehearsal(
+        return sandbox.build_sandbox(
             tmp_path_factory.mktemp("serving"), factories.AS_OF, contents["version"]
         )
 

@@ -1,7 +1,8 @@
 """Builds the homes that the tests of registry, gate and batch work in: real tables, real MLflow, a small model."""
 
 import json
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,13 @@ def find_model_file(version: int) -> Path:
         .get_model_version_download_uri(settings.MODEL_NAME, str(version))
     )
     return Path(uri.removeprefix("file://")) / "model.skops"
+
+
+def change_online_store(statement: str) -> None:
+    """Change the online store of this home (SQLite) as another process would."""
+    path = settings.home() / "online" / "store.sqlite"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(statement)
 
 
 @contextmanager

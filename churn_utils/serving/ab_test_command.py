@@ -9,17 +9,17 @@ import pandas as pd
 from churn_utils.errors import UsageError
 from churn_utils.features import offline
 from churn_utils.registry import deployments, versions
-from churn_utils.serving import ab_test
-from churn_utils.serving.ab_test import Trial
+from churn_utils.serving import ab_test, ab_test_result
+from churn_utils.serving.ab_test import AbTest
 
 VERDICTS = {
-    ab_test.TOO_FEW: (
+    ab_test_result.TOO_FEW: (
         "none yet: too few customers whose labels have arrived, "
-        f"{ab_test.MIN_LABELLED} are needed in each arm."
+        f"{ab_test_result.MIN_LABELLED} are needed in each arm."
     ),
-    ab_test.UNDECIDED: "undecided: the interval of the difference holds 0.",
-    ab_test.BETTER: "the challenger's decisions are worth more than the champion's.",
-    ab_test.WORSE: "the challenger's decisions are worth less than the champion's.",
+    ab_test_result.UNDECIDED: "undecided: the interval of the difference holds 0.",
+    ab_test_result.BETTER: "the challenger's decisions are worth more than the champion's.",
+    ab_test_result.WORSE: "the challenger's decisions are worth less than the champion's.",
 }
 
 
@@ -32,7 +32,7 @@ def start_split(version: int, as_of: pd.Timestamp | None, share: float) -> str:
         share: of the customers, above 0 and at most 0.5.
 
     Raises:
-        UsageError: another version's A/B test runs, or ``ab_test.start_trial`` refuses it.
+        UsageError: another version's A/B test runs, or ``ab_test.start`` refuses it.
         ModelError: no such version.
         DeploymentError: it has no passed gate or no valid approval.
     """
@@ -47,7 +47,7 @@ def start_shadow(version: int, as_of: pd.Timestamp | None) -> str:
         as_of: simulated today; the day of the newest features when None.
 
     Raises:
-        UsageError: another version's A/B test runs, or ``ab_test.start_trial`` refuses it.
+        UsageError: another version's A/B test runs, or ``ab_test.start`` refuses it.
         ModelError: no such version.
     """
     return _start(version, as_of, mode=ab_test.SHADOW)
@@ -56,11 +56,11 @@ def start_shadow(version: int, as_of: pd.Timestamp | None) -> str:
 def _start(version: int, as_of: pd.Timestamp | None, **options: Any) -> str:
     """Start unless another version's A/B test runs; ``options`` are those of ``start_trial``."""
     versions.read_version(version)
-    running = ab_test.read_trial()
+    running = ab_test.read_running()
     if running is not None and running.version != version:
         raise UsageError(f"an A/B test of version {running.version} runs; stop it first.")
     before = versions.version_with_alias(versions.CHALLENGER)
-    started = ab_test.start_trial(version, as_of or offline.newest_features(), **options)
+    started = ab_test.start(version, as_of or offline.newest_features(), **options)
     message = describe(started)
     if before not in (None, version):
         message += f"\nVersion {before} is no longer the challenger."
@@ -73,14 +73,14 @@ def stop(version: int, reason: str) -> str:
     Raises:
         UsageError: it has none, or it was stopped before (its reason is kept).
     """
-    test = ab_test.read_trial_of(version)
+    test = ab_test.read_last(version)
     if test is not None and test.status == ab_test.STOPPED:
         raise UsageError(f"the A/B test of version {version} was stopped before: {test.reason}")
-    stopped = ab_test.stop_trial(version, reason)
+    stopped = ab_test.stop(version, reason)
     return f"The A/B test of version {version} is stopped: {stopped.reason}"
 
 
-def describe(test: Trial) -> str:
+def describe(test: AbTest) -> str:
     """Return a sentence on what an A/B test does."""
     if test.mode == ab_test.SPLIT:
         action = f"answers for {100 * test.share:g}% of the customers"
@@ -98,7 +98,7 @@ def describe_status(as_of: pd.Timestamp | None) -> str:
     Args:
         as_of: no label that arrived later counts; the day of the newest features when None.
     """
-    test = ab_test.read_trial()
+    test = ab_test.read_running()
     if test is None:
         champion = deployments.version_in_effect()
         return f"No A/B test runs; the champion is version {champion}.{_describe_ended()}"
@@ -108,37 +108,37 @@ def describe_status(as_of: pd.Timestamp | None) -> str:
     return f"{describe(test)}\n{_describe_verdict(test, as_of)}"
 
 
-def _describe_verdict(test: Trial, as_of: pd.Timestamp) -> str:
+def _describe_verdict(test: AbTest, as_of: pd.Timestamp) -> str:
     """Return the verdict with size and worth of each arm and the interval of their difference."""
-    found = ab_test.judge_trial(test, as_of)
+    result = ab_test_result.evaluate(test, as_of)
     lines = [
-        f"Verdict as of {as_of:%Y-%m-%d}: {VERDICTS[found['verdict']]}",
-        _describe_arm("champion", test.champion, found),
-        _describe_arm("challenger", test.version, found),
+        f"Verdict as of {as_of:%Y-%m-%d}: {VERDICTS[result.verdict]}",
+        _describe_arm("champion", test.champion, result.champion_customers, result.champion_usd),
+        _describe_arm(
+            "challenger", test.version, result.challenger_customers, result.challenger_usd
+        ),
     ]
-    if found["verdict"] != ab_test.TOO_FEW:
+    if result.verdict != ab_test_result.TOO_FEW:
         lines.append(
-            f"  difference  {found['difference_usd']:+.2f} USD per customer, "
-            f"{ab_test.LEVEL:.0%} interval {found['lower']:+.2f} to {found['upper']:+.2f}"
+            f"  difference  {result.difference_usd:+.2f} USD per customer, "
+            f"{ab_test_result.LEVEL:.0%} interval {result.lower:+.2f} to {result.upper:+.2f}"
         )
     return "\n".join(lines)
 
 
-def _describe_arm(arm: str, version: int, found: dict[str, Any]) -> str:
+def _describe_arm(arm: str, version: int, customers: int, usd: float) -> str:
     """Return a line on the customers of an arm and what its decisions were worth."""
-    customers = found[f"{arm}_customers"]
     line = f"  {arm:<10}  version {version}: {customers:,} customers with labels"
-    if customers:
-        usd = found[f"{arm}_usd"]
-        line += f", {usd:.2f} USD per customer"
-    return line
+    if not customers:
+        return line
+    return f"{line}, {usd:.2f} USD per customer"
 
 
 def _describe_ended() -> str:
     """Return a line for each version's A/B test that has ended, the newest version first."""
     lines = []
     for version in versions.list_versions()["version"]:
-        test = ab_test.read_trial_of(int(version))
+        test = ab_test.read_last(int(version))
         if test is not None:
             ending = "ended when the champion changed"
             if test.status == ab_test.STOPPED:

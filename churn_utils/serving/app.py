@@ -16,7 +16,7 @@ from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.middleware import ApiMiddleware
 from churn_utils.serving.openapi import ABOUT, add_documents
 from churn_utils.serving.prediction_routes import add_prediction_routes
-from churn_utils.serving.predictor import Engine
+from churn_utils.serving.predictor import Predictor
 from churn_utils.serving.settings import ServingSettings
 from churn_utils.serving.state_routes import add_state_routes
 
@@ -36,15 +36,15 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     """
     settings = settings or ServingSettings()
     metrics = ServingMetrics()
-    engine = Engine(settings, metrics)
+    predictor = Predictor(settings, metrics)
     access_log = AccessLog()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await engine.start()
+        await predictor.start()
         writing = asyncio.create_task(access_log.keep_writing())
         yield
-        await engine.stop()
+        await predictor.stop()
         writing.cancel()
         await asyncio.gather(writing, return_exceptions=True)
 
@@ -59,11 +59,11 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
         telemetry=NO_TELEMETRY,
         redirect_slashes=False,
     )
-    app.state.engine = engine
+    app.state.predictor = predictor
     app.state.access_log = access_log
     add_error_handlers(app)
-    add_prediction_routes(app, engine)
-    add_state_routes(app, engine, metrics)
+    add_prediction_routes(app, predictor)
+    add_state_routes(app, predictor, metrics)
     add_documents(app, settings)
     # tried first, because each route that is passed over costs a request some microseconds
     app.router.routes.sort(key=lambda route: not isinstance(route, DirectRoute))

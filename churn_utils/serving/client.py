@@ -1,9 +1,7 @@
-"""Start the API as a process of its own, ask it, and send it traffic: for notebooks, tests and benchmarks."""
+"""Client: start the API as a process of its own, send it requests, for notebooks and tests."""
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import socket
 import subprocess
@@ -14,79 +12,93 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pandas as pd
 
 from churn_utils.errors import ChurnError
+from churn_utils.serving import traffic
 
+HOST = "127.0.0.1"
 READY_SECONDS = 60.0
-HEADERS = {"Content-Type": "application/json"}
+REQUEST_SECONDS = 10.0
+END_SECONDS = 30.0
+LAST_OUTPUT = 2000  # characters
 
 
 class Api:
-    """A running API of this home; ends with ``close``, a ``with`` block, or this process."""
+    """A running API of this home; ends with ``close``, a ``with`` block, or this process.
+
+    Attributes:
+        port: that it listens on.
+        last_output: the end of what it wrote; empty before ``close``.
+    """
 
     def __init__(self, **variables: str) -> None:
-        """Start it on a free port of this machine; it becomes ready while other things are done.
+        """Start the API on a free port of this machine; it becomes ready in the background.
 
         Args:
             variables: environment variables for it, such as ``CHURN_TODAY``.
         """
         self.port = find_free_port()
+        self.last_output = ""
         self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
+        command = [sys.executable, "-m", "churn_utils", "serve", "--port", str(self.port)]
         self._process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "churn_utils",
-                "serve",
-                "--port",
-                str(self.port),
-                "--until-stdin-closes",
-            ],
+            [*command, "--until-stdin-closes"],
             env={**os.environ, "CHURN_ACCESS_LOG": "0", **variables},
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=subprocess.STDOUT,
         )
+        self._client = httpx.Client(
+            base_url=self.address,
+            timeout=REQUEST_SECONDS,
+            trust_env=False,  # no proxy stands before this machine
+            verify=False,  # there is no TLS; certificates would take 0.1 s to load
+        )
 
     def __enter__(self) -> Api:
-        """Wait until it is ready."""
+        """Wait until the API is ready."""
         self.wait_until_ready()
         return self
 
-    def __exit__(self, *_) -> None:
-        """End it."""
+    def __exit__(self, *_: object) -> None:
+        """End the API."""
         self.close()
 
     @property
     def pid(self) -> int:
-        """Number of its process."""
+        """Id of the process."""
         return self._process.pid
 
     @property
     def address(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self.port}"
+        """URL that the API listens on."""
+        return f"http://{HOST}:{self.port}"
 
     def wait_until_ready(self, seconds: float = READY_SECONDS) -> None:
-        """Wait until it can answer.
+        """Wait until ``/readyz`` says so.
 
         Raises:
-            ChurnError: it ended, or was not ready in time; the message holds the end of its output.
+            ChurnError: the API ended, or was not ready in time; the message has the end of its
+                output.
         """
         end = time.monotonic() + seconds
         while self._process.poll() is None and time.monotonic() < end:
-            try:
-                if self._send("GET", "/readyz")[0] == 200:
-                    return
-            except OSError:
-                pass
+            if self._is_ready():
+                return
             time.sleep(0.05)
         self.close()
-        raise ChurnError(f"the API did not become ready; its last words: {self.last_words}")
+        raise ChurnError(f"the API did not become ready; the end of its output: {self.last_output}")
+
+    def _is_ready(self) -> bool:
+        try:
+            return self._client.get("/readyz").status_code == 200
+        except httpx.TransportError:  # it does not listen yet
+            return False
 
     def wait_for_version(self, version: int, seconds: float = READY_SECONDS) -> float:
-        """Wait until a version answers as champion; return the seconds that it took.
+        """Wait until a version serves as champion; return the seconds that it took.
 
         Raises:
             ChurnError: it does not in time.
@@ -95,164 +107,120 @@ class Api:
         _wait_for(
             lambda: self.get("model")["model_version"] == version,
             seconds,
-            f"version {version} does not answer",
+            f"version {version} does not serve",
         )
         return time.monotonic() - start
 
-    def wait_for_trial(self, seconds: float = READY_SECONDS) -> dict:
-        """Wait until a trial runs and return what ``model`` says of it.
+    def wait_for_ab_test(self, seconds: float = READY_SECONDS) -> dict:
+        """Wait until an A/B test runs.
+
+        Returns:
+            The field ``trial`` of ``/v1/model``: ``version, mode, share, started``.
 
         Raises:
             ChurnError: none runs in time.
         """
-        return _wait_for(lambda: self.get("model")["trial"], seconds, "no trial runs")
+        return _wait_for(lambda: self.get("model")["trial"], seconds, "no A/B test runs")
 
     def wait_for_log(self, seconds: float = READY_SECONDS) -> None:
-        """Wait until every answer that was given is in the inference log.
+        """Wait until every prediction that was returned is in the inference log.
 
         Raises:
             ChurnError: some are still waiting after that time.
         """
-        written = b"\nchurn_log_waiting 0.0\n"
+        all_written = "\nchurn_log_waiting 0.0\n"
         _wait_for(
-            lambda: written in self._send("GET", "/metrics")[1],
+            lambda: all_written in self._client.get("/metrics").text,
             seconds,
             "the inference log is not written",
         )
 
     def request(self, method: str, name: str, content: dict | None = None) -> tuple[int, dict]:
-        """Send one request to a resource under ``/v1``, such as ``predictions``; return status and document."""
-        status, body = self._send(method, f"/v1/{name}", content)
-        return status, json.loads(body)
+        """Send a request to a resource under ``/v1``, such as ``predictions``.
 
-    def _send(self, method: str, path: str, content: dict | None = None) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            connection.request(
-                method, path, None if content is None else json.dumps(content), HEADERS
-            )
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
+        Returns:
+            The status, and the document that ``/docs`` describes.
+        """
+        response = self._client.request(method, f"/v1/{name}", json=content)
+        return response.status_code, response.json()
 
     def get(self, name: str) -> dict:
         """Read a resource under ``/v1``, such as ``model``.
 
+        Returns:
+            The document that ``/docs`` describes.
+
         Raises:
-            ChurnError: another answer than 200.
+            ChurnError: another status than 200.
         """
         status, document = self.request("GET", name)
         if status != 200:
-            raise ChurnError(f"{name} was answered {status}: {document['detail']}")
+            raise ChurnError(f"GET {name} returned {status}: {document['detail']}")
         return document
 
     def predict(self, customer_ids: Sequence[str]) -> pd.DataFrame:
-        """Ask for predictions by id: one row per answer.
+        """Request predictions by id.
+
+        Returns:
+            One row per known customer, with the fields of ``schemas.Prediction`` as columns.
 
         Raises:
-            ChurnError: another answer than 200.
+            ChurnError: another status than 200.
         """
         status, document = self.request("POST", "predictions", {"customer_ids": list(customer_ids)})
         if status != 200:
-            raise ChurnError(f"the request was answered {status}: {document['detail']}")
+            raise ChurnError(f"POST predictions returned {status}: {document['detail']}")
         return pd.DataFrame(document["predictions"])
 
     def send_traffic(
         self, customer_ids: Sequence[str], callers: int = 2, seconds: float | None = None
     ) -> pd.DataFrame:
-        """Ask for one customer after the other, each once, or again and again for some seconds.
+        """Request one customer after the other: each once, or repeatedly for some seconds.
 
         Returns:
-            One row per request: ``customer_id, status, model_version, arm, second`` (since the start) and
-            ``milliseconds``; a request without an answer has status 0.
+            As ``traffic.send``: one row per request, ``customer_id, status, model_version, arm,
+            second, milliseconds``.
         """
-        start = time.perf_counter()
-        shares = [customer_ids[i::callers] for i in range(callers)]
-        with ThreadPoolExecutor(callers) as pool:
-            rows = pool.map(lambda share: self._call(share, start, seconds), shares)
-        columns = ["customer_id", "status", "model_version", "arm", "second", "milliseconds"]
-        return pd.DataFrame([row for part in rows for row in part], columns=columns)
+        return traffic.send(HOST, self.port, customer_ids, callers, seconds)
 
     def start_traffic(
         self, customer_ids: Sequence[str], seconds: float, callers: int = 2
-    ) -> Future:
+    ) -> Future[pd.DataFrame]:
         """Send traffic in the background; ``result()`` waits for its end and returns the frame."""
         pool = ThreadPoolExecutor(1)
         future = pool.submit(self.send_traffic, customer_ids, callers, seconds)
         pool.shutdown(wait=False)
         return future
 
-    def _call(
-        self, customer_ids: Sequence[str], start: float, seconds: float | None
-    ) -> list[tuple]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        rows: list[tuple] = []
-        while seconds is None or time.perf_counter() < start + seconds:
-            for customer_id in customer_ids:
-                sent = time.perf_counter()
-                if seconds is not None and sent > start + seconds:
-                    break
-                status, version, arm = _ask_one(connection, customer_id)
-                rows.append(
-                    (
-                        customer_id,
-                        status,
-                        version,
-                        arm,
-                        sent - start,
-                        1000 * (time.perf_counter() - sent),
-                    )
-                )
-            if seconds is None:
-                break
-        connection.close()
-        return rows
-
     def close(self) -> None:
-        """End the process, which writes what waits to be logged; kill it after half a minute."""
-        self._process.stdin.close()
+        """End the process, which writes its log first; kill it after half a minute."""
+        self._client.close()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         try:
-            self._process.wait(30)
+            self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         if not self._output.closed:
             self._output.seek(0)
-            self.last_words = self._output.read()[-2000:]
+            self.last_output = self._output.read()[-LAST_OUTPUT:]
             self._output.close()
 
 
-def _wait_for(look: Callable[[], Any], seconds: float, otherwise: str) -> Any:
-    """Look until something is found and return it."""
+def _wait_for(find: Callable[[], Any], seconds: float, failure: str) -> Any:
+    """Call a function until it returns something true; return that."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if found := look():
+        found = find()
+        if found:
             return found
         time.sleep(0.02)
-    raise ChurnError(f"{otherwise} after {seconds:.0f} s.")
-
-
-def _ask_one(
-    connection: http.client.HTTPConnection, customer_id: str
-) -> tuple[int, int | None, str | None]:
-    try:
-        connection.request(
-            "POST", "/v1/predictions", json.dumps({"customer_ids": [customer_id]}), HEADERS
-        )
-        answer = connection.getresponse()
-        document = json.loads(answer.read())
-    except (OSError, http.client.HTTPException):
-        connection.close()
-        return 0, None, None
-    if answer.status != 200:
-        return answer.status, None, None
-    found = document["predictions"][0]
-    return 200, found["model_version"], found["arm"]
+    raise ChurnError(f"{failure} after {seconds:.0f} s.")
 
 
 def find_free_port() -> int:
-    """A port of this machine that nobody listens on now."""
+    """Return a port of this machine that is free now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((HOST, 0))
         return probe.getsockname()[1]

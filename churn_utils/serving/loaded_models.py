@@ -1,130 +1,150 @@
-"""Versions that are ready to answer, and the lineup that they form.
-
-A version's number is not enough to know it by: a home that is made anew counts from 1 again. So what is kept ready
-goes by number and training run.
-"""
+"""Versions that are loaded and ready to score, and the set of them that serves."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from urllib.parse import urlparse
-from urllib.request import url2pathname
+from typing import NamedTuple
 
 from churn_utils import settings
-from churn_utils.errors import ChurnError, ModelError
-from churn_utils.evaluation.economics import Economics
+from churn_utils.errors import ModelError
+from churn_utils.evaluation.economics import Economics, decide
 from churn_utils.inference import compiled
 from churn_utils.registry import versions
-from churn_utils.registry.connection import connect_mlflow
+from churn_utils.registry.versions import ModelVersion
 from churn_utils.serving import ab_test
+from churn_utils.serving.ab_test import CHALLENGER, CHAMPION, SHADOW, AbTest
 
-MOST_VERSIONS = 8  # kept ready, so that rollbacks and receipts need not load them again
-CHAMPION, CHALLENGER, SHADOW = "champion", "challenger", "shadow"
+CACHED_VERSIONS = 8  # so that rollbacks and receipts need not load them again
+
+
+class Score(NamedTuple):
+    """What a model says of a customer; the order is that of the columns of the inference log."""
+
+    churn_probability: float
+    threshold: float
+    decision: str
+    expected_value_usd: float
 
 
 @dataclass(frozen=True)
-class Served:
-    """A version that is loaded, compiled, compared with its model and ready to answer."""
+class LoadedModel:
+    """A version that is loaded, compiled, compared with its model and ready to score.
+
+    Attributes:
+        version: its number in the registry.
+        predict_probability: the compiled model: model inputs of one customer to a probability.
+        economics: costs that it was trained for; the threshold follows from them.
+        trained_as_of: simulated date of the training, ``YYYY-MM-DD``.
+        family: of the model, such as ``lightgbm``.
+        registered_at: when it was registered, in UTC.
+    """
 
     version: int
-    score: compiled.Scorer
-    threshold: float
+    predict_probability: compiled.Scorer
     economics: Economics
     trained_as_of: str
     family: str
-    registered_at: datetime  # in UTC
+    registered_at: datetime
+
+    def score(self, inputs: tuple) -> Score:
+        """Score the model inputs of one customer, in the order of ``MODEL_INPUTS``."""
+        probability = self.predict_probability(inputs)
+        decision, expected_value_usd = decide(probability, self.economics)
+        return Score(probability, self.economics.threshold, decision, expected_value_usd)
 
 
 @dataclass(frozen=True)
-class Lineup:
-    """Who answers, and on whose word: replaced as a whole, never changed."""
+class LoadedModels:
+    """The champion, and the challenger of a running A/B test; replaced as a whole, never changed.
 
-    champion: Served
+    Attributes:
+        champion: the version in effect.
+        approved_by: the approver of its promotion.
+        challenger: the version of the A/B test; None without one.
+        ab_test: the running A/B test; None without one.
+    """
+
+    champion: LoadedModel
     approved_by: str
-    challenger: Served | None = None
-    trial: ab_test.Trial | None = None
+    challenger: LoadedModel | None = None
+    ab_test: AbTest | None = None
 
-    def name_arms(self) -> dict[str, int]:
-        """Version of each arm that answers, or is asked in the shadow."""
+    @property
+    def shadow(self) -> LoadedModel | None:
+        """The challenger, if it scores every customer without being returned."""
+        if self.ab_test is None or self.ab_test.mode != ab_test.SHADOW:
+            return None
+        return self.challenger
+
+    def choose(self, customer_id: str) -> tuple[LoadedModel, str]:
+        """Return the model that serves a customer, and its arm."""
+        running = self.ab_test
+        if running is None or running.mode == ab_test.SHADOW or self.challenger is None:
+            return self.champion, CHAMPION
+        if running.includes(customer_id):
+            return self.challenger, CHALLENGER
+        return self.champion, CHAMPION
+
+    def list_arms(self) -> dict[str, int]:
+        """Return the version of each arm: ``champion``, and ``challenger`` or ``shadow``."""
         arms = {CHAMPION: self.champion.version}
-        if self.trial is not None:
-            arms[SHADOW if self.trial.mode == ab_test.SHADOW else CHALLENGER] = (
-                self.challenger.version
-            )
+        if self.challenger is not None:
+            arms[SHADOW if self.shadow else CHALLENGER] = self.challenger.version
         return arms
 
 
-class Versions:
-    """Loads versions and keeps the last few ready."""
+class ModelCache:
+    """Loads versions and keeps the last few.
+
+    A number does not identify a version, because a new home counts from 1 again. So the key is
+    number and training run.
+    """
 
     def __init__(self) -> None:
-        """Start with none."""
-        self._ready: dict[tuple[int, str], Served] = {}
-        self._loading = threading.Lock()
+        """Start empty."""
+        self._models: dict[tuple[int, str], LoadedModel] = {}
+        self._lock = threading.Lock()
 
-    def load(self, version: int) -> Served:
-        """Load, compile and compare a version, or take it from those that are ready.
+    def __len__(self) -> int:
+        """Return the number of versions that are kept."""
+        return len(self._models)
+
+    def load(self, version: int) -> LoadedModel:
+        """Return a version from the cache; else load, compile and compare it.
 
         Raises:
             ModelError: this home has no registry, or no such version in it.
             ModelError: there is no compiled form, or it differs from the model.
         """
-        if not settings.mlflow_database().exists():  # MLflow would make an empty one
+        if not settings.mlflow_database().exists():  # MLflow would create an empty one
             raise ModelError(f"there is no registry in {settings.mlflow_folder()}.")
-        with self._loading:
+        with self._lock:
             info = versions.read_version(version)
             key = (version, info.run_id)
-            if key not in self._ready:
-                served = _load(info)
-                while len(self._ready) >= MOST_VERSIONS:
-                    self._ready.pop(next(iter(self._ready)))
-                self._ready[key] = served
-            return self._ready[key]
+            if key not in self._models:
+                loaded = _load(info)
+                self._make_room()
+                self._models[key] = loaded
+            return self._models[key]
 
     def clear(self) -> None:
-        """Forget every version."""
-        with self._loading:
-            self._ready.clear()
+        """Drop every version."""
+        with self._lock:
+            self._models.clear()
+
+    def _make_room(self) -> None:
+        while len(self._models) >= CACHED_VERSIONS:
+            oldest = next(iter(self._models))
+            del self._models[oldest]
 
 
-def explain_refusal(version: int | None, error: ChurnError) -> str:
-    """Why a version may not answer, for the log; where the home was moved, that rather than what followed from it."""
-    missing = None if version is None else _find_missing_folder(version)
-    if missing is None:
-        return str(error)
-    return (
-        f"its files belong in {missing}, where the registry of {settings.home()} has them, and there is nothing. A "
-        "home cannot be moved or copied, because MLflow keeps absolute paths: run it in the place where it was made, "
-        "or make it anew (run_all.py --fresh)."
-    )
-
-
-def _find_missing_folder(version: int) -> Path | None:
-    """Folder of a version's evidence or model that is not where the registry says, None where both are."""
-    mlflow = connect_mlflow()
-    client = mlflow.MlflowClient()
-    try:
-        run_id = client.get_model_version(settings.MODEL_NAME, str(version)).run_id
-        addresses = [
-            client.get_run(run_id).info.artifact_uri,
-            client.get_model_version_download_uri(settings.MODEL_NAME, str(version)),
-        ]
-    except mlflow.MlflowException:
-        return None
-    folders = [Path(url2pathname(urlparse(address).path)) for address in addresses]
-    return next((folder for folder in folders if not folder.exists()), None)
-
-
-def _load(info: versions.ModelVersion) -> Served:
-    economics = info.economics
-    return Served(
+def _load(info: ModelVersion) -> LoadedModel:
+    return LoadedModel(
         version=info.version,
-        score=compiled.load_compiled(info),
-        threshold=economics.threshold,
-        economics=economics,
+        predict_probability=compiled.load_compiled(info),
+        economics=info.economics,
         trained_as_of=info.params.get("as_of", ""),
         family=info.params.get("family", ""),
         registered_at=info.registered_at,

@@ -11,7 +11,8 @@ from fastapi import FastAPI, Path, Request, Response
 from churn_utils.serving.direct_route import DirectRoute, parse_body
 from churn_utils.serving.error_responses import MOST_ERRORS, problem
 from churn_utils.serving.openapi import document, document_body
-from churn_utils.serving.predictor import Engine
+from churn_utils.serving.predictor import Predictor
+from churn_utils.serving.receipts import find_receipt
 from churn_utils.serving.schemas import requests, responses
 from churn_utils.serving.schemas.examples import EXAMPLE_PREDICTION
 from churn_utils.serving.schemas.receipt import Receipt
@@ -30,26 +31,26 @@ def json_response(content: dict) -> Response:
     return Response(orjson.dumps(content), media_type="application/json")
 
 
-def add_prediction_routes(app: FastAPI, engine: Engine) -> None:
+def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
     """Add the routes that answer for customers.
 
     Args:
         app: to which the routes are added.
-        engine: predicts, scores and finds receipts.
+        predictor: predicts and scores.
     """
-    _add_predict(app, engine)
-    _add_score(app, engine)
-    _add_receipt(app, engine)
+    _add_predict(app, predictor)
+    _add_score(app, predictor)
+    _add_receipt(app, predictor)
 
 
-def _add_predict(app: FastAPI, engine: Engine) -> None:
+def _add_predict(app: FastAPI, predictor: Predictor) -> None:
     """Add ``POST /v1/predictions``, a direct route."""
 
     async def predict(request: Request) -> Response:
         """Answer for customers by id, from their online features (`features_as_of`)."""
         body = parse_body(request, requests.PredictionRequest)
         request_id = _request_id(request)
-        predictions, unknown = await engine.predict(body.customer_ids, request_id)
+        predictions, unknown = await predictor.predict(body.customer_ids, request_id)
         if not predictions:
             return _refuse_unknown(request, unknown)
         return json_response({"predictions": predictions, "unknown_customers": unknown})
@@ -82,14 +83,14 @@ def _refuse_unknown(request: Request, unknown: list[str]) -> Response:
     return problem(request.scope, 404, "None of the customers has features.", errors)
 
 
-def _add_score(app: FastAPI, engine: Engine) -> None:
+def _add_score(app: FastAPI, predictor: Predictor) -> None:
     """Add ``POST /v1/scores``, a direct route."""
 
     async def score(request: Request) -> Response:
         """Answer for customers given whole; nothing is looked up."""
         body = parse_body(request, requests.ScoreRequest)
         customers: list[dict[str, Any]] = [dict(customer) for customer in body.customers]
-        predictions = engine.score(customers, _request_id(request))
+        predictions = predictor.score(customers, _request_id(request))
         return json_response({"predictions": predictions})
 
     app.router.add_api_route(
@@ -105,7 +106,7 @@ def _add_score(app: FastAPI, engine: Engine) -> None:
     )
 
 
-def _add_receipt(app: FastAPI, engine: Engine) -> None:
+def _add_receipt(app: FastAPI, predictor: Predictor) -> None:
     """Add ``GET /v1/predictions/{prediction_id}``."""
 
     @app.get(
@@ -117,7 +118,9 @@ def _add_receipt(app: FastAPI, engine: Engine) -> None:
     )
     async def read_receipt(request: Request, prediction_id: PredictionId) -> Response:
         """Read an answer's receipt: what was known, what answered, the probability recomputed."""
-        receipt = await asyncio.to_thread(engine.find_receipt, prediction_id)
+        receipt = await asyncio.to_thread(
+            find_receipt, predictor.log, predictor.cache, prediction_id
+        )
         if receipt is None:
             return problem(request.scope, 404, f"There is no prediction {prediction_id}.")
         return json_response(receipt)

@@ -11,7 +11,7 @@ from churn_utils.errors import NotReadyError
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.openapi import document
 from churn_utils.serving.prediction_routes import json_response
-from churn_utils.serving.predictor import Engine
+from churn_utils.serving.predictor import Predictor
 from churn_utils.serving.schemas.state import Health, ModelInfo
 
 METRICS_PAGE = {
@@ -25,14 +25,14 @@ METRICS_PAGE = {
 }
 
 
-def add_state_routes(app: FastAPI, engine: Engine, metrics: ServingMetrics) -> None:
+def add_state_routes(app: FastAPI, predictor: Predictor, metrics: ServingMetrics) -> None:
     """Add the routes that show model, health and metrics."""
-    _add_model(app, engine)
-    _add_probes(app, engine)
+    _add_model(app, predictor)
+    _add_probes(app, predictor)
     _add_metrics(app, metrics)
 
 
-def _add_model(app: FastAPI, engine: Engine) -> None:
+def _add_model(app: FastAPI, predictor: Predictor) -> None:
     """Add ``GET /v1/model``."""
 
     @app.get(
@@ -44,43 +44,44 @@ def _add_model(app: FastAPI, engine: Engine) -> None:
     )
     async def model(request: Request) -> Response:
         """Tell which version answers, on whose approval, and which A/B test runs."""
-        description = describe_model(engine)
+        description = describe_model(predictor)
         return json_response(description)
 
 
-def describe_model(engine: Engine) -> dict[str, Any]:
+def describe_model(predictor: Predictor) -> dict[str, Any]:
     """Describe the version that answers, with the keys of ``ModelInfo``.
 
     Raises:
         NotReadyError: no version answers.
     """
-    lineup = engine.lineup
-    if lineup is None:
-        raise NotReadyError(engine.why_not_ready())
-    champion = lineup.champion
+    state = predictor.state
+    models = state.models
+    if models is None:
+        raise NotReadyError(predictor.why_not_ready())
+    champion = models.champion
     ab_test = None
-    if lineup.trial is not None:
+    if models.ab_test is not None:
         ab_test = {
-            "version": lineup.trial.version,
-            "mode": lineup.trial.mode,
-            "share": lineup.trial.share,
-            "started": lineup.trial.started,
+            "version": models.ab_test.version,
+            "mode": models.ab_test.mode,
+            "share": models.ab_test.share,
+            "started": models.ab_test.started,
         }
     return {
         "model_version": champion.version,
-        "approved_by": lineup.approved_by,
-        "threshold": champion.threshold,
+        "approved_by": models.approved_by,
+        "threshold": champion.economics.threshold,
         "offer_cost_usd": champion.economics.offer_cost_usd,
         "churner_value_usd": champion.economics.churner_value_usd,
         "trained_as_of": champion.trained_as_of,
         "family": champion.family,
         "trial": ab_test,
-        "refused_version": engine.refused,
-        "features_published": engine.newest,
+        "refused_version": state.refused_version,
+        "features_published": predictor.features.newest,
     }
 
 
-def _add_probes(app: FastAPI, engine: Engine) -> None:
+def _add_probes(app: FastAPI, predictor: Predictor) -> None:
     """Add ``/healthz`` and ``/readyz`` for GET and HEAD."""
 
     @app.get(
@@ -104,12 +105,11 @@ def _add_probes(app: FastAPI, engine: Engine) -> None:
     )
     async def ready() -> Response:
         """Tell whether requests can be answered; name a version that was refused."""
-        reason = engine.why_not_ready()
+        reason = predictor.why_not_ready()
         if reason:
             raise NotReadyError(reason)
-        detail = ""
-        if engine.refused is not None:
-            detail = f"version {engine.refused} was refused"
+        refused = predictor.state.refused_version
+        detail = "" if refused is None else f"version {refused} was refused"
         return json_response({"status": "ready", "detail": detail})
 
     # load balancers ask for the head alone

@@ -3,7 +3,8 @@ import pytest
 
 from churn_utils import cli, settings
 from churn_utils.registry import approvals, deployments, versions
-from churn_utils.serving import ab_test
+from churn_utils.serving import ab_test, ab_test_result
+from churn_utils.serving.ab_test_result import AbTestResult
 
 
 @pytest.fixture
@@ -22,7 +23,11 @@ def run(serving_home, monkeypatch, capsys):
 def test_an_ab_test_is_started_shown_and_stopped(run, serving_home):
     ours, champion = serving_home.challenger, serving_home.predecessor
     code, said, _ = run("start", ours, "--share", 0.2)
-    assert (code, ab_test.read_trial().share, ab_test.read_trial().mode) == (0, 0.2, ab_test.SPLIT)
+    assert (code, ab_test.read_running().share, ab_test.read_running().mode) == (
+        0,
+        0.2,
+        ab_test.SPLIT,
+    )
     assert said == (
         f"Version {ours} is in an A/B test against version {champion} since 2025-02-01: "
         "it answers for 20% of the customers.\n"
@@ -39,7 +44,7 @@ def test_an_ab_test_is_started_shown_and_stopped(run, serving_home):
         f"The A/B test of version {ours} is stopped: enough\n",
         "",
     )
-    assert ab_test.read_trial() is None
+    assert ab_test.read_running() is None
     code, said, _ = run("status")
     assert said.startswith(
         f"No A/B test runs; the champion is version {champion}.\n  version {ours} was tested from"
@@ -49,7 +54,7 @@ def test_an_ab_test_is_started_shown_and_stopped(run, serving_home):
     assert (
         code == 1
         and "was stopped before: enough" in said
-        and ab_test.read_trial_of(ours).reason == "enough"
+        and ab_test.read_last(ours).reason == "enough"
     )
 
 
@@ -57,30 +62,24 @@ def test_an_ab_test_is_started_shown_and_stopped(run, serving_home):
     ("found", "words"),
     [
         (
-            {"verdict": ab_test.WORSE, "difference_usd": -30.0, "lower": -50.0, "upper": -10.0},
+            AbTestResult(ab_test_result.WORSE, 9000, 1000, 100.0, 70.5, -30.0, -50.0, -10.0),
             "are worth less",
         ),
         (
-            {"verdict": ab_test.BETTER, "difference_usd": 30.0, "lower": 10.0, "upper": 50.0},
+            AbTestResult(ab_test_result.BETTER, 9000, 1000, 100.0, 70.5, 30.0, 10.0, 50.0),
             "are worth more",
         ),
         (
-            {"verdict": ab_test.UNDECIDED, "difference_usd": 3.0, "lower": -10.0, "upper": 16.0},
+            AbTestResult(ab_test_result.UNDECIDED, 9000, 1000, 100.0, 70.5, 3.0, -10.0, 16.0),
             "undecided",
         ),
     ],
 )
 def test_a_verdict_is_shown_in_words_and_numbers(run, serving_home, monkeypatch, found, words):
     run("start", serving_home.challenger)
-    sizes = {
-        "champion_customers": 9000,
-        "challenger_customers": 1000,
-        "champion_usd": 100.0,
-        "challenger_usd": 70.5,
-    }
     asked = []
     monkeypatch.setattr(
-        ab_test, "judge_trial", lambda trial, as_of: asked.append(as_of) or {**sizes, **found}
+        ab_test_result, "evaluate", lambda test, as_of: asked.append(as_of) or found
     )
     code, said, _ = run("status", "--as-of", "2025-06-01")
     assert code == 0 and words in said and asked == [settings.as_of_date("2025-06-01")]
@@ -89,8 +88,7 @@ def test_a_verdict_is_shown_in_words_and_numbers(run, serving_home, monkeypatch,
         and "1,000 customers with labels, 70.50 USD" in said
     )
     assert (
-        f"{found['difference_usd']:+.2f} USD per customer, 95% interval {found['lower']:+.2f} to"
-        in said
+        f"{found.difference_usd:+.2f} USD per customer, 95% interval {found.lower:+.2f} to" in said
     )
 
 
@@ -102,7 +100,7 @@ def test_without_a_passed_gate_only_a_shadow_runs(run, serving_home):
     assert (
         code == 0
         and "recorded, never shown" in said
-        and ab_test.read_trial().mode == ab_test.SHADOW
+        and ab_test.read_running().mode == ab_test.SHADOW
     )
     assert "A shadow has no verdict" in run("status")[1]
 
@@ -136,7 +134,7 @@ def test_status_lists_an_ab_test_ended_by_a_promotion(run, serving_home):
 def test_today_defaults_to_the_newest_features(run, serving_home, monkeypatch):
     monkeypatch.delenv("CHURN_TODAY")
     run("shadow", serving_home.challenger)
-    assert ab_test.read_trial().started == "2025-01-01"
+    assert ab_test.read_running().started == "2025-01-01"
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_a_receipt_exists_before_and_after_the_log_write(client):
     assert (
         first["reproduced_probability"] == first["churn_probability"] == shown["churn_probability"]
     )
-    while client.app.state.engine.log.written == 0 or len(client.app.state.engine.log):
+    while client.app.state.predictor.log.written == 0 or len(client.app.state.predictor.log):
         time.sleep(0.02)
     assert client.get(path).json() == first
     assert client.get("/v1/predictions/00000000-0000-7000-8000-000000000000").status_code == 404
@@ -163,7 +163,7 @@ def test_documents_are_complete_and_load_local_files(client):
 
 def test_readyz_gives_the_reason_when_not_ready(client, monkeypatch):
     monkeypatch.setattr(
-        client.app.state.engine, "why_not_ready", lambda: "The inference log cannot be written."
+        client.app.state.predictor, "why_not_ready", lambda: "The inference log cannot be written."
     )
     answer = client.get("/readyz")
     assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
@@ -312,13 +312,17 @@ def test_promotions_under_load_fail_no_request(serving_home):
                 versions[i % 2], factories.AS_OF, granted[versions[i % 2]], deployments.PROMOTED
             )
             end = time.monotonic() + 20
-            while opened.app.state.engine.lineup.champion.version != versions[i % 2]:
+            while serving_version(opened) != versions[i % 2]:
                 assert time.monotonic() < end, "the promotion was not taken up"
                 time.sleep(0.01)
         ended.set()
         worker.join()
     assert {status for status, _ in answers} == {200}
     assert {version for _, version in answers if version} == set(versions)
+
+
+def serving_version(client):
+    return client.app.state.predictor.state.models.champion.version
 
 
 def test_an_overloaded_server_logs_every_answer(serving_home):

@@ -36,8 +36,8 @@ def test_traffic_asks_for_each_once_or_for_a_while(api):
 
 
 def test_a_trial_and_a_version_are_waited_for(api, shared_serving_home):
-    ab_test.start_trial(shared_serving_home.challenger, factories.AS_OF, 0.5)
-    assert api.wait_for_trial()["version"] == shared_serving_home.challenger
+    ab_test.start(shared_serving_home.challenger, factories.AS_OF, 0.5)
+    assert api.wait_for_ab_test()["version"] == shared_serving_home.challenger
     assert api.wait_for_version(shared_serving_home.predecessor) < 1
     with pytest.raises(ChurnError, match="version 99 does not answer"):
         api.wait_for_version(99, seconds=0.1)

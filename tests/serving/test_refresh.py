@@ -1,24 +1,70 @@
+import shutil
+import time
+from dataclasses import replace
+
 import factories
 import pytest
+from deltalake import DeltaTable
 
 from churn_utils import settings
 from churn_utils.data import tables
-from churn_utils.registry import versions
-from churn_utils.serving import ab_test, refresh
-from churn_utils.serving.ab_test import Trial
+from churn_utils.features import offline
+from churn_utils.inference import compiled
+from churn_utils.registry import approvals, artifacts, deployments, versions
+from churn_utils.serving import ab_test, ab_test_result, refresh, refusal
+from churn_utils.serving.ab_test_result import AbTestResult
+from churn_utils.serving.feature_clock import FeatureClock
+from churn_utils.serving.loaded_models import ModelCache
+from churn_utils.serving.metrics import ServingMetrics
+from churn_utils.serving.online_features import OnlineFeatures
+from churn_utils.serving.refresh import Refresher
+from churn_utils.serving.serving_state import ServingState
 
-TRIAL = Trial(2, 1, ab_test.SPLIT, 0.5, "2025-02-01", "2025-02-01T00:00:00+00:00")
+
+class Refreshed:
+    """A state that is refreshed when the test says so."""
+
+    def __init__(self, today="2025-02-01"):
+        self.features = OnlineFeatures("", "", lambda: None)
+        self.features.open()
+        self.cache = ModelCache()
+        self.refresher = Refresher(self.features, self.cache, ServingMetrics(), publish=True)
+        self.state = ServingState(clock=FeatureClock(today))
+
+    def refresh(self):
+        for state in self.refresher.run(self.state):
+            self.state = state
+        return self.state
+
+    @property
+    def champion(self):
+        return None if self.state.models is None else self.state.models.champion.version
+
+    @property
+    def ab_test(self):
+        return None if self.state.models is None else self.state.models.ab_test
 
 
 @pytest.fixture
-def judge(monkeypatch):
-    """A judge of trials in whose log there is something new, and in which nothing can be found out."""
-    monkeypatch.setattr(tables, "read_change_marker", lambda name: 7)
-    monkeypatch.setattr(ab_test, "stop_if_worse", lambda *_: {"verdict": ab_test.TOO_FEW})
-    return refresh.Judge()
+def serving(serving_home):
+    opened = Refreshed()
+    opened.refresh()
+    return opened
 
 
-def test_what_changes_a_table_or_the_registry_changes_the_marker(serving_home):
+def promote(version):
+    approvals.approve(version, "Ada", "good", factories.AS_OF)
+    deployments.promote(version, factories.AS_OF)
+
+
+def put_in_place_without_approval(version):
+    """What somebody with write access to the table could do."""
+    _, digest = versions.read_evidence(version)
+    table = deployments.read_deployments()
+    tables.merge("deployments", table.assign(version=version, evidence_sha256=digest))
+
+
+def test_marker_changes_with_a_table_and_with_the_registry(serving_home):
     first = refresh.read_marker()
     assert refresh.read_marker() == first
     versions.set_tags(serving_home.challenger, {"note": "changed"})
@@ -36,19 +82,178 @@ def test_what_was_written_a_moment_ago_is_not_settled(serving_home):
     assert not refresh.is_settled(refresh.read_marker()) and refresh.is_settled((1, 2))
 
 
-def test_only_a_split_is_judged_on_its_log_and_only_on_a_new_one(judge, monkeypatch):
-    assert judge.is_due(TRIAL) and not judge.is_due(None)
-    assert not judge.is_due(Trial(**vars(TRIAL) | {"mode": ab_test.SHADOW}))
-    assert judge.judge(TRIAL, factories.AS_OF) == ab_test.TOO_FEW
-    judge._judge_after = 0.0
-    assert not judge.is_due(TRIAL)
-    monkeypatch.setattr(tables, "read_change_marker", lambda name: 8)
-    assert judge.is_due(TRIAL)
-
-
-@pytest.mark.parametrize(("took", "pause"), [(0.1, 30), (10, 200)])
-def test_a_log_that_takes_long_to_read_is_looked_at_less_often(judge, monkeypatch, took, pause):
-    clock = iter([100.0, 100.0 + took])
+@pytest.mark.parametrize(("seconds", "pause"), [(0.1, 30), (10, 200)])
+def test_slow_evaluations_are_rarer(monkeypatch, seconds, pause):
+    running = ab_test.AbTest(2, 1, ab_test.SPLIT, 0.5, "2025-02-01", "")
+    result = AbTestResult(ab_test_result.TOO_FEW, 1, 1, 0.0, 0.0)
+    clock = iter([100.0, 100.0 + seconds])
+    monkeypatch.setattr(tables, "read_change_marker", lambda name: 7)
+    monkeypatch.setattr(ab_test_result, "stop_if_worse", lambda *_: result)
     monkeypatch.setattr(refresh.time, "monotonic", lambda: next(clock))
-    judge.judge(TRIAL, factories.AS_OF)
-    assert judge._judge_after == pytest.approx(100 + took + pause)
+    verdict, evaluation = refresh.evaluate_split(running, factories.AS_OF)
+    assert verdict == ab_test_result.TOO_FEW and evaluation.log_marker == 7
+    assert evaluation.next_at == pytest.approx(100 + seconds + pause)
+
+
+def test_promotion_and_rollback_change_the_champion(serving, serving_home):
+    promote(serving_home.challenger)
+    assert serving.champion == serving_home.predecessor  # nothing changes without a refresh
+    serving.refresh()
+    assert serving.champion == serving_home.challenger
+    deployments.rollback(factories.AS_OF, "Grace Hopper", "complaints")
+    serving.refresh()
+    assert serving.champion == serving_home.predecessor
+
+
+def test_alias_alone_promotes_no_version(serving, serving_home):
+    versions.set_champion(serving_home.challenger)
+    serving.refresh()
+    assert serving.champion == serving_home.predecessor
+
+
+def test_version_without_approval_is_refused_the_old_one_serves(serving, serving_home):
+    put_in_place_without_approval(serving_home.challenger)  # approved for an A/B test only
+    state = serving.refresh()
+    assert serving.champion == serving_home.predecessor
+    assert state.refused_version == serving_home.challenger
+    assert "approved for 'trial'" in state.refusal.reason
+
+
+def test_without_a_version_that_may_serve_callers_are_told(serving_home):
+    put_in_place_without_approval(serving_home.challenger)
+    state = Refreshed().refresh()
+    assert state.models is None
+    assert state.no_model_reason == f"Version {serving_home.challenger} may not serve."
+
+
+def test_changed_evidence_voids_a_version_at_the_next_refresh(serving_home, monkeypatch):
+    monkeypatch.setattr(versions, "hash_evidence", lambda text: "another")
+    state = Refreshed().refresh()
+    assert state.models is None and state.refused_version == serving_home.predecessor
+
+
+def test_version_whose_files_are_put_back_serves_again(serving_home, monkeypatch):
+    file = factories.find_model_file(serving_home.predecessor)
+    file.rename(file.with_suffix(".away"))
+    serving = Refreshed()
+    serving.refresh()
+    time.sleep(1.1)  # no change of the registry is recent enough to cause a refresh
+    serving.refresh()
+    file.with_suffix(".away").rename(file)
+    assert serving.refresh().models is None  # not checked all the time
+    monkeypatch.setattr(refusal, "RETRY_SECONDS", 0)
+    assert serving.refresh().refusal is None and serving.champion == serving_home.predecessor
+
+
+def test_withdrawn_approval_ends_the_service_until_it_is_back(serving, serving_home):
+    tags = versions.read_version(serving_home.predecessor).tags
+    name = next(tag for tag in tags if tag.startswith("approval.champion."))
+    versions.set_tags(serving_home.predecessor, {name: "{}"})
+    state = serving.refresh()
+    assert state.models is None
+    assert state.no_model_reason == f"Version {serving_home.predecessor} may not serve."
+    versions.set_tags(serving_home.predecessor, {name: tags[name]})
+    serving.refresh()
+    assert serving.champion == serving_home.predecessor
+
+
+def test_compiled_form_that_differs_never_serves(serving_home, monkeypatch):
+    real = compiled.compile_model
+    monkeypatch.setattr(
+        compiled, "compile_model", lambda model: lambda row: real(model)(row) + 1e-5
+    )
+    state = Refreshed().refresh()
+    assert state.models is None and state.refused_version == serving_home.predecessor
+
+
+def test_without_a_version_in_effect_nothing_serves(serving):
+    tables.rewind("deployments", None)
+    assert "no version was promoted" in serving.refresh().no_model_reason
+    assert serving.state.models is None
+
+
+def test_home_without_features_says_that_they_are_missing(serving_home):
+    serving = Refreshed(today="")
+    shutil.rmtree(tables.path_of("customer_features"))
+    assert "no features were published" in serving.refresh().no_model_reason
+
+
+def test_models_of_a_replaced_registry_are_dropped(serving, serving_home, monkeypatch):
+    database = settings.mlflow_database()
+    shutil.copy(database, database.with_suffix(".copy"))
+    database.with_suffix(".copy").replace(database)
+    monkeypatch.setattr(artifacts, "hash_model", lambda version: "another")
+    state = serving.refresh()
+    assert state.models is None and state.refused_version == serving_home.predecessor
+    assert len(serving.cache) == 0
+
+
+def test_models_are_dropped_even_if_the_new_registry_fails(serving, monkeypatch):
+    database = settings.mlflow_database()
+    shutil.copy(database, database.with_suffix(".copy"))
+    database.with_suffix(".copy").replace(database)
+    monkeypatch.setattr(deployments, "version_in_effect", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        serving.refresh()
+    assert serving.state.models is None
+
+
+def test_split_ends_when_its_gate_is_withdrawn(serving, serving_home):
+    ab_test.start(serving_home.challenger, factories.AS_OF, 0.5)
+    serving.refresh()
+    assert serving.ab_test is not None
+    versions.set_tags(serving_home.challenger, {"gate": "fail"})
+    state = serving.refresh()
+    assert serving.ab_test is None and state.refused_version == serving_home.challenger
+
+
+def test_split_with_a_clearly_worse_challenger_is_stopped(serving, serving_home, monkeypatch):
+    split = ab_test.start(serving_home.challenger, factories.AS_OF, 0.5)
+    result = AbTestResult(ab_test_result.WORSE, 900, 900, 200.0, 110.0, -90.0, -150.0, -30.0)
+    monkeypatch.setattr(ab_test_result, "evaluate", lambda *_: result)
+    serving.refresh()
+    assert serving.ab_test is None and serving.champion == serving_home.predecessor
+    assert ab_test.read_last(split.version).status == ab_test.STOPPED
+
+
+def test_new_features_are_published_and_follow_a_restore(serving, extract):
+    february = settings.month_start(1)
+    offline.publish_snapshot(extract.head(10).assign(contract="Two year"), february, february)
+    serving.refresh()
+    assert serving.features.newest == "2025-02-01"
+    DeltaTable(str(tables.path_of("customer_features"))).restore(0)
+    serving.refresh()
+    assert serving.features.newest == "2025-01-01"
+
+
+def test_lost_features_are_published_again(serving):
+    factories.change_online_store("DELETE FROM published")
+    serving.refresh()
+    assert serving.features.newest == "2025-01-01" and serving.features.problem == ""
+
+
+def test_registry_is_not_read_again_while_nothing_changed(serving, serving_home, monkeypatch):
+    time.sleep(1.1)  # a change of this second is followed by one more look
+    serving.refresh()
+    calls = []
+    monkeypatch.setattr(deployments, "version_in_effect", lambda: calls.append(1))
+    serving.refresh()
+    assert calls == []
+    versions.set_tags(serving_home.predecessor, {"note": "changed"})
+    serving.refresh()
+    assert calls == [1]
+
+
+def test_due_evaluation_starts_a_refresh(serving, serving_home, monkeypatch):
+    ab_test.start(serving_home.challenger, factories.AS_OF, 0.5)
+    monkeypatch.setattr(refresh, "SETTLED_NS", 0)
+    evaluated = []
+    real = ab_test_result.stop_if_worse
+    monkeypatch.setattr(ab_test_result, "stop_if_worse", lambda *a: evaluated.append(1) or real(*a))
+    serving.refresh()
+    serving.refresh()
+    assert evaluated == [1]
+    due = replace(serving.state.evaluation, log_marker=-1, next_at=0.0)
+    serving.state = replace(serving.state, evaluation=due)
+    serving.refresh()
+    assert evaluated == [1, 1]

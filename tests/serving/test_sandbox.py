@@ -58,7 +58,7 @@ def test_both_are_what_their_records_say(serving_home, registered_home):
 def test_the_home_that_was_copied_is_left_alone(registered_home, tmp_path):
     before = versions.list_versions()
     original = os.environ["CHURN_HOME"]
-    sandbox.build_rehearsal(tmp_path / "copy", factories.AS_OF, registered_home["version"])
+    sandbox.build_sandbox(tmp_path / "copy", factories.AS_OF, registered_home["version"])
     assert settings.home() == tmp_path / "copy" and len(versions.list_versions()) == 2
     os.environ["CHURN_HOME"] = original
     assert versions.list_versions().equals(before)
@@ -66,4 +66,4 @@ def test_the_home_that_was_copied_is_left_alone(registered_home, tmp_path):
 
 def test_without_a_champion_there_is_nothing_to_rehearse(home, tmp_path):
     with pytest.raises(ChurnError, match="no champion is in effect on 2025-02-01"):
-        sandbox.build_rehearsal(tmp_path / "copy", factories.AS_OF)
+        sandbox.build_sandbox(tmp_path / "copy", factories.AS_OF)

@@ -1,0 +1,157 @@
+"""Result of an A/B test: what the decisions of both arms were worth once labels have arrived."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from churn_utils.data import tables
+from churn_utils.evaluation.economics import OFFER, decision_value_usd
+from churn_utils.inference import log as inference_log
+from churn_utils.registry import versions
+from churn_utils.serving import ab_test
+from churn_utils.serving.ab_test import CHALLENGER, CHAMPION, AbTest
+
+TOO_FEW, UNDECIDED = "too_few", "undecided"
+BETTER, WORSE = "challenger_better", "challenger_worse"
+# With 700 customers per arm a difference of 65 USD per customer is found (standard deviation 610).
+MIN_LABELLED = 500
+LEVEL = 0.95
+STOP_LEVEL = 0.99  # stricter, because it is computed whenever labels or predictions arrive
+KEY = ["customer_id", "features_as_of"]
+LABELLED_COLUMNS = [*KEY, "arm", "decision", "churned"]
+
+
+@dataclass(frozen=True)
+class AbTestResult:
+    """What the decisions of both arms were worth, in USD per customer.
+
+    The difference is challenger minus champion with its confidence interval; the three figures are
+    not a number while the verdict is ``too_few``.
+    """
+
+    verdict: str
+    champion_customers: int
+    challenger_customers: int
+    champion_usd: float
+    challenger_usd: float
+    difference_usd: float = np.nan
+    lower: float = np.nan
+    upper: float = np.nan
+
+
+def read_labelled_predictions(test: AbTest, as_of: pd.Timestamp) -> pd.DataFrame:
+    """Read the predictions of both arms whose labels had arrived by a date.
+
+    Returns:
+        ``customer_id, features_as_of, arm, decision, churned``, one row per customer and month: the
+        first prediction that was returned. A customer served by the other arm than the one it
+        belongs to is left out: until the API has noticed the A/B test, the champion serves all.
+    """
+    if not tables.exists("churn_labels"):
+        return pd.DataFrame(columns=LABELLED_COLUMNS)
+    labels = tables.read("churn_labels")
+    labels = labels[labels["label_date"] <= as_of]
+    labels = labels.rename(columns={"snapshot_date": "features_as_of"})
+    predictions = inference_log.read_shown_predictions(
+        datetime.fromisoformat(test.started_at),
+        labels["features_as_of"].dt.date.unique(),
+        [*KEY, "arm", "decision", "model_version"],
+    )
+    predictions = _keep_own_arm(predictions, test).drop_duplicates(KEY)
+    return predictions.merge(labels[[*KEY, "churned"]], on=KEY)[LABELLED_COLUMNS]
+
+
+def _keep_own_arm(predictions: pd.DataFrame, test: AbTest) -> pd.DataFrame:
+    """Keep the rows of the two versions whose arm is the one that the customer belongs to."""
+    version_of_arm = {CHAMPION: test.champion, CHALLENGER: test.version}
+    of_this_test = predictions["arm"].map(version_of_arm) == predictions["model_version"]
+    predictions = predictions[of_this_test]
+    customers = predictions["customer_id"].unique()
+    in_share = {customer_id for customer_id in customers if test.includes(customer_id)}
+    belongs_to_challenger = predictions["customer_id"].isin(in_share)
+    served_by_challenger = predictions["arm"] == CHALLENGER
+    return predictions[served_by_challenger == belongs_to_challenger]
+
+
+def evaluate(
+    test: AbTest, as_of: pd.Timestamp, minimum: int = MIN_LABELLED, level: float = LEVEL
+) -> AbTestResult:
+    """Compare what the decisions of both arms were worth once labels have arrived.
+
+    The interval of the difference is Welch's (variances of their own for the arms) with the normal
+    distribution, over the customers' mean values.
+
+    Args:
+        test: as ``ab_test.read_running`` returns it.
+        as_of: labels that arrived later do not count.
+        minimum: customers that each arm must have; with fewer the verdict is ``too_few``.
+        level: of the interval.
+
+    Returns:
+        The figures and the verdict: ``challenger_better`` or ``challenger_worse`` when the interval
+        does not contain 0.
+    """
+    rows = read_labelled_predictions(test, as_of)
+    values = _value_customers(rows, test)
+    champion, challenger = values[CHAMPION], values[CHALLENGER]
+    smaller_arm = min(len(champion), len(challenger))
+    if smaller_arm < max(minimum, 2):  # a variance needs two customers
+        return _make_result(TOO_FEW, champion, challenger)
+    difference = challenger.mean() - champion.mean()
+    variance = champion.var() / len(champion) + challenger.var() / len(challenger)
+    half_width = norm.ppf((1 + level) / 2) * np.sqrt(variance)
+    lower = difference - half_width
+    upper = difference + half_width
+    verdict = _decide(lower, upper)
+    return _make_result(verdict, champion, challenger, difference, lower, upper)
+
+
+def _value_customers(rows: pd.DataFrame, test: AbTest) -> dict[str, pd.Series]:
+    """Return per arm the mean value in USD of the decisions on each of its customers."""
+    economics = versions.read_version(test.version).economics
+    offered = (rows["decision"] == OFFER).to_numpy(dtype=float)
+    churned = rows["churned"].to_numpy(dtype=float)
+    rows = rows.assign(value=decision_value_usd(churned, offered, economics))
+    return {
+        arm: rows[rows["arm"] == arm].groupby("customer_id")["value"].mean()
+        for arm in (CHAMPION, CHALLENGER)
+    }
+
+
+def _decide(lower: float, upper: float) -> str:
+    if lower > 0:
+        return BETTER
+    if upper < 0:
+        return WORSE
+    return UNDECIDED
+
+
+def _make_result(
+    verdict: str, champion: pd.Series, challenger: pd.Series, *difference: float
+) -> AbTestResult:
+    return AbTestResult(
+        verdict,
+        len(champion),
+        len(challenger),
+        champion.mean(),
+        challenger.mean(),
+        *difference,
+    )
+
+
+def stop_if_worse(test: AbTest, as_of: pd.Timestamp, minimum: int = MIN_LABELLED) -> AbTestResult:
+    """Evaluate an A/B test at the stricter level and stop it if the challenger is clearly worse."""
+    result = evaluate(test, as_of, minimum, STOP_LEVEL)
+    if result.verdict == WORSE:
+        reason = (
+            f"worth {-result.difference_usd:.0f} USD a customer less than version {test.champion} "
+            f"({STOP_LEVEL:.0%} interval {result.lower:.0f} to {result.upper:.0f} USD, "
+            f"as of {as_of:%Y-%m-%d})"
+        )
+        ab_test.stop(test.version, reason)
+    return result

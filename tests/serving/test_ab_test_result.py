@@ -1,0 +1,131 @@
+from types import SimpleNamespace
+
+import factories
+import numpy as np
+import pandas as pd
+import pytest
+
+from churn_utils.data import tables
+from churn_utils.evaluation.economics import Economics
+from churn_utils.inference import log_rows
+from churn_utils.registry import versions
+from churn_utils.serving import ab_test, ab_test_result
+
+
+@pytest.fixture
+def log_predictions(serving_home):
+    """Run an A/B test in which each arm decides correctly in some share of the cases."""
+    split = ab_test.start(serving_home.challenger, factories.AS_OF, 0.5)
+
+    def write(champion_correct, challenger_correct, customers=4000, **changes):
+        share_correct = {"champion": champion_correct, "challenger": challenger_correct}
+        version = {"champion": split.champion, "challenger": split.version}
+        labels = tables.read("churn_labels").head(customers)
+        generator = np.random.default_rng(0)
+        rows = []
+        for at, label in enumerate(labels.itertuples()):
+            arm = "challenger" if split.includes(label.customer_id) else "champion"
+            correct = generator.random() < share_correct[arm]
+            decision = "offer" if label.churned == correct else "no_offer"
+            facts = {
+                "prediction_id": f"{at:06}",
+                "answered_at": pd.Timestamp.now("UTC"),
+                "as_of_date": "2025-02-01",
+                "request_id": "r",
+                "route": "predictions",
+                "customer_id": label.customer_id,
+                "features_as_of": "2025-01-01",
+                "model_version": version[arm],
+                "arm": arm,
+                "scores": (0.5, 0.25, decision, 0.0),
+            }
+            rows.append(log_rows.build_entry(**{**facts, **changes}, inputs=(None,) * 21))
+        tables.append("inference_log", log_rows.to_arrow(rows))
+        return split
+
+    return write
+
+
+def test_clearly_worse_arm_is_stopped_with_its_figures(log_predictions):
+    split = log_predictions(champion_correct=0.9, challenger_correct=0.6)
+    result = ab_test_result.stop_if_worse(split, factories.AS_OF)
+    assert result.verdict == ab_test_result.WORSE and result.upper < 0
+    stopped = ab_test.read_last(split.version)
+    assert stopped.status == ab_test.STOPPED
+    assert "USD a customer less than version" in stopped.reason
+    assert versions.version_with_alias(versions.CHALLENGER) is None
+
+
+def test_better_arm_goes_on(log_predictions):
+    split = log_predictions(champion_correct=0.6, challenger_correct=0.9)
+    result = ab_test_result.stop_if_worse(split, factories.AS_OF)
+    assert result.verdict == ab_test_result.BETTER
+    assert ab_test.read_running() == split
+
+
+def test_equal_arms_are_undecided(log_predictions):
+    split = log_predictions(champion_correct=0.7, challenger_correct=0.7)
+    result = ab_test_result.evaluate(split, factories.AS_OF)
+    assert result.verdict == ab_test_result.UNDECIDED and result.lower < 0 < result.upper
+
+
+def test_interval_contains_the_difference_as_often_as_it_says(log_predictions):
+    split = log_predictions(champion_correct=0.7, challenger_correct=0.7, customers=2500)
+    rows = ab_test_result.read_labelled_predictions(split, factories.AS_OF)
+    generator, wrong = np.random.default_rng(1), 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(versions, "read_version", lambda _: SimpleNamespace(economics=Economics()))
+        for _ in range(200):  # random arms: the true difference is 0
+            mixed = rows.assign(arm=generator.permutation(rows["arm"]))
+            patch.setattr(
+                ab_test_result, "read_labelled_predictions", lambda *_, mixed=mixed: mixed
+            )
+            result = ab_test_result.evaluate(split, factories.AS_OF)
+            wrong += result.verdict != ab_test_result.UNDECIDED
+    assert 2 <= wrong <= 20  # 5 % of 200 is 10
+
+
+def test_too_few_customers_give_no_verdict(log_predictions):
+    split = log_predictions(champion_correct=1.0, challenger_correct=0.0, customers=900)
+    evaluate = ab_test_result.evaluate
+    assert evaluate(split, factories.AS_OF).verdict == ab_test_result.TOO_FEW
+    stopped = ab_test_result.stop_if_worse(split, factories.AS_OF)
+    assert stopped.verdict == ab_test_result.TOO_FEW
+    assert evaluate(split, factories.AS_OF, minimum=100).verdict == ab_test_result.WORSE
+
+
+def test_labels_that_have_not_arrived_do_not_count(log_predictions):
+    split = log_predictions(champion_correct=0.9, challenger_correct=0.1)
+    result = ab_test_result.evaluate(split, factories.SNAPSHOT)
+    assert result.verdict == ab_test_result.TOO_FEW
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"arm": "shadow"},
+        {"model_version": 99},
+        {"features_as_of": None},
+        {"answered_at": pd.Timestamp("2024-01-01", tz="UTC")},
+    ],
+)
+def test_predictions_of_no_arm_do_not_count(log_predictions, changes):
+    split = log_predictions(champion_correct=0.9, challenger_correct=0.1, customers=100, **changes)
+    assert ab_test_result.read_labelled_predictions(split, factories.AS_OF).empty
+
+
+def test_each_customer_counts_once_and_only_in_its_own_arm(log_predictions):
+    split = log_predictions(0.9, 0.1, customers=100)
+    once = ab_test_result.read_labelled_predictions(split, factories.AS_OF)
+    log_predictions(0.9, 0.1, customers=100)  # requested again
+    before_the_split = {"arm": "champion", "model_version": split.champion}
+    log_predictions(0.9, 0.1, customers=100, **before_the_split)
+    again = ab_test_result.read_labelled_predictions(split, factories.AS_OF)
+    assert len(once) == len(again) == 100
+    assert again["arm"].value_counts().equals(once["arm"].value_counts())
+
+
+def test_without_predictions_there_is_no_verdict(serving_home):
+    split = ab_test.start(serving_home.challenger, factories.AS_OF)
+    result = ab_test_result.evaluate(split, factories.AS_OF)
+    assert result.verdict == ab_test_result.TOO_FEW
