@@ -20,49 +20,53 @@ def api(shared_serving_home):
         yield opened
 
 
-def test_answers_come_as_a_frame_and_errors_as_exceptions(api):
+def test_predictions_are_a_frame_and_errors_exceptions(api):
     assert api.predict(IDS)["customer_id"].tolist() == IDS
-    with pytest.raises(ChurnError, match="answered 404: None of the customers"):
-        api.predict(["NOBODY"])
-    with pytest.raises(ChurnError, match="predictions/x was answered 422"):
+    with pytest.raises(ChurnError, match="returned 404: None of the customers"):
+        api.predict(["UNKNOWN"])
+    with pytest.raises(ChurnError, match="GET predictions/x returned 422"):
         api.get("predictions/x")
 
 
-def test_traffic_asks_for_each_once_or_for_a_while(api):
+def test_traffic_requests_each_once_or_for_a_while(api):
     once = api.send_traffic(IDS)
     assert sorted(once["customer_id"]) == sorted(IDS) and set(once["status"]) == {200}
     long = api.start_traffic(IDS, 0.5).result()
     assert len(long) > 10 and long["second"].max() < 1 and (long["milliseconds"] > 0).all()
 
 
-def test_a_trial_and_a_version_are_waited_for(api, shared_serving_home):
+def test_waits_for_an_ab_test_and_a_version(api, shared_serving_home):
     ab_test.start(shared_serving_home.challenger, factories.AS_OF, 0.5)
     assert api.wait_for_ab_test()["version"] == shared_serving_home.challenger
     assert api.wait_for_version(shared_serving_home.predecessor) < 1
-    with pytest.raises(ChurnError, match="version 99 does not answer"):
+    with pytest.raises(ChurnError, match="version 99 does not serve"):
         api.wait_for_version(99, seconds=0.1)
 
 
-def test_the_log_is_waited_for(api):
-    answers = api.predict(IDS)
+def test_waits_until_the_log_is_written(api):
+    predictions = api.predict(IDS)
     api.wait_for_log()
-    assert set(answers["prediction_id"]) <= set(tables.read("inference_log")["prediction_id"])
+    assert set(predictions["prediction_id"]) <= set(tables.read("inference_log")["prediction_id"])
 
 
-def test_a_request_without_an_answer_counts_as_failed(home):
+def test_request_without_a_response_counts_as_failed(home):
     api = Api()
     api.close()
     assert api.send_traffic(IDS)["status"].tolist() == [0, 0, 0]
 
 
-def test_an_api_that_does_not_start_says_why(home):
+def test_api_that_does_not_start_says_why(home):
     with pytest.raises(ChurnError, match="CHURN_RATE_LIMIT is 'fast'"):
         Api(CHURN_RATE_LIMIT="fast").wait_until_ready()
 
 
-def test_no_server_outlives_the_program_that_started_it(home):
-    script = "from churn_utils.serving.client import Api; api = Api(); print(api._process.pid); import os; os._exit(1)"
-    pid = int(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout)
+def test_server_does_not_outlive_its_starter(home):
+    script = (
+        "import os; from churn_utils.serving.client import Api; "
+        "api = Api(); print(api.pid, flush=True); os._exit(1)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    pid = int(run.stdout)
     end = time.monotonic() + 30
     while _is_running(pid):
         assert time.monotonic() < end, "the server is still there"
