@@ -30,7 +30,7 @@ class FeatureClock:
         """Days by which the newest features are later than today; above 0 only if it is set."""
         if not self.newest_seen:
             return 0
-        return max(_count_days(self.today, self.newest_seen), 0)
+        return _count_days(self.today, self.newest_seen)
 
     @property
     def age_of_newest(self) -> float:
@@ -41,7 +41,7 @@ class FeatureClock:
 
     def age_of(self, snapshot_date: str) -> int:
         """Return the days from a snapshot to today, 0 for a snapshot of the future."""
-        return max(_count_days(snapshot_date, self.today), 0)
+        return _count_days(snapshot_date, self.setting or self.newest_seen)
 
     def see(self, newest: str) -> FeatureClock:
         """Return the clock after the store said of which date its newest features are."""
@@ -50,4 +50,6 @@ class FeatureClock:
 
 @lru_cache(maxsize=1024)  # every prediction needs the age of its features
 def _count_days(first: str, second: str) -> int:
-    return (date.fromisoformat(second) - date.fromisoformat(first)).days
+    """Return the days from one date to another, 0 if the second is not later."""
+    days = (date.fromisoformat(second) - date.fromisoformat(first)).days
+    return max(days, 0)

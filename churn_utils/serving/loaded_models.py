@@ -35,7 +35,8 @@ class LoadedModel:
     Attributes:
         version: its number in the registry.
         predict_probability: the compiled model: model inputs of one customer to a probability.
-        economics: costs that it was trained for; the threshold follows from them.
+        economics: costs that it was trained for.
+        threshold: probability from which an offer pays under these costs.
         trained_as_of: simulated date of the training, ``YYYY-MM-DD``.
         family: of the model, such as ``lightgbm``.
         registered_at: when it was registered, in UTC.
@@ -44,6 +45,7 @@ class LoadedModel:
     version: int
     predict_probability: compiled.Scorer
     economics: Economics
+    threshold: float
     trained_as_of: str
     family: str
     registered_at: datetime
@@ -52,7 +54,7 @@ class LoadedModel:
         """Score the model inputs of one customer, in the order of ``MODEL_INPUTS``."""
         probability = self.predict_probability(inputs)
         decision, expected_value_usd = decide(probability, self.economics)
-        return Score(probability, self.economics.threshold, decision, expected_value_usd)
+        return Score(probability, self.threshold, decision, expected_value_usd)
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,7 @@ def _load(info: ModelVersion) -> LoadedModel:
         version=info.version,
         predict_probability=compiled.load_compiled(info),
         economics=info.economics,
+        threshold=info.threshold,
         trained_as_of=info.params.get("as_of", ""),
         family=info.params.get("family", ""),
         registered_at=info.registered_at,

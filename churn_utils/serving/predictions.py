@@ -1,4 +1,4 @@
-"""One prediction: of whom, by which model, its entry in the inference log and its document."""
+"""One prediction: a customer scored by a model, as caller and inference log get it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 import uuid_utils
 
+from churn_utils.features.offline import MAX_AGE_DAYS
 from churn_utils.inference.log_rows import build_entry
-from churn_utils.serving.loaded_models import LoadedModel, Score
+from churn_utils.serving.feature_clock import FeatureClock
+from churn_utils.serving.loaded_models import LoadedModel
 
 
 class Customer(NamedTuple):
@@ -32,58 +34,54 @@ class Call(NamedTuple):
         request_id: id of the request.
         route: ``predictions`` or ``scores``.
         answered_at: time of the predictions, in UTC.
-        as_of_date: simulated today, ``YYYY-MM-DD``.
+        clock: simulated today.
     """
 
     request_id: str
     route: str
     answered_at: datetime
-    as_of_date: str
+    clock: FeatureClock
 
 
-class Prediction(NamedTuple):
-    """A customer scored by a model, in one arm."""
+def predict_customer(
+    customer: Customer, model: LoadedModel, arm: str, call: Call
+) -> tuple[dict, tuple]:
+    """Score a customer with a model.
 
-    prediction_id: str
-    customer: Customer
-    model_version: int
-    arm: str
-    score: Score
-
-    def to_entry(self, call: Call) -> tuple:
-        """Return the entry of the inference log, in the order of ``log_rows.SCHEMA``."""
-        return build_entry(
-            self.prediction_id,
-            call.answered_at,
-            call.as_of_date,
-            call.request_id,
-            call.route,
-            self.customer.customer_id,
-            self.customer.features_as_of,
-            self.model_version,
-            self.arm,
-            self.score,
-            self.customer.inputs,
-        )
-
-    def to_document(self, is_stale: bool) -> dict:
-        """Return what the caller gets: the fields of ``schemas.Prediction``."""
-        score = self.score
-        return {
-            "prediction_id": self.prediction_id,
-            "customer_id": self.customer.customer_id,
-            "churn_probability": score.churn_probability,
-            "decision": score.decision,
-            "threshold": score.threshold,
-            "expected_value_usd": score.expected_value_usd,
-            "model_version": self.model_version,
-            "arm": self.arm,
-            "features_as_of": self.customer.features_as_of,
-            "features_stale": is_stale,
-        }
-
-
-def make_prediction(customer: Customer, model: LoadedModel, arm: str) -> Prediction:
-    """Score a customer with a model; the id is ordered by time, so the log finds it quickly."""
-    prediction_id = str(uuid_utils.uuid7())
-    return Prediction(prediction_id, customer, model.version, arm, model.score(customer.inputs))
+    Returns:
+        The document for the caller, with the fields of ``schemas.Prediction``, and the entry for
+        the inference log, in the order of ``log_rows.SCHEMA``.
+    """
+    customer_id, features_as_of, inputs = customer
+    request_id, route, answered_at, clock = call
+    prediction_id = str(uuid_utils.uuid7())  # ordered by time, so the log finds it quickly
+    score = model.score(inputs)
+    probability, threshold, decision, expected_value_usd = score
+    document = {
+        "prediction_id": prediction_id,
+        "customer_id": customer_id,
+        "churn_probability": probability,
+        "decision": decision,
+        "threshold": threshold,
+        "expected_value_usd": expected_value_usd,
+        "model_version": model.version,
+        "arm": arm,
+        "features_as_of": features_as_of,
+        "features_stale": (
+            features_as_of is not None and clock.age_of(features_as_of) > MAX_AGE_DAYS
+        ),
+    }
+    entry = build_entry(
+        prediction_id,
+        answered_at,
+        clock.today,
+        request_id,
+        route,
+        customer_id,
+        features_as_of,
+        model.version,
+        arm,
+        score,
+        inputs,
+    )
+    return document, entry

@@ -14,14 +14,13 @@ from datetime import UTC, datetime
 from churn_utils import settings
 from churn_utils.errors import NotReadyError
 from churn_utils.features import definitions
-from churn_utils.features.offline import MAX_AGE_DAYS
 from churn_utils.inference.log import InferenceLog
 from churn_utils.serving.ab_test import SHADOW
 from churn_utils.serving.feature_clock import FeatureClock
 from churn_utils.serving.loaded_models import LoadedModels, ModelCache
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.online_features import OnlineFeatures
-from churn_utils.serving.predictions import Call, Customer, Prediction, make_prediction
+from churn_utils.serving.predictions import Call, Customer, predict_customer
 from churn_utils.serving.refresh import Refresher
 from churn_utils.serving.refresh_loop import RefreshLoop
 from churn_utils.serving.serving_state import NO_MODEL, ServingState, report_changes
@@ -125,8 +124,8 @@ class Predictor:
                 known.append(Customer(customer_id, row.snapshot_date, inputs))
         if unknown:
             self.metrics.unknown.inc(len(unknown))
-        call = Call(request_id, "predictions", datetime.now(UTC), state.clock.today)
-        return self._score(known, models, state.clock, call), unknown
+        call = Call(request_id, "predictions", datetime.now(UTC), state.clock)
+        return self._score(known, models, call), unknown
 
     def score(self, customers: Sequence[dict], request_id: str) -> list[dict]:
         """Score customers whose features the caller sent.
@@ -147,8 +146,8 @@ class Predictor:
             stored = definitions.features_of_customer(customer)
             inputs = definitions.complete_inputs(stored)
             given.append(Customer(customer["customer_id"], None, inputs))
-        call = Call(request_id, "scores", datetime.now(UTC), state.clock.today)
-        return self._score(given, models, state.clock, call)
+        call = Call(request_id, "scores", datetime.now(UTC), state.clock)
+        return self._score(given, models, call)
 
     def _check_ready(self, count: int) -> tuple[ServingState, LoadedModels]:
         """Return the state to serve a request with, and its models."""
@@ -159,34 +158,23 @@ class Predictor:
             raise NotReadyError(FULL_LOG)
         return state, state.models
 
-    def _score(
-        self, customers: list[Customer], models: LoadedModels, clock: FeatureClock, call: Call
-    ) -> list[dict]:
+    def _score(self, customers: list[Customer], models: LoadedModels, call: Call) -> list[dict]:
         """Score customers, log every prediction, return the documents of those that are shown."""
         entries: list[tuple] = []
         documents: list[dict] = []
+        count_prediction = self.metrics.predictions_of
         shadow = models.shadow
         for customer in customers:
             if shadow is not None:
-                hidden = make_prediction(customer, shadow, SHADOW)
-                entries.append(hidden.to_entry(call))
-                self._count(hidden)
+                _, entry = predict_customer(customer, shadow, SHADOW, call)
+                entries.append(entry)
+                count_prediction(shadow.version, SHADOW).inc()
             model, arm = models.choose(customer.customer_id)
-            prediction = make_prediction(customer, model, arm)
-            entries.append(prediction.to_entry(call))
-            self._count(prediction)
-            documents.append(prediction.to_document(self._is_stale(customer, clock)))
+            document, entry = predict_customer(customer, model, arm, call)
+            documents.append(document)
+            entries.append(entry)
+            count_prediction(model.version, arm).inc()
+            if document["features_stale"]:
+                self.metrics.stale.inc()
         self.log.append(entries)
         return documents
-
-    def _count(self, prediction: Prediction) -> None:
-        self.metrics.predictions_of(prediction.model_version, prediction.arm).inc()
-
-    def _is_stale(self, customer: Customer, clock: FeatureClock) -> bool:
-        """Tell whether features are older than allowed, and count it."""
-        if customer.features_as_of is None:
-            return False
-        if clock.age_of(customer.features_as_of) <= MAX_AGE_DAYS:
-            return False
-        self.metrics.stale.inc()
-        return True

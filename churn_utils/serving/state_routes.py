@@ -70,7 +70,7 @@ def describe_model(predictor: Predictor) -> dict[str, Any]:
     return {
         "model_version": champion.version,
         "approved_by": models.approved_by,
-        "threshold": champion.economics.threshold,
+        "threshold": champion.threshold,
         "offer_cost_usd": champion.economics.offer_cost_usd,
         "churner_value_usd": champion.economics.churner_value_usd,
         "trained_as_of": champion.trained_as_of,

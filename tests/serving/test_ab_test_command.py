@@ -109,7 +109,7 @@ def test_refusals_give_the_reason(run, serving_home):
     for arguments, message in (
         (("start", serving_home.predecessor), "no other champion"),
         (("shadow", 99), "there is no version 99"),
-        (("stop", serving_home.predecessor, "--reason", "x"), "no trial to stop"),
+        (("stop", serving_home.predecessor, "--reason", "x"), "no A/B test to stop"),
     ):
         code, _, said = run(*arguments)
         assert code == 1 and said.startswith("error: ") and message in said

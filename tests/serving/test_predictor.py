@@ -14,7 +14,7 @@ from churn_utils.features import definitions, offline
 from churn_utils.inference import log as inference_log
 from churn_utils.inference import scoring
 from churn_utils.registry import approvals, artifacts, deployments, versions
-from churn_utils.serving import ab_test, ab_test_result, predictor, receipts, refresh
+from churn_utils.serving import ab_test, ab_test_result, predictions, receipts, refresh
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.predictor import Predictor
 from churn_utils.serving.settings import ServingSettings
@@ -278,7 +278,7 @@ def test_features_of_the_future_are_served_with_a_warning(serving, extract, capl
 
 @pytest.mark.parametrize(("limit_days", "stale"), [(31, False), (30, True)])
 def test_stale_features_are_marked_and_counted(steady, monkeypatch, limit_days, stale):
-    monkeypatch.setattr(predictor, "MAX_AGE_DAYS", limit_days)  # January's are 31 days old
+    monkeypatch.setattr(predictions, "MAX_AGE_DAYS", limit_days)  # January's are 31 days old
     assert predict_one(steady)["features_stale"] == stale
     assert read_metric(steady, "churn_stale_features_total") == stale
 
