@@ -8,17 +8,19 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from churn_utils.errors import ChurnError, UsageError
-from churn_utils.pipeline import runner
-from churn_utils.pipeline.execution import Progress
 from churn_utils.pipeline.parameters import read_notebooks
-from churn_utils.pipeline.plan import PROFILES, Plan
+from churn_utils.pipeline.plan import DONE, FAILED, PROFILES, WRONG_USAGE, Plan
 from churn_utils.pipeline.schedule import make_schedule
 from churn_utils.pipeline.stages import find_stage
 from churn_utils.pipeline.state import RunState, read_state
 from churn_utils.pipeline.timeline import expand_timeline
 from churn_utils.simulation.scenarios import SCENARIOS
+
+if TYPE_CHECKING:
+    from churn_utils.pipeline.execution import Progress
 
 DESCRIPTION = """\
 Run the churn notebooks as one pipeline: features, search, registry, gate, approval, batch
@@ -219,6 +221,8 @@ def run_with_progress(plan: Plan) -> int:
     """Run the plan under a progress bar of stages and cells; only lines without a terminal."""
     from tqdm import tqdm
 
+    from churn_utils.pipeline import runner  # 2 s, which --help and wrong usage need not wait for
+
     with tqdm(
         total=1,
         bar_format="{desc} |{bar:24}| {n_fmt}/{total_fmt} stages, {elapsed}",
@@ -245,14 +249,14 @@ def main(arguments: list[str] | None = None) -> int:
         plan = make_plan(options)
         if options.list:
             show_stages(plan)
-            return runner.DONE
+            return DONE
         return run_with_progress(plan)
     except UsageError as error:
         print(f"run_all.py: {error}", file=sys.stderr)
-        return runner.WRONG_USAGE
+        return WRONG_USAGE
     except ChurnError as error:
         print(f"run_all.py: {error}", file=sys.stderr)
-        return runner.FAILED
+        return FAILED
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from churn_utils.data import source as data_source
 from churn_utils.features import offline
 from churn_utils.pipeline import kernels, warm_process
 from churn_utils.registry import deployments
+from churn_utils.reports import html
 from churn_utils.serving import sandbox
 
 
@@ -78,9 +79,12 @@ def kernel_pipeline(home, tmp_path, monkeypatch):
 
 @pytest.fixture
 def patched_pipeline(kernel_pipeline, monkeypatch):
-    """The same without kernels: the notebooks run in this process."""
+    """The same without kernels, page export and MLflow; the index is written as ever."""
     monkeypatch.setattr(papermill, "execute_notebook", notebook_factory.execute_in_process)
     monkeypatch.setattr(kernels, "use_forked_kernels", lambda: False)
+    monkeypatch.setattr(html, "export_notebook", notebook_factory.write_empty_page)
+    monkeypatch.setattr(html, "copy_assets", lambda folder: None)
+    monkeypatch.setattr(deployments, "realign_champion", lambda: None)
     return kernel_pipeline
 
 

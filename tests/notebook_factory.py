@@ -93,6 +93,11 @@ def _execute_cell(source, names):
     return [nbformat.v4.new_output("display_data", value._repr_mimebundle_())]
 
 
+def write_empty_page(notebook, folder, facts):
+    """Stand in for ``html.export_notebook``: 1 ms instead of 0.2 s."""
+    (folder / f"{notebook.stem}.html").write_text("a page")
+
+
 class SmallPipeline:
     """A folder of small notebooks, and months that are not run; both write down that they ran."""
 

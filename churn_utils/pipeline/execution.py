@@ -15,10 +15,15 @@ from pathlib import Path
 from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.pipeline import kernels, warm_process
-from churn_utils.pipeline.executor import execute_notebook, executed_path, run_production
+from churn_utils.pipeline.executor import execute_notebook, run_production
 from churn_utils.pipeline.parameters import Notebooks
 from churn_utils.pipeline.plan import Plan, Report
-from churn_utils.pipeline.schedule import list_finished, list_unfinished, make_schedule
+from churn_utils.pipeline.schedule import (
+    executed_path,
+    list_finished,
+    list_unfinished,
+    make_schedule,
+)
 from churn_utils.pipeline.scheduler import run_side_by_side
 from churn_utils.pipeline.stages import APPROVAL, BATCH, NEEDS_CHAMPION, PRODUCTION, Stage
 from churn_utils.pipeline.state import RunState, StageResult, TableVersions

@@ -12,11 +12,6 @@ from churn_utils.pipeline.stages import Stage
 from churn_utils.pipeline.state import Retraining
 
 
-def executed_path(reports: Path, name: str) -> Path:
-    """Return the file of a stage's executed notebook in the reports of a run."""
-    return reports / "notebooks" / f"{name}.ipynb"
-
-
 def execute_notebook(stage: Stage, parameters: Values, target: Path, on_cell: Report) -> None:
     """Execute the notebook of a stage.
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from churn_utils.errors import ModelError
 from churn_utils.pipeline import warm_process
-from churn_utils.pipeline.executor import executed_path
 from churn_utils.pipeline.plan import Report
+from churn_utils.pipeline.schedule import executed_path
 from churn_utils.pipeline.stages import GATE, Stage
 from churn_utils.pipeline.state import GateResult, RunState
 from churn_utils.registry import versions

@@ -23,6 +23,7 @@ PROFILES: dict[str, Values] = {
     "fast": {"N_TRIALS": 6, "DRAWS": 400, "LIST_SIZE": 50},
 }
 MOST_MONTHS = 120
+DONE, FAILED, WRONG_USAGE, WAITING = 0, 1, 2, 3  # exit codes of run_all.py
 
 
 class RunIdentity(BaseModel):

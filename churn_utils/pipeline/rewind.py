@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from churn_utils.data import tables
-from churn_utils.pipeline.executor import executed_path
 from churn_utils.pipeline.plan import MOST_MONTHS, Plan
+from churn_utils.pipeline.schedule import executed_path
 from churn_utils.pipeline.stages import BATCH, Stage
 from churn_utils.pipeline.state import RunState, StageResult, TableVersions
 from churn_utils.pipeline.timeline import expand_timeline

@@ -16,7 +16,7 @@ from churn_utils.pipeline.outcome import (
     to_lines,
 )
 from churn_utils.pipeline.parameters import read_notebooks
-from churn_utils.pipeline.plan import Plan, Report, describe_call
+from churn_utils.pipeline.plan import DONE, WAITING, Plan, Report, describe_call
 from churn_utils.pipeline.rewind import invalidate
 from churn_utils.pipeline.schedule import choose_stages, make_schedule, next_segment
 from churn_utils.pipeline.stages import GATE, name_stage
@@ -29,8 +29,6 @@ from churn_utils.pipeline.state import (
 )
 from churn_utils.reports.index import RunOutcome
 from churn_utils.simulation.scenarios import check_same_scenario
-
-DONE, FAILED, WRONG_USAGE, WAITING = 0, 1, 2, 3
 
 
 def clear_home(reports: Path) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 
 from churn_utils.errors import UsageError
-from churn_utils.pipeline.executor import executed_path
 from churn_utils.pipeline.parameters import Notebooks, resolve_parameters
 from churn_utils.pipeline.plan import Plan, Values
 from churn_utils.pipeline.stages import APPROVAL, PRODUCTION, Stage
@@ -40,6 +39,11 @@ class Segment:
 
     stages: list[Stage]
     held: list[Stage]
+
+
+def executed_path(reports: Path, name: str) -> Path:
+    """Return the file of a stage's executed notebook in the reports of a run."""
+    return reports / "notebooks" / f"{name}.ipynb"
 
 
 def make_schedule(plan: Plan, run_state: RunState, notebooks: Notebooks) -> Schedule:

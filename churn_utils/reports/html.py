@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nbformat
 import pandas as pd
 from markupsafe import Markup
 from nbformat import NotebookNode
-from pandas.io.formats.style import Styler
 
 from churn_utils.reports import rendering
+
+if TYPE_CHECKING:
+    from pandas.io.formats.style import Styler  # it imports matplotlib, 1 s of CPU
 
 PLOTLY_MIME = "application/vnd.plotly.v1+json"
 LINK_TO_NOTEBOOK = re.compile(r'href="(\d\d[a-z]?_\w+)\.ipynb(#[^"]*)?"')

@@ -8,6 +8,7 @@ from churn_utils import settings
 from churn_utils.monitoring import ingestion
 from churn_utils.pipeline import executor, kernels
 from churn_utils.pipeline.plan import Plan
+from churn_utils.pipeline.schedule import executed_path
 from churn_utils.pipeline.stages import DRIFT, MONITORING, PRODUCTION, Stage
 from churn_utils.registry import approvals, deployments
 from churn_utils.simulation.scenarios import Simulation
@@ -47,6 +48,6 @@ def test_broken_month_is_held_back_and_told(promoted_home):
     # 07 and 08 hold with a month that was not scored, and with nothing to recover from.
     parameters = {"AS_OF": "2025-05-01", "SCENARIO": "data_bug", "PLAY_MONTHS": False}
     for kind in (MONITORING, DRIFT):
-        target = executor.executed_path(reports, kind)
+        target = executed_path(reports, kind)
         executor.execute_notebook(Stage(kind), parameters, target, lines.append)
         assert target.exists()

@@ -9,7 +9,7 @@ from notebook_factory import ALL, RUN
 
 import run_all
 from churn_utils import settings
-from churn_utils.pipeline import runner
+from churn_utils.pipeline.plan import DONE, FAILED, WRONG_USAGE
 
 RUN_ALL = settings.PROJECT / "run_all.py"
 
@@ -44,14 +44,14 @@ def call_main(*arguments):
     ],
 )
 def test_wrong_usage_exits_with_2_and_the_remedy(home, capsys, arguments, message):
-    assert call_main(*arguments) == runner.WRONG_USAGE
+    assert call_main(*arguments) == WRONG_USAGE
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_wrong_usage_of_the_program_shows_no_traceback(home):
     result = call_program("-p", "N_TRAILS=3")
-    assert result.returncode == runner.WRONG_USAGE
+    assert result.returncode == WRONG_USAGE
     assert "unknown parameter N_TRAILS" in result.stderr and "Traceback" not in result.stderr
 
 
@@ -59,7 +59,7 @@ def test_wrong_usage_of_the_program_shows_no_traceback(home):
 def test_failing_notebook_exits_with_1_and_is_named(kernel_pipeline):
     kernel_pipeline.edit("00_overview", "raise ValueError('no data today')")
     result = call_program("--only", "00")
-    assert result.returncode == runner.FAILED
+    assert result.returncode == FAILED
     assert "stage 00_overview failed: ValueError: no data today" in result.stderr
     assert str(settings.reports() / RUN / "notebooks" / "00_overview.ipynb") in result.stderr
 
@@ -74,7 +74,7 @@ def test_options_that_take_several_values(patched_pipeline):
 
 
 def test_list_shows_every_stage_and_runs_none(home, capsys):
-    assert call_main("--list") == runner.DONE
+    assert call_main("--list") == DONE
     shown = capsys.readouterr().out
     assert all(f"● {name}" in shown for name in ALL)
     assert "SCENARIO = 'price_rise'" in shown and "A retraining adds stages" in shown

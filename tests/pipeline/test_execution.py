@@ -6,7 +6,7 @@ from notebook_factory import ALL, MAY, RETRAINED
 from churn_utils import settings
 from churn_utils.errors import ChurnError, StageError, UsageError
 from churn_utils.pipeline import runner, warm_process
-from churn_utils.pipeline.plan import Plan
+from churn_utils.pipeline.plan import DONE, WAITING, Plan
 from churn_utils.pipeline.state import RunState
 from churn_utils.pipeline.timeline import expand_timeline
 from churn_utils.registry import deployments
@@ -34,7 +34,7 @@ def test_progress_names_every_stage_and_cell(patched_pipeline):
 def test_retraining_runs_its_stages_then_production_goes_on(patched_pipeline):
     patched_pipeline.asked.append(MAY)
     code, _ = patched_pipeline.run()
-    assert code == runner.DONE
+    assert code == DONE
     order = patched_pipeline.ran()
     assert sorted(order) == sorted(ALL + RETRAINED)
     position = {name: order.index(name) for name in order}
@@ -50,7 +50,7 @@ def test_finished_retraining_is_not_run_again(patched_pipeline):
     patched_pipeline.run()
     patched_pipeline.ran()
     code, _ = patched_pipeline.run()
-    assert code == runner.DONE
+    assert code == DONE
     assert patched_pipeline.ran() == []
 
 
@@ -59,7 +59,7 @@ def test_more_months_go_on_from_the_last_retraining(patched_pipeline):
     patched_pipeline.run()
     patched_pipeline.ran()
     code, _ = patched_pipeline.run(months=9)
-    assert code == runner.DONE
+    assert code == DONE
     ran = sorted(patched_pipeline.ran())
     assert ran == ["07_model_monitoring", "08_drift_detection", "production"]
 
@@ -68,14 +68,14 @@ def test_manual_approval_waits_at_every_approval(patched_pipeline):
     patched_pipeline.edit("04a_challenger_validation", PASSED)
     patched_pipeline.asked.append(MAY)
     code, lines = patched_pipeline.run(manual_approval=True)
-    assert code == runner.WAITING
+    assert code == WAITING
     assert sorted(patched_pipeline.ran()) == ALL[:5]
     assert "04a_challenger_validation.html" in lines[-1]
     code, _ = patched_pipeline.run(approver="Ada", only=("04b_challenger_approval",))
-    assert code == runner.DONE
+    assert code == DONE
     assert patched_pipeline.ran() == ["04b_challenger_approval"]
     code, lines = patched_pipeline.run(manual_approval=True)
-    assert code == runner.WAITING
+    assert code == WAITING
     assert "04a_challenger_validation_2025-05.html" in lines[-1]
     assert "04b_challenger_approval_2025-05" not in patched_pipeline.ran()
 
@@ -84,7 +84,7 @@ def test_person_approves_only_the_gate_page_that_waits(patched_pipeline):
     patched_pipeline.edit("04a_challenger_validation", PASSED)
     costs = {"OFFER_COST_USD": "900"}
     code, lines = patched_pipeline.run(months=4, overrides=costs, manual_approval=True)
-    assert code == runner.WAITING
+    assert code == WAITING
     folders = f"--home {settings.home()} --reports {settings.reports()}"
     call = f"run_all.py --months 4 -p OFFER_COST_USD=900 {folders}"
     assert f"go on with:  {call} --approve-as 'YOUR NAME'" in lines[-1]
@@ -99,10 +99,10 @@ def test_person_approves_only_the_gate_page_that_waits(patched_pipeline):
             patched_pipeline.run(months=4, **other)
         assert call in str(raised.value) and patched_pipeline.ran() == []
     code, _ = patched_pipeline.run(months=4, overrides=costs, approver="Ada")
-    assert code == runner.DONE
+    assert code == DONE
     assert "04a_challenger_validation" not in patched_pipeline.ran()
     code, _ = patched_pipeline.run(months=4, approver="Ada")  # no approval is waited for any more
-    assert code == runner.DONE
+    assert code == DONE
 
 
 def test_production_that_raises_is_a_failed_stage(patched_pipeline, monkeypatch):
@@ -171,10 +171,10 @@ def test_failed_repetition_is_not_taken_for_the_run_before(patched_pipeline):
 def test_without_a_champion_its_stages_are_left_out(patched_pipeline, monkeypatch):
     monkeypatch.setattr(deployments, "champion_at", lambda date: None)
     code, lines = patched_pipeline.run()
-    assert code == runner.DONE
+    assert code == DONE
     assert set(patched_pipeline.ran()) == set(ALL[:6])
     assert sum("is left out" in line for line in lines) == 5
     code, lines = patched_pipeline.run()
-    assert code == runner.DONE
+    assert code == DONE
     assert patched_pipeline.ran() == []
     assert any("is finished" in line for line in lines)

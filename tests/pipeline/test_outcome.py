@@ -6,8 +6,8 @@ from notebook_factory import MAY, RUN
 
 from churn_utils import settings
 from churn_utils.errors import StageError
-from churn_utils.pipeline import runner
 from churn_utils.pipeline.gate_result import describe_refusal
+from churn_utils.pipeline.plan import DONE, WAITING
 from churn_utils.pipeline.state import read_state
 from churn_utils.registry import deployments
 
@@ -101,7 +101,7 @@ def test_first_challenger_refused(patched_pipeline, monkeypatch, folders):
     patched_pipeline.refusal = FIGURES
     patched_pipeline.edit("04a_challenger_validation", REFUSED)
     code, lines = patched_pipeline.run(months=4)
-    assert code == runner.DONE
+    assert code == DONE
     assert lines[-2] == f"REFUSED by {FIGURES}: no model was promoted, 05 to 08 were left out."
     assert lines[-1] == f"Ask again with:  run_all.py --months 4 {folders()} --from 04a"
     assert "REFUSED by auc_floor" in index_text()
@@ -113,7 +113,7 @@ def test_refused_retraining_keeps_the_champion(patched_pipeline, monkeypatch, fo
     patched_pipeline.edit("04a_challenger_validation", REFUSED_IN_MAY)
     patched_pipeline.asked.append(MAY)
     code, lines = patched_pipeline.run(approver="Ada Lovelace")
-    assert code == runner.DONE
+    assert code == DONE
     assert lines[-3] == (
         "REFUSED by champion (wins on nothing): "
         "the model of the retraining of 2025-05 was not promoted."
@@ -141,7 +141,7 @@ def test_done_names_version_date_and_call_list(patched_pipeline, monkeypatch):
 def test_waiting_says_what_to_read_and_how_to_go_on(patched_pipeline, folders):
     patched_pipeline.edit("04a_challenger_validation", PASSED)
     code, lines = patched_pipeline.run(manual_approval=True)
-    assert code == runner.WAITING
+    assert code == WAITING
     page = settings.reports() / RUN / "04a_challenger_validation.html"
     assert lines[-1] == (
         f"Waiting for approval: the challenger passed its gate. Read {page}, then go on with:  "
@@ -158,7 +158,7 @@ def test_second_call_repeats_the_outcome(patched_pipeline, monkeypatch):
     patched_pipeline.ran()
     patched_pipeline.refusal = "not read a second time"
     code, second = patched_pipeline.run()
-    assert code == runner.DONE
+    assert code == DONE
     assert patched_pipeline.ran() == []
     assert second[-2:] == first[-2:]
     assert "nothing to do" in second[0]

@@ -6,7 +6,7 @@ from notebook_factory import ALL, MAY, RETRAINED, RUN
 from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.errors import StageError
-from churn_utils.pipeline import runner
+from churn_utils.pipeline.plan import DONE
 from churn_utils.pipeline.state import read_state
 from churn_utils.registry import deployments
 
@@ -16,7 +16,7 @@ def test_stage_before_production_repeats_its_months(patched_pipeline):
     patched_pipeline.run()
     patched_pipeline.ran()
     code, _ = patched_pipeline.run(start="04b_challenger_approval")
-    assert code == runner.DONE
+    assert code == DONE
     assert sorted(patched_pipeline.ran()) == sorted(ALL[5:])  # now no retraining was asked for
     folder = settings.reports() / RUN
     assert not list(folder.glob("*_2025-05.html"))
@@ -66,7 +66,7 @@ def test_interrupted_rewind_is_completed_by_the_next_run(patched_pipeline, monke
     rewound.clear()
     monkeypatch.setattr(deployments, "realign_champion", lambda: rewound.append("alias"))
     code, _ = patched_pipeline.run()
-    assert code == runner.DONE
+    assert code == DONE
     assert {"deployments", "predictions", "decisions", "alias"} <= set(rewound)
     assert not read_state().unfinished_rewind
 

@@ -13,7 +13,7 @@ from notebook_factory import ALL, RUN
 
 from churn_utils import settings
 from churn_utils.errors import StageError, UsageError
-from churn_utils.pipeline import runner
+from churn_utils.pipeline.plan import DONE
 from churn_utils.pipeline.state import hold_home, read_state
 
 RUN_ALL = settings.PROJECT / "run_all.py"
@@ -21,12 +21,12 @@ RUN_ALL = settings.PROJECT / "run_all.py"
 
 def test_finished_run_does_nothing_and_says_so(patched_pipeline):
     code, _ = patched_pipeline.run()
-    assert code == runner.DONE
+    assert code == DONE
     assert sorted(patched_pipeline.ran()) == sorted(ALL)
     index = settings.reports() / RUN / "index.html"
     index.unlink()
     code, lines = patched_pipeline.run()
-    assert code == runner.DONE
+    assert code == DONE
     assert patched_pipeline.ran() == []
     assert any("is finished; nothing to do" in line for line in lines)
     assert index.exists()  # a page that was lost is written again
@@ -69,8 +69,8 @@ def test_wrong_usage_deletes_nothing(patched_pipeline):
 def test_later_caller_does_not_give_the_approval_again(patched_pipeline):
     patched_pipeline.run(approver="Ada Lovelace")
     patched_pipeline.ran()
-    assert patched_pipeline.run()[0] == runner.DONE
-    assert patched_pipeline.run(manual_approval=True)[0] == runner.DONE
+    assert patched_pipeline.run()[0] == DONE
+    assert patched_pipeline.run(manual_approval=True)[0] == DONE
     assert patched_pipeline.ran() == []
 
 
@@ -87,7 +87,7 @@ def test_home_holds_one_run_and_fresh_replaces_it(patched_pipeline):
         patched_pipeline.run(seed=7)
     patched_pipeline.ran()
     code, _ = patched_pipeline.run(seed=7, fresh=True)
-    assert code == runner.DONE
+    assert code == DONE
     assert sorted(patched_pipeline.ran()) == sorted(ALL)
     assert (settings.raw() / "delivered.csv").read_text() == "kept"
 
@@ -115,5 +115,5 @@ def test_killed_run_goes_on_where_it_stopped(patched_pipeline):
     assert left_behind == []
     patched_pipeline.edit("02_hyperparameter_optimisation")
     patched_pipeline.ran()
-    assert patched_pipeline.run()[0] == runner.DONE
+    assert patched_pipeline.run()[0] == DONE
     assert "01_feature_engineering" not in patched_pipeline.ran()
