@@ -50,7 +50,7 @@ def score_snapshot(
         DataError: unknown role, a version that is named for another role than the shadow, no
             champion in effect, no features of that month, or unknown customers.
     """
-    scoring_version = versions.read_version(_choose_version(as_of, role, version))
+    scoring_version = versions.read_version(choose_version(as_of, role, version))
     rows = read_scoring_rows(snapshot_date, as_of, customer_ids)
     parts = []
     for start in range(0, len(rows), ROWS_AT_ONCE):
@@ -64,7 +64,17 @@ def score_snapshot(
     return predictions
 
 
-def _choose_version(as_of: pd.Timestamp, role: str, version: int | None) -> int:
+def choose_version(as_of: pd.Timestamp, role: str, version: int | None = None) -> int:
+    """Return the version that scores in a role: the champion in effect, or the one named.
+
+    Args:
+        as_of: simulated date of scoring.
+        role: one of ``ROLES``.
+        version: another version than the champion; only for the role ``shadow``.
+
+    Raises:
+        DataError: unknown role, a version named for another role, or no champion in effect.
+    """
     if role not in ROLES:
         raise DataError(f"there is no role {role!r}; the roles are {', '.join(ROLES)}.")
     if version is not None:
