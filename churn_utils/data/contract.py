@@ -29,6 +29,7 @@ from churn_utils.data.columns import (
 from churn_utils.errors import DataError
 
 NUMBER_TYPES = {column.name: column.type.pandas for column in COLUMNS if column.type is not TEXT}
+CATEGORIES = [column.name for column in COLUMNS if column.categories]
 # pandera's names of its own checks, in our words
 PANDERA_REASONS = {"not_nullable": "is blank", "field_uniqueness": "is not unique"}
 PROBLEM_COLUMNS = ["line", "failed_column", "reason"]
@@ -117,25 +118,26 @@ def check_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises:
         DataError: columns that the contract does not know.
     """
-    typed, unreadable = _read_numbers(rows)
-    broken = _find_broken_rules(typed, labelled=LABEL in rows)
+    numbers, unreadable = _read_numbers(rows)
+    # As pandas categories the texts are compared by number, in half the time.
+    encoded = {name: rows[name].astype("category") for name in CATEGORIES if name in rows}
+    broken = _find_broken_rules(rows.assign(**numbers, **encoded), labelled=LABEL in rows)
     blamed = _blame_rows(pd.concat([unreadable, broken]))
     rejected = rows.loc[blamed.index].join(blamed).rename_axis("line").reset_index()
-    accepted = typed.drop(index=blamed.index).astype(NUMBER_TYPES)
+    accepted = rows.assign(**numbers).drop(index=blamed.index).astype(NUMBER_TYPES)
     return accepted, rejected
 
 
-def _read_numbers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the rows with numbers as float64, and the problems of texts that are no numbers."""
-    typed = rows.copy()
+def _read_numbers(rows: pd.DataFrame) -> tuple[dict[str, pd.Series], pd.DataFrame]:
+    """Return the numbers by column as float64, and the problems of texts that are no numbers."""
+    numbers = {}
     problems = []
     for name in NUMBER_TYPES:
-        numbers = pd.to_numeric(rows[name], errors="coerce").astype("float64")
-        typed[name] = numbers
-        is_unreadable = numbers.isna() & (rows[name] != "")
+        numbers[name] = pd.to_numeric(rows[name], errors="coerce").astype("float64")
+        is_unreadable = numbers[name].isna() & (rows[name] != "")
         for line, text in rows.loc[is_unreadable, name].items():
             problems.append((line, name, f"is not a number: {text!r}"))
-    return typed, pd.DataFrame(problems, columns=PROBLEM_COLUMNS)
+    return numbers, pd.DataFrame(problems, columns=PROBLEM_COLUMNS)
 
 
 def _find_broken_rules(typed: pd.DataFrame, labelled: bool) -> pd.DataFrame:

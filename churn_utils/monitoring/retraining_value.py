@@ -12,6 +12,7 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
+from scipy.special import expit, logit
 
 from churn_utils.evaluation.economics import Economics, decision_value_usd
 from churn_utils.features import definitions
@@ -184,15 +185,11 @@ def move_intercept(known: np.ndarray, churned: np.ndarray, unknown: np.ndarray) 
     log_odds = np.log(known / (1 - known))
     shift = 0.0
     for _ in range(20):  # Newton's method on a smooth, increasing function of one number
-        probability = _sigmoid(log_odds + shift)
+        probability = expit(log_odds + shift)
         slope = (probability * (1 - probability)).mean()
         missing = churned.mean() - probability.mean()
         shift += missing / max(slope, 1e-6)
-    return _sigmoid(np.log(unknown / (1 - unknown)) + shift)
-
-
-def _sigmoid(log_odds: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-log_odds))
+    return expit(logit(unknown) + shift)
 
 
 def interval_by_customer(

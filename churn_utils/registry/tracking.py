@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-import warnings
 
+import numpy as np
 import optuna
 import pandas as pd
 from sklearn.calibration import CalibratedClassifierCV
@@ -122,13 +122,23 @@ def _log_trials(mlflow, study: optuna.Study, parent) -> None:
         client.set_terminated(child, end_time=int(ended.timestamp() * 1000) if ended else None)
 
 
+def _build_signature(mlflow, answers: np.ndarray):
+    """Return the signature: inputs from the feature definitions, outputs like these answers."""
+    inputs = mlflow.types.Schema(
+        [
+            mlflow.types.ColSpec(feature.type.mlflow, name)
+            for name, feature in definitions.MODEL_INPUTS.items()
+        ]
+    )
+    outputs = mlflow.models.infer_signature(model_output=answers).outputs
+    return mlflow.models.ModelSignature(inputs=inputs, outputs=outputs)
+
+
 def _log_model(
     mlflow, model, rows: pd.DataFrame, economics: Economics, as_of: pd.Timestamp
 ) -> None:
     example = definitions.select_model_inputs(rows.head(5))
-    with warnings.catch_warnings():  # integers stay integers: the contract refuses missing values
-        warnings.filterwarnings("ignore", message="\\s*Hint: Inferred schema contains integer")
-        signature = mlflow.models.infer_signature(example, model.predict_proba(example))
+    signature = _build_signature(mlflow, model.predict_proba(example))
     mlflow.sklearn.log_model(
         model,
         name="model",

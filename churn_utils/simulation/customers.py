@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 
 from churn_utils.data import contract, source
 from churn_utils.evaluation.economics import Economics, decision_value_usd
@@ -203,7 +204,7 @@ def _churn_probabilities(scenario: str, months: int) -> np.ndarray:
     if scenario == "competitor":
         has_contract = (templates["contract"] != "Month-to-month").to_numpy()
         log_odds += 2.5 * has_contract
-    return 1 / (1 + np.exp(-log_odds))
+    return expit(log_odds)
 
 
 @cache
@@ -253,7 +254,7 @@ def redraw_labels(
         months stay as they were: those who churn because of the shift are not replaced.
     """
     old = customers["churn_probability"]
-    new = 1 / (1 + (1 - old) / old * np.exp(-log_odds))
+    new = expit(logit(old) + log_odds)
     draws = np.random.default_rng(seed).random(len(customers))
     return customers.assign(churn_probability=new, churned=draws < new)
 
