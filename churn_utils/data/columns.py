@@ -1,14 +1,15 @@
-"""The columns of a customer: names, types, units, categories, bounds, and rules between them.
+"""The columns of a customer: names, types, units, categories, bounds.
 
-This is the only place that says what a row of data looks like. The data contract, the API's request
+Together with ``column_rules`` and ``customer_ids`` this is the only place that says what a row of
+data looks like. The data contract, the API's request
 schemas, the features, the simulator and the table in ``data/README.md`` derive from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+
+from churn_utils.data.customer_ids import ID_FORM
 
 
 @dataclass(frozen=True)
@@ -60,25 +61,6 @@ class Column:
         return self.type is WHOLE and (self.minimum, self.maximum) == (0, 1)
 
 
-@dataclass(frozen=True)
-class ColumnRule:
-    """A rule between columns.
-
-    Attributes:
-        column: the column that a broken rule is blamed on.
-        compared_with: the other columns; they stand before ``column`` in ``COLUMNS``.
-        reason: what is wrong with ``column`` when the rule is broken.
-        is_broken: takes the value of ``column`` and of each compared column, either of one row or
-            as whole Series; a missing number is NaN. Missing values break no rule but one that is
-            about them.
-    """
-
-    column: str
-    compared_with: tuple[str, ...]
-    reason: str
-    is_broken: Callable[..., Any]
-
-
 CUSTOMER_ID = "customer_id"
 LABEL = "churn"
 YES_NO = ("No", "Yes")
@@ -92,8 +74,6 @@ PAYMENT_METHODS = (
 )
 LONGEST_TENURE_MONTHS = 240
 HIGHEST_MONTHLY_CHARGES_USD = 500.0
-# Bounds of total charges / (tenure x monthly charges). IBM's file: 0.69 to 1.57.
-TOTAL_TO_EXPECTED = (0.3, 3.0)
 
 
 def _yes_no(name: str, source_name: str, description: str) -> Column:
@@ -197,63 +177,6 @@ CUSTOMER_COLUMNS = tuple(name for name in BY_NAME if name != LABEL)
 INTERNET_OPTIONS = tuple(column.name for column in INTERNET_OPTION_COLUMNS)
 
 
-def _is_unbilled(total_charges, tenure):
-    is_missing = total_charges != total_charges  # only NaN differs from itself
-    return (tenure > 0) & is_missing
-
-
-def _is_implausible(total_charges, tenure, monthly_charges):
-    expected = tenure * monthly_charges
-    least, most = TOTAL_TO_EXPECTED
-    is_outside = (total_charges < least * expected) | (total_charges > most * expected)
-    return (expected > 0) & is_outside
-
-
-def _contradicts_phone(multiple_lines, phone_service):
-    return (multiple_lines == "No phone service") != (phone_service == "No")
-
-
-def _contradicts_internet(option, internet_service):
-    return (option == "No internet service") != (internet_service == "No")
-
-
-RULES = (
-    ColumnRule(
-        "multiple_lines", ("phone_service",), "contradicts phone_service", _contradicts_phone
-    ),
-    *(
-        ColumnRule(
-            name, ("internet_service",), "contradicts internet_service", _contradicts_internet
-        )
-        for name in INTERNET_OPTIONS
-    ),
-    ColumnRule("total_charges", ("tenure",), "is blank although tenure is not 0", _is_unbilled),
-    ColumnRule(
-        "total_charges",
-        ("tenure", "monthly_charges"),
-        f"is not {TOTAL_TO_EXPECTED[0]} to {TOTAL_TO_EXPECTED[1]} times tenure x monthly charges",
-        _is_implausible,
-    ),
-)
-
-# What an id may look like. The pattern is understood alike by RE2 (pyarrow), Rust (pydantic) and
-# JSON Schema: escapes only up to \xff, other characters as they are, no \p classes.
-LONGEST_ID = 64
-# Controls, blanks other than the space, and what Unicode shows as nothing or uses to steer the
-# direction of text (Default_Ignorable_Code_Point), private and unassigned planes.
-_INVISIBLE = (
-    r"\x00-\x1f\x7f-\xa0\xad"
-    "\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f"
-    "\u2800\u3000\u3164\ue000-\uf8ff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U0010ffff"
-)
-# A spreadsheet takes a cell that starts with one of = + - @ as a formula.
-ID_PATTERN = rf"^[^ =+\-@{_INVISIBLE}]([^{_INVISIBLE}]*[^ {_INVISIBLE}])?$"
-ID_FORM = (
-    f"1 to {LONGEST_ID} visible characters, no blank at either end, none of = + - @ as the first"
-)
-
-
 def describe_columns() -> str:
     """Return the table of columns in ``data/README.md`` as Markdown."""
     lines = ["| column | IBM's name | unit or values | meaning |", "|---|---|---|---|"]
@@ -264,6 +187,7 @@ def describe_columns() -> str:
 
 
 def _describe_values(column: Column) -> str:
+    """Return what a column may hold, for the table."""
     if column.name == CUSTOMER_ID:
         return f"text of {ID_FORM}"
     if column.type is TEXT:

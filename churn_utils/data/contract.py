@@ -10,22 +10,10 @@ from functools import cache
 
 import pandas as pd
 import pandera.pandas as pa
-import pyarrow
-import pyarrow.compute
 
-from churn_utils.data.columns import (
-    COLUMNS,
-    CUSTOMER_ID,
-    ID_FORM,
-    ID_PATTERN,
-    LABEL,
-    LONGEST_ID,
-    RULES,
-    TEXT,
-    WHOLE,
-    Column,
-    ColumnRule,
-)
+from churn_utils.data.column_rules import RULES, ColumnRule
+from churn_utils.data.columns import COLUMNS, CUSTOMER_ID, LABEL, TEXT, WHOLE, Column
+from churn_utils.data.customer_ids import ID_FORM, are_well_formed
 from churn_utils.errors import DataError
 
 NUMBER_TYPES = {column.name: column.type.pandas for column in COLUMNS if column.type is not TEXT}
@@ -54,6 +42,7 @@ def build_contract(labelled: bool = True) -> pa.DataFrameSchema:
 
 
 def _build_column(column: Column) -> pa.Column:
+    """Return the checks of one column."""
     if column.name == CUSTOMER_ID:
         # Of two rows with one id either may be the right one, so both are reported.
         return pa.Column(str, _build_id_checks(), unique=True, report_duplicates="all")
@@ -66,22 +55,15 @@ def _build_column(column: Column) -> pa.Column:
 
 
 def _build_id_checks() -> list[pa.Check]:
+    """Return the checks of an id; a blank one has a reason of its own."""
     return [
         pa.Check(lambda ids: ids != "", error="is blank"),
-        pa.Check(_are_well_formed, error=f"is not {ID_FORM}"),
+        pa.Check(lambda ids: are_well_formed(ids) | (ids == ""), error=f"is not {ID_FORM}"),
     ]
 
 
-def _are_well_formed(ids: pd.Series) -> pd.Series:
-    """Tell which ids have the form of ``columns.ID_PATTERN``; a blank one has its own check."""
-    texts = pyarrow.array(ids, pyarrow.string())
-    match = pyarrow.compute.match_substring_regex(texts, ID_PATTERN)
-    fits = pyarrow.compute.less_equal(pyarrow.compute.utf8_length(texts), LONGEST_ID)
-    well_formed = pyarrow.compute.and_(match, fits).to_numpy(zero_copy_only=False)
-    return pd.Series(well_formed, index=ids.index) | (ids == "")
-
-
 def _build_number_checks(column: Column) -> list[pa.Check]:
+    """Return the checks of a number: its bounds, and whether it is whole."""
     if column.is_flag:
         return [pa.Check.isin([0, 1], error="is not 0 or 1")]
     bounds = f"{column.minimum:g} to {column.maximum:g} {column.unit}"
@@ -99,7 +81,8 @@ def _build_rule(rule: ColumnRule) -> pa.Check:
 
     def holds(rows: pd.DataFrame) -> pd.Series:
         compared = [rows[name] for name in rule.compared_with]
-        return ~rule.is_broken(rows[rule.column], *compared)
+        is_broken = rule.is_broken(rows[rule.column], *compared)
+        return ~is_broken
 
     return pa.Check(holds, name=f"{rule.column}|{rule.reason}", ignore_na=False)
 
@@ -134,8 +117,10 @@ def _read_numbers(rows: pd.DataFrame) -> tuple[dict[str, pd.Series], pd.DataFram
     problems = []
     for name in NUMBER_TYPES:
         numbers[name] = pd.to_numeric(rows[name], errors="coerce").astype("float64")
-        is_unreadable = numbers[name].isna() & (rows[name] != "")
-        for line, text in rows.loc[is_unreadable, name].items():
+        is_filled = rows[name] != ""
+        is_unreadable = numbers[name].isna() & is_filled
+        unreadable = rows.loc[is_unreadable, name]
+        for line, text in unreadable.items():
             problems.append((line, name, f"is not a number: {text!r}"))
     return numbers, pd.DataFrame(problems, columns=PROBLEM_COLUMNS)
 
@@ -178,4 +163,7 @@ def _blame_rows(problems: pd.DataFrame) -> pd.DataFrame:
     problems = problems.drop_duplicates(["line", "failed_column"])
     reasons = problems["failed_column"] + " " + problems["reason"]
     by_line = problems.assign(reason=reasons).groupby("line", sort=True)
-    return by_line.agg(failed_column=("failed_column", "first"), reason=("reason", "; ".join))
+    return by_line.agg(
+        failed_column=("failed_column", "first"),
+        reason=("reason", "; ".join),
+    )

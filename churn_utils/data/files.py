@@ -39,7 +39,8 @@ def identify_file(path: Path) -> tuple[int, int] | None:
 def _write_partial(path: Path, content: str | bytes) -> Path:
     """Write content beside its file, under a name that no other process uses."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    unique = uuid.uuid4().hex
+    partial = path.with_name(f"{path.name}.{unique}.partial")
     data = content.encode() if isinstance(content, str) else content
     partial.write_bytes(data)
     return partial

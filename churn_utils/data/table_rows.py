@@ -38,7 +38,8 @@ def convert_to_arrow(frame: pd.DataFrame) -> pa.Table:
     """Convert a frame; naive datetimes are simulated dates and become ``date32``."""
     rows = pa.Table.from_pandas(frame, preserve_index=False)
     for field in rows.schema:
-        if pa.types.is_timestamp(field.type) and field.type.tz is None:
+        is_naive_date = pa.types.is_timestamp(field.type) and field.type.tz is None
+        if is_naive_date:
             rows = _cast_column(rows, field.name, pa.date32())
     return rows.replace_schema_metadata(None)
 
@@ -74,17 +75,21 @@ def fit_to_schema(table: str, rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _cast_column(rows: pa.Table, name: str, to: pa.DataType) -> pa.Table:
+    """Return the rows with one column in another type."""
     position = rows.schema.get_field_index(name)
-    return rows.set_column(position, name, rows[name].cast(to))
+    values = rows[name].cast(to)
+    return rows.set_column(position, name, values)
 
 
 def _check_kind(name: str, given: pa.DataType, wanted: pa.DataType) -> None:
     """Refuse text for a number and the other way round, which a cast would convert."""
-    if not pa.types.is_null(given) and _is_text(given) != _is_text(wanted):
+    if pa.types.is_null(given):
+        return
+    if _is_text(given) != _is_text(wanted):
         raise pa.ArrowInvalid(f"{name} is {given}")
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    )
+    """Tell whether a type is one of Arrow's three for text."""
+    texts = (pa.string(), pa.large_string(), pa.string_view())
+    return kind in texts

@@ -97,8 +97,11 @@ def merge(table: str, frame: pd.DataFrame) -> int:
 
 def _create(table: str, rows: pa.Table) -> None:
     """Write the first rows of a table."""
-    feed = {"delta.enableChangeDataFeed": "true"} if table in CHANGE_DATA_FEED else None
-    write_deltalake(str(path_of(table)), give_nulls_a_type(rows), configuration=feed)
+    configuration = None
+    if table in CHANGE_DATA_FEED:
+        configuration = {"delta.enableChangeDataFeed": "true"}
+    path = path_of(table)
+    write_deltalake(str(path), give_nulls_a_type(rows), configuration=configuration)
 
 
 def append(table: str, rows: pa.Table) -> None:
@@ -115,7 +118,8 @@ def append(table: str, rows: pa.Table) -> None:
 
 def _schema_of(table: DeltaTable) -> pa.Schema:
     """Return the column types of a table."""
-    return pa.schema(table.schema().to_arrow())
+    schema = table.schema()
+    return pa.schema(schema.to_arrow())
 
 
 @contextmanager
@@ -213,10 +217,14 @@ def _build_filter(
     """Return the filter of the rows to read; None if all are wanted."""
     conditions = []
     if as_of is not None:
-        conditions.append(ds.field("written_at") <= pa.scalar(as_of.date()))
+        last_day = pa.scalar(as_of.date())
+        conditions.append(ds.field("written_at") <= last_day)
     if snapshot_date is not None:
-        conditions.append(ds.field("snapshot_date") == pa.scalar(snapshot_date.date()))
-    return reduce(and_, conditions) if conditions else None
+        month = pa.scalar(snapshot_date.date())
+        conditions.append(ds.field("snapshot_date") == month)
+    if not conditions:
+        return None
+    return reduce(and_, conditions)
 
 
 def version_of(table: str) -> int:

@@ -21,11 +21,14 @@ def resample(groups: pd.Series, draws: int, seed: int) -> np.ndarray:
     """
     codes, customers = pd.factorize(groups)
     generator = np.random.default_rng(seed)
-    picked = generator.integers(0, len(customers), (draws, len(customers)))
+    number = len(customers)
+    picked = generator.integers(0, number, (draws, number))
     # One count for all draws: each draw counts in a range of numbers of its own.
-    picked += len(customers) * np.arange(draws)[:, None]
-    counts = np.bincount(picked.ravel(), minlength=draws * len(customers))
-    return counts.reshape(draws, -1)[:, codes]
+    offsets = number * np.arange(draws)
+    picked += offsets[:, None]
+    counts = np.bincount(picked.ravel(), minlength=draws * number)
+    by_customer = counts.reshape(draws, number)
+    return by_customer[:, codes]
 
 
 def resample_in_parts(groups: pd.Series, draws: int, seed: int) -> Iterator[np.ndarray]:
@@ -34,9 +37,11 @@ def resample_in_parts(groups: pd.Series, draws: int, seed: int) -> Iterator[np.n
     Yields:
         Weights, shape (draws of the part, rows), at most ``ROWS_AT_ONCE`` values.
     """
-    size = max(1, ROWS_AT_ONCE // max(1, len(groups)))
+    rows = max(1, len(groups))
+    size = max(1, ROWS_AT_ONCE // rows)
     for start in range(0, draws, size):
-        yield resample(groups, min(size, draws - start), seed + start)
+        count = min(size, draws - start)
+        yield resample(groups, count, seed + start)
 
 
 def bootstrap_metrics(
@@ -83,25 +88,30 @@ def bootstrap_means(values: np.ndarray, groups: pd.Series, draws: int, seed: int
     """
     means = []
     for weights in resample_in_parts(groups, draws, seed):
-        means.append(weights @ values / weights.sum(axis=1, keepdims=True))
+        totals = weights.sum(axis=1, keepdims=True)
+        means.append(weights @ values / totals)
     return np.vstack(means)
 
 
 def percentile_bounds(draws: np.ndarray, level: float = 0.95) -> np.ndarray:
     """Return lower and upper bound of the percentile interval, along the first axis."""
     tail = (1 - level) / 2
-    return np.quantile(draws, [tail, 1 - tail], axis=0)
+    levels = [tail, 1 - tail]
+    return np.quantile(draws, levels, axis=0)
 
 
 def interval(draws: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
     """Return the percentile interval of every column: index metric, columns ``lower, upper``."""
     tail = (1 - level) / 2
-    return draws.quantile([tail, 1 - tail]).T.set_axis(["lower", "upper"], axis=1)
+    levels = [tail, 1 - tail]
+    bounds = draws.quantile(levels).T
+    return bounds.set_axis(["lower", "upper"], axis=1)
 
 
 def with_all_rows_first(weights: np.ndarray) -> np.ndarray:
     """Put a row of ones before bootstrap weights: it yields the value of the rows themselves."""
-    return np.vstack([np.ones(weights.shape[1]), weights])
+    ones = np.ones(weights.shape[1])
+    return np.vstack([ones, weights])
 
 
 def summarize_draws(table: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -245,15 +245,19 @@ def _check_numbers(inputs: pd.DataFrame) -> None:
     """Refuse numbers that are null, text, infinite, or fractions where whole ones belong."""
     if inputs[NUMERICAL].isna().any(axis=None):
         _check_nulls(inputs)
-    texts = [name for name in NUMERICAL if not pd.api.types.is_numeric_dtype(inputs[name])]
-    if texts:
-        raise FeatureError(f"{', '.join(texts)} must be numbers.")
-    fractions = [name for name in INTEGER if (inputs[name] % 1 != 0).any()]
-    if fractions:
-        raise FeatureError(f"{', '.join(fractions)} must be whole numbers.")
-    infinite = [name for name in NUMERICAL if np.isinf(inputs[name]).any()]
-    if infinite:
-        raise FeatureError(f"{', '.join(infinite)} must be finite.")
+    texts = inputs[NUMERICAL].select_dtypes(exclude=["number", "bool"])
+    _refuse_columns(list(texts), "numbers")
+    is_fraction = (inputs[INTEGER] % 1 != 0).any()
+    _refuse_columns(is_fraction.index[is_fraction], "whole numbers")
+    is_infinite = np.isinf(inputs[NUMERICAL]).any()
+    _refuse_columns(is_infinite.index[is_infinite], "finite")
+
+
+def _refuse_columns(names: Iterable[str], wanted: str) -> None:
+    """Raise if there are any names of columns that are not what is wanted."""
+    listed = ", ".join(names)
+    if listed:
+        raise FeatureError(f"{listed} must be {wanted}.")
 
 
 def _check_nulls(inputs: pd.DataFrame) -> None:

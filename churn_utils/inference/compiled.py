@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from churn_utils.data import columns
+from churn_utils.data import column_rules, columns
 from churn_utils.errors import ModelError
 from churn_utils.features import definitions
 from churn_utils.inference import scoring
@@ -116,7 +116,7 @@ def draw_random_rows(count: int, seed: int) -> pd.DataFrame:
     shortest_months, _ = _bounds_of("tenure")
     months = generator.integers(int(shortest_months), LONGEST_TENURE_MONTHS, count)
     monthly = generator.uniform(*_bounds_of("monthly_charges"), count).round(2)
-    total_to_expected = generator.uniform(*columns.TOTAL_TO_EXPECTED, count)
+    total_to_expected = generator.uniform(*column_rules.TOTAL_TO_EXPECTED, count)
     rows = rows.assign(
         senior_citizen=generator.integers(0, 2, count),
         tenure=months,

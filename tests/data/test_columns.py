@@ -1,7 +1,7 @@
 """The definition of the columns, and the table of it in data/README.md."""
 
 from churn_utils import settings
-from churn_utils.data import columns
+from churn_utils.data import column_rules, columns
 from churn_utils.features import definitions
 
 
@@ -13,7 +13,7 @@ def test_readme_shows_the_table_of_columns():
 
 def test_rules_compare_with_columns_before_theirs():
     order = [column.name for column in columns.COLUMNS]
-    for rule in columns.RULES:
+    for rule in column_rules.RULES:
         assert all(order.index(name) < order.index(rule.column) for name in rule.compared_with)
 
 

@@ -7,17 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator
 
-from churn_utils.data.columns import (
-    BY_NAME,
-    CUSTOMER_COLUMNS,
-    CUSTOMER_ID,
+from churn_utils.data.column_rules import RULES, ColumnRule
+from churn_utils.data.columns import BY_NAME, CUSTOMER_COLUMNS, CUSTOMER_ID, TEXT, Column
+from churn_utils.data.customer_ids import (
+    DOCUMENTED_ID_PATTERN,
     ID_FORM,
     ID_PATTERN,
     LONGEST_ID,
-    RULES,
-    TEXT,
-    Column,
-    ColumnRule,
 )
 from churn_utils.serving.schemas.examples import EXAMPLE_CUSTOMER
 
@@ -32,6 +28,7 @@ CustomerId = Annotated[
         pattern=ID_PATTERN,
         description=f"{ID_FORM}.",
         examples=["7590-VHVEG"],
+        json_schema_extra={"minLength": 1, "pattern": DOCUMENTED_ID_PATTERN},
     ),
 ]
 
@@ -52,7 +49,7 @@ class PredictionRequest(Strict):
 
 
 class _CustomerRules(Strict):
-    """Rules between the fields of a customer, those of ``columns.RULES``."""
+    """Rules between the fields of a customer, those of ``column_rules.RULES``."""
 
     @field_validator(*RULES_OF_FIELD, check_fields=False)
     @classmethod
