@@ -1,6 +1,6 @@
-"""One customer through the pipeline, through its compiled form and through ONNX: microseconds and differences.
+"""One customer through the pipeline, its compiled form and ONNX: microseconds and differences.
 
-ONNX comes from the peers' environment (make .venv-peers/installed), which this script starts for its part.
+ONNX comes from the peers' environment (make .venv-peers/installed), in a process of its own.
 """
 
 from __future__ import annotations
@@ -52,14 +52,13 @@ def time_call(call, repetitions: int) -> float:
 
 def measure_family(family: str, rows: pd.DataFrame, folder: Path) -> dict:
     """Fit a family, compile it, and hold every form against the pipeline."""
-    train, validate = (
-        rows[rows["split"] == split].reset_index(drop=True) for split in ("train", "validate")
-    )
-    model = models.fit_calibrated(
-        {"family": family, **models.DEFAULTS[family]}, train, validate, settings.SEED
-    )
+    train = rows[rows["split"] == "train"].reset_index(drop=True)
+    validate = rows[rows["split"] == "validate"].reset_index(drop=True)
+    params = {"family": family, **models.DEFAULTS[family]}
+    model = models.fit_calibrated(params, train, validate, settings.SEED)
     inputs = definitions.select_model_inputs(rows)
-    compiled, values = compiled_form.compile_model(model), compiled_form.rows_as_tuples(inputs)
+    compiled = compiled_form.compile_model(model)
+    values = compiled_form.rows_as_tuples(inputs)
     own = scoring.predict_probability(model, inputs)
     fast = np.array([compiled(row) for row in values])
     joblib.dump((model, inputs, own), folder / "model.joblib")

@@ -1,9 +1,10 @@
-"""The gate over many seeds: bad challengers refused by their own check, a truly better one promoted, an equal one not.
+"""The gate over many seeds: bad challengers refused, a better one promoted, an equal one not.
 
-Power is measured with models whose ROC AUC over the whole population is known, because the simulated world tells every
-customer's true probability: the challenger is a fitted model, the champion the same model watered down with one that
-sees other inputs, until it is worse by exactly the difference in question; or a third one of equal quality. A seed
-draws the customers and the labels. Promoted is who passes floors, calibration, slices and the paired comparison.
+Power is measured with models whose ROC AUC over the whole population is known, because the
+simulation knows each customer's true probability. The challenger is a fitted model; the champion is
+the same model mixed with one that sees other inputs until it is worse by exactly the difference in
+question, or a third model of equal quality. A seed draws the customers and the labels. Promoted is
+a challenger that passes floors, calibration, slices and the paired comparison.
 """
 
 from __future__ import annotations
@@ -48,14 +49,16 @@ SERVICE = [
 
 
 def refuse_all(seeds: int) -> pd.DataFrame:
-    """In how many seeds each bad challenger is refused by its own check, and a sound one by none."""
+    """Count the seeds in which each bad challenger is refused by the check that is meant for it.
+
+    Returns:
+        One row per challenger: ``challenger``, ``check meant for it``, ``of … seeds``.
+    """
     from bad_models import BAD, STUMPS, Gauntlet, register
 
     better = "a clearly better one is promoted"
-    own = {
-        name: []
-        for name in ["a sound one passes", better, *BAD, "settled_bills", "edited_after_approval"]
-    }
+    names = ["a sound one passes", better, *BAD, "settled_bills", "edited_after_approval"]
+    own: dict[str, list[bool]] = {name: [] for name in names}
     for seed in range(seeds):
         with tempfile.TemporaryDirectory() as folder:
             os.environ["CHURN_HOME"] = f"{folder}/home"
@@ -88,9 +91,10 @@ def refuse_all(seeds: int) -> pd.DataFrame:
 
 
 def fit_logit(rows: pd.DataFrame, columns: list[str], truth: np.ndarray):
-    """A linear model of the truth on some of the inputs; returns a function from rows to log-odds."""
+    """Fit a linear model of the truth on some inputs; return a function from rows to log-odds."""
     encoder = models.build_encoder().fit(definitions.select_model_inputs(rows))
-    spline = models._build_logistic_regression(1.0, 4)
+    params = {"family": "logistic_regression", "C": 1.0, "n_knots": 4}
+    spline = models.build_estimator(params, seed=0)
 
     def encode(some: pd.DataFrame) -> pd.DataFrame:
         codes = encoder.transform(definitions.select_model_inputs(some))
@@ -109,13 +113,13 @@ def fit_logit(rows: pd.DataFrame, columns: list[str], truth: np.ndarray):
 
 
 def expected_auc(logit: np.ndarray, truth: np.ndarray) -> float:
-    """ROC AUC over all labels that the truth could draw."""
+    """Return the ROC AUC over all labels that the truth could draw."""
     labels = np.r_[np.ones(len(truth)), np.zeros(len(truth))]
     return roc_auc_score(labels, np.r_[logit, logit], sample_weight=np.r_[truth, 1 - truth])
 
 
 def calibrate(logit: np.ndarray, truth: np.ndarray):
-    """Sigmoid that makes log-odds honest in the population."""
+    """Fit the sigmoid that calibrates log-odds in the population."""
     weights = np.r_[truth, 1 - truth]
     labels = np.r_[np.ones(len(truth)), np.zeros(len(truth))]
     return LogisticRegression(C=np.inf).fit(
@@ -127,10 +131,11 @@ class Contest:
     """Models of known quality in the population that a seed's customers are drawn from."""
 
     def __init__(self) -> None:
-        """Fit the full model and the two partial ones on three worlds that no seed draws from.
+        """Fit the full model and the two partial ones on three simulations that no seed uses.
 
-        Their quality is set on the test slots of those worlds: the same slots stand behind every seed's test rows, and
-        what is equal on all customers differs by 0.001 in ROC AUC on these.
+        Their quality is set on the test slots of those simulations: the same slots stand behind
+        every seed's test rows, and models that are equal on all customers differ by 0.001 in ROC
+        AUC on these.
         """
         months = [
             read_rows(Simulation("none", 1000 + i), month) for i in range(3) for month in (1, 2, 3)
@@ -145,7 +150,11 @@ class Contest:
         self.scores = [model(judged) for model in self.models]
 
     def water_down(self, other: int, loss: float):
-        """The full model mixed with another until its ROC AUC is lower by ``loss``: rows to probabilities."""
+        """Mix the full model with another until its ROC AUC is lower by ``loss``.
+
+        Returns:
+            Function from rows to probabilities.
+        """
         best = expected_auc(self.scores[0], self.truth)
 
         def mixed(share: float, scores: list[np.ndarray]) -> np.ndarray:
@@ -163,14 +172,14 @@ class Contest:
         )[:, 1]
 
 
-def read_rows(world: Simulation, month: int) -> pd.DataFrame:
-    """Model inputs of a simulated month, with truth, label and customer."""
+def read_rows(simulation: Simulation, month: int) -> pd.DataFrame:
+    """Return model inputs of a simulated month with ``truth, churned, customer_id, slot_id``."""
     from churn_utils.data import contract
     from churn_utils.simulation import customers as simulated_customers
     from churn_utils.simulation import deliveries
 
-    simulated = simulated_customers.simulate_month(month, world)
-    delivered = deliveries.deliver_at(month, world)[month]
+    simulated = simulated_customers.simulate_month(month, simulation)
+    delivered = deliveries.deliver_at(month, simulation)[month]
     customers = contract.check_rows(delivered)[0].assign(
         snapshot_date=settings.month_start(month), written_at=0
     )
@@ -188,7 +197,7 @@ def read_rows(world: Simulation, month: int) -> pd.DataFrame:
 def run_figure_checks(
     rows: pd.DataFrame, challenger: np.ndarray, champion: np.ndarray, seed: int
 ) -> dict[str, bool]:
-    """Which of the checks of figures pass."""
+    """Return for each check of ``FIGURE_CHECKS`` whether it passes."""
     contest = Challenger(0, settings.month_start(2), None, draws=1000, seed=seed).with_parts(
         rows=rows,
         champion=99,
@@ -200,7 +209,7 @@ def run_figure_checks(
 
 
 def measure_power(seeds: int) -> pd.DataFrame:
-    """Share of seeds in which a challenger of known quality is promoted."""
+    """Return the share of seeds in which a challenger of known quality is promoted."""
     contest, table = Contest(), []
     weaker = {
         "+0.02 ROC AUC, one month": (0.02, [1]),
@@ -209,12 +218,11 @@ def measure_power(seeds: int) -> pd.DataFrame:
         "equal, three months": (None, [1, 2, 3]),
     }
     for name, (gain, months) in weaker.items():
-        # of the equal pair one leans on the person, the other on the service: two models that differ, equally good
-        pair = (
-            (contest.water_down(1, 0.0005), contest.water_down(1, 0.0005 + gain))
-            if gain
-            else (contest.water_down(1, 0.01), contest.water_down(2, 0.01))
-        )
+        if gain:
+            pair = contest.water_down(1, 0.0005), contest.water_down(1, 0.0005 + gain)
+        else:
+            # Equally good models that differ: one leans on the person, one on the service.
+            pair = contest.water_down(1, 0.01), contest.water_down(2, 0.01)
         found = []
         for seed in range(seeds):
             rows = pd.concat(

@@ -1,8 +1,8 @@
-"""Challengers that must not pass, each with the check that is meant for it; tests and benchmarks/gauntlet.py use them.
+"""Challengers that must not pass, each with the check that is meant for it.
 
-Each is submitted to the real gate: trained, logged and registered where what is wrong is in the model or its record,
-else a sound version that had given other probabilities. A seed gives its own customers and labels: the first simulated
-month of the world of that seed.
+Tests and benchmarks/gauntlet.py submit each to the real gate: it is trained, logged and registered
+if the model or its record is bad, else it is a sound version with other predictions. A seed gives
+its own customers and labels: the first month of the simulation with that seed.
 """
 
 import shutil
@@ -35,11 +35,8 @@ from churn_utils.validation.challenger import Challenger
 MONTH = settings.month_start(1)
 AS_OF = settings.month_start(2)
 LIGHTGBM = {"family": "lightgbm", **models.DEFAULTS["lightgbm"]}
-STUMPS = LIGHTGBM | {
-    "n_estimators": 12,
-    "learning_rate": 0.1,
-    "num_leaves": 2,
-}  # behind by 0.03 to 0.05 ROC AUC
+# Behind by 0.03 to 0.05 ROC AUC.
+STUMPS = LIGHTGBM | {"n_estimators": 12, "learning_rate": 0.1, "num_leaves": 2}
 BY_HEART = {
     "family": "lightgbm",
     "n_estimators": 200,
@@ -52,24 +49,32 @@ BY_HEART = {
 
 
 def publish_month(seed: int, settled_bills: bool = False) -> pd.DataFrame:
-    """Publish the first simulated month of a seed with its labels and return the training set.
+    """Publish the first simulated month of a seed with its labels.
 
-    ``settled_bills``: upstream has written the final bill of those who left back into the month before.
+    Args:
+        seed: of the simulation.
+        settled_bills: upstream has written the final bill of customers who left into this month.
+
+    Returns:
+        The training set.
     """
-    world = Simulation("none", seed)
-    truth, rows = customers.simulate_month(1, world), deliveries.deliver_at(1, world)[1]
-    labels = deliveries.make_labels(truth)
+    simulation = Simulation("none", seed)
+    rows = deliveries.deliver_at(1, simulation)[1]
+    labels = deliveries.make_labels(customers.simulate_month(1, simulation))
     if settled_bills:
-        left = rows["customer_id"].isin(labels.loc[labels["churn"] == "Yes", "customer_id"])
-        months = pd.to_numeric(rows["tenure"])
-        settled = (0.5 * months * pd.to_numeric(rows["monthly_charges"])).round(2).astype(str)
-        rows = rows.assign(
-            total_charges=rows["total_charges"].where(~left | (months == 0), settled)
-        )
+        rows = _settle_bills(rows, labels)
     source.obtain_extract()
     offline.publish_snapshot(rows, MONTH, MONTH)
     offline.record_labels(labels, MONTH, AS_OF, labels["slot_id"])
     return offline.build_training_set(AS_OF)
+
+
+def _settle_bills(rows: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    churned = labels.loc[labels["churn"] == "Yes", "customer_id"]
+    months = pd.to_numeric(rows["tenure"])
+    is_settled = rows["customer_id"].isin(churned) & (months > 0)
+    half = (0.5 * months * pd.to_numeric(rows["monthly_charges"])).round(2).astype(str)
+    return rows.assign(total_charges=rows["total_charges"].where(~is_settled, half))
 
 
 def register(rows: pd.DataFrame, params=LIGHTGBM, model=None, **more) -> int:
@@ -87,25 +92,30 @@ class Gauntlet:
     """A home of one seed with a sound version, and every bad challenger by name (``BAD``)."""
 
     def __init__(self, seed: int) -> None:
-        self.seed, self.generator = seed, np.random.default_rng(seed)
+        self.seed = seed
+        self.generator = np.random.default_rng(seed)
         self.rows = publish_month(seed)
         self.sound = challenge(register(self.rows))
         self.findings: dict[str, pd.DataFrame] = {}
 
     def submit(self, name: str) -> pd.DataFrame:
-        """Findings of the gate, by check; judged once."""
+        """Return the findings of the gate, by check; each challenger is judged once."""
         if name not in self.findings:
             submitted = self.sound if name == "sound" else getattr(self, name)()
             self.findings[name] = gate.evaluate_checks(submitted).set_index("check")
         return self.findings[name]
 
     def judge_alone(self, name: str) -> str:
-        """Verdict of the one check that is meant for a challenger: the same as in the whole gate, and quicker."""
-        check = checks.CHECKS[BAD[name][0]]
-        return checks.run_check(check, getattr(self, name)()).verdict
+        """Return the verdict of the one check that is meant for a challenger.
+
+        It is the same as in the whole gate, and quicker.
+        """
+        meant, _ = BAD[name]
+        submitted = getattr(self, name)()
+        return checks.run_check(checks.CHECKS[meant], submitted).verdict
 
     def edit_after_approval(self) -> str:
-        """Have the sound version approved, change one figure of its evidence, and return what promotion says."""
+        """Approve the sound version, change its evidence and return the error of its promotion."""
         gate.run_gate(self.sound.version, AS_OF, draws=400)
         approval = approvals.approve(self.sound.version, "Ada Lovelace", "good", AS_OF)
         factories.change_evidence(self.sound.version, approval["evidence_sha256"], seed=99)
@@ -201,7 +211,7 @@ class Gauntlet:
         return challenge(version)
 
     def worse_on_one_slice(self):
-        """Better than the champion on the whole, but it offers to every customer with a two-year contract."""
+        """Better than the champion on the whole; it treats every two-year contract."""
         champion = self.sound.probability
         hint = 0.06 * (self.sound.rows["churned"].to_numpy(dtype=float) - champion)
         group = (self.sound.rows["contract"] == "Two year").to_numpy()
@@ -218,42 +228,41 @@ class Gauntlet:
         return challenge(self.sound.version, as_of=settings.month_start(5))
 
     def raises(self):
-        """Its file was made from customers of one payment method, and it knows no code for another."""
+        """Its encoder knows one payment method and raises for any other."""
         version, rows = register(self.rows), _typed(self.rows)
         known = rows[rows["payment_method"] == "Mailed check"]
         model = models.build_model(LIGHTGBM, 0)
         model[0].transformers = [("categories", OrdinalEncoder(), list(definitions.CATEGORICAL))]
-        inputs, churned = definitions.select_model_inputs(known), known["churned"].to_numpy()
-        calibrated = CalibratedClassifierCV(FrozenEstimator(model.fit(inputs, churned))).fit(
-            inputs, churned
-        )
-        dump(calibrated, _folder(version) / "model.skops")
+        dump(_fit(model, known), _folder(version) / "model.skops")
         return challenge(version)
 
     def hangs(self):
-        """Its file asks for a million million rounds over every row, and names no type that loading would refuse."""
+        """Its file asks for 10^12 rounds over every row, and has no type that loading refuses."""
         rows = _typed(self.rows)
         topics = LatentDirichletAllocation(2, max_iter=1, random_state=0)
         model = make_pipeline(
             models.build_encoder(), MinMaxScaler(clip=True), topics, LogisticRegression()
         )
-        inputs, churned = definitions.select_model_inputs(rows), rows["churned"].to_numpy()
-        calibrated = CalibratedClassifierCV(FrozenEstimator(model.fit(inputs, churned))).fit(
-            inputs, churned
-        )
+        calibrated = _fit(model, rows)
         version = register(self.rows, model=calibrated)
         topics.set_params(max_doc_update_iter=10**12, mean_change_tol=-1.0)
         dump(calibrated, _folder(version) / "model.skops")
         return challenge(version, probe_seconds=5.0)
 
     def settled_bills(self, folder: Path):
-        """In a home of its own, where what is known only afterwards was written back into the features."""
+        """Judge a model whose features hold what is known only afterwards, in a home of its own."""
         with factories.at_home(folder):
             found = gate.evaluate_checks(
                 challenge(register(publish_month(self.seed, settled_bills=True)))
             )
             shutil.rmtree(folder, ignore_errors=True)
         return found.set_index("check")
+
+
+def _fit(model, rows: pd.DataFrame) -> CalibratedClassifierCV:
+    inputs, churned = definitions.select_model_inputs(rows), rows["churned"].to_numpy()
+    fitted = FrozenEstimator(model.fit(inputs, churned))
+    return CalibratedClassifierCV(fitted).fit(inputs, churned)
 
 
 def _typed(rows: pd.DataFrame) -> pd.DataFrame:

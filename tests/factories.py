@@ -1,4 +1,4 @@
-"""Builds the homes that the tests of registry, gate and batch work in: real tables, real MLflow, a small model."""
+"""Homes for the tests of registry, gate and batch: real tables, real MLflow, a small model."""
 
 import json
 import sqlite3
@@ -113,7 +113,16 @@ def register_model(
 
 
 def pass_gate(version: int, as_of: pd.Timestamp = AS_OF, **changes) -> str:
-    """Keep evidence that says pass, as if the gate had compared a version with the champion of this moment."""
+    """Keep evidence that says pass, as if the gate had compared a version with today's champion.
+
+    Args:
+        version: to pass.
+        as_of: simulated date of the gate.
+        changes: facts of the evidence that differ.
+
+    Returns:
+        SHA-256 of the evidence.
+    """
     champion = deployments.version_in_effect()
     evidence = {
         "version": version,

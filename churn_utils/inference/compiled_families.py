@@ -102,6 +102,9 @@ def category_terms(
         weights: of the encoder's outputs: one for each category that is not dropped, in order.
         codes: of each column's categories.
 
+    Returns:
+        Column to the term of its categories.
+
     Raises:
         ModelError: there are more or fewer weights than categories.
     """
@@ -136,6 +139,9 @@ def spline_terms(transformer, names: Sequence[str], weights: np.ndarray) -> dict
         names: of the columns.
         weights: of the basis functions, column by column.
 
+    Returns:
+        Column to its term.
+
     Raises:
         ModelError: splines that are continued otherwise, or whose basis lacks a function.
     """
@@ -162,7 +168,7 @@ def spline_terms(transformer, names: Sequence[str], weights: np.ndarray) -> dict
 
 
 def line_terms(scaler, names: Sequence[str], weights: np.ndarray) -> dict[str, Term]:
-    """Return the weighted scaled value of each column."""
+    """Return for each column (``name: term``) its weighted scaled value."""
     terms = {}
     for name, mean, scale, weight in zip(names, scaler.mean_, scaler.scale_, weights, strict=True):
         terms[name] = _line(float(mean), float(scale), float(weight))
@@ -194,7 +200,7 @@ def _curve(knots: list[float], pieces: list[list[float]], mean: float, scale: fl
 
 
 def read_codes(encoder) -> dict[str, Codes]:
-    """Return the code that the encoder gives to each category of each categorical input."""
+    """Return the codes that the encoder gives to categories: ``column: {category: code}``."""
     fitted = encoder.named_transformers_["categories"]
     names = encoder.transformers_[0][2]
     codes: dict[str, Codes] = {}
@@ -211,6 +217,7 @@ def build_encoder(encoder) -> Callable[[Sequence], list[float]]:
     plan = [(order.index(name), codes.get(name)) for name in names]  # no codes: a number passes
 
     def encode(values: Sequence) -> list[float]:
+        """Return the numbers of one customer; the comprehension is the hot path of the API."""
         return [values[at] if table is None else table[values[at]] for at, table in plan]
 
     return encode

@@ -136,7 +136,7 @@ def measure_flips(model, inputs: pd.DataFrame, threshold: float) -> float:
 
 
 def list_defects() -> dict[str, dict[str, object]]:
-    """Return changes that make a row of model inputs impossible: name to column and value."""
+    """Return changes that make a row impossible: ``name of the defect: {column: value}``."""
     defects: dict[str, dict[str, object]] = {}
     for name in definitions.MODEL_INPUTS:
         defects[f"{name} missing"] = {name: None}

@@ -111,7 +111,7 @@ class Challenger:
 
     @cached_property
     def learned(self) -> pd.DataFrame:
-        """Rows that the challenger was trained on, by its record."""
+        """Rows that the challenger was trained on by its record, with the columns of ``rows``."""
         return offline.training_rows(lineage.read_training_set(self.version), "train")
 
     @cached_property

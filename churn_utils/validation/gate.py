@@ -112,7 +112,14 @@ def evaluate_predictions(challenger: Challenger, probability: np.ndarray) -> pd.
 
 
 def tabulate_verdicts(findings: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the verdict of each check (index) on each of several models (columns)."""
+    """Compare the verdicts of several models.
+
+    Args:
+        findings: name of the model to its findings, as ``evaluate_checks`` returns them.
+
+    Returns:
+        Verdicts: index check, one column for each model.
+    """
     verdicts = {name: found.set_index("check")["verdict"] for name, found in findings.items()}
     order = next(iter(verdicts.values())).index
     return pd.DataFrame(verdicts).loc[order]

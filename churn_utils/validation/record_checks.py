@@ -19,7 +19,7 @@ ORIGIN = ["code_sha256", "lock_sha256"]
 def check_documentation(challenger: Challenger) -> Finding:
     """The description speaks of data, purpose and threshold, and the trainer is named.
 
-    Protects from a model that nobody can judge, and from trainers who approve their own.
+    Protects from a model that cannot be judged later, and from trainers who approve their own.
     """
     trainer = challenger.info.trained_by
     text = challenger.info.description.lower()

@@ -1,4 +1,4 @@
-"""The gate is proven by what it refuses; benchmarks/gauntlet.py measures the same over twenty seeds."""
+"""The gate refuses bad challengers; benchmarks/gauntlet.py measures this over twenty seeds."""
 
 import factories
 import papermill
@@ -17,7 +17,7 @@ def gauntlet(tmp_path_factory):
         yield Gauntlet(seed=1)
 
 
-def test_the_sound_one_passes(gauntlet):
+def test_a_sound_challenger_passes(gauntlet):
     assert set(gauntlet.submit("sound")["verdict"]) == {"pass"}
 
 
@@ -38,9 +38,7 @@ def test_no_other_check_is_needed(gauntlet, name):
     assert set(findings.index[findings["verdict"] != "pass"]) == {BAD[name][0]}
 
 
-def test_answers_written_back_into_features_are_found_though_every_figure_shines(
-    gauntlet, tmp_path
-):
+def test_answers_written_back_into_features_are_found(gauntlet, tmp_path):
     findings = gauntlet.settled_bills(tmp_path)
     assert findings.loc["auc_floor", "lower"] > 0.95
     assert findings.loc["leakage", "verdict"] == "fail"
@@ -48,14 +46,12 @@ def test_answers_written_back_into_features_are_found_though_every_figure_shines
     assert set(findings.index[findings["verdict"] != "pass"]) == {"leakage"}
 
 
-def test_evidence_that_is_edited_after_approval_promotes_nobody(gauntlet):
+def test_edited_evidence_is_not_promoted(gauntlet):
     assert "is not what Ada Lovelace approved" in gauntlet.edit_after_approval()
     assert deployments.champion_at(AS_OF) is None
 
 
-def test_a_challenger_that_gives_no_answer_is_refused_by_the_notebooks_and_fails_none(
-    gauntlet, tmp_path
-):
+def test_notebooks_refuse_a_challenger_that_raises(gauntlet, tmp_path):
     version = gauntlet.raises().version
     versions.set_challenger(version)
     folder, parameters = settings.PROJECT / "notebooks", {"AS_OF": f"{AS_OF:%Y-%m-%d}"}
@@ -76,8 +72,8 @@ def test_a_challenger_that_gives_no_answer_is_refused_by_the_notebooks_and_fails
     )
 
 
-def test_a_truly_better_challenger_is_promoted_and_the_beaten_one_is_not_taken_back(gauntlet):
-    """Through gate, approval and promotion; last in this file, because there is a champion from here on."""
+def test_only_a_better_challenger_is_promoted(gauntlet):
+    """Through gate, approval and promotion; last here, since it leaves a champion."""
     worse, better = register(gauntlet.rows, STUMPS), gauntlet.sound.version
     assert gauntlet.promote(worse) and gauntlet.promote(better)
     assert versions.version_with_alias(versions.CHAMPION) == better
