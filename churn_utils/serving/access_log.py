@@ -22,7 +22,11 @@ class AccessLog:
         self._writing = threading.Lock()
 
     def append(self, facts: dict[str, Any]) -> None:
-        """Keep one line until the next ``write``."""
+        """Keep one line until the next ``write``.
+
+        Args:
+            facts: of a request; dates are written as ISO 8601.
+        """
         line = orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE)
         self._lines.append(line)
 

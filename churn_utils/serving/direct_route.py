@@ -35,6 +35,7 @@ class DirectRoute(APIRoute):
         super().__init__(path, endpoint, **options)
 
         async def call_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+            """Answer one request, as an ASGI application."""
             request = Request(scope, receive)
             response = await endpoint(request)
             await response(scope, receive, send)

@@ -53,7 +53,10 @@ def problem(
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answer foreseen errors with a problem document; ``ApiMiddleware`` does so for all others."""
+    """Answer foreseen errors with a problem document.
+
+    Any other error is a 500 of ``ApiMiddleware``.
+    """
     app.exception_handler(RequestValidationError)(_handle_invalid)
     app.exception_handler(HTTPException)(_handle_http)
     app.exception_handler(NotReadyError)(_handle_not_ready)
@@ -63,34 +66,48 @@ def add_error_handlers(app: FastAPI) -> None:
 async def _handle_invalid(request: Request, error: RequestValidationError) -> Response:
     """Return 422 that names the first fields that are wrong."""
     found = error.errors()
-    errors = []
-    for entry in found[:MOST_ERRORS]:
-        message = entry["msg"].removeprefix("Value error, ")
-        errors.append({"field": _name_field(entry), "message": message})
+    named = found[:MOST_ERRORS]
+    errors = [_describe_field_error(entry) for entry in named]
     detail = f"{len(found)} field(s) are not as documented."
     return problem(request.scope, 422, detail, errors)
 
 
 async def _handle_http(request: Request, error: HTTPException) -> Response:
     """Return the framework's own refusals, such as 404 and 405."""
-    if error.status_code == 400:  # the framework's word for a body that is not text
-        errors = [{"field": "body", "message": "is not JSON"}]
-        return problem(request.scope, 422, "The body is not JSON.", errors)
+    status = error.status_code
+    if status == 400:  # the framework's status for a body that is not text
+        detail = "The body is not JSON."
+        not_json = {"field": "body", "message": "is not JSON"}
+        return problem(request.scope, 422, detail, [not_json])
     detail = str(error.detail)
-    return problem(request.scope, error.status_code, detail, headers=error.headers)
+    return problem(request.scope, status, detail, headers=error.headers)
 
 
 async def _handle_not_ready(request: Request, error: NotReadyError) -> Response:
-    """Return 503 with the reason, which is worded for callers."""
+    """Return 503 with the reason.
+
+    A ``NotReadyError`` is worded for callers and holds no path.
+    """
     detail = str(error)
     return problem(request.scope, 503, detail, retry_after=1)
 
 
 async def _handle_unavailable(request: Request, error: ChurnError) -> Response:
     """Return 503 without the reason, which may hold paths and goes to the log."""
-    log.error("request %s: %s", request.state.request_id, error)
+    request_id = request.state.request_id
+    log.error("request %s: %s", request_id, error)
     detail = "Something that the answer needs is away; try again."
     return problem(request.scope, 503, detail, retry_after=1)
+
+
+def _describe_field_error(error: dict[str, Any]) -> dict[str, str]:
+    """Return ``field, message`` of one of pydantic's errors."""
+    field = _name_field(error)
+    message = error["msg"]
+    return {
+        "field": field,
+        "message": message.removeprefix("Value error, "),  # pydantic's, before our own words
+    }
 
 
 def _name_field(error: dict[str, Any]) -> str:

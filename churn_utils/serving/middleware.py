@@ -101,13 +101,15 @@ class ApiMiddleware:
 
     def _refuse(self, scope: Scope, headers: Headers) -> Response | None:
         """Return a refusal for too many connections, a wrong key or too many requests."""
+        path = scope["path"]
         is_surplus = scope["state"].get(SURPLUS)
-        if is_surplus is not None and scope["path"] not in HEALTH_PATHS and is_surplus():
-            detail = (
-                f"More than {self._settings.max_connections} connections are open; see Retry-After."
-            )
+        if is_surplus is not None and path not in HEALTH_PATHS and is_surplus():
+            limit = self._settings.max_connections
+            detail = f"More than {limit} connections are open; see Retry-After."
             return problem(scope, 503, detail, retry_after=1)
-        if not scope["path"].startswith(PROTECTED) or self._is_preflight(scope, headers):
+        if not path.startswith(PROTECTED):
+            return None
+        if self._is_preflight(scope, headers):
             return None
         return self._caller_check.refuse(scope, headers)
 

@@ -48,6 +48,13 @@ ERRORS = {
 }
 # the framework's own error schemas, which no route answers with
 FRAMEWORK_ERRORS = ("HTTPValidationError", "UsageError")
+# schemas that no route declares to the framework
+PARSED_BY_ROUTES: tuple[type[BaseModel], ...] = (
+    problems.Problem,
+    requests.PredictionRequest,
+    requests.ScoreRequest,
+)
+REFERENCE = "#/components/schemas/{model}"
 FIELD_ERRORS = {
     404: [{"field": "customer_ids", "message": "7590-VHVEG has no features"}],
     422: [examples.EXAMPLE_FIELD_ERROR],
@@ -76,7 +83,7 @@ def _document_error(status: int) -> dict[str, Any]:
         "detail": detail,
         "errors": FIELD_ERRORS.get(status, []),
     }
-    schema = {"$ref": "#/components/schemas/Problem"}
+    schema = {"$ref": REFERENCE.format(model="Problem")}
     headers = {}
     if status in (429, 503):
         headers = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
@@ -86,9 +93,13 @@ def _document_error(status: int) -> dict[str, Any]:
 
 def document_body(model: type[BaseModel]) -> dict[str, Any]:
     """Describe the body of a route that parses it itself, for its ``openapi_extra``."""
-    reference = {"$ref": f"#/components/schemas/{model.__name__}"}
-    content = {"application/json": {"schema": reference}}
-    body = {"required": True, "content": content}
+    reference = REFERENCE.format(model=model.__name__)
+    schema = {"$ref": reference}
+    content = {"application/json": {"schema": schema}}
+    body = {
+        "required": True,
+        "content": content,
+    }
     return {"requestBody": body}
 
 
@@ -124,13 +135,12 @@ def _complete_document(document: dict[str, Any], needs_key: bool) -> dict[str, A
     Returns:
         The keys of an OpenAPI document, ``paths`` and ``components`` among them.
     """
-    operations = [
-        operation for methods in document["paths"].values() for operation in methods.values()
-    ]
-    _complete_schemas(document["components"]["schemas"])
-    _add_headers(document["components"], operations)
+    components = document["components"]
+    paths = document["paths"]
+    _complete_schemas(components["schemas"])
+    _add_headers(components, paths)
     if needs_key:
-        _add_security(document)
+        _add_security(components, paths)
     return document
 
 
@@ -138,16 +148,17 @@ def _complete_schemas(schemas: dict[str, Any]) -> None:
     """Add the schemas of bodies and errors, which routes name without FastAPI's knowing them."""
     for name in FRAMEWORK_ERRORS:
         schemas.pop(name, None)
-    for model in (problems.Problem, requests.PredictionRequest, requests.ScoreRequest):
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas.update(schema.pop("$defs", {}))
+    for model in PARSED_BY_ROUTES:
+        schema = model.model_json_schema(ref_template=REFERENCE)
+        nested = schema.pop("$defs", {})
+        schemas.update(nested)
         schemas[model.__name__] = schema
     # the framework leaves nulls out of examples
     schemas["ScoreResponse"]["examples"] = [examples.EXAMPLE_SCORES]
     schemas["ModelInfo"]["examples"] = [examples.EXAMPLE_MODEL]
 
 
-def _add_headers(components: dict[str, Any], operations: list[dict[str, Any]]) -> None:
+def _add_headers(components: dict[str, Any], paths: dict[str, Any]) -> None:
     """Describe the headers of every response."""
     components["headers"] = {}
     for name, text in HEADERS.items():
@@ -157,16 +168,23 @@ def _add_headers(components: dict[str, Any], operations: list[dict[str, Any]]) -
             "schema": {"type": "string"},
         }
     request_id = {"$ref": "#/components/headers/X-Request-ID"}
-    for operation in operations:
-        for response in operation["responses"].values():
-            response.setdefault("headers", {})["X-Request-ID"] = request_id
+    for methods in paths.values():
+        for operation in methods.values():
+            for response in operation["responses"].values():
+                headers = response.setdefault("headers", {})
+                headers["X-Request-ID"] = request_id
 
 
-def _add_security(document: dict[str, Any]) -> None:
+def _add_security(components: dict[str, Any], paths: dict[str, Any]) -> None:
     """Say that every route under ``/v1/`` needs a key."""
-    key = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
-    document["components"]["securitySchemes"] = {"key": key}
-    for path, methods in document["paths"].items():
-        if path.startswith("/v1/"):
-            for operation in methods.values():
-                operation["security"] = [{"key": []}]
+    key = {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+    }
+    components["securitySchemes"] = {"key": key}
+    for path, methods in paths.items():
+        if not path.startswith("/v1/"):
+            continue
+        for operation in methods.values():
+            operation["security"] = [{"key": []}]

@@ -22,7 +22,7 @@ class GatheringTransport:
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        """Wrap ``transport``."""
+        """Wrap a transport; the next turn of ``loop`` sends what is written to it."""
         self._transport = transport
         self._loop = loop
         self._waiting: list[bytes] = []

@@ -132,8 +132,12 @@ class ServingSettings(BaseSettings):
 
 def _split(text: str) -> list[str]:
     """Return the parts of a comma-separated text that are not blank."""
-    parts = [part.strip() for part in text.split(",")]
-    return [part for part in parts if part]
+    parts = []
+    for part in text.split(","):
+        stripped = part.strip()
+        if stripped:
+            parts.append(stripped)
+    return parts
 
 
 def _is_blank(value: Any) -> bool:
@@ -160,11 +164,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def variable(name: str) -> str:
-    """Return the environment variable of a setting.
-
-    Args:
-        name: field of ``ServingSettings``, such as ``rate_limit``.
-    """
+    """Return the environment variable of a setting, such as ``rate_limit``."""
     return f"CHURN_{name.upper()}"
 
 

@@ -307,7 +307,7 @@ def test_promotions_under_load_fail_no_request(serving_home):
         worker = threading.Thread(target=load, args=(opened,))
         worker.start()
         for i in range(1, rounds + 1):
-            # not ``promote``, which refuses a version that the gate has not compared with the champion
+            # not ``promote``: the gate has compared neither version with the other
             deployments.take_effect(
                 versions[i % 2], factories.AS_OF, granted[versions[i % 2]], deployments.PROMOTED
             )

@@ -54,13 +54,18 @@ class _CustomerRules(Strict):
     @field_validator(*RULES_OF_FIELD, check_fields=False)
     @classmethod
     def _check_rules(cls, value: str | float | None, info: ValidationInfo) -> str | float | None:
-        """Check a field against those before it; a missing number is NaN, as the rules expect."""
+        """Check a field against those before it.
+
+        A missing number is NaN, as the rules expect it. A field before it that is wrong in itself
+        is not in ``info.data`` and has an error of its own.
+        """
         given = math.nan if value is None else value
         valid_so_far = info.data
-        for rule in RULES_OF_FIELD[str(info.field_name)]:
+        field = str(info.field_name)
+        for rule in RULES_OF_FIELD[field]:
             try:
                 compared = [valid_so_far[name] for name in rule.compared_with]
-            except KeyError:  # a field that is wrong in itself has an error of its own
+            except KeyError:
                 continue
             if rule.is_broken(given, *compared):
                 raise ValueError(rule.reason)
