@@ -180,7 +180,7 @@ def parse_approval(version: int, text: str) -> dict:
         approval, lacks = {}, NEEDED
     if lacks:
         raise DeploymentError(
-            f"the approval of version {version} lacks {', '.join(sorted(lacks))}; approve it anew."
+            f"the approval of version {version} lacks {', '.join(sorted(lacks))}; approve it again."
         )
     return approval
 
@@ -238,12 +238,12 @@ def check_approval(
     if found != approval["evidence_sha256"] or not has_passed(evidence):
         raise DeploymentError(
             f"the evidence of version {version} is not what {approval['approver']} approved: SHA-256 {found}, "
-            f"approved {approval['evidence_sha256']}. Run the gate again and have it approved anew."
+            f"approved {approval['evidence_sha256']}. Run the gate again and have it approved again."
         )
     if artifacts.hash_model(version) != evidence.get("model_sha256"):
         raise DeploymentError(
             f"the files of version {version} are not those that the gate judged and {approval['approver']} approved. "
-            "Train and register a version anew, or put the files back."
+            "Train and register a version again, or put the files back."
         )
     for trainer in (
         info.trained_by,
@@ -263,24 +263,29 @@ def check_approval(
 
 
 def _find_in_force(info: versions.ModelVersion, digest: str, scopes: tuple[str, ...]) -> dict:
-    """The approval for one of the scopes on that evidence; else an error that says what there is instead."""
+    """Return the approval for one of the scopes on that evidence.
+
+    Raises:
+        DeploymentError: there is none; the message says what the version is approved for instead.
+    """
     version = info.version
     for scope in scopes:
         approval = find_approval(info, scope, digest)
         if approval and approval["scope"] == scope and approval["evidence_sha256"] == digest:
             return approval
-    others = [text for tag, text in sorted(info.tags.items()) if tag.startswith("approval.")]
-    if not others:
+    texts = [text for tag, text in sorted(info.tags.items()) if tag.startswith("approval.")]
+    if not texts:
         raise DeploymentError(f"version {version} has no approval; run notebook 04b.")
-    others = [parse_approval(version, text) for text in others]
+    others = [parse_approval(version, text) for text in texts]
     for other in others:
         if other["evidence_sha256"] == digest:
             raise DeploymentError(
                 f"version {version} is approved for {other['scope']!r}, not for {scopes[0]!r}."
             )
+    approved = ", ".join(other["evidence_sha256"] for other in others)
     raise DeploymentError(
-        f"the evidence of version {version} is not what {others[-1]['approver']} approved: SHA-256 {digest}, approved "
-        f"{', '.join(other['evidence_sha256'] for other in others)}. Have it approved anew."
+        f"the evidence of version {version} is not what {others[-1]['approver']} approved: "
+        f"SHA-256 {digest}, approved {approved}. Have it approved again."
     )
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from churn_utils import settings
 from churn_utils.data import tables
-from churn_utils.errors import DeploymentError, ModelError
+from churn_utils.errors import DeploymentError
 from churn_utils.features import offline
 from churn_utils.registry import approvals, artifacts, versions
 
@@ -84,7 +84,7 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
         realign_champion()
         versions.clear_challenger(version)
         return table
-    _check_latest(table, as_of, DeploymentError)
+    _check_latest(table, as_of)
     in_effect = table["effective_to"].isna()
     if (in_effect & known).any():  # it is the champion already, on this very evidence
         versions.set_champion(version)
@@ -103,7 +103,7 @@ def check_may_replace(version: int, evidence: dict, as_of: pd.Timestamp) -> None
     """
     if changed := approvals.list_changes(version, evidence):
         raise DeploymentError(
-            f"{changed} of version {version} changed after the gate. Run the gate again and have it approved anew."
+            f"{changed} of version {version} changed after the gate. Run the gate again and have it approved again."
         )
     table = read_deployments()
     _check_not_rolled_back(table, version, evidence)
@@ -139,10 +139,10 @@ def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
     if not by or not reason:
         raise DeploymentError("a rollback needs the name of who decides it and a reason.")
     table, current = read_deployments(), champion_at(as_of)
-    _check_latest(table, as_of, DeploymentError)
+    _check_latest(table, as_of)
     _check_reached(table, as_of)
     row = _find_predecessor(as_of)
-    if row is None:
+    if row is None or current is None:
         now = (
             "no version is in effect"
             if current is None
@@ -246,14 +246,16 @@ def _find_predecessor(date: pd.Timestamp):
     return standing[-2] if len(standing) > 1 and champion_at(date) == standing[-1].version else None
 
 
-def _check_latest(table: pd.DataFrame, as_of: pd.Timestamp, error: type[ModelError]) -> None:
+def _check_latest(table: pd.DataFrame, as_of: pd.Timestamp) -> None:
+    """Refuse a change that would take effect before one that stands."""
     later = table[table["effective_from"] > as_of]
-    if len(later):
-        last = later.iloc[-1]
-        raise error(
-            f"version {last['version']} was {last['action']} on {last['effective_from']:%Y-%m-%d}; nothing can take "
-            f"effect before that, on {as_of:%Y-%m-%d}."
-        )
+    if later.empty:
+        return
+    last = later.iloc[-1]
+    raise DeploymentError(
+        f"version {last['version']} was {last['action']} on {last['effective_from']:%Y-%m-%d}; "
+        f"nothing can take effect before that, on {as_of:%Y-%m-%d}."
+    )
 
 
 def _check_reached(table: pd.DataFrame, as_of: pd.Timestamp) -> None:
@@ -282,7 +284,7 @@ def _check_not_rolled_back(table: pd.DataFrame, version: int, evidence: dict) ->
             raise DeploymentError(
                 f"version {version} was rolled back, having been promoted on evidence of {before['as_of']}; that of "
                 f"{evidence['as_of']} is no later. Run the gate again, on labels that have arrived since, and have it "
-                "approved anew."
+                "approved again."
             )
 
 
@@ -297,13 +299,13 @@ def _check_met(version: int, evidence: dict, in_effect: pd.DataFrame, as_of: pd.
     if met != now:
         raise DeploymentError(
             f"the gate judged version {version} against {_name_champion(met)}, while {_name_champion(now)} is in "
-            "effect. Run the gate again and have it approved anew."
+            "effect. Run the gate again and have it approved again."
         )
     age = (as_of - pd.Timestamp(evidence["as_of"])).days
     if not 0 <= age <= EVIDENCE_DAYS:
         raise DeploymentError(
             f"the gate judged version {version} as of {evidence['as_of']}, which is not within {EVIDENCE_DAYS} days "
-            f"before {as_of:%Y-%m-%d}. Run the gate again and have it approved anew."
+            f"before {as_of:%Y-%m-%d}. Run the gate again and have it approved again."
         )
 
 

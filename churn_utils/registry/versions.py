@@ -253,19 +253,22 @@ def version_with_alias(alias: str) -> int | None:
 
 
 def version_to_judge(as_of: pd.Timestamp) -> int:
-    """The challenger; where a promotion or refusal ended its candidacy, the newest version trained as of that date.
+    """Return the challenger, or the newest version trained as of a date if there is none of it.
 
     Raises:
         ModelError: no version that was trained as of that date is registered.
     """
-    versions = list_versions()
-    versions = versions.loc[versions["as_of"] == f"{as_of:%Y-%m-%d}", "version"].tolist()
-    if not versions:
+    registered = list_versions()
+    is_of_date = registered["as_of"] == f"{as_of:%Y-%m-%d}"
+    trained = [int(version) for version in registered.loc[is_of_date, "version"]]
+    if not trained:
         raise ModelError(
             f"no version trained as of {as_of:%Y-%m-%d} is registered; run notebooks 02 and 03 first."
         )
     challenger = version_with_alias(CHALLENGER)
-    return challenger if challenger in versions else versions[0]
+    if challenger is not None and challenger in trained:
+        return challenger
+    return trained[0]
 
 
 def list_artifacts(version: int) -> list[str]:

@@ -59,7 +59,8 @@ class FoldPruner(optuna.pruners.BasePruner):
         complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
         if not complete:
             return False
-        best = min(complete, key=lambda found: found.value).intermediate_values
+        losses = [found.value if found.value is not None else np.inf for found in complete]
+        best = complete[int(np.argmin(losses))].intermediate_values
         gaps = [loss - best[step] for step, loss in trial.intermediate_values.items()]
         return float(np.mean(gaps)) > self.margin
 

@@ -25,7 +25,7 @@ def registered_home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def versions(registered_home):
-    """Four versions of one model; every test has them approved anew and starts with no deployment."""
+    """Four versions of one model; every test has them approved again and starts with no deployment."""
     return [
         factories.register_model(registered_home["training_set"], registered_home["model"])
         for _ in range(4)
