@@ -242,7 +242,7 @@ def test_features_that_redis_lost_are_published_at_once(serving_home, redis_addr
     """Until then customers get no answer instead of being called unknown."""
 
     async def play():
-        settings_ = replace(SETTINGS, online_store=redis_address, poll_seconds=60)
+        settings_ = SETTINGS.model_copy(update={"online_store": redis_address, "poll_seconds": 60})
         opened = Predictor(settings_, ServingMetrics())
         await opened.start()
         while opened.state.models is None:
@@ -345,7 +345,7 @@ def test_store_that_is_away_makes_the_api_unready(serving, noticed_by):
 
 def test_failing_refresh_is_counted_and_repeated(serving_home, monkeypatch):
     async def play():
-        opened = Predictor(replace(SETTINGS, poll_seconds=0.02), ServingMetrics())
+        opened = Predictor(SETTINGS.model_copy(update={"poll_seconds": 0.02}), ServingMetrics())
         real = deployments.version_in_effect
         monkeypatch.setattr(deployments, "version_in_effect", lambda: 1 / 0)
         await opened.start()
