@@ -1,4 +1,4 @@
-"""Model families: build them, fit them on ``train``, calibrate them on ``validate``, see what they look at."""
+"""Model families: build, fit on ``train``, calibrate on ``validate``, explain."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from threadpoolctl import threadpool_limits
 from churn_utils.errors import DataError
 from churn_utils.features import definitions
 
-# On so few rows a second thread of BLAS or OpenMP gains nothing, and on a busy machine the two wait for each other:
-# a search took 2.8 times as long beside two other busy processes.
+# On so few rows a second thread of BLAS or OpenMP gains nothing. On a busy machine threads wait for
+# each other: a search took 2.8 times as long beside two other busy processes.
 one_thread = threadpool_limits.wrap(limits=1)
 FOLDS = 5
 SMOOTH = ["tenure", "monthly_charges", "total_charges"]
-# Where each family's search starts: a sensible model that the search has to beat.
+# Where the search of each family starts: sensible models that it has to beat.
 DEFAULTS = {
     "logistic_regression": {"C": 1.0, "n_knots": 4},
     "lightgbm": {
@@ -41,12 +41,12 @@ DEFAULTS = {
 
 
 def build_model(params: dict, seed: int) -> Pipeline:
-    """Build the unfitted pipeline over the model inputs: category codes, then the family's estimator."""
+    """Build the unfitted pipeline over model inputs: category codes, then the estimator."""
     return make_pipeline(build_encoder(), build_estimator(params, seed))
 
 
 def build_encoder() -> ColumnTransformer:
-    """Turn categories into the contract's codes; it learns nothing, so folds may share its output."""
+    """Build the encoder of categories into the contract's codes; it learns nothing from rows."""
     encoder = OrdinalEncoder(categories=list(definitions.CATEGORICAL.values()))
     return ColumnTransformer(
         [("categories", encoder, list(definitions.CATEGORICAL))],
@@ -56,22 +56,26 @@ def build_encoder() -> ColumnTransformer:
 
 
 def build_estimator(params: dict, seed: int) -> BaseEstimator:
-    """Build the unfitted estimator of ``params`` (as ``suggest_params`` returns them) over encoded inputs.
+    """Build the unfitted estimator over encoded inputs.
+
+    Args:
+        params: as ``search.suggest_params`` returns them.
+        seed: of the estimator.
 
     Raises:
         DataError: unknown model family; the message lists the valid ones.
     """
-    settings_of_family = dict(params)
-    family = settings_of_family.pop("family", None)
+    hyperparameters = dict(params)
+    family = hyperparameters.pop("family", None)
     if family not in DEFAULTS:
         raise DataError(
             f"there is no model family {family!r}; the families are {', '.join(DEFAULTS)}."
         )
     if family == "logistic_regression":
-        return _build_logistic_regression(**settings_of_family)
+        return _build_logistic_regression(**hyperparameters)
     if family == "random_forest":
         return RandomForestClassifier(
-            n_estimators=100, n_jobs=2, random_state=seed, **settings_of_family
+            n_estimators=100, n_jobs=2, random_state=seed, **hyperparameters
         )
     from lightgbm import LGBMClassifier
 
@@ -84,47 +88,44 @@ def build_estimator(params: dict, seed: int) -> BaseEstimator:
         verbose=-1,
         deterministic=True,
         force_row_wise=True,
-        **settings_of_family,
+        **hyperparameters,
     )
 
 
 def _build_logistic_regression(C: float, n_knots: int) -> Pipeline:  # noqa: N803 - scikit-learn's name
+    categorical = list(definitions.CATEGORICAL)
     codes = [list(range(len(values))) for values in definitions.CATEGORICAL.values()]
+    one_hot = OneHotEncoder(categories=codes, drop="if_binary", sparse_output=False)
+    splines = make_pipeline(StandardScaler(), SplineTransformer(n_knots, knots="quantile"))
+    linear = [name for name in definitions.NUMERICAL if name not in SMOOTH]
     columns = ColumnTransformer(
         [
-            (
-                "one_hot",
-                OneHotEncoder(categories=codes, drop="if_binary", sparse_output=False),
-                list(definitions.CATEGORICAL),
-            ),
-            (
-                "splines",
-                make_pipeline(StandardScaler(), SplineTransformer(n_knots, knots="quantile")),
-                SMOOTH,
-            ),
-            (
-                "linear",
-                StandardScaler(),
-                [name for name in definitions.NUMERICAL if name not in SMOOTH],
-            ),
+            ("one_hot", one_hot, categorical),
+            ("splines", splines, SMOOTH),
+            ("linear", StandardScaler(), linear),
         ]
     )
     return make_pipeline(columns, LogisticRegression(C=C, solver="newton-cholesky", max_iter=100))
 
 
 def make_folds(rows: pd.DataFrame, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Split rows into five folds, stratified by customers that ever churned; a customer's months stay together."""
+    """Split rows into folds by customer, stratified by whether the customer ever churned.
+
+    Returns:
+        Row numbers to fit on and row numbers held out, for each of ``FOLDS`` folds.
+    """
     codes, _ = pd.factorize(rows["customer_id"])
     ever_churned = rows.groupby(codes)["churned"].max().to_numpy()
     splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    held_out = [
-        np.isin(codes, customers) for _, customers in splitter.split(ever_churned, ever_churned)
-    ]
-    return [(np.flatnonzero(~mask), np.flatnonzero(mask)) for mask in held_out]
+    folds = []
+    for _, customers in splitter.split(ever_churned, ever_churned):
+        is_held_out = np.isin(codes, customers)
+        folds.append((np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)))
+    return folds
 
 
 def log_loss_of_base_rate(rows: pd.DataFrame) -> float:
-    """Log loss of giving every row the base rate: what a model that knows nothing reaches."""
+    """Return the log loss of predicting the base rate for every row."""
     return log_loss(rows["churned"], np.full(len(rows), rows["churned"].mean()))
 
 
@@ -132,36 +133,37 @@ def log_loss_of_base_rate(rows: pd.DataFrame) -> float:
 def fit_calibrated(
     params: dict, train: pd.DataFrame, validate: pd.DataFrame, seed: int
 ) -> CalibratedClassifierCV:
-    """Fit the pipeline on ``train`` and a sigmoid calibration (Platt) of its scores on ``validate``."""
-    model = build_model(params, seed).fit(
-        definitions.select_model_inputs(train), train["churned"].to_numpy()
-    )
+    """Fit the pipeline on ``train``, and a sigmoid (Platt) that calibrates it on ``validate``."""
+    inputs = definitions.select_model_inputs(train)
+    model = build_model(params, seed).fit(inputs, train["churned"].to_numpy())
     if isinstance(model[-1], RandomForestClassifier):
-        model[-1].set_params(
-            n_jobs=1
-        )  # threads add the trees' votes in any order, and the last bit would vary
+        # Threads add the trees' votes in any order, so the last bit would vary.
+        model[-1].set_params(n_jobs=1)
     calibrated = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid")
     return calibrated.fit(definitions.select_model_inputs(validate), validate["churned"].to_numpy())
 
 
 @one_thread
 def predict_unseen(model: CalibratedClassifierCV, validate: pd.DataFrame, seed: int) -> np.ndarray:
-    """Churn probability of each row of ``validate`` as the model would give it had that customer never been seen.
+    """Predict ``validate`` as if each row's customer had never been seen.
 
-    Neither search nor fit has read ``validate``; only the calibration has, so each row is calibrated by a sigmoid that
-    was learned on the other customers.
+    Neither search nor fit reads ``validate``, only the calibration does: each row is calibrated by
+    a sigmoid that is fitted on other customers.
 
     Args:
         model: as ``fit_calibrated`` returns it.
         validate: rows of the ``validate`` split.
         seed: of the folds.
+
+    Returns:
+        Churn probabilities, shape (n,).
     """
-    inputs, churned = definitions.select_model_inputs(validate), validate["churned"].to_numpy()
+    inputs = definitions.select_model_inputs(validate)
+    churned = validate["churned"].to_numpy()
+    fitted = FrozenEstimator(model.estimator.estimator)
     probability = np.empty(len(validate))
     for fit, held_out in make_folds(validate, seed):
-        calibrated = CalibratedClassifierCV(
-            FrozenEstimator(model.estimator.estimator), method="sigmoid"
-        )
+        calibrated = CalibratedClassifierCV(fitted, method="sigmoid")
         calibrated.fit(inputs.iloc[fit], churned[fit])
         probability[held_out] = calibrated.predict_proba(inputs.iloc[held_out])[:, 1]
     return probability
@@ -169,7 +171,11 @@ def predict_unseen(model: CalibratedClassifierCV, validate: pd.DataFrame, seed: 
 
 @one_thread
 def explain_importance(model: BaseEstimator, rows: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Permutation importance: rise in log loss when a feature is shuffled; ``feature, importance, spread``."""
+    """Measure permutation importance: the rise in log loss when a feature is shuffled.
+
+    Returns:
+        One row per feature, most important first: ``feature, importance, spread``.
+    """
     inputs = definitions.select_model_inputs(rows)
     result = permutation_importance(
         model, inputs, rows["churned"], scoring="neg_log_loss", n_repeats=3, random_state=seed

@@ -1,7 +1,7 @@
-"""Search hyperparameters inside ``train``: a persisted Optuna study, pruned across folds, shared by several workers.
+"""Search for hyperparameters on ``train``: an Optuna study that is kept and pruned across folds.
 
-Where the study is kept is a setting (``CHURN_STUDY_STORAGE``): a file in the home for one worker, or the URL of a
-relational database for several.
+``CHURN_STUDY_STORAGE`` says where it is kept: in a file of the home for one worker (the default),
+or in a relational database, named by its URL, for several workers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import os
 import time
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import optuna
@@ -17,7 +18,7 @@ import pandas as pd
 from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sklearn.metrics import log_loss
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
@@ -35,38 +36,44 @@ from churn_utils.training.models import (
 )
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
-# Nats that a trial may lie behind the best one on the folds that it has seen. Bootstrap intervals of the log loss are
-# twenty times as wide, so what is pruned could not have won anything (benchmarks/search.py).
+# Nats that a trial may be behind the best one on the folds that it has seen. Bootstrap intervals of
+# the log loss are twenty times as wide: a pruned trial could not have won (benchmarks/search.py).
 PRUNING_MARGIN = 0.0007
-HEARTBEAT_SECONDS = (
-    20  # a worker of a shared study that is silent for three of these is taken for dead
-)
+HEARTBEAT_SECONDS = 20  # a worker of a shared study counts as dead after three missed heartbeats
+OPEN_ATTEMPTS = 5
+
+
+def measure_gap(trial: FrozenTrial, best: FrozenTrial) -> float:
+    """Return how far a trial is behind the best one on the folds that it has seen, mean in nats."""
+    best_losses = best.intermediate_values
+    gaps = [loss - best_losses[step] for step, loss in trial.intermediate_values.items()]
+    return float(np.mean(gaps))
 
 
 class FoldPruner(optuna.pruners.BasePruner):
-    """Prune a trial that lies behind the best one on the same folds.
+    """Prune a trial that is behind the best one on the same folds.
 
-    Folds differ far more than models do, so a trial's losses are compared with the best trial's on the very folds that
-    it has seen; the median pruner compares with other trials' losses, the Wilcoxon pruner needs three of five folds.
+    Folds differ far more than models do, so a trial is compared with the best one on the very folds
+    that it has seen. The median pruner compares with the losses of other trials; the Wilcoxon
+    pruner needs three of five folds.
     """
 
     def __init__(self, margin: float = PRUNING_MARGIN) -> None:
         """Set the margin, in nats."""
         self.margin = margin
 
-    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
-        """Tell whether the trial's mean loss is further above the best trial's than the margin."""
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Tell whether the trial is further behind the best one than the margin."""
         complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
         if not complete:
             return False
-        losses = [found.value if found.value is not None else np.inf for found in complete]
-        best = complete[int(np.argmin(losses))].intermediate_values
-        gaps = [loss - best[step] for step, loss in trial.intermediate_values.items()]
-        return float(np.mean(gaps)) > self.margin
+        losses = [other.value if other.value is not None else np.inf for other in complete]
+        best = complete[int(np.argmin(losses))]
+        return measure_gap(trial, best) > self.margin
 
 
 def suggest_params(trial: optuna.Trial) -> dict:
-    """Draw a model family and its hyperparameters from the search space."""
+    """Draw a model from the search space: its ``family`` and the family's hyperparameters."""
     family = trial.suggest_categorical("family", list(DEFAULTS))
     if family == "logistic_regression":
         return {
@@ -91,88 +98,112 @@ def suggest_params(trial: optuna.Trial) -> dict:
     }
 
 
-def _open_study(name: str, seed: int, warm_start: dict | None, pruner=None) -> optuna.Study:
-    """Make or reopen a study: ``warm_start`` and every family's default wait to be tried, no trial is half done."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    shared = settings.study_storage() is not None
-    with (
-        warnings.catch_warnings()
-    ):  # the sampler made for families is marked so, and so is the heartbeat
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study = optuna.create_study(
-            storage=_open_storage(),
-            study_name=name,
-            pruner=pruner or FoldPruner(),
-            load_if_exists=True,
-        )
-        # of a search that was killed; where several work on it, only those whose heart has stopped
-        for trial in study.get_trials(states=[TrialState.RUNNING]) if not shared else []:
-            study.tell(trial.number, state=TrialState.FAIL)
-        finished = study.get_trials(states=DONE)
-        # the count in the seed: a search that goes on must not draw the first session's trials again, nor a worker
-        # those of another
-        own = seed + len(finished) + (os.getpid() if shared else 0)
-        study.sampler = TPESampler(
-            seed=own, multivariate=True, group=True, n_startup_trials=10, constant_liar=shared
-        )
-    asked = [
-        t.system_attrs.get("fixed_params")
-        for t in study.get_trials(states=(*DONE, TrialState.WAITING))
-    ]
-    first = [warm_start] if warm_start else []
-    for params in [
-        *first,
-        *({"family": family, **defaults} for family, defaults in DEFAULTS.items()),
-    ]:
-        if params not in asked:
-            study.enqueue_trial(params)
-            asked.append(params)
-    return study
+def open_storage() -> optuna.storages.BaseStorage:
+    """Open the storage of studies, creating it if it is missing.
 
-
-def _open_storage() -> optuna.storages.BaseStorage:
+    Raises:
+        DataError: the database cannot be opened.
+    """
     url = settings.study_storage()
     if url is None:
         path = settings.home() / "optuna" / "studies.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(JournalFileBackend(str(path)))
-    waiting = (
-        {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {"pool_pre_ping": True}
-    )
-    for attempt in range(5):
+    for attempt in range(OPEN_ATTEMPTS):
         try:
-            storage = RDBStorage(
-                url,
-                engine_kwargs=waiting,
-                heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=3 * HEARTBEAT_SECONDS,
-            )
-            if (
-                storage.engine.dialect.name == "sqlite"
-            ):  # it has no row locks: two workers would take the same trial
-                event.listen(
-                    storage.engine,
-                    "begin",
-                    lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"),
-                )
-            return storage
+            return _open_database(url)
         except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
+            # Two workers that start together both create the tables, and one of them fails.
             failure = error
-            time.sleep(
-                0.2 * attempt
-            )  # two workers that start together both make the tables, and one comes late
+            time.sleep(0.2 * attempt)
     place = url.split("@")[-1]  # no password in a message
     raise DataError(
         f"CHURN_STUDY_STORAGE is {place!r}, which cannot be opened: {failure}"
     ) from failure
 
 
-def _name_of(name: str, train: pd.DataFrame, seed: int) -> str:
-    """In a database that several homes share, the same name must not mean other rows."""
-    if settings.study_storage() is None:
-        return name
-    digest = hashlib.sha256(pd.util.hash_pandas_object(train, index=False).to_numpy().tobytes())
-    return f"{name}, rows {digest.hexdigest()[:12]}"
+def _open_database(url: str) -> RDBStorage:
+    is_sqlite = url.startswith("sqlite")
+    options = {"connect_args": {"timeout": 60}} if is_sqlite else {"pool_pre_ping": True}
+    storage = RDBStorage(
+        url,
+        engine_kwargs=options,
+        heartbeat_interval=HEARTBEAT_SECONDS,
+        grace_period=3 * HEARTBEAT_SECONDS,
+    )
+    if is_sqlite:
+        # SQLite has no row locks: two workers would take the same trial.
+        event.listen(
+            storage.engine, "begin", lambda found: found.exec_driver_sql("BEGIN IMMEDIATE")
+        )
+    return storage
+
+
+def open_study(
+    train: pd.DataFrame,
+    name: str,
+    seed: int,
+    warm_start: dict | None = None,
+    pruner: optuna.pruners.BasePruner | None = None,
+) -> optuna.Study:
+    """Create or reopen a study in which the warm start and every default wait for their turn.
+
+    Args:
+        train: rows; in a database, which several homes share, other rows are another study.
+        name: of the study.
+        seed: of the sampler.
+        warm_start: parameters to try first.
+        pruner: another than ``FoldPruner``.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    is_shared = settings.study_storage() is not None
+    if is_shared:
+        hashes = pd.util.hash_pandas_object(train, index=False).to_numpy()
+        name += f", rows {hashlib.sha256(hashes.tobytes()).hexdigest()[:12]}"
+    with warnings.catch_warnings():  # the sampler's ``group`` and the heartbeat are experimental
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study = optuna.create_study(
+            storage=open_storage(),
+            study_name=name,
+            pruner=pruner or FoldPruner(),
+            load_if_exists=True,
+        )
+        if not is_shared:
+            _fail_interrupted_trials(study)
+        # A resumed search must not draw its first trials again, nor a worker those of another.
+        own_seed = seed + len(study.get_trials(states=DONE)) + (os.getpid() if is_shared else 0)
+        study.sampler = TPESampler(
+            seed=own_seed,
+            multivariate=True,
+            group=True,
+            n_startup_trials=10,
+            constant_liar=is_shared,
+        )
+    _enqueue_first_trials(study, warm_start)
+    return study
+
+
+def _fail_interrupted_trials(study: optuna.Study) -> None:
+    """End the trials that a killed search has left; of a shared study the heartbeat does that."""
+    for trial in study.get_trials(states=[TrialState.RUNNING]):
+        study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _enqueue_first_trials(study: optuna.Study, warm_start: dict | None) -> None:
+    """Enqueue the warm start and every family's default, apart from those already in the study."""
+    first = [{"family": family, **defaults} for family, defaults in DEFAULTS.items()]
+    if warm_start:
+        first.insert(0, warm_start)
+    known = [_fixed_params(t) for t in study.get_trials(states=(*DONE, TrialState.WAITING))]
+    for params in first:
+        if params not in known:
+            study.enqueue_trial(params)
+            known.append(params)
+
+
+def _fixed_params(trial: FrozenTrial) -> dict | None:
+    """Return the parameters under which a trial was enqueued; None if the sampler drew them."""
+    return trial.system_attrs.get("fixed_params")
 
 
 @one_thread
@@ -181,23 +212,23 @@ def run_study(
     n_trials: int,
     seed: int,
     name: str,
-    report=print,
+    report: Callable[[str], object] = print,
     warm_start: dict | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
     """Minimise the cross-validated log loss over families and hyperparameters.
 
-    The study is kept (see the module), so a search that was killed goes on where it stopped, and several processes may
-    call this with the same arguments at once and share the trials. A trial that lies behind the best one on the folds
-    seen so far is pruned.
+    A search that was killed goes on where it stopped. Several processes may call this with the same
+    arguments at once: they share the trials. ``optuna.study.MaxTrialsCallback`` would let each of
+    them exceed ``n_trials`` by one, and a complete study run one more trial.
 
     Args:
         train: rows of the ``train`` split.
         n_trials: trials that the study holds at the end, at least one per family.
-        seed: of sampler, folds and models; where the study is shared, folds and models alone.
-        name: of the study; the same name goes on with the same study.
+        seed: of sampler, folds and models; in a shared study the sampler's differs by process.
+        name: of the study; the same name continues the same study.
         report: called with a line of text whenever a trial becomes the best.
-        warm_start: parameters to try first, as ``best_params`` returns them: those of the champion in effect.
+        warm_start: parameters to try first, as ``best_params`` returns them.
         pruner: another than ``FoldPruner``, to compare with.
 
     Raises:
@@ -207,87 +238,86 @@ def run_study(
         raise DataError(
             f"n_trials is {n_trials}; at least {len(DEFAULTS)} are needed, one for each family."
         )
-    study = _open_study(_name_of(name, train, seed), seed, warm_start, pruner)
+    study = open_study(train, name, seed, warm_start, pruner)
     encoded = build_encoder().fit_transform(definitions.select_model_inputs(train))
-    folds, churned = make_folds(train, seed), train["churned"].to_numpy()
+    churned = train["churned"].to_numpy()
+    folds = make_folds(train, seed)
 
     def objective(trial: optuna.Trial) -> float:
-        _check_turn(study, trial, n_trials)
-        params, losses = suggest_params(trial), []
+        if _is_superfluous(study, trial, n_trials):
+            return np.nan  # Optuna marks the trial as failed, so it does not count
+        params = suggest_params(trial)
+        losses = []
         for step, (fit, held_out) in enumerate(folds):
             model = build_estimator(params, seed).fit(encoded.iloc[fit], churned[fit])
-            losses.append(
-                log_loss(churned[held_out], model.predict_proba(encoded.iloc[held_out])[:, 1])
-            )
+            probability = model.predict_proba(encoded.iloc[held_out])[:, 1]
+            losses.append(log_loss(churned[held_out], probability))
             trial.report(losses[-1], step)
             if step + 1 < FOLDS and trial.should_prune():
                 raise optuna.TrialPruned
         return float(np.mean(losses))
 
-    def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    def report_best(study: optuna.Study, trial: FrozenTrial) -> None:
         if trial.state == TrialState.COMPLETE and study.best_trial.number == trial.number:
+            family = trial.params["family"]
             report(
-                f"trial {trial.number + 1:>3} of {n_trials}: log loss {trial.value:.4f}  {trial.params['family']}"
+                f"trial {trial.number + 1:>3} of {n_trials}: log loss {trial.value:.4f}  {family}"
             )
 
     while _wait_for_turn(study, n_trials):
-        study.optimize(objective, n_trials=1, callbacks=[tell], catch=(_NotWanted,))
+        study.optimize(objective, n_trials=1, callbacks=[report_best])
     return study
 
 
-class _NotWanted(Exception):
-    """Another worker took the last trial in the same moment, or has tried these very settings."""
-
-
 def _wait_for_turn(study: optuna.Study, n_trials: int) -> bool:
-    """Tell whether another trial is wanted; while other workers are at the last ones, wait for what becomes of them."""
+    """Tell whether another trial is needed, once other workers have finished the last ones."""
     while True:
-        with warnings.catch_warnings():  # the heartbeat is marked as experimental
+        with warnings.catch_warnings():  # the heartbeat is experimental
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(study)
-        done, running = (
-            len(study.get_trials(False, states)) for states in (DONE, [TrialState.RUNNING])
-        )
+        done = len(study.get_trials(deepcopy=False, states=DONE))
+        running = len(study.get_trials(deepcopy=False, states=[TrialState.RUNNING]))
         if done >= n_trials or done + running < n_trials:
             return done < n_trials
         time.sleep(0.5)
 
 
-def _check_turn(study: optuna.Study, trial: optuna.Trial, n_trials: int) -> None:
-    *before, own = (other for other in study.get_trials(False) if other.number <= trial.number)
-    taken = [
-        other.system_attrs.get("fixed_params")
-        for other in before
-        if other.state in (*DONE, TrialState.RUNNING)
+def _is_superfluous(study: optuna.Study, trial: optuna.Trial, n_trials: int) -> bool:
+    """Tell whether another worker took the last trial, or these very parameters, just before."""
+    up_to_own = [
+        other for other in study.get_trials(deepcopy=False) if other.number <= trial.number
     ]
-    asked = own.system_attrs.get(
-        "fixed_params"
-    )  # workers that start together both ask for the defaults
-    if len(taken) >= n_trials or (asked and asked in taken):
-        raise _NotWanted
+    *before, own = up_to_own
+    states = (*DONE, TrialState.RUNNING)
+    taken = [_fixed_params(other) for other in before if other.state in states]
+    params = _fixed_params(own)  # workers that start together both enqueue the defaults
+    return len(taken) >= n_trials or (params is not None and params in taken)
 
 
 def best_params(study: optuna.Study) -> dict:
-    """Parameters of the best finished trial, as ``build_model`` takes them."""
+    """Return the parameters of the best finished trial, as ``build_model`` takes them."""
     return dict(study.best_trial.params)
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:
-    """One row per trial that was not cut off; a pruned one has no log loss.
+    """Return the finished trials.
 
-    Columns: ``trial, family, state, log_loss, folds, seconds, best_so_far``.
+    Returns:
+        One row per trial: ``trial, family, state, log_loss, folds, seconds, best_so_far``. A pruned
+        trial has no log loss.
     """
-    table = pd.DataFrame(
-        [
+    rows = []
+    for trial in study.get_trials(states=DONE):
+        is_complete = trial.state == TrialState.COMPLETE
+        rows.append(
             {
                 "trial": trial.number + 1,
                 "family": trial.params.get("family"),
                 "state": trial.state.name.lower(),
-                "log_loss": trial.value if trial.state == TrialState.COMPLETE else np.nan,
+                "log_loss": trial.value if is_complete else np.nan,
                 "folds": len(trial.intermediate_values),
                 "seconds": trial.duration.total_seconds() if trial.duration else np.nan,
             }
-            for trial in study.get_trials(states=DONE)
-        ]
-    )
+        )
+    table = pd.DataFrame(rows)
     return table.assign(best_so_far=table["log_loss"].cummin().ffill())

@@ -48,14 +48,14 @@ def repeat_months(rows, months=3):
     return pd.concat([rows] * months).sample(frac=1, random_state=0).reset_index(drop=True)
 
 
-def test_every_family_learns_and_comes_back_from_skops_with_equal_probabilities(fitted, validate):
+def test_every_family_learns_and_survives_skops(fitted, validate):
     probability = probability_of(fitted, validate)
     assert roc_auc_score(validate["churned"], probability) > 0.75
     again = loads(dumps(fitted), trusted=TRUSTED_TYPES)
     assert (probability_of(again, validate) == probability).all()
 
 
-def test_calibration_makes_the_mean_probability_the_churn_rate_of_validate(fitted, validate):
+def test_calibrated_mean_is_the_churn_rate_of_validate(fitted, validate):
     assert probability_of(fitted, validate).mean() == pytest.approx(
         validate["churned"].mean(), abs=0.01
     )
@@ -86,7 +86,7 @@ def test_fitting_twice_gives_the_same_model(fitted, train, validate):
     )
 
 
-def test_codes_are_those_of_the_contract_whatever_the_rows_hold(train):
+def test_codes_are_those_of_the_contract_for_any_rows(train):
     women = definitions.select_model_inputs(train[train["contract"] == "Two year"])
     encoded = models.build_encoder().fit_transform(women)
     assert set(encoded["contract"]) == {definitions.CATEGORICAL["contract"].index("Two year")}
@@ -102,7 +102,7 @@ def test_an_unknown_family_is_refused_with_the_known_ones(params):
         models.build_model(params, seed=0)
 
 
-def test_folds_cover_each_row_once_and_keep_a_customers_months_together(train):
+def test_folds_cover_rows_once_and_keep_customers_together(train):
     rows = repeat_months(train)
     folds = models.make_folds(rows, seed=0)
     assert len(folds) == 5
@@ -112,7 +112,7 @@ def test_folds_cover_each_row_once_and_keep_a_customers_months_together(train):
         assert not set(rows["customer_id"].iloc[fit]) & set(rows["customer_id"].iloc[held_out])
 
 
-def test_folds_hold_the_same_share_of_churners_and_follow_the_seed(train):
+def test_folds_are_stratified_and_follow_the_seed(train):
     rows = repeat_months(train)
     rates = [
         rows["churned"].iloc[held_out].mean() for _, held_out in models.make_folds(rows, seed=0)
@@ -122,7 +122,7 @@ def test_folds_hold_the_same_share_of_churners_and_follow_the_seed(train):
     assert first == same != other
 
 
-def test_a_customer_who_churned_in_one_month_counts_as_a_churner_in_all(train):
+def test_churn_in_one_month_stratifies_all_of_a_customers(train):
     rows = repeat_months(train.head(100))
     rows["churned"] = ~rows.duplicated("customer_id") & rows["customer_id"].isin(
         train["customer_id"].head(10)
@@ -134,7 +134,7 @@ def test_a_customer_who_churned_in_one_month_counts_as_a_churner_in_all(train):
     assert churners == [2] * 5
 
 
-def test_probabilities_on_validate_are_those_of_customers_never_seen(fitted, validate):
+def test_predict_unseen_is_close_but_not_equal_to_fitted(fitted, validate):
     probability = models.predict_unseen(fitted, validate, seed=0)
     assert roc_auc_score(validate["churned"], probability) > 0.75
     assert probability.mean() == pytest.approx(validate["churned"].mean(), abs=0.02)
@@ -142,7 +142,7 @@ def test_probabilities_on_validate_are_those_of_customers_never_seen(fitted, val
     assert ranks > 0.98 and (probability != probability_of(fitted, validate)).any()
 
 
-def test_an_unseen_rows_own_label_does_not_reach_its_probability(fitted, validate, monkeypatch):
+def test_a_rows_own_label_does_not_reach_its_probability(fitted, validate, monkeypatch):
     folds = models.make_folds(validate, seed=0)
     monkeypatch.setattr(models, "make_folds", lambda rows, seed: folds)  # they are drawn by label
     before, held_out = models.predict_unseen(fitted, validate, seed=0), folds[2][1]

@@ -119,15 +119,15 @@ def test_the_best_log_loss_is_that_of_cross_validation(searches, train):
     assert study.best_value == pytest.approx(np.mean(losses))
 
 
-def test_too_few_trials_are_refused_before_anything_is_written(home, train):
+def test_too_few_trials_are_refused_before_any_write(home, train):
     with pytest.raises(DataError, match="n_trials is 2; at least 3 are needed"):
         run_study(train, 2)
     assert not home.exists()
 
 
-def test_a_search_that_was_killed_in_a_trial_goes_on_to_its_full_number(home, train):
+def test_a_search_killed_in_a_trial_reaches_its_full_number(home, train):
     study = search.run_study(train, 3, 0, "cut off", report=lambda line: None)
-    study.ask()  # a trial that nobody will ever finish, as a kill leaves it
+    study.ask()  # a trial that is never finished, as a kill leaves it
     study = search.run_study(train, 5, 0, "cut off", report=lambda line: None)
     assert len(search.trials_table(study)) == 5
     assert all(trial.state.is_finished() for trial in study.trials)
@@ -222,7 +222,7 @@ def test_two_workers_share_a_study_in_a_database(tmp_path, train):
     assert not (tmp_path / "one" / "optuna").exists()
     spans = sorted((trial.datetime_start, trial.datetime_complete) for trial in done)
     assert any(later[0] < earlier[1] for earlier, later in zip(spans, spans[1:], strict=False)), (
-        "one did it all"
+        "one worker did all trials"
     )
     tried = [str(sorted(trial.params.items())) for trial in done]
     assert len(set(tried)) >= 9  # the three defaults at most are tried twice
@@ -231,9 +231,7 @@ def test_two_workers_share_a_study_in_a_database(tmp_path, train):
 def test_two_workers_never_get_the_same_trial(tmp_path, monkeypatch):
     monkeypatch.setenv("CHURN_STUDY_STORAGE", f"sqlite:///{tmp_path / 'studies.db'}")
     one, two = (
-        optuna.create_study(
-            storage=search._open_storage(), study_name="shared", load_if_exists=True
-        )
+        optuna.create_study(storage=search.open_storage(), study_name="shared", load_if_exists=True)
         for _ in range(2)
     )
     for number in range(100):
@@ -253,9 +251,9 @@ def test_two_workers_never_get_the_same_trial(tmp_path, monkeypatch):
     assert sorted(taken) == list(range(100))
 
 
-def test_settings_that_two_workers_ask_for_at_once_are_tried_once(tmp_path, train, monkeypatch):
+def test_params_enqueued_by_two_workers_are_tried_once(tmp_path, train, monkeypatch):
     monkeypatch.setenv("CHURN_STUDY_STORAGE", f"sqlite:///{tmp_path}/shared.db")
-    asked = search._open_study(search._name_of("twice", train, 0), 0, None)
+    asked = search.open_study(train, "twice", seed=0)
     defaults = [trial.system_attrs["fixed_params"] for trial in asked.get_trials()]
     for params in defaults:  # as the other worker does, that has seen none of them yet
         asked.enqueue_trial(params)
@@ -266,7 +264,7 @@ def test_settings_that_two_workers_ask_for_at_once_are_tried_once(tmp_path, trai
     assert len(done) == 4 and [done.count(params) for params in defaults] == [1, 1, 1]
 
 
-def test_a_worker_that_died_holds_nobody_up(tmp_path, train, monkeypatch):
+def test_a_dead_worker_does_not_block_the_search(tmp_path, train, monkeypatch):
     monkeypatch.setenv("CHURN_STUDY_STORAGE", f"sqlite:///{tmp_path / 'studies.db'}")
     monkeypatch.setattr(search, "HEARTBEAT_SECONDS", 1)
     study = search.run_study(train.head(250), 3, 0, "dead", report=lambda line: None)
@@ -285,7 +283,7 @@ def test_in_a_database_other_rows_are_another_study(tmp_path, train, monkeypatch
     assert len(again.trials) == 3
 
 
-def test_a_storage_that_cannot_be_opened_is_named_without_its_password(train, monkeypatch):
+def test_a_broken_storage_is_named_without_its_password(train, monkeypatch):
     monkeypatch.setenv("CHURN_STUDY_STORAGE", "nosuchdb://ada:secret@host/studies")
     with pytest.raises(DataError, match="CHURN_STUDY_STORAGE is 'host/studies'"):
         search.run_study(train, 3, 0, "nowhere", report=lambda line: None)

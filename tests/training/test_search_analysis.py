@@ -16,7 +16,7 @@ def searched(first_month, tmp_path_factory):
         yield study, train, offline.training_rows(first_month, "validate").head(500)
 
 
-def test_the_gain_of_the_search_is_that_over_models_which_need_none(searched):
+def test_gain_is_measured_over_models_without_a_search(searched):
     study, train, validate = searched
     table = search_analysis.measure_gain(study, train, validate, 0, factories.ECONOMICS, draws=100)
     assert table["model"].tolist() == ["chosen by the search", "default lightgbm", "linear"]
