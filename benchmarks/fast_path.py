@@ -17,7 +17,7 @@ import pandas as pd
 from results import save_table
 
 from churn_utils import settings
-from churn_utils.data import contract, source
+from churn_utils.data import contract, delivered_files, source
 from churn_utils.features import definitions, offline
 from churn_utils.inference import compiled as compiled_form
 from churn_utils.inference import scoring
@@ -29,7 +29,7 @@ PEERS = settings.PROJECT / ".venv-peers" / "bin" / "python"
 
 def read_training_set() -> pd.DataFrame:
     """Features and labels of IBM's month, without any home."""
-    customers = contract.check_rows(source.read_delivery(source.obtain_extract()))[0]
+    customers = contract.check_rows(delivered_files.read_delivery(source.obtain_extract()))[0]
     stamped = customers.assign(
         snapshot_date=settings.month_start(0), written_at=settings.month_start(0)
     )

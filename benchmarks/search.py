@@ -15,7 +15,7 @@ from results import save_table
 from sklearn.metrics import log_loss, roc_auc_score
 
 from churn_utils import settings
-from churn_utils.data import contract, source
+from churn_utils.data import contract, delivered_files, source
 from churn_utils.features import definitions, offline
 from churn_utils.training import models, search
 
@@ -24,7 +24,7 @@ TRIALS = 32
 
 def publish() -> pd.DataFrame:
     """Publish IBM's month in the home that is set and return its training set."""
-    rows = source.read_delivery(source.obtain_extract())
+    rows = delivered_files.read_delivery(source.obtain_extract())
     first, second = settings.month_start(0), settings.month_start(1)
     offline.publish_snapshot(rows, first, first)
     offline.record_labels(contract.check_rows(rows)[0], first, second)

@@ -12,7 +12,7 @@ import papermill
 import pytest
 
 from churn_utils import settings
-from churn_utils.data import contract
+from churn_utils.data import contract, delivered_files
 from churn_utils.data import source as data_source
 from churn_utils.features import offline
 from churn_utils.pipeline import kernels, warm_process
@@ -54,7 +54,7 @@ def extract_file(tmp_path_factory):
 @pytest.fixture(scope="session")
 def extract(extract_file):
     """Rows of IBM's extract as delivered; copy before changing them."""
-    return data_source.read_delivery(extract_file)
+    return delivered_files.read_delivery(extract_file)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from churn_utils import settings
-from churn_utils.data import contract, source
+from churn_utils.data import contract, delivered_files, source
 from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions, offline
@@ -36,7 +36,7 @@ def draw_answers(rows: int = 400, seed: int = 0, decimals: int = 2) -> tuple[pd.
 
 def publish_first_month() -> pd.DataFrame:
     """Publish IBM's extract with its labels and return the training set known at ``AS_OF``."""
-    rows = source.read_delivery(source.obtain_extract())
+    rows = delivered_files.read_delivery(source.obtain_extract())
     offline.publish_snapshot(rows, SNAPSHOT, SNAPSHOT)
     offline.record_labels(contract.check_rows(rows)[0], SNAPSHOT, AS_OF)
     return offline.build_training_set(AS_OF)

@@ -14,12 +14,14 @@ import pandera.pandas as pa
 from churn_utils.data.column_rules import RULES, ColumnRule
 from churn_utils.data.columns import COLUMNS, CUSTOMER_ID, LABEL, TEXT, WHOLE, Column
 from churn_utils.data.customer_ids import ID_FORM, are_well_formed
+from churn_utils.data.delivered_files import DAMAGE
 from churn_utils.errors import DataError
 
 NUMBER_TYPES = {column.name: column.type.pandas for column in COLUMNS if column.type is not TEXT}
 CATEGORIES = [column.name for column in COLUMNS if column.categories]
 # pandera's names of its own checks, in our words
 PANDERA_REASONS = {"not_nullable": "is blank", "field_uniqueness": "is not unique"}
+DAMAGED_LINE = "(line)"  # stands for the column that failed where a whole line cannot be read
 PROBLEM_COLUMNS = ["line", "failed_column", "reason"]
 
 
@@ -91,7 +93,7 @@ def check_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Check every row of a delivery against the contract.
 
     Args:
-        rows: text as ``source.read_delivery`` returns it, unique index.
+        rows: text as ``delivered_files.read_delivery`` returns it, unique index.
 
     Returns:
         ``(accepted, rejected)``. ``accepted`` is typed (int64, float64, text). ``rejected`` keeps
@@ -101,14 +103,28 @@ def check_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises:
         DataError: columns that the contract does not know.
     """
+    rows, damaged = _part_damaged_lines(rows)
     numbers, unreadable = _read_numbers(rows)
     # As pandas categories the texts are compared by number, in half the time.
     encoded = {name: rows[name].astype("category") for name in CATEGORIES if name in rows}
     broken = _find_broken_rules(rows.assign(**numbers, **encoded), labelled=LABEL in rows)
     blamed = _blame_rows(pd.concat([unreadable, broken]))
-    rejected = rows.loc[blamed.index].join(blamed).rename_axis("line").reset_index()
+    rejected = pd.concat([rows.loc[blamed.index].join(blamed), damaged]).sort_index()
+    rejected = rejected.rename_axis("line").reset_index()
     accepted = rows.assign(**numbers).drop(index=blamed.index).astype(NUMBER_TYPES)
     return accepted, rejected
+
+
+def _part_damaged_lines(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the sound rows, and the damaged ones with ``failed_column`` and ``reason``."""
+    if DAMAGE not in rows:
+        return rows, rows.head(0)
+    damage = rows[DAMAGE]
+    rows = rows.drop(columns=DAMAGE)
+    is_damaged = damage != ""
+    reasons = "the line " + damage[is_damaged]
+    damaged = rows[is_damaged].assign(failed_column=DAMAGED_LINE, reason=reasons)
+    return rows[~is_damaged], damaged
 
 
 def _read_numbers(rows: pd.DataFrame) -> tuple[dict[str, pd.Series], pd.DataFrame]:

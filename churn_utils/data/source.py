@@ -1,21 +1,14 @@
-"""Obtain and verify IBM's extract; read deliveries strictly."""
+"""Obtain and verify IBM's extract."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import http.client
 import importlib.metadata
-import io
 import urllib.request
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from churn_utils import settings
-from churn_utils.data.columns import COLUMNS, LABEL
 from churn_utils.data.files import write_atomically
 from churn_utils.errors import DataError
 
@@ -85,96 +78,3 @@ def _from_url() -> bytes | None:
             return response.read()
     except (OSError, http.client.HTTPException):
         return None  # the caller says so, with everything that was tried
-
-
-@dataclass(frozen=True)
-class _Csv:
-    """Fields of a CSV file: its header, and for each data line its number and fields."""
-
-    header: list[str]
-    lines: list[tuple[int, list[str]]]
-
-
-def read_delivery(path: Path, labelled: bool = True) -> pd.DataFrame:
-    """Read a delivered CSV as text, refusing a file whose form is wrong.
-
-    Args:
-        path: CSV in IBM's columns.
-        labelled: whether the label must be there; a production month has none yet.
-
-    Returns:
-        One row per data line, index ``line`` = line number in the file, columns in our names and in
-        the order of ``columns.COLUMNS``, every value a string without surrounding blanks.
-
-    Raises:
-        DataError: not UTF-8, no rows, missing, extra or repeated columns, or a line with too many
-            fields.
-    """
-    our_names = {
-        column.source_name: column.name for column in COLUMNS if labelled or column.name != LABEL
-    }
-    table = _parse_csv(path, _read_text(path))
-    _check_header(path, table.header, list(our_names))
-    _check_lines(path, table)
-    width = len(table.header)
-    # A line that is too short is filled up with blanks, which the contract judges.
-    values = [fields + [""] * (width - len(fields)) for _, fields in table.lines]
-    index = pd.Index([number for number, _ in table.lines], name="line")
-    frame = pd.DataFrame(values, columns=table.header, index=index)
-    ordered = frame[list(our_names)].rename(columns=our_names)
-    return ordered.apply(lambda column: column.str.strip())
-
-
-def _read_text(path: Path) -> str:
-    """Return the text of a file in UTF-8, with or without a byte order mark."""
-    if not path.exists():
-        raise DataError(f"{path} does not exist.")
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{path} is not UTF-8: byte {error.start} in line {line} cannot be read. Save it as "
-            "UTF-8."
-        ) from error
-
-
-def _parse_csv(path: Path, text: str) -> _Csv:
-    """Split a text into header and lines; blank lines are left out."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        lines = [(reader.line_num, fields) for fields in reader if fields]
-    except csv.Error as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}.") from error
-    return _Csv(header, lines)
-
-
-def _check_header(path: Path, header: list[str], expected: list[str]) -> None:
-    """Refuse missing, extra and repeated columns, all in one message."""
-    wrong = {
-        "missing": [name for name in expected if name not in header],
-        "extra": [name for name in header if name not in expected],
-        "repeated": sorted(name for name, count in Counter(header).items() if count > 1),
-    }
-    problems = [
-        f"{len(names)} {what} ({', '.join(names)})" for what, names in wrong.items() if names
-    ]
-    if problems:
-        raise DataError(
-            f"{path} has the wrong columns: {'; '.join(problems)}. Expected, in any order: "
-            f"{', '.join(expected)}."
-        )
-
-
-def _check_lines(path: Path, table: _Csv) -> None:
-    """Refuse a file without rows, and lines of more fields than the header."""
-    if not table.lines:
-        raise DataError(f"{path} has a header but no rows; ask for the delivery again.")
-    width = len(table.header)
-    too_long = [number for number, fields in table.lines if len(fields) > width]
-    if too_long:
-        raise DataError(
-            f"{len(too_long)} line(s) of {path} have more than {width} fields, first in line "
-            f"{too_long[0]}."
-        )

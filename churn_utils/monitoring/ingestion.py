@@ -25,7 +25,7 @@ def ingest_month(
     Args:
         as_of: first day of the as-of month.
         simulation: the one that this home is bound to.
-        delivered: text rows (``source.read_delivery``) by month; the simulator's by default.
+        delivered: text rows (``delivered_files.read_delivery``) by month; the simulator's by default.
         labels: of the month before: ``customer_id, churn`` (Yes or No), ``slot_id``; the
             simulator's by default.
 

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from churn_utils.data import contract, source
+from churn_utils.data import contract, delivered_files, source
 from churn_utils.evaluation.economics import Economics, decision_value_usd
 from churn_utils.features import definitions
 from churn_utils.simulation.scenarios import Simulation, check_whole_number
@@ -235,7 +235,7 @@ def _select_inputs(customers: pd.DataFrame) -> pd.DataFrame:
 @cache
 def _templates() -> pd.DataFrame:
     """Return IBM's customers, checked against the contract."""
-    customers, _ = contract.check_rows(source.read_delivery(source.obtain_extract()))
+    customers, _ = contract.check_rows(delivered_files.read_delivery(source.obtain_extract()))
     return customers.reset_index(drop=True)
 
 

@@ -23,7 +23,7 @@ def deliver_month(customers: pd.DataFrame, broken: bool = False) -> pd.DataFrame
         broken: with the data bug: all charges in cents, and a payment method under a new name.
 
     Returns:
-        Text as ``source.read_delivery`` returns it for an unlabelled file: no label, no slot, no
+        Text as ``delivered_files.read_delivery`` returns it for an unlabelled file: no label, no slot, no
         probability. Index ``line``, 2 for the first slot.
     """
     rows = customers[list(CUSTOMER_COLUMNS)].astype({"senior_citizen": str, "tenure": str})

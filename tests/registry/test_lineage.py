@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from churn_utils import settings
-from churn_utils.data import source, tables
+from churn_utils.data import delivered_files, source, tables
 from churn_utils.errors import ModelError
 from churn_utils.features import definitions, offline
 from churn_utils.registry import artifacts, lineage, versions
@@ -46,7 +46,7 @@ FIVE = {
 
 def deliver_second_month():
     """The same customers a month later, every other one a churner, labelled on month 2."""
-    rows = source.read_delivery(source.obtain_extract())
+    rows = delivered_files.read_delivery(source.obtain_extract())
     month = settings.month_start(1)
     offline.publish_snapshot(rows, month, month)
     labels = rows[["customer_id"]].assign(churn=np.where(np.arange(len(rows)) % 2, "Yes", "No"))
@@ -55,7 +55,7 @@ def deliver_second_month():
 
 def correct_first_month():
     """Ten labels of month 0 are taken back on the day that they arrived."""
-    rows = source.read_delivery(source.obtain_extract()).head(10)
+    rows = delivered_files.read_delivery(source.obtain_extract()).head(10)
     rows = rows.assign(churn=np.where(rows["churn"] == "Yes", "No", "Yes"))
     offline.record_labels(rows, factories.SNAPSHOT, factories.AS_OF)
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from churn_utils import settings
-from churn_utils.data import contract, source, tables
+from churn_utils.data import contract, delivered_files, source, tables
 from churn_utils.data.columns import CUSTOMER_COLUMNS
 from churn_utils.errors import DataError
 from churn_utils.evaluation.economics import Economics, decision_value_usd
@@ -40,7 +40,7 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="module")
 def extract(world):
     """IBM's rows as the contract accepts them, labels included."""
-    return contract.check_rows(source.read_delivery(source.obtain_extract()))[0]
+    return contract.check_rows(delivered_files.read_delivery(source.obtain_extract()))[0]
 
 
 @pytest.fixture(scope="module")
@@ -366,7 +366,7 @@ def test_a_refit_on_the_first_changed_month_recovers_most_of_the_loss(scenario, 
 def test_month_0_as_delivered_gives_ibms_features(home, year):
     rows = deliveries.deliver_month(year[0])
     month = settings.month_start(0)
-    ibm = source.read_delivery(source.obtain_extract())
+    ibm = delivered_files.read_delivery(source.obtain_extract())
     assert list(rows.columns) == list(ibm.columns.drop("churn")) and rows.index.equals(ibm.index)
     assert rows.index.name == ibm.index.name
     assert rows.map(lambda value: isinstance(value, str)).all(axis=None)
