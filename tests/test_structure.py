@@ -107,12 +107,14 @@ def test_a_notebook_keeps_its_proportions(notebook):
 
 def test_a_notebook_calls_the_package_and_is_no_program(notebook):
     _, content = notebook
+    functions = []
     for cell in code_of(content):
-        tree = ast.parse(cell.source)
-        kinds = [type(node) for node in ast.walk(tree)]
-        assert ast.ClassDef not in kinds
-        assert kinds.count(ast.FunctionDef) == 0
+        nodes = list(ast.walk(ast.parse(cell.source)))
+        assert not [node for node in nodes if isinstance(node, ast.ClassDef)]
+        functions += [node for node in nodes if isinstance(node, ast.FunctionDef)]
         assert len(re.findall(r"\bplot_\w+\(", cell.source)) <= 1  # one figure a cell
+    assert len(functions) <= 1
+    assert all(node.end_lineno - node.lineno < 5 for node in functions)
     text = "\n".join(cell.source for cell in code_of(content))
     assert not re.search(r"pip install|sys\.path|filterwarnings|['\"]/\w+/|[A-Z]:\\\\", text)
 

@@ -1,13 +1,15 @@
-"""Log a training to MLflow: the parent run with model, metrics and figures, and one nested run per trial."""
+"""Log a training to MLflow: a run with model, metrics and figures, and a nested run per trial."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import optuna
 import pandas as pd
+from sklearn.base import BaseEstimator
 from sklearn.calibration import CalibratedClassifierCV
 
 from churn_utils import settings
@@ -17,6 +19,9 @@ from churn_utils.registry import artifacts, provenance
 from churn_utils.registry.connection import connect_mlflow
 from churn_utils.training.models import DEFAULTS
 from churn_utils.training.search import DONE, best_params
+
+if TYPE_CHECKING:
+    from mlflow.entities import RunInfo
 
 PACKAGES = ["scikit-learn", "lightgbm", "skops", "numpy", "pandas"]
 
@@ -34,51 +39,76 @@ def log_training(
     economics: Economics,
     since: pd.Timestamp | None = None,
 ) -> str:
-    """Log a training to MLflow: one parent run with the model, one nested run per trial.
+    """Log a training to MLflow as notebook 02 does: one run with the model, one nested per trial.
 
     Args:
+        study: finished.
+        model: fitted with the study's best parameters.
+        training_set: rows of all splits.
         versions: Delta version of each table that the training set was built from.
-        metrics: index metric, columns ``value, lower, upper``; logged as ``m``, ``m_lower``, ``m_upper``.
+        metrics: index metric, columns ``value, lower, upper``; logged as ``m``, ``m_lower``,
+            ``m_upper``.
         importance: as ``explain_importance`` returns it.
         figures: plotly figures by name, logged together as one self-contained page.
-        since: first month whose labels the training set holds; the first of all when not given.
+        as_of: simulated date of training.
+        seed: of search, folds and model.
+        economics: costs that give the threshold.
+        since: first month whose labels the training set holds; the first of all if None.
 
     Returns:
         The parent's run id.
     """
     mlflow = connect_mlflow()
-    params = best_params(study)
-    recorded = {f"{table}_version": version for table, version in versions.items()}
     rows = offline.training_rows(training_set, "train")
-    with mlflow.start_run(
-        run_name=f"training {as_of:%Y-%m-%d}", tags={"trained_by": settings.user()}
-    ) as run:
-        mlflow.log_params(
-            {
-                **params,
-                **recorded,
-                **provenance.describe_origin(),
-                "as_of": f"{as_of:%Y-%m-%d}",
-                "since": f"{since:%Y-%m-%d}" if since is not None else "",
-                "seed": seed,
-                "study": study.study_name,
-                "n_trials": len(study.get_trials(states=DONE)),
-                "rows_train": len(rows),
-                "threshold": economics.threshold,
-                "offer_cost_usd": economics.offer_cost_usd,
-                "churner_value_usd": economics.churner_value_usd,
-            }
-        )
-        named = {"value": "", "lower": "_lower", "upper": "_upper"}
-        mlflow.log_metrics(
-            {m + named[c]: v for m, row in metrics.iterrows() for c, v in row.items()}
-        )
+    params = describe_training(study, len(rows), versions, as_of, since, seed, economics)
+    tags = {"trained_by": settings.user()}
+    with mlflow.start_run(run_name=f"training {as_of:%Y-%m-%d}", tags=tags) as run:
+        mlflow.log_params(params)
+        mlflow.log_metrics(metrics["value"].to_dict())
+        for bound in ("lower", "upper"):
+            mlflow.log_metrics(metrics[bound].add_suffix(f"_{bound}").to_dict())
         mlflow.log_table(importance, "importance.json")
         mlflow.log_dict(definitions.feature_contract().to_dict("records"), "feature_contract.json")
-        mlflow.log_text(_figure_page(figures), "figures.html")
-        _log_trials(mlflow, study, run.info)
-        _log_model(mlflow, model, rows, economics, as_of)
+        mlflow.log_text(render_figures(figures), "figures.html")
+        log_trials(study, run.info)
+        mlflow.sklearn.log_model(model, **describe_model(model, rows, economics, as_of))
     return run.info.run_id
+
+
+def describe_training(
+    study: optuna.Study,
+    rows_train: int,
+    versions: dict[str, int],
+    as_of: pd.Timestamp,
+    since: pd.Timestamp | None,
+    seed: int,
+    economics: Economics,
+) -> dict[str, object]:
+    """Return the parameters that a training is logged with: all that it takes to train it again.
+
+    They are the best hyperparameters, ``<table>_version``, ``provenance.FIELDS``, ``as_of``,
+    ``since``, ``seed``, ``study``, ``n_trials``, ``rows_train``, ``threshold`` and the costs.
+    """
+    return {
+        **best_params(study),
+        **{f"{table}_version": version for table, version in versions.items()},
+        **provenance.describe_origin(),
+        "as_of": f"{as_of:%Y-%m-%d}",
+        "since": f"{since:%Y-%m-%d}" if since is not None else "",
+        "seed": seed,
+        "study": study.study_name,
+        "n_trials": len(study.get_trials(states=DONE)),
+        "rows_train": rows_train,
+        **_describe_costs(economics),
+    }
+
+
+def _describe_costs(economics: Economics) -> dict[str, float]:
+    return {
+        "threshold": economics.threshold,
+        "offer_cost_usd": economics.offer_cost_usd,
+        "churner_value_usd": economics.churner_value_usd,
+    }
 
 
 def read_hyperparameters(params: dict[str, str]) -> dict:
@@ -90,68 +120,69 @@ def read_hyperparameters(params: dict[str, str]) -> dict:
     }
 
 
-def _figure_page(figures: dict) -> str:
-    """Put figures on one page that needs no network: the first brings plotly.js, the others share it."""
-    parts = [
-        f"<h2>{name}</h2>" + figure.to_html(full_html=False, include_plotlyjs=position == 0)
-        for position, (name, figure) in enumerate(figures.items())
-    ]
-    return "<!doctype html><meta charset='utf-8'>" + "".join(parts)
+def render_figures(figures: dict) -> str:
+    """Return one page that needs no network: the first figure holds plotly.js for all."""
+    parts = ["<!doctype html><meta charset='utf-8'>"]
+    for position, (name, figure) in enumerate(figures.items()):
+        content = figure.to_html(full_html=False, include_plotlyjs=position == 0)
+        parts.append(f"<h2>{name}</h2>{content}")
+    return "".join(parts)
 
 
-def _log_trials(mlflow, study: optuna.Study, parent) -> None:
-    """Log each trial as a finished child run; batches, because 40 runs one value at a time take seconds."""
+def log_trials(study: optuna.Study, parent: RunInfo) -> None:
+    """Log each trial as a finished child run, in batches: one value at a time takes seconds."""
+    import mlflow  # late, as in connect_mlflow, which the caller has called
+
     client = mlflow.MlflowClient()
     for trial in study.get_trials(states=DONE):
         tags = {"mlflow.parentRunId": parent.run_id, "state": trial.state.name.lower()}
-        started = trial.datetime_start
-        start = int(started.timestamp() * 1000) if started else int(time.time() * 1000)
-        child = client.create_run(
-            parent.experiment_id, start, tags, f"trial {trial.number + 1}"
-        ).info.run_id
+        start = _to_milliseconds(trial.datetime_start) or int(time.time() * 1000)
+        name = f"trial {trial.number + 1}"
+        child = client.create_run(parent.experiment_id, start, tags, name).info.run_id
         metrics = [
             mlflow.entities.Metric("fold_log_loss", loss, start, step)
             for step, loss in trial.intermediate_values.items()
         ]
         if trial.state == optuna.trial.TrialState.COMPLETE:
             metrics.append(mlflow.entities.Metric("log_loss", trial.value, start, 0))
-        client.log_batch(
-            child, metrics, [mlflow.entities.Param(k, str(v)) for k, v in trial.params.items()]
-        )
-        ended = trial.datetime_complete
-        client.set_terminated(child, end_time=int(ended.timestamp() * 1000) if ended else None)
+        params = [mlflow.entities.Param(key, str(value)) for key, value in trial.params.items()]
+        client.log_batch(child, metrics, params)
+        client.set_terminated(child, end_time=_to_milliseconds(trial.datetime_complete))
 
 
-def _build_signature(mlflow, answers: np.ndarray):
-    """Return the signature: inputs from the feature definitions, outputs like these answers."""
-    inputs = mlflow.types.Schema(
-        [
-            mlflow.types.ColSpec(feature.type.mlflow, name)
-            for name, feature in definitions.MODEL_INPUTS.items()
-        ]
-    )
-    outputs = mlflow.models.infer_signature(model_output=answers).outputs
-    return mlflow.models.ModelSignature(inputs=inputs, outputs=outputs)
+def _to_milliseconds(time_of_trial: datetime | None) -> int | None:
+    return None if time_of_trial is None else int(time_of_trial.timestamp() * 1000)
 
 
-def _log_model(
-    mlflow, model, rows: pd.DataFrame, economics: Economics, as_of: pd.Timestamp
-) -> None:
+def describe_model(
+    model: BaseEstimator, rows: pd.DataFrame, economics: Economics, as_of: pd.Timestamp
+) -> dict[str, Any]:
+    """Return the arguments that ``mlflow.sklearn.log_model`` stores a model with.
+
+    Stored with skops, so that loading runs no pickle; with signature, example and packages, and in
+    its metadata the costs and the threshold that its decisions follow.
+
+    Args:
+        model: fitted.
+        rows: some rows with the model inputs, for the example.
+        economics: of its decisions.
+        as_of: simulated date of its training.
+    """
+    import mlflow
+
     example = definitions.select_model_inputs(rows.head(5))
-    signature = _build_signature(mlflow, model.predict_proba(example))
-    mlflow.sklearn.log_model(
-        model,
-        name="model",
-        serialization_format=artifacts.FORMAT,
-        skops_trusted_types=artifacts.TRUSTED_TYPES,
-        pyfunc_predict_fn="predict_proba",
-        signature=signature,
-        input_example=example,
-        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES],
-        metadata={
-            "threshold": economics.threshold,
-            "offer_cost_usd": economics.offer_cost_usd,
-            "churner_value_usd": economics.churner_value_usd,
-            "as_of": f"{as_of:%Y-%m-%d}",
-        },
-    )
+    predicted = mlflow.models.infer_signature(model_output=model.predict_proba(example))
+    columns = [
+        mlflow.types.ColSpec(feature.type.mlflow, name)
+        for name, feature in definitions.MODEL_INPUTS.items()
+    ]
+    return {
+        "name": "model",
+        "serialization_format": artifacts.FORMAT,
+        "skops_trusted_types": artifacts.TRUSTED_TYPES,
+        "pyfunc_predict_fn": "predict_proba",
+        "signature": mlflow.models.ModelSignature(mlflow.types.Schema(columns), predicted.outputs),
+        "input_example": example,
+        "pip_requirements": [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES],
+        "metadata": {**_describe_costs(economics), "as_of": f"{as_of:%Y-%m-%d}"},
+    }

@@ -11,6 +11,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import optuna
@@ -99,11 +100,12 @@ def suggest_params(trial: optuna.Trial) -> dict:
 
 
 def open_storage() -> optuna.storages.BaseStorage:
-    """Open the storage of studies, creating it if it is missing.
+    """Open the storage of studies, creating it if it is missing; Optuna's own log is silenced.
 
     Raises:
         DataError: the database cannot be opened.
     """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     url = settings.study_storage()
     if url is None:
         path = settings.home() / "optuna" / "studies.log"
@@ -125,12 +127,14 @@ def open_storage() -> optuna.storages.BaseStorage:
 def _open_database(url: str) -> RDBStorage:
     is_sqlite = url.startswith("sqlite")
     options = {"connect_args": {"timeout": 60}} if is_sqlite else {"pool_pre_ping": True}
-    storage = RDBStorage(
-        url,
-        engine_kwargs=options,
-        heartbeat_interval=HEARTBEAT_SECONDS,
-        grace_period=3 * HEARTBEAT_SECONDS,
-    )
+    with warnings.catch_warnings():  # the heartbeat is experimental
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        storage = RDBStorage(
+            url,
+            engine_kwargs=options,
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=3 * HEARTBEAT_SECONDS,
+        )
     if is_sqlite:
         # SQLite has no row locks: two workers would take the same trial.
         event.listen(
@@ -155,23 +159,39 @@ def open_study(
         warm_start: parameters to try first.
         pruner: another than ``FoldPruner``.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        storage=open_storage(),
+        study_name=name_study(name, train),
+        pruner=pruner or FoldPruner(),
+        load_if_exists=True,
+    )
+    prepare_study(study, seed, warm_start)
+    return study
+
+
+def name_study(name: str, train: pd.DataFrame) -> str:
+    """Return the name of a study; in a database, which several homes share, it names the rows."""
+    if settings.study_storage() is None:
+        return name
+    hashes = pd.util.hash_pandas_object(train, index=False).to_numpy()
+    return f"{name}, rows {hashlib.sha256(hashes.tobytes()).hexdigest()[:12]}"
+
+
+def prepare_study(study: optuna.Study, seed: int, warm_start: dict | None = None) -> None:
+    """Clean up after a killed search, seed the sampler, and enqueue the trials to begin with.
+
+    Args:
+        study: created or reopened.
+        seed: of the sampler.
+        warm_start: parameters to try first, before every family's default.
+    """
     is_shared = settings.study_storage() is not None
-    if is_shared:
-        hashes = pd.util.hash_pandas_object(train, index=False).to_numpy()
-        name += f", rows {hashlib.sha256(hashes.tobytes()).hexdigest()[:12]}"
-    with warnings.catch_warnings():  # the sampler's ``group`` and the heartbeat are experimental
+    if not is_shared:
+        _fail_interrupted_trials(study)
+    # A resumed search must not draw its first trials again, nor a worker those of another.
+    own_seed = seed + len(study.get_trials(states=DONE)) + (os.getpid() if is_shared else 0)
+    with warnings.catch_warnings():  # the sampler's ``group`` is experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study = optuna.create_study(
-            storage=open_storage(),
-            study_name=name,
-            pruner=pruner or FoldPruner(),
-            load_if_exists=True,
-        )
-        if not is_shared:
-            _fail_interrupted_trials(study)
-        # A resumed search must not draw its first trials again, nor a worker those of another.
-        own_seed = seed + len(study.get_trials(states=DONE)) + (os.getpid() if is_shared else 0)
         study.sampler = TPESampler(
             seed=own_seed,
             multivariate=True,
@@ -180,7 +200,6 @@ def open_study(
             constant_liar=is_shared,
         )
     _enqueue_first_trials(study, warm_start)
-    return study
 
 
 def _fail_interrupted_trials(study: optuna.Study) -> None:
@@ -206,7 +225,62 @@ def _fixed_params(trial: FrozenTrial) -> dict | None:
     return trial.system_attrs.get("fixed_params")
 
 
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """Rows that are encoded once for all trials, and their five folds.
+
+    Attributes:
+        encoded: model inputs, categories as codes.
+        churned: labels, shape (rows,).
+        splits: row numbers ``(fit, held_out)`` of each fold.
+        seed: of folds and models.
+    """
+
+    encoded: pd.DataFrame
+    churned: np.ndarray
+    splits: list[tuple[np.ndarray, np.ndarray]]
+    seed: int
+
+
+def encode_folds(train: pd.DataFrame, seed: int) -> Folds:
+    """Encode rows of the ``train`` split and fold them."""
+    encoded = build_encoder().fit_transform(definitions.select_model_inputs(train))
+    return Folds(encoded, train["churned"].to_numpy(), make_folds(train, seed), seed)
+
+
 @one_thread
+def cross_validate(params: dict, folds: Folds, trial: optuna.Trial) -> float:
+    """Fit a trial's model on each fold and report the fold's loss to Optuna.
+
+    Returns:
+        Mean log loss over the folds.
+
+    Raises:
+        TrialPruned: the study's pruner needs no further fold.
+    """
+    losses = []
+    for step, (fit, held_out) in enumerate(folds.splits):
+        model = build_estimator(params, folds.seed)
+        model.fit(folds.encoded.iloc[fit], folds.churned[fit])
+        probability = model.predict_proba(folds.encoded.iloc[held_out])[:, 1]
+        losses.append(log_loss(folds.churned[held_out], probability))
+        trial.report(losses[-1], step)
+        if step + 1 < FOLDS and trial.should_prune():
+            raise optuna.TrialPruned
+    return float(np.mean(losses))
+
+
+def announce_best(n_trials: int, report: Callable[[str], object] = print) -> Callable:
+    """Return a callback for Optuna that reports a line of text for each new best trial."""
+
+    def announce(study: optuna.Study, trial: FrozenTrial) -> None:
+        if trial.state == TrialState.COMPLETE and study.best_trial.number == trial.number:
+            number = f"trial {trial.number + 1:>3} of {n_trials}"
+            report(f"{number}: log loss {trial.value:.4f}  {trial.params['family']}")
+
+    return announce
+
+
 def run_study(
     train: pd.DataFrame,
     n_trials: int,
@@ -216,7 +290,7 @@ def run_study(
     warm_start: dict | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
-    """Minimise the cross-validated log loss over families and hyperparameters.
+    """Minimise the cross-validated log loss over families and hyperparameters, as notebook 02 does.
 
     A search that was killed goes on where it stopped. Several processes may call this with the same
     arguments at once: they share the trials. ``optuna.study.MaxTrialsCallback`` would let each of
@@ -234,42 +308,30 @@ def run_study(
     Raises:
         DataError: fewer trials than families, or a storage that cannot be opened.
     """
+    check_number_of_trials(n_trials)
+    study = open_study(train, name, seed, warm_start, pruner)
+    folds = encode_folds(train, seed)
+
+    def objective(trial: optuna.Trial) -> float:
+        if is_superfluous(trial, n_trials):
+            return np.nan
+        return cross_validate(suggest_params(trial), folds, trial)
+
+    announce = announce_best(n_trials, report)
+    while wait_for_turn(study, n_trials):
+        study.optimize(objective, n_trials=1, callbacks=[announce])
+    return study
+
+
+def check_number_of_trials(n_trials: int) -> None:
+    """Raise ``DataError`` if a search has fewer trials than families."""
     if n_trials < len(DEFAULTS):
         raise DataError(
             f"n_trials is {n_trials}; at least {len(DEFAULTS)} are needed, one for each family."
         )
-    study = open_study(train, name, seed, warm_start, pruner)
-    encoded = build_encoder().fit_transform(definitions.select_model_inputs(train))
-    churned = train["churned"].to_numpy()
-    folds = make_folds(train, seed)
-
-    def objective(trial: optuna.Trial) -> float:
-        if _is_superfluous(study, trial, n_trials):
-            return np.nan  # Optuna marks the trial as failed, so it does not count
-        params = suggest_params(trial)
-        losses = []
-        for step, (fit, held_out) in enumerate(folds):
-            model = build_estimator(params, seed).fit(encoded.iloc[fit], churned[fit])
-            probability = model.predict_proba(encoded.iloc[held_out])[:, 1]
-            losses.append(log_loss(churned[held_out], probability))
-            trial.report(losses[-1], step)
-            if step + 1 < FOLDS and trial.should_prune():
-                raise optuna.TrialPruned
-        return float(np.mean(losses))
-
-    def report_best(study: optuna.Study, trial: FrozenTrial) -> None:
-        if trial.state == TrialState.COMPLETE and study.best_trial.number == trial.number:
-            family = trial.params["family"]
-            report(
-                f"trial {trial.number + 1:>3} of {n_trials}: log loss {trial.value:.4f}  {family}"
-            )
-
-    while _wait_for_turn(study, n_trials):
-        study.optimize(objective, n_trials=1, callbacks=[report_best])
-    return study
 
 
-def _wait_for_turn(study: optuna.Study, n_trials: int) -> bool:
+def wait_for_turn(study: optuna.Study, n_trials: int) -> bool:
     """Tell whether another trial is needed, once other workers have finished the last ones."""
     while True:
         with warnings.catch_warnings():  # the heartbeat is experimental
@@ -282,12 +344,13 @@ def _wait_for_turn(study: optuna.Study, n_trials: int) -> bool:
         time.sleep(0.5)
 
 
-def _is_superfluous(study: optuna.Study, trial: optuna.Trial, n_trials: int) -> bool:
-    """Tell whether another worker took the last trial, or these very parameters, just before."""
-    up_to_own = [
-        other for other in study.get_trials(deepcopy=False) if other.number <= trial.number
-    ]
-    *before, own = up_to_own
+def is_superfluous(trial: optuna.Trial, n_trials: int) -> bool:
+    """Tell whether another worker took the last trial, or these very parameters, just before.
+
+    Such a trial returns ``nan``: Optuna then marks it as failed, so it does not count.
+    """
+    trials = trial.study.get_trials(deepcopy=False)
+    *before, own = (other for other in trials if other.number <= trial.number)
     states = (*DONE, TrialState.RUNNING)
     taken = [_fixed_params(other) for other in before if other.state in states]
     params = _fixed_params(own)  # workers that start together both enqueue the defaults
