@@ -222,7 +222,7 @@ def _list_facts(record: TrainingRecord) -> dict[str, str]:
         "on which data": tables,
         "which rows": rows,
         "from which source": f"SHA-256 {record.source_sha256 or 'not recorded'}",
-        "in which world": record.world or "IBM's month alone",
+        "in which scenario": record.world or "IBM's month alone",
         "how": json.dumps(record.hyperparameters),
         "with which seed": str(record.seed),
         "found by which study": record.study,

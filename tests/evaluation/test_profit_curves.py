@@ -22,8 +22,8 @@ def test_the_curve_is_that_of_single_decisions_and_lies_in_its_interval(customer
     assert by_threshold.loc[0.0] == pytest.approx(2000 * churned.mean() - 500)
     inside = curve["value_usd"].between(curve["lower"] - 1e-9, curve["upper"] + 1e-9)
     assert len(curve) == 101 and inside.all() and (curve["upper"] > curve["lower"])[:80].all()
-    nobody = curve[curve["threshold"] > probability.max()]
-    assert len(nobody) and (nobody[["value_usd", "lower", "upper"]] == 0).all(axis=None)
+    no_offers = curve[curve["threshold"] > probability.max()]
+    assert len(no_offers) and (no_offers[["value_usd", "lower", "upper"]] == 0).all(axis=None)
 
 
 def test_the_value_of_a_calibrated_model_peaks_near_cost_over_value():

@@ -102,7 +102,7 @@ def test_duplicated_labels_are_reported_wherever_they_stand():
 
 def test_unknown_customers_are_reported():
     stored = stored_rows(("a", JANUARY, JANUARY, 1))
-    assert look_up(stored, ("nobody", JANUARY), ("a", JANUARY)) == [
+    assert look_up(stored, ("absent", JANUARY), ("a", JANUARY)) == [
         ("unknown_customer", None, None),
         ("found", JANUARY, 1),
     ]
@@ -368,12 +368,12 @@ def test_labels_of_unknown_and_quarantined_customers_are_kept_in_quarantine(home
     offline.publish_snapshot(
         delivery.assign(gender=["?", *delivery["gender"][1:]]), JANUARY, JANUARY
     )
-    labels = delivery.assign(customer_id=[*delivery["customer_id"][:-1], "NOBODY"])
+    labels = delivery.assign(customer_id=[*delivery["customer_id"][:-1], "ABSENT"])
     counts = offline.record_labels(labels, JANUARY, FEBRUARY)
     assert counts.to_dict() == {"delivered": 8, "labels_written": 6, "quarantined": 2}
     held = tables.read("quarantine")
     held = held[held["failed_column"] == "churn"].set_index("customer_id")
-    assert set(held.index) == {"7590-VHVEG", "NOBODY"}
+    assert set(held.index) == {"7590-VHVEG", "ABSENT"}
     assert held.loc["7590-VHVEG", "reason"] == "label No of a customer who is not in that snapshot"
     assert held["written_at"].eq(FEBRUARY).all() and held["line"].lt(0).all()
     again = offline.record_labels(labels, JANUARY, FEBRUARY)

@@ -53,8 +53,8 @@ def test_large_snapshots_are_scored_in_parts(backfill, monkeypatch):
 
 
 def test_what_cannot_be_scored_is_named(champion):
-    with pytest.raises(DataError, match="2 customer.* NOBODY, NOTHERE"):
-        batch.score_snapshot(SNAPSHOT, AS_OF, "backfill", ["7590-VHVEG", "NOTHERE", "NOBODY"])
+    with pytest.raises(DataError, match="2 customer.* ABSENT, NOTHERE"):
+        batch.score_snapshot(SNAPSHOT, AS_OF, "backfill", ["7590-VHVEG", "NOTHERE", "ABSENT"])
     with pytest.raises(DataError, match="roles are champion, shadow, backfill"):
         batch.score_snapshot(SNAPSHOT, AS_OF, "guess")
     with pytest.raises(DataError, match="version 7 was named for role 'champion'"):

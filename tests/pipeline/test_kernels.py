@@ -82,7 +82,7 @@ def test_forked_kernel_after_an_ordinary_one(execute, monkeypatch, tmp_path):
     monkeypatch.setenv("CHURN_HOME", "/somewhere/else")
     forked, folder = describe_kernel(execute)
     assert forked["warm"]
-    # nobody else can take its sockets
+    # no other process can take its sockets
     assert (forked["transport"], forked["ip"]) == ("ipc", str(folder / "kernel"))
     assert not folder.exists()
     # clean names, in spite of what the warm process has imported
