@@ -92,9 +92,8 @@ def register_model(
     study = tried(params)
     rows = offline.training_rows(training_set, "validate")
     probability = model.predict_proba(definitions.select_model_inputs(rows))[:, 1]
-    metrics = bootstrap.metrics_with_intervals(
-        rows["churned"], probability, rows["customer_id"], ECONOMICS, 20
-    )
+    scored = bootstrap.ScoredRows(rows["churned"], probability, rows["customer_id"])
+    metrics = bootstrap.metrics_with_intervals(scored, ECONOMICS, 20)
     importance = pd.DataFrame({"feature": ["tenure"], "importance": [0.1], "spread": [0.0]})
     run_id = tracking.log_training(
         study,

@@ -131,13 +131,9 @@ def _train(record: lineage.TrainingRecord, params: dict, economics: Economics) -
     train = offline.training_rows(training_set, "train")
     validate = offline.training_rows(training_set, "validate")
     model = models.fit_calibrated(params, train, validate, seed)
-    metrics = bootstrap.metrics_with_intervals(
-        validate["churned"],
-        scoring.predict_probability(model, validate),
-        validate["customer_id"],
-        economics,
-        METRIC_DRAWS,
-    )
+    probability = scoring.predict_probability(model, validate)
+    scored = bootstrap.ScoredRows(validate["churned"], probability, validate["customer_id"])
+    metrics = bootstrap.metrics_with_intervals(scored, economics, METRIC_DRAWS)
     run_id = tracking.log_training(
         study=_make_study(params, float(metrics.loc["log_loss", "value"])),
         model=model,

@@ -12,6 +12,7 @@ import pandas as pd
 
 from churn_utils.errors import ChurnError, DataError
 from churn_utils.evaluation import bootstrap
+from churn_utils.evaluation.bootstrap import ScoredRows
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offline
 from churn_utils.inference import scoring
@@ -188,9 +189,9 @@ class Challenger:
         except ChurnError:
             return False
 
-    def scored_rows(self) -> tuple[pd.Series, np.ndarray, pd.Series]:
-        """Return labels, probabilities and customer ids of ``rows``, as ``metrics`` takes them."""
-        return self.rows["churned"], self.probability, self.rows["customer_id"]
+    def scored_rows(self) -> ScoredRows:
+        """Return ``rows`` with the challenger's probabilities."""
+        return ScoredRows(self.rows["churned"], self.probability, self.rows["customer_id"])
 
     @cached_property
     def champion_probability(self) -> np.ndarray:

@@ -5,6 +5,7 @@ from factories import draw_answers
 
 from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation import metrics as model_metrics
+from churn_utils.evaluation.bootstrap import ScoredRows
 from churn_utils.evaluation.economics import Economics
 
 ECONOMICS = Economics()
@@ -54,16 +55,12 @@ def test_pairing_sees_a_small_difference_that_single_intervals_hide():
 
 def test_copies_of_a_customers_rows_add_no_certainty():
     churned, probability = draw_answers(rows=150)
-    once = bootstrap.metrics_with_intervals(
-        churned, probability, pd.Series(range(150)), ECONOMICS, 100
+    scored = ScoredRows(churned, probability, pd.Series(range(150)))
+    four_times = ScoredRows(
+        pd.concat([churned] * 4), np.tile(probability, 4), pd.Series(np.tile(range(150), 4))
     )
-    copied = bootstrap.metrics_with_intervals(
-        pd.concat([churned] * 4),
-        np.tile(probability, 4),
-        pd.Series(np.tile(range(150), 4)),
-        ECONOMICS,
-        100,
-    )
+    once = bootstrap.metrics_with_intervals(scored, ECONOMICS, 100)
+    copied = bootstrap.metrics_with_intervals(four_times, ECONOMICS, 100)
     pd.testing.assert_frame_equal(once.drop("calibration_error"), copied.drop("calibration_error"))
 
 
@@ -91,9 +88,8 @@ def test_interval_is_made_of_percentiles():
 
 def test_metrics_come_with_the_interval_round_their_value():
     churned, probability = draw_answers()
-    found = bootstrap.metrics_with_intervals(
-        churned, probability, pd.Series(range(400)), ECONOMICS, 200
-    )
+    scored = ScoredRows(churned, probability, pd.Series(range(400)))
+    found = bootstrap.metrics_with_intervals(scored, ECONOMICS, 200)
     assert found.index.tolist() == model_metrics.METRICS and found.columns.tolist() == [
         "value",
         "lower",
@@ -113,9 +109,8 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     covered = []
     for seed in range(150):
         rows = np.random.default_rng(seed).integers(0, len(churned), 300)
-        found = bootstrap.metrics_with_intervals(
-            churned[rows], probability[rows], pd.Series(range(300)), ECONOMICS, draws=200
-        ).loc[names]
+        scored = ScoredRows(churned[rows], probability[rows], pd.Series(range(300)))
+        found = bootstrap.metrics_with_intervals(scored, ECONOMICS, draws=200).loc[names]
         covered.append((found["lower"] <= truth[names]) & (truth[names] <= found["upper"]))
     shares = pd.DataFrame(covered).mean()
     assert shares.between(0.90, 0.99).all(), shares.to_dict()

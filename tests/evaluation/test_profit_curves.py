@@ -1,8 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from churn_utils.evaluation import metrics, profit_curves
+from churn_utils.evaluation.bootstrap import ScoredRows
 from churn_utils.evaluation.economics import Economics
 
 
@@ -10,12 +13,13 @@ from churn_utils.evaluation.economics import Economics
 def customers():
     draw = np.random.default_rng(0)
     probability = draw.beta(1, 3, 2000)
-    return pd.Series(draw.uniform(size=2000) < probability), probability, pd.Series(np.arange(2000))
+    churned = pd.Series(draw.uniform(size=2000) < probability)
+    return ScoredRows(churned, probability, pd.Series(np.arange(2000)))
 
 
 def test_the_curve_is_that_of_single_decisions_and_lies_in_its_interval(customers):
-    churned, probability, groups = customers
-    curve = profit_curves.value_curve(churned, probability, groups, Economics(), draws=200)
+    churned, probability = customers.churned, customers.probability
+    curve = profit_curves.value_curve(customers, Economics(), draws=200)
     by_threshold = curve.set_index("threshold")["value_usd"]
     value = metrics.score_metrics(churned, probability, Economics())["value_usd"].item()
     assert by_threshold.loc[0.25] == pytest.approx(value)
@@ -29,22 +33,22 @@ def test_the_curve_is_that_of_single_decisions_and_lies_in_its_interval(customer
 def test_the_value_of_a_calibrated_model_peaks_near_cost_over_value():
     probability = np.random.default_rng(1).beta(1, 3, 50_000)
     churned = pd.Series(np.random.default_rng(2).uniform(size=50_000) < probability)
-    curve = profit_curves.value_curve(
-        churned, probability, pd.Series(np.arange(50_000)), Economics(), draws=2
-    )
+    scored = ScoredRows(churned, probability, pd.Series(np.arange(50_000)))
+    curve = profit_curves.value_curve(scored, Economics(), draws=2)
     assert abs(curve.set_index("threshold")["value_usd"].idxmax() - 0.25) <= 0.05
 
 
 def test_rows_of_one_customer_are_drawn_together(customers):
-    churned, probability, groups = customers
-    alone = profit_curves.value_curve(churned, probability, groups, Economics(), draws=400).loc[25]
-    fours = profit_curves.value_curve(
-        churned, probability, groups // 40, Economics(), draws=400
-    ).loc[25]
-    repeated = [pd.concat([part] * 4, ignore_index=True) for part in (churned, groups)]
-    copies = profit_curves.value_curve(
-        repeated[0], np.tile(probability, 4), repeated[1], Economics(), draws=400
-    ).loc[25]
+    fewer = dataclasses.replace(customers, customers=customers.customers // 40)
+    copied = ScoredRows(
+        pd.concat([customers.churned] * 4, ignore_index=True),
+        np.tile(customers.probability, 4),
+        pd.concat([customers.customers] * 4, ignore_index=True),
+    )
+    alone, fours, copies = (
+        profit_curves.value_curve(scored, Economics(), draws=400).loc[25]
+        for scored in (customers, fewer, copied)
+    )
     width = alone["upper"] - alone["lower"]
     assert copies["upper"] - copies["lower"] == pytest.approx(
         width, rel=0.2
@@ -53,8 +57,7 @@ def test_rows_of_one_customer_are_drawn_together(customers):
 
 
 def test_right_costs_lose_nothing_and_wrong_ones_lose_the_more_the_wronger(customers):
-    churned, probability, groups = customers
-    table = profit_curves.cost_sensitivity(churned, probability, groups, Economics(), draws=200)
+    table = profit_curves.cost_sensitivity(customers, Economics(), draws=200)
     table = table.set_index(["offer_cost_usd", "churner_value_usd"])
     assert table.loc[(500, 2000), ["lost_usd", "lost_lower", "lost_upper"]].tolist() == [0, 0, 0]
     assert table.loc[(250, 1000), "lost_usd"] == 0  # the same ratio gives the same threshold
@@ -64,5 +67,5 @@ def test_right_costs_lose_nothing_and_wrong_ones_lose_the_more_the_wronger(custo
 
 
 def test_costs_under_which_no_offer_pays_are_left_out(customers):
-    table = profit_curves.cost_sensitivity(*customers, Economics(1000, 1500), draws=20)
+    table = profit_curves.cost_sensitivity(customers, Economics(1000, 1500), draws=20)
     assert 0 < len(table) < 25 and (table["offer_cost_usd"] < table["churner_value_usd"]).all()

@@ -44,8 +44,9 @@ def test_predictions_may_be_missing(sound_challenger):
     assert sound_challenger.has_predictions() and sound_challenger.has_probe_results()
     assert not silent.has_predictions() and not silent.has_probe_results()
     assert not without_rows.has_predictions() and not without_rows.has_probe_results()
-    parts = sound_challenger.scored_rows()
-    assert [len(part) for part in parts] == [len(sound_challenger.rows)] * 3
+    scored = sound_challenger.scored_rows()
+    assert scored.customers.equals(sound_challenger.rows["customer_id"])
+    assert len(scored.churned) == len(scored.probability) == len(sound_challenger.rows)
 
 
 def test_another_number_of_predictions_is_refused(sound_challenger):
