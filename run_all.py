@@ -8,15 +8,14 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from churn_utils.errors import ChurnError, UsageError
 from churn_utils.pipeline.parameters import read_notebooks
 from churn_utils.pipeline.plan import DONE, FAILED, PROFILES, WRONG_USAGE, Plan
 from churn_utils.pipeline.schedule import make_schedule
-from churn_utils.pipeline.stages import find_stage
+from churn_utils.pipeline.stages import expand_timeline, find_stage
 from churn_utils.pipeline.state import RunState, read_state
-from churn_utils.pipeline.timeline import expand_timeline
 from churn_utils.simulation.scenarios import SCENARIOS
 
 if TYPE_CHECKING:
@@ -46,8 +45,13 @@ examples:
 """
 
 
+DEFAULT = "(default %(default)s)"
 # argparse and not typer: an option of typer takes one value each time, but --only 05 07 and
 # -p A=1 B=2, which are documented, take several.
+SEVERAL: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
+FLAG: dict[str, Any] = {"action": "store_true"}
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -56,110 +60,46 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_run_options(parser.add_argument_group("what is run"))
-    _add_stage_options(parser.add_argument_group("which stages"))
-    approval = parser.add_argument_group("who approves (a named policy, unless one is given)")
-    _add_approval_options(approval.add_mutually_exclusive_group())
-    _add_folder_options(parser.add_argument_group("where"))
+    which = parser.add_argument_group("which stages")
+    text = "run just these stages, finished or not"
+    which.add_argument("--only", metavar="STAGE", help=text, **SEVERAL)
+    text = "run this stage and all after it, finished or not"
+    which.add_argument("--from", metavar="STAGE", dest="start", help=text)
+    text = "show the stages with their parameters and state, run nothing"
+    which.add_argument("--list", help=text, **FLAG)
+    group = parser.add_argument_group("who approves (a named policy, unless one is given)")
+    approval = group.add_mutually_exclusive_group()
+    text = "approve every challenger of this call that passes its gate under this name, "
+    text += "which may not be the trainer's"
+    approval.add_argument("--approve-as", metavar="NAME", help=text)
+    text = "stop with exit code 3 before the approval"
+    approval.add_argument("--manual-approval", help=text, **FLAG)
+    where = parser.add_argument_group("where")
+    text = "tables, models and state (default: data, or CHURN_HOME)"
+    where.add_argument("--home", type=Path, metavar="DIR", help=text)
+    text = "executed notebooks and HTML (default: reports, or CHURN_REPORTS)"
+    where.add_argument("--reports", type=Path, metavar="DIR", help=text)
+    text = "first delete the tables, models and state of this home; data/raw stays"
+    where.add_argument("--fresh", help=text, **FLAG)
     return parser
 
 
 def _add_run_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--scenario",
-        choices=list(SCENARIOS),
-        default=Plan.scenario,
-        help="what happens to the simulated customers from month 3 on (default %(default)s)",
-    )
-    group.add_argument(
-        "--months",
-        type=int,
-        default=Plan.months,
-        metavar="N",
-        help="last month, at least 2; the first champion is trained in month 1 "
-        "(default %(default)s)",
-    )
-    group.add_argument(
-        "--seed",
-        type=int,
-        default=Plan.seed,
-        metavar="N",
-        help="seed of simulation, search, folds and bootstrap (default %(default)s)",
-    )
-    group.add_argument(
-        "--profile",
-        choices=list(PROFILES),
-        default=Plan.profile,
-        help="fast: few trials and bootstrap draws, for a try (default %(default)s)",
-    )
-    group.add_argument(
-        "-p",
-        dest="parameters",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=VALUE",
-        help="set notebook parameters wherever they occur; --list shows them",
-    )
-
-
-def _add_stage_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--only",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="STAGE",
-        help="run just these stages, finished or not",
-    )
-    group.add_argument(
-        "--from",
-        dest="start",
-        metavar="STAGE",
-        help="run this stage and all after it, finished or not",
-    )
-    group.add_argument(
-        "--list",
-        action="store_true",
-        help="show the stages with their parameters and state, run nothing",
-    )
-
-
-def _add_approval_options(group: argparse._MutuallyExclusiveGroup) -> None:
-    group.add_argument(
-        "--approve-as",
-        metavar="NAME",
-        help="approve every challenger of this call that passes its gate under this name, "
-        "which may not be the trainer's",
-    )
-    group.add_argument(
-        "--manual-approval",
-        action="store_true",
-        help="stop with exit code 3 before the approval",
-    )
-
-
-def _add_folder_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--home",
-        type=Path,
-        metavar="DIR",
-        help="tables, models and state (default: data, or CHURN_HOME)",
-    )
-    group.add_argument(
-        "--reports",
-        type=Path,
-        metavar="DIR",
-        help="executed notebooks and HTML (default: reports, or CHURN_REPORTS)",
-    )
-    group.add_argument(
-        "--fresh",
-        action="store_true",
-        help="first delete the tables, models and state of this home; data/raw stays",
-    )
+    """Add the options that say what a run is; their defaults are those of ``Plan``."""
+    text = f"what happens to the simulated customers from month 3 on {DEFAULT}"
+    group.add_argument("--scenario", choices=list(SCENARIOS), default=Plan.scenario, help=text)
+    text = f"last month, at least 2; the first champion is trained in month 1 {DEFAULT}"
+    group.add_argument("--months", type=int, metavar="N", default=Plan.months, help=text)
+    text = f"seed of simulation, search, folds and bootstrap {DEFAULT}"
+    group.add_argument("--seed", type=int, metavar="N", default=Plan.seed, help=text)
+    text = f"fast: few trials and bootstrap draws, for a try {DEFAULT}"
+    group.add_argument("--profile", choices=list(PROFILES), default=Plan.profile, help=text)
+    text = "set notebook parameters wherever they occur; --list shows them"
+    group.add_argument("-p", dest="parameters", metavar="NAME=VALUE", help=text, **SEVERAL)
 
 
 def parse_overrides(items: list[str]) -> dict[str, str]:
-    """Split ``NAME=VALUE`` items; returns value by name.
+    """Split items ``NAME=VALUE``; return value by name.
 
     Raises:
         UsageError: an item without ``=``.
@@ -251,12 +191,9 @@ def main(arguments: list[str] | None = None) -> int:
             show_stages(plan)
             return DONE
         return run_with_progress(plan)
-    except UsageError as error:
-        print(f"run_all.py: {error}", file=sys.stderr)
-        return WRONG_USAGE
     except ChurnError as error:
         print(f"run_all.py: {error}", file=sys.stderr)
-        return FAILED
+        return WRONG_USAGE if isinstance(error, UsageError) else FAILED
 
 
 if __name__ == "__main__":

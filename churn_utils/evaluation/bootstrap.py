@@ -16,7 +16,7 @@ ROWS_AT_ONCE = 4_000_000  # resampling weights held in memory together (32 MB of
 
 @dataclass(frozen=True, eq=False)
 class ScoredRows:
-    """Labelled rows with the churn probability that a model gave each; every part has shape (n,)."""
+    """Labelled rows with the churn probability that a model gave; each part of shape (n,)."""
 
     churned: pd.Series
     probability: np.ndarray

@@ -18,12 +18,7 @@ from churn_utils.pipeline import kernels, warm_process
 from churn_utils.pipeline.executor import execute_notebook, run_production
 from churn_utils.pipeline.parameters import Notebooks
 from churn_utils.pipeline.plan import Plan, Report
-from churn_utils.pipeline.schedule import (
-    executed_path,
-    list_finished,
-    list_unfinished,
-    make_schedule,
-)
+from churn_utils.pipeline.schedule import executed_path, list_unfinished, make_schedule
 from churn_utils.pipeline.scheduler import run_side_by_side
 from churn_utils.pipeline.stages import APPROVAL, BATCH, NEEDS_CHAMPION, PRODUCTION, Stage
 from churn_utils.pipeline.state import RunState, StageResult, TableVersions
@@ -36,16 +31,10 @@ LIST_SIZE = 500  # customers of a call list, where notebook 05 has no such param
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """How far a run is."""
 
-    Attributes:
-        running: stages that run, each with its cell or month (empty while it starts).
-        done: number of stages that are done.
-        total: number of stages to run.
-    """
-
-    running: dict[str, str]
-    done: int
+    running: dict[str, str]  # the cell or month of each stage that runs; empty while it starts
+    done: int  # stages
     total: int
 
 
@@ -63,15 +52,9 @@ class Execution:
         say: Report,
         watch: Watch,
     ) -> None:
-        """Make the schedule of a plan.
+        """Make the schedule of a plan; ``run_state`` is written as stages finish.
 
-        Args:
-            plan: what to do.
-            run_state: of the home; changed and written as stages finish.
-            notebooks: as they were when the call began: what is edited from there on belongs to
-                the next run.
-            say: called with lines for the user.
-            watch: called every second and at each change.
+        ``notebooks`` are as they were when the call began: later edits belong to the next run.
         """
         self.plan = plan
         self.run_state = run_state
@@ -84,15 +67,20 @@ class Execution:
 
     def refresh_schedule(self) -> None:
         """Expand the timeline again: production may have ended in a retraining."""
-        self.schedule = make_schedule(
-            self.plan,
-            self.run_state,
-            self._notebooks,
-        )
+        self.schedule = make_schedule(self.plan, self.run_state, self._notebooks)
 
     def list_finished(self) -> set[str]:
-        """Return the names of the stages that are finished as the plan wants them."""
-        return list_finished(self.schedule, self.run_state, self.reports)
+        """Return the names of the stages that are finished as the plan wants them.
+
+        A stage whose executed notebook is gone is not finished.
+        """
+        finished = set()
+        for name, result in self.run_state.results.items():
+            up_to_date = result.fingerprint == self.schedule.fingerprints.get(name)
+            has_notebook = executed_path(self.reports, name).exists()
+            if up_to_date and (has_notebook or not result.page):
+                finished.add(name)
+        return finished
 
     def list_unfinished(self) -> list[str]:
         """Return the names of the stages that are still to run, in order."""
@@ -130,8 +118,7 @@ class Execution:
                 f"{stage.name} is left out: no model has been promoted yet, "
                 "the challenger was refused."
             )
-            left_out = StageResult(seconds=0.0, page=False)
-            self._remember(stage, left_out)
+            self._remember(stage, StageResult(page=False))
             return False
         versions: TableVersions = {}
         for table in stage.writes:
@@ -143,7 +130,7 @@ class Execution:
     def execute(self, stage: Stage) -> StageResult:
         """Run a stage and return its result."""
         started = time.perf_counter()
-        result = StageResult(seconds=0.0)
+        result = StageResult()
         if stage.kind == PRODUCTION:
             result = self._run_production(stage)
         else:
@@ -165,15 +152,7 @@ class Execution:
             self.say(line)
 
         list_size = self.schedule.parameters[BATCH].get("LIST_SIZE", LIST_SIZE)
-        retraining, call_list = run_production(
-            stage, self.plan, int(list_size), self.reports, report
-        )
-        return StageResult(
-            seconds=0.0,
-            page=False,
-            retrain=retraining,
-            call_list=call_list,
-        )
+        return run_production(stage, self.plan, int(list_size), self.reports, report)
 
     def _note_place(self, stage: Stage, place: str) -> None:
         """Note the cell or month that a stage has reached; called by the workers."""
@@ -210,11 +189,7 @@ class Execution:
         html.export_notebook(executed_path(self.reports, name), self.reports, facts)
 
     def write_pages(self, outcome: RunOutcome) -> Path:
-        """Write the pages that are missing or older than their notebook, then the index.
-
-        Returns:
-            Path of the index.
-        """
+        """Write the pages that are missing or older than their notebook; return the index."""
         executed = []
         for stage in self.schedule.stages:
             notebook = executed_path(self.reports, stage.name)

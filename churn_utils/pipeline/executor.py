@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from churn_utils import settings
+from churn_utils.data import tables
 from churn_utils.errors import StageError
 from churn_utils.pipeline import kernels, warm_process
 from churn_utils.pipeline.plan import Plan, Report, Values
 from churn_utils.pipeline.stages import Stage
-from churn_utils.pipeline.state import Retraining
+from churn_utils.pipeline.state import Retraining, StageResult
+from churn_utils.simulation.scenarios import Simulation
 
 
 def execute_notebook(stage: Stage, parameters: Values, target: Path, on_cell: Report) -> None:
-    """Execute the notebook of a stage.
+    """Execute the notebook of a stage; ``target`` is kept also when a cell raises.
 
-    Args:
-        stage: names the notebook.
-        parameters: by name, injected behind the notebook's own.
-        target: file of the executed notebook; it is kept when a cell raises.
-        on_cell: called with the place of each cell that starts, such as ``cell 9``.
+    ``on_cell`` is called with the place of each cell that starts, such as ``cell 9``.
 
     Raises:
         StageError: a cell raised, the kernel died or the file could not be written; the message
@@ -58,27 +58,21 @@ def execute_notebook(stage: Stage, parameters: Values, target: Path, on_cell: Re
 
 
 def run_production(
-    stage: Stage, plan: Plan, list_size: int, reports: Path, report: Report
-) -> tuple[Retraining | None, str | None]:
-    """Run months of production up to the plan's end, or to one that asks for a retraining.
-
-    Args:
-        stage: names the months in messages.
-        plan: with their end, scenario and seed.
-        list_size: customers of the last month's call list.
-        reports: folder that keeps where an error was raised.
-        report: called with a line for each month.
-
-    Returns:
-        The retraining that was asked for, or None; and the month whose call list was written, or
-        None.
+    stage: Stage,
+    plan: Plan,
+    list_size: int,
+    reports: Path,
+    report: Report,
+) -> StageResult:
+    """Call ``run_months_and_list`` in the warm process, up to the end of a plan.
 
     Raises:
-        StageError: a month failed; the message names the stage and the file with the traceback.
+        StageError: a month failed; the message names the stage and the file with the traceback,
+            which is kept in the folder ``reports``.
     """
     try:
         return warm_process.call_in_warm_process(
-            "churn_utils.pipeline.production:run_months_and_list",
+            f"{__name__}:run_months_and_list",
             f"{plan.end:%Y-%m-%d}",
             plan.scenario,
             plan.seed,
@@ -93,3 +87,47 @@ def run_production(
         raise StageError(
             f"stage {stage.name} failed: {what}\nWhere it was raised is kept: {kept}"
         ) from error
+
+
+def run_months_and_list(
+    until: str,
+    scenario: str,
+    seed: int,
+    list_size: int,
+    report: Report,
+) -> StageResult:
+    """Run the months up to ``until``, or up to one that asks for a retraining.
+
+    When no retraining is asked for, write the call list of the last month: the months before have
+    passed, and the retention team calls the customers of this one.
+
+    Args:
+        until: last as-of month, such as ``2025-07-01``.
+        scenario, seed: of the simulated company.
+        list_size: customers that the retention team can reach.
+        report: called with a line for each month.
+    """
+    from churn_utils.monitoring import monthly_cycle  # 2 s, in the warm process only
+
+    month = settings.as_of_date(until)
+    asked = monthly_cycle.run_months(month, Simulation(scenario, seed), report)
+    if asked is None:
+        return StageResult(page=False, call_list=_write_call_list(month, list_size))
+    retraining = Retraining(
+        as_of=f"{asked.as_of:%Y-%m-%d}",
+        since=f"{asked.labels_from:%Y-%m-%d}",
+    )
+    return StageResult(page=False, retrain=retraining)
+
+
+def _write_call_list(month: pd.Timestamp, size: int) -> str | None:
+    """Write the call list of a month; None when the month was quarantined and is not scored."""
+    from churn_utils.inference import batch
+
+    predictions = tables.read("predictions", snapshot_date=month)
+    predictions = predictions[predictions["role"] == "champion"].reset_index(drop=True)
+    if predictions.empty:
+        return None
+    retention = batch.build_retention_list(predictions, month, size)
+    batch.write_retention_list(retention, month)
+    return f"{month:%Y-%m}"

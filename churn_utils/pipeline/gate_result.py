@@ -19,26 +19,15 @@ PASS, FAIL = "pass", "fail"  # verdicts; importing the gate for them would cost 
 def read_verdict(name: str, reports: Path) -> GateResult:
     """Return version and verdict that the executed notebook of a gate's stage ended with."""
     numbers = read_summary(executed_path(reports, name)).numbers
-    said = {
-        "version": numbers.get("challenger"),
-        "verdict": numbers.get("gate"),
-    }
+    said = {"version": numbers.get("challenger"), "verdict": numbers.get("gate")}
     return GateResult.model_validate(said)
 
 
 def record_last_gate(run_state: RunState, stages: list[Stage], reports: Path) -> Stage | None:
-    """Find the last gate that was run and keep what it said with its result.
+    """Return the stage of the last gate that was run, or None; keep what it said with its result.
 
-    What refused is read from the registry's evidence once, so that a second call, which has
-    nothing to do, need not load MLflow.
-
-    Args:
-        run_state: is changed and written, if the gate's result was not known yet.
-        stages: of the timeline.
-        reports: folder of the run.
-
-    Returns:
-        The gate's stage, or None before the first.
+    What refused is read from the registry's evidence once and written to ``run_state``, so that a
+    second call, which has nothing to do, need not load MLflow.
     """
     gates = [stage for stage in stages if stage.kind == GATE and stage.name in run_state.results]
     if not gates:
@@ -60,9 +49,7 @@ def record_last_gate(run_state: RunState, stages: list[Stage], reports: Path) ->
 def read_refusal(version: int, report: Report) -> str:
     """Describe what refused a version, from its newest evidence; runs in the warm process.
 
-    Args:
-        version: the challenger.
-        report: not used; every function that is called in the warm process gets it.
+    ``report`` is not used; every function that is called there gets it.
     """
     try:
         evidence, _ = versions.read_evidence(version)
@@ -96,14 +83,10 @@ def describe_refusal(checks: list[dict]) -> str:
 def _describe_check(check: dict) -> str:
     """Return name, figure and requirement, as ``auc_floor (0.55 [0.5, 0.6]; required: …)``."""
     found = []
-    value = check["value"]
-    lower = check["lower"]
-    upper = check["upper"]
-    if value is not None:
-        found.append(f"{value:.4g}")
-    if lower is not None:
-        found.append(f"[{lower:.4g}, {upper:.4g}]")
+    if check["value"] is not None:
+        found.append(f"{check['value']:.4g}")
+    if check["lower"] is not None:
+        found.append(f"[{check['lower']:.4g}, {check['upper']:.4g}]")
     if check["detail"]:
         found.append(check["detail"])
-    found_text = " ".join(found)
-    return f"{check['check']} ({found_text}; required: {check['requirement']})"
+    return f"{check['check']} ({' '.join(found)}; required: {check['requirement']})"

@@ -71,11 +71,8 @@ class _ForkedProcess:
     def __init__(self, arguments: list[str], environment: dict[str, str], folder: str) -> None:
         """Fork a kernel from the warm process."""
         context = multiprocessing.get_context("forkserver")
-        self._process = context.Process(
-            target=_run_kernel,
-            args=(arguments, environment, folder),
-            daemon=True,
-        )
+        launch = (arguments, environment, folder)
+        self._process = context.Process(target=_run_kernel, args=launch, daemon=True)
         self._process.start()
         self.pid = self._process.pid
 

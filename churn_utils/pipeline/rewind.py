@@ -12,9 +12,8 @@ from pathlib import Path
 from churn_utils.data import tables
 from churn_utils.pipeline.plan import MOST_MONTHS, Plan
 from churn_utils.pipeline.schedule import executed_path
-from churn_utils.pipeline.stages import BATCH, Stage
+from churn_utils.pipeline.stages import BATCH, Stage, expand_timeline
 from churn_utils.pipeline.state import RunState, StageResult, TableVersions
-from churn_utils.pipeline.timeline import expand_timeline
 from churn_utils.registry import deployments
 
 FIRST_MONTH = "2025-02"  # that notebook 05 scores in the first round
@@ -25,13 +24,7 @@ def invalidate(plan: Plan, run_state: RunState, names: list[str], reports: Path)
     """Strike stages, and those that need them, and take their tables back to before they began.
 
     A stage that was killed goes on where it stopped. With ``only`` the home is taken as it is, and
-    what needs the stages becomes stale.
-
-    Args:
-        plan: what this call is to do.
-        run_state: is changed and written.
-        names: of the stages that will run.
-        reports: folder of the run, whose pages of those stages are deleted.
+    what needs the stages becomes stale. The pages of the stages in ``reports`` are deleted.
     """
     # Stages after the plan's last month are taken back too.
     timeline = expand_timeline(replace(plan, months=MOST_MONTHS), run_state)
@@ -87,10 +80,7 @@ def _delete_pages(stage: Stage, result: StageResult | None, reports: Path) -> No
 
     The next retraining may come in another month, so its pages would not be replaced.
     """
-    files = [
-        executed_path(reports, stage.name),
-        reports / f"{stage.name}.html",
-    ]
+    files = [executed_path(reports, stage.name), reports / f"{stage.name}.html"]
     if stage.kind == BATCH:
         files.append(reports / f"retention_list_{stage.month or FIRST_MONTH}.csv")
     if result is not None and result.call_list is not None:

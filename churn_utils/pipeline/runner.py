@@ -7,26 +7,15 @@ from pathlib import Path
 
 from churn_utils import settings
 from churn_utils.errors import UsageError
+from churn_utils.pipeline import outcome
 from churn_utils.pipeline.execution import Execution, Watch
 from churn_utils.pipeline.gate_result import PASS, read_verdict
-from churn_utils.pipeline.outcome import (
-    describe_failure,
-    describe_finished,
-    describe_waiting,
-    to_lines,
-)
 from churn_utils.pipeline.parameters import read_notebooks
 from churn_utils.pipeline.plan import DONE, WAITING, Plan, Report, describe_call
 from churn_utils.pipeline.rewind import invalidate
 from churn_utils.pipeline.schedule import choose_stages, make_schedule, next_segment
 from churn_utils.pipeline.stages import GATE, name_stage
-from churn_utils.pipeline.state import (
-    STATE_FILE,
-    RunState,
-    WaitingApproval,
-    hold_home,
-    read_state,
-)
+from churn_utils.pipeline.state import STATE_FILE, RunState, WaitingApproval, hold_home, read_state
 from churn_utils.reports.index import RunOutcome
 from churn_utils.simulation.scenarios import check_same_scenario
 
@@ -46,15 +35,12 @@ def run(
     say: Report = print,
     watch: Watch = lambda progress: None,
 ) -> int:
-    """Run the pipeline as planned; stages that do not need each other run side by side.
+    """Run the pipeline as planned and return the exit code: 0 done, 3 waiting for an approval.
 
     Args:
-        plan: what to do.
+        plan: what to do; stages that do not need each other run side by side.
         say: called with lines for the user; the last ones say how the run ended.
         watch: called every second and at each change with the progress.
-
-    Returns:
-        Exit code: 0 done, 3 waiting for an approval.
 
     Raises:
         UsageError: the plan does not fit the notebooks or the home (exit code 2).
@@ -72,8 +58,8 @@ def run(
         if plan.fresh:
             clear_home(execution.reports)
         run_state.identity = plan.identity
-        outcome = _run_and_write_pages(execution, names)
-        return WAITING if outcome.status == "waiting" else DONE
+        ended = _run_and_write_pages(execution, names)
+        return WAITING if ended.status == "waiting" else DONE
 
 
 def _check_approves_what_waits(plan: Plan, run_state: RunState, names: list[str]) -> None:
@@ -91,20 +77,20 @@ def _check_approves_what_waits(plan: Plan, run_state: RunState, names: list[str]
 def _run_and_write_pages(execution: Execution, names: list[str]) -> RunOutcome:
     """Run stages; write the pages and say how it ended, whatever happens."""
     try:
-        outcome = _run_stages(execution, names)
+        ended = _run_stages(execution, names)
     except BaseException as error:
-        execution.write_pages(describe_failure(execution.plan, error))
+        execution.write_pages(outcome.describe_failure(execution.plan, error))
         raise
-    index = execution.write_pages(outcome)
+    index = execution.write_pages(ended)
     if not names:
         execution.say(
             f"Run {execution.plan.identity.run} is finished; nothing to do "
             "(--fresh runs it from the start)."
         )
     execution.say(f"Pages: {index}")
-    for line in to_lines(outcome):
+    for line in outcome.to_lines(ended):
         execution.say(line)
-    return outcome
+    return ended
 
 
 def _run_stages(execution: Execution, names: list[str]) -> RunOutcome:
@@ -125,7 +111,7 @@ def _run_stages(execution: Execution, names: list[str]) -> RunOutcome:
         names = execution.list_unfinished()  # with what a retraining has added
         if plan.only:
             names = [name for name in names if name in may_run]
-    return describe_finished(execution)
+    return outcome.describe_finished(execution)
 
 
 def _wait_for_approval(execution: Execution, gate: str) -> RunOutcome:
@@ -134,4 +120,4 @@ def _wait_for_approval(execution: Execution, gate: str) -> RunOutcome:
     run_state = execution.run_state
     run_state.waiting = WaitingApproval(gate=gate, call=call)
     run_state.write()
-    return describe_waiting(gate, call, execution.reports)
+    return outcome.describe_waiting(gate, call, execution.reports)

@@ -13,9 +13,8 @@ import pandas as pd
 from churn_utils.errors import UsageError
 from churn_utils.pipeline.parameters import Notebooks, resolve_parameters
 from churn_utils.pipeline.plan import Plan, Values
-from churn_utils.pipeline.stages import APPROVAL, PRODUCTION, Stage
+from churn_utils.pipeline.stages import APPROVAL, PRODUCTION, Stage, expand_timeline
 from churn_utils.pipeline.state import RunState
-from churn_utils.pipeline.timeline import expand_timeline
 
 NOT_FINGERPRINTED = ("APPROVER", "REASON")
 
@@ -97,23 +96,6 @@ def _describe_months(plan: Plan, stage: Stage, run_state: RunState) -> dict[str,
     else:
         content["months"] = plan.months
     return content
-
-
-def list_finished(schedule: Schedule, run_state: RunState, reports: Path) -> set[str]:
-    """Return the names of the stages that are finished as the plan wants them.
-
-    Args:
-        schedule: with the fingerprints that the results must have.
-        run_state: with the results.
-        reports: folder of the run; a stage whose executed notebook is gone is not finished.
-    """
-    finished = set()
-    for name, result in run_state.results.items():
-        up_to_date = result.fingerprint == schedule.fingerprints.get(name)
-        has_notebook = executed_path(reports, name).exists()
-        if up_to_date and (has_notebook or not result.page):
-            finished.add(name)
-    return finished
 
 
 def choose_stages(plan: Plan, schedule: Schedule, finished: set[str]) -> list[str]:

@@ -61,13 +61,12 @@ class ReadyStages:
 
 
 def run_side_by_side(stages: list[Stage], job: Job, tick: Callable[[list[str], int], None]) -> None:
-    """Run stages with two workers; after a failure no further stage starts.
+    """Run stages with two workers, in their order; after a failure no further stage starts.
 
     Args:
-        stages: in the order in which those that are ready start.
+        stages: those that are ready start in this order.
         job: what is done with each.
-        tick: called every second and at each change, with the names of the running stages and the
-            number of those that are done.
+        tick: called every second and at each change: running stages, number of those done.
 
     Raises:
         Exception: the first that ``job.execute`` raised, after the other stage has ended.
@@ -95,10 +94,7 @@ def run_side_by_side(stages: list[Stage], job: Job, tick: Callable[[list[str], i
 
 
 def _start_stages(
-    ready: ReadyStages,
-    running: Running,
-    job: Job,
-    workers: ThreadPoolExecutor,
+    ready: ReadyStages, running: Running, job: Job, workers: ThreadPoolExecutor
 ) -> None:
     """Start stages until both workers are busy or no stage is ready."""
     while len(running) < WORKERS and (stage := ready.take()):

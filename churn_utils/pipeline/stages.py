@@ -1,11 +1,14 @@
-"""The stages of the pipeline: their names, what they need, and the tables that they write."""
+"""The stages of the pipeline, what they need and write, and their order in simulated time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pandas as pd
+
 from churn_utils.errors import UsageError
-from churn_utils.pipeline.plan import Value
+from churn_utils.pipeline.plan import Plan, Value
+from churn_utils.pipeline.state import Retraining, RunState
 
 OVERVIEW, FEATURES = "00_overview", "01_feature_engineering"
 SEARCH, REGISTRY = "02_hyperparameter_optimisation", "03_model_registry"
@@ -32,6 +35,9 @@ WRITES = {
 }
 NEEDS_CHAMPION = (BATCH, SERVING, PRODUCTION, MONITORING, DRIFT)
 
+# Few trials: the champion's settings and every family's defaults are tried first.
+RETRAINING_TRIALS = 6
+
 
 def name_stage(kind: str, month: str = "") -> str:
     """Return the name of a stage: its kind, and for a retraining its month (``…_2025-05``)."""
@@ -40,19 +46,12 @@ def name_stage(kind: str, month: str = "") -> str:
 
 @dataclass(frozen=True)
 class Stage:
-    """A notebook at a place in simulated time, or months of production.
+    """A notebook at a place in simulated time, or months of production."""
 
-    Attributes:
-        kind: name of its notebook, or ``production``.
-        month: month of the retraining that it belongs to (``2025-05``); empty in the first round.
-        needs: names of the stages whose results it reads.
-        parameters: notebook parameters that its place in time sets, as pairs of name and value.
-    """
-
-    kind: str
-    month: str = ""
-    needs: tuple[str, ...] = ()
-    parameters: tuple[tuple[str, Value], ...] = ()
+    kind: str  # name of its notebook, or "production"
+    month: str = ""  # of its retraining, such as 2025-05; empty in the first round
+    needs: tuple[str, ...] = ()  # stages whose results it reads
+    parameters: tuple[tuple[str, Value], ...] = ()  # that its place in time sets
 
     @property
     def name(self) -> str:
@@ -97,3 +96,47 @@ def find_stage(text: str, stages: list[Stage]) -> str:
             "(a beginning such as 04a will do)."
         )
     return found[0].name
+
+
+def expand_timeline(plan: Plan, run_state: RunState) -> list[Stage]:
+    """List the stages in order of simulated time, as far as the months have shown them.
+
+    Production stops where drift asks for a retraining, as its result says. The stages of that
+    retraining follow, and then production again.
+    """
+    timeline = list(FIRST_ROUND)
+    production = Stage(PRODUCTION, needs=(BATCH,))
+    while True:
+        timeline.append(production)
+        retraining = run_state.retraining_after(production.name)
+        if retraining is None or pd.Timestamp(retraining.as_of) > plan.end:
+            break
+        timeline += _expand_retraining(production, retraining)
+        batch = name_stage(BATCH, retraining.month)
+        production = Stage(PRODUCTION, retraining.month, needs=(batch,))
+    return timeline + _monitor(production, f"{plan.end:%Y-%m-%d}")
+
+
+def _monitor(production: Stage, as_of: str, month: str = "") -> list[Stage]:
+    """Return the two notebooks that look at the months run so far."""
+    needs = (production.name,)
+    parameters = (("AS_OF", as_of), ("PLAY_MONTHS", False))
+    return [Stage(kind, month, needs, parameters) for kind in (MONITORING, DRIFT)]
+
+
+def _expand_retraining(production: Stage, retraining: Retraining) -> list[Stage]:
+    """Return the stages of one retraining: what asked for it, then search to batch scoring."""
+    month = retraining.month
+    as_of = ("AS_OF", retraining.as_of)
+    since = ("SINCE", retraining.since)
+    snapshot = ("SNAPSHOT", retraining.as_of)
+    few_trials = ("N_TRIALS", RETRAINING_TRIALS)
+    monitoring, drift = _monitor(production, retraining.as_of, month)
+    search = Stage(SEARCH, month, (production.name,), (as_of, since, few_trials))
+    registry = Stage(REGISTRY, month, (search.name,), (as_of,))
+    gate = Stage(GATE, month, (registry.name,), (as_of, since))
+    # The approver reads what asked for the retraining; and 07 and 08 must see the old champion.
+    before_approval = (gate.name, monitoring.name, drift.name)
+    approval = Stage(APPROVAL, month, before_approval, (as_of,))
+    batch = Stage(BATCH, month, (approval.name,), (as_of, snapshot))
+    return [monitoring, drift, search, registry, gate, approval, batch]

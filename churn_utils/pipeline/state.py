@@ -54,27 +54,17 @@ class GateResult(BaseModel):
 
 
 class StageResult(BaseModel):
-    """What is remembered of a finished stage.
-
-    Attributes:
-        finished: time of day (UTC) at which it ended.
-        seconds: how long it took.
-        fingerprint: hash of what its result depends on; ``stale`` after it was repeated alone.
-        page: whether it has an executed notebook and a page.
-        retrain: retraining that its months of production ended in.
-        call_list: month whose call list it wrote besides that of notebook 05.
-        gate: what the gate said, once a run has read it.
-    """
+    """What is remembered of a finished stage."""
 
     model_config = ConfigDict(frozen=True)
 
-    finished: str = ""
-    seconds: float
-    fingerprint: str = ""
-    page: bool = True
-    retrain: Retraining | None = None
-    call_list: str | None = None
-    gate: GateResult | None = None
+    finished: str = ""  # time (UTC) at which it ended
+    seconds: float = 0.0  # that it took
+    fingerprint: str = ""  # hash of what it depends on; "stale" after it was repeated alone
+    page: bool = True  # whether it has an executed notebook and a page
+    retrain: Retraining | None = None  # that its months of production ended in
+    call_list: str | None = None  # month whose call list it wrote besides that of notebook 05
+    gate: GateResult | None = None  # what the gate said, once a run has read it
 
 
 class WaitingApproval(BaseModel):
@@ -85,25 +75,17 @@ class WaitingApproval(BaseModel):
 
 
 class RunState(BaseModel):
-    """State of the run in a home.
-
-    Attributes:
-        identity: what the home holds; None in a new one.
-        results: finished stages by name.
-        versions_at_start: by stage that began, the version of each table that it changes before
-            it began; None for a table that did not exist.
-        unfinished_rewind: tables that a run was taking back when it was killed.
-        waiting: approval that the run waits for.
-    """
+    """State of the run in a home."""
 
     model_config = ConfigDict(
         populate_by_name=True, alias_generator=lambda name: STORED_NAMES.get(name, name)
     )
 
-    identity: RunIdentity | None = None
-    results: dict[str, StageResult] = Field(default_factory=dict)
+    identity: RunIdentity | None = None  # None in a new home
+    results: dict[str, StageResult] = Field(default_factory=dict)  # of finished stages
+    # By stage that began: the tables that it changes, as they were before.
     versions_at_start: dict[str, TableVersions] = Field(default_factory=dict)
-    unfinished_rewind: TableVersions = Field(default_factory=dict)
+    unfinished_rewind: TableVersions = Field(default_factory=dict)  # of a run that was killed
     waiting: WaitingApproval | None = None
 
     def retraining_after(self, name: str) -> Retraining | None:

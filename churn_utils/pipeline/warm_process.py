@@ -46,11 +46,7 @@ def offer_isolation() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="churn-") as folder:
         address = str(Path(folder) / "isolation")
         context = multiprocessing.get_context("forkserver")
-        process = context.Process(
-            target=_offer,
-            args=(address,),
-            daemon=True,
-        )
+        process = context.Process(target=_offer, args=(address,), daemon=True)
         # Starting waits for the warm process's imports, and there is other work meanwhile.
         starting = threading.Thread(target=process.start)
         starting.start()
@@ -74,13 +70,11 @@ def _offer(address: str) -> None:
 def call_in_warm_process(function: str, *arguments: object, report: Report) -> Any:
     """Call a package function in a fork of the warm process and return its result.
 
-    Where fork is not safe it is a new process.
+    Where fork is not safe it is a new process. Arguments and result can be pickled.
 
     Args:
-        function: ``module:name``; called there with ``arguments`` and a keyword ``report`` that
-            takes lines of text.
-        arguments: can be pickled, as can the result.
-        report: called here with each line when it comes.
+        function: ``module:name``; takes ``arguments`` and a keyword ``report``.
+        report: called here with each line of text that the function reports there.
 
     Raises:
         Exception: what the function raised.
@@ -88,11 +82,8 @@ def call_in_warm_process(function: str, *arguments: object, report: Report) -> A
     """
     context: Any = multiprocessing.get_context("forkserver" if CAN_FORK else "spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_call,
-        args=(function, arguments, dict(os.environ), sender),
-        daemon=True,
-    )
+    call = (function, arguments, dict(os.environ), sender)
+    process = context.Process(target=_call, args=call, daemon=True)
     process.start()
     sender.close()
     try:

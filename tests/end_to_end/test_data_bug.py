@@ -35,13 +35,13 @@ def test_broken_month_is_held_back_and_told(promoted_home):
     reports = settings.reports()
     lines = []
     stage = Stage(PRODUCTION)
-    retraining, call_list = executor.run_production(stage, PLAN, 50, reports, lines.append)
-    assert retraining is None
+    result = executor.run_production(stage, PLAN, 50, reports, lines.append)
+    assert result.retrain is None
     assert any(line.startswith("2025-04  quarantine") for line in lines)
     assert any(line.startswith("2025-05  ok") for line in lines)
 
     # The retention team gets the list of the last month.
-    assert call_list == "2025-05"
+    assert result.call_list == "2025-05"
     customers = pd.read_csv(reports / "retention_list_2025-05.csv")
     assert len(customers) == 50 and customers["expected_value_usd"].is_monotonic_decreasing
 

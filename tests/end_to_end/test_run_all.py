@@ -14,8 +14,8 @@ from churn_utils.data import tables
 from churn_utils.monitoring import history, recovery
 from churn_utils.monitoring.champion import load_champion
 from churn_utils.pipeline.plan import PROFILES, Plan
+from churn_utils.pipeline.stages import expand_timeline
 from churn_utils.pipeline.state import read_state
-from churn_utils.pipeline.timeline import expand_timeline
 from churn_utils.registry import deployments, versions
 from churn_utils.simulation.scenarios import Simulation
 

@@ -14,7 +14,7 @@ from churn_utils.monitoring import history, monthly_cycle
 from churn_utils.monitoring.champion import load_champion
 from churn_utils.monitoring.decision import DATA_QUALITY, OK, QUARANTINE, RETRAIN, Decision
 from churn_utils.monitoring.ingestion import ingest_month
-from churn_utils.pipeline import production
+from churn_utils.pipeline import executor
 from churn_utils.registry import approvals, deployments
 from churn_utils.settings import month_start
 from churn_utils.simulation import customers, deliveries
@@ -161,10 +161,11 @@ def test_a_home_holds_one_scenario(after_run):
 
 
 def test_a_stage_returns_the_retraining_as_plain_dates(after_run):
-    asked, listed = production.run_months_and_list(
+    result = executor.run_months_and_list(
         "2025-07-01", "price_rise", 5, 10, report=lambda line: None
     )
-    assert asked.model_dump() == {"as_of": "2025-05-01", "since": "2025-04-01"} and listed is None
+    assert result.retrain.model_dump() == {"as_of": "2025-05-01", "since": "2025-04-01"}
+    assert result.call_list is None
 
 
 def test_the_months_are_those_of_the_simulation(after_run):

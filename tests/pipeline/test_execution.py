@@ -7,8 +7,8 @@ from churn_utils import settings
 from churn_utils.errors import ChurnError, StageError, UsageError
 from churn_utils.pipeline import runner, warm_process
 from churn_utils.pipeline.plan import DONE, WAITING, Plan
+from churn_utils.pipeline.stages import expand_timeline
 from churn_utils.pipeline.state import RunState
-from churn_utils.pipeline.timeline import expand_timeline
 from churn_utils.registry import deployments
 
 PASSED = "from churn_utils.reports.summary import Summary\nSummary(gate='pass')"

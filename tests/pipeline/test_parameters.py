@@ -3,8 +3,8 @@ import pytest
 from churn_utils.errors import UsageError
 from churn_utils.pipeline.parameters import read_notebooks, resolve_parameters
 from churn_utils.pipeline.plan import PROFILES, Plan
+from churn_utils.pipeline.stages import expand_timeline
 from churn_utils.pipeline.state import RunState
-from churn_utils.pipeline.timeline import expand_timeline
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from churn_utils.errors import UsageError
 from churn_utils.pipeline import stages
 from churn_utils.pipeline.parameters import read_notebooks, resolve_parameters
 from churn_utils.pipeline.plan import Plan
+from churn_utils.pipeline.stages import expand_timeline
 from churn_utils.pipeline.state import Retraining, RunState, StageResult
-from churn_utils.pipeline.timeline import expand_timeline
 
 JUNE = Retraining(as_of="2025-06-01", since="2025-05-01")
 
