@@ -13,6 +13,7 @@ from churn_utils.evaluation.economics import OFFER
 from churn_utils.features import definitions
 from churn_utils.inference import scoring
 from churn_utils.registry import deployments, versions
+from churn_utils.registry.versions import ModelVersion
 
 ROLES = ["champion", "shadow", "backfill"]
 ROWS_AT_ONCE = 100_000
@@ -51,6 +52,17 @@ def score_snapshot(
             champion in effect, no features of that month, or unknown customers.
     """
     scoring_version = versions.read_version(choose_version(as_of, role, version))
+    return score_with(scoring_version, snapshot_date, as_of, role, customer_ids)
+
+
+def score_with(
+    scoring_version: ModelVersion,
+    snapshot_date: pd.Timestamp,
+    as_of: pd.Timestamp,
+    role: str,
+    customer_ids: list[str] | None = None,
+) -> pd.DataFrame:
+    """Score as ``score_snapshot`` does, with a version that was read before."""
     rows = read_scoring_rows(snapshot_date, as_of, customer_ids)
     parts = []
     for start in range(0, len(rows), ROWS_AT_ONCE):

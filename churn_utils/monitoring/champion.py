@@ -10,27 +10,22 @@ import pandas as pd
 
 from churn_utils import settings
 from churn_utils.errors import DataError
+from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions, offline
 from churn_utils.inference import scoring
 from churn_utils.monitoring import drift_tests
-from churn_utils.registry import deployments, versions
+from churn_utils.registry import versions
 
 
 @dataclass(frozen=True, eq=False)
 class Champion:
-    """A champion; what is derived from it is computed on first use.
-
-    Attributes:
-        version: its number in the registry.
-        model: has ``predict_proba`` over model inputs.
-        training_rows: model inputs of its train rows, the reference of every shift.
-        trained_to: newest month whose labels it was trained on; later labels are news to it.
-    """
+    """A champion; what is derived from it is computed on first use."""
 
     version: int
-    model: Any
-    training_rows: pd.DataFrame
-    trained_to: pd.Timestamp
+    model: Any  # has ``predict_proba`` over model inputs
+    training_rows: pd.DataFrame  # model inputs of its train rows, the reference of every shift
+    trained_to: pd.Timestamp  # newest month of its labels; later labels are news to it
+    economics: Economics = Economics()  # costs that it was trained for
 
     @cached_property
     def feature_reliance(self) -> pd.Series:
@@ -66,21 +61,6 @@ class Champion:
         return rows[[*definitions.MODEL_INPUTS, drift_tests.SCORE]]
 
 
-def get_champion_version(as_of: pd.Timestamp) -> int:
-    """Return the version in effect on a date.
-
-    Raises:
-        DataError: no champion is in effect.
-    """
-    version = deployments.champion_at(as_of)
-    if version is None:
-        raise DataError(
-            f"no champion is in effect on {as_of:%Y-%m-%d}; promote one first "
-            "(notebooks 02 to 04b)."
-        )
-    return version
-
-
 def load_champion(version: int) -> Champion:
     """Load a version with its training rows, at the table versions that its training recorded."""
     return _load(str(settings.home()), versions.read_version(version).run_id, version)
@@ -96,4 +76,10 @@ def _load(home: str, run_id: str, number: int) -> Champion:
     since = settings.as_of_date(params["since"]) if params["since"] else None
     training_set = offline.build_training_set(as_of, table_versions, since)
     rows = offline.training_rows(training_set, "train")
-    return Champion(number, scoring.load_model(version), rows, rows["event_date"].max())
+    return Champion(
+        version=number,
+        model=scoring.load_model(version),
+        training_rows=rows,
+        trained_to=rows["event_date"].max(),
+        economics=version.economics,
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from churn_utils.monitoring.retraining_value import WindowGain
 
@@ -35,23 +35,14 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Limits:
-    """Where evidence becomes a decision; set by judgement before ``benchmarks/drill.py`` first ran.
+    """Where evidence becomes a decision; set by judgement before ``drill.py`` first ran."""
 
-    Attributes:
-        quarantined_share: of a delivery; fewer bad rows cannot move what the rest shows.
-        psi: beyond chance; the usual bound of a moderate shift.
-        reliance: the champion's reliance on a feature from which its shift matters.
-        gain_usd: per customer and month that a retraining must surely bring.
-        confidence: of the gain's interval; two-sided, as two windows are looked at each month.
-        prior_share: of the gain that moving the intercept must bring to be called a prior shift.
-    """
-
-    quarantined_share: float = 0.05
-    psi: float = 0.1
-    reliance: float = 0.01
-    gain_usd: float = 5.0
-    confidence: float = 0.98
-    prior_share: float = 0.8
+    quarantined_share: float = 0.05  # of a delivery; fewer bad rows cannot move what the rest shows
+    psi: float = 0.1  # beyond chance; the usual bound of a moderate shift
+    reliance: float = 0.01  # of the champion on a feature, from which its shift matters
+    gain_usd: float = 5.0  # per customer and month that a retraining must surely bring
+    confidence: float = 0.98  # of the gain's two-sided interval; two windows are looked at
+    prior_share: float = 0.8  # of the gain that moving the intercept brings in a prior shift
 
 
 @dataclass(frozen=True)
@@ -63,44 +54,28 @@ class Delivery:
 
 
 class Shift(BaseModel):
-    """Shift of one feature.
+    """Shift of one feature, and how far the champion relies on it (1 for its own score)."""
 
-    Attributes:
-        psi: beyond chance.
-        use: share of the champion's reliance on it; 1 for the champion's own score.
-    """
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
-    model_config = ConfigDict(frozen=True)
-
-    psi: float
-    use: float
+    psi: float  # beyond chance
+    feature_reliance: float = Field(validation_alias="use", serialization_alias="use")
 
 
 class Evidence(BaseModel):
-    """What a decision rests on; stored as JSON in the column ``evidence``.
-
-    Attributes:
-        champion_version: the champion that was in effect.
-        delivered, quarantined: rows of the month's delivery.
-        shifts: by feature that the champion relies on; empty for a broken delivery.
-        weighted_psi: PSI of all features, weighted by reliance; None for a broken delivery.
-        new_shifts: features to alert.
-        standing: PSI at the alert of each shift that was alerted and still stands.
-        gains: what a refit would have been worth, by window.
-        passed: features whose shift is over, where a refit would have been worth it.
-    """
+    """What a decision rests on; stored as JSON in the column ``evidence``."""
 
     model_config = ConfigDict(frozen=True)
 
-    champion_version: int
-    delivered: int
+    champion_version: int  # that was in effect
+    delivered: int  # rows of the month
     quarantined: int
-    shifts: dict[str, Shift] = {}
-    weighted_psi: float | None = None
-    new_shifts: list[str] = []
-    standing: dict[str, float] = {}
-    gains: list[WindowGain] = []
-    passed: list[str] = []
+    shifts: dict[str, Shift] = {}  # of what the champion relies on; empty for a broken delivery
+    weighted_psi: float | None = None  # over all features, by reliance; None for a broken delivery
+    new_shifts: list[str] = []  # features to alert
+    standing: dict[str, float] = {}  # PSI at the alert of each alerted shift that still stands
+    gains: list[WindowGain] = []  # what a refit would have been worth, by window
+    passed: list[str] = []  # features whose shift is over, where a refit would be worth it
 
     @property
     def best_window(self) -> WindowGain | None:
@@ -114,20 +89,12 @@ class Evidence(BaseModel):
 
 @dataclass(frozen=True)
 class Decision:
-    """What an as-of month calls for.
-
-    Attributes:
-        as_of: the month.
-        action: one of ``DECISIONS``; stored as ``decision``.
-        diagnosis: what moved, if anything.
-        reason: one sentence with its numbers; stored as ``why``.
-        evidence: what the decision rests on.
-    """
+    """What an as-of month calls for."""
 
     as_of: pd.Timestamp
-    action: str
-    diagnosis: str
-    reason: str
+    action: str  # one of DECISIONS; stored as ``decision``
+    diagnosis: str  # what moved, if anything
+    reason: str  # one sentence with its numbers; stored as ``why``
     evidence: Evidence
 
     @property

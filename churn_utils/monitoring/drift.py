@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import pandas as pd
 
+from churn_utils import settings
 from churn_utils.errors import DataError
-from churn_utils.evaluation.economics import Economics
 from churn_utils.monitoring import decision, retraining_value, shifts
 from churn_utils.monitoring.champion import Champion
 from churn_utils.monitoring.decision import Decision, Delivery, Evidence, Limits
 from churn_utils.monitoring.retraining_value import WindowGain
+from churn_utils.simulation import deliveries
+from churn_utils.simulation.scenarios import START_MONTH, Simulation
 from churn_utils.training import models
 
 
@@ -25,7 +27,6 @@ def decide(
     labelled: pd.DataFrame,
     champion: Champion,
     history: pd.DataFrame | None = None,
-    economics: Economics | None = None,
     limits: Limits | None = None,
     seed: int = 0,
 ) -> Decision:
@@ -42,14 +43,12 @@ def decide(
             the model inputs. Only ``train`` rows are used; what the gate reads stays unseen.
         champion: the one in effect.
         history: rows of ``decisions``; only earlier ones are read, so deciding twice decides alike.
-        economics: of decisions in USD.
         limits: where evidence becomes a decision.
         seed: of the folds.
 
     Raises:
         DataError: nothing was delivered, or labels of a month that is not over.
     """
-    economics = economics or Economics()
     limits = limits or Limits()
     _check(as_of, delivery, labelled)
     is_news = labelled["event_date"] > champion.trained_to
@@ -66,7 +65,7 @@ def decide(
         weighted_psi=observed.weighted_psi,
         new_shifts=observed.new_shifts,
         standing=observed.standing,
-        gains=retraining_value.measure_gains(news, champion, economics, limits.confidence, seed),
+        gains=retraining_value.measure_gains(news, champion, limits.confidence, seed),
     )
     if evidence.shifts and _is_worth_it(evidence.best_window, limits):
         newest = news[news["event_date"] == news["event_date"].max()]
@@ -97,8 +96,7 @@ def _check(as_of: pd.Timestamp, delivery: Delivery, labelled: pd.DataFrame) -> N
 
 def decide_on_evidence(as_of: pd.Timestamp, evidence: Evidence, limits: Limits) -> Decision:
     """Turn evidence into a decision: first the delivery, then the labels, then the features."""
-    action, diagnosis, reason = _choose(evidence, limits)
-    return Decision(as_of, action, diagnosis, reason, evidence)
+    return Decision(as_of, *_choose(evidence, limits), evidence)
 
 
 def _choose(evidence: Evidence, limits: Limits) -> tuple[str, str, str]:
@@ -153,3 +151,35 @@ def _describe_gain(gain: WindowGain) -> str:
     interval = f"[{gain.lower:+.1f}, {gain.upper:+.1f}]"
     worth = f"{gain.gain_usd:+.1f} USD a customer {interval}"
     return f"a refit on {first} to {last} would be worth {worth}"
+
+
+def try_scenario(
+    scenario: str,
+    seed: int,
+    champion: Champion,
+    start_month: int = START_MONTH,
+) -> pd.DataFrame:
+    """Decide, in memory, the month in which another scenario changes, and the one after.
+
+    Returns:
+        Two rows with ``decision.COLUMNS``.
+
+    Raises:
+        DataError: unknown scenario.
+    """
+    simulation = Simulation(scenario, seed, start_month)
+    decided = None
+    for month in (start_month, start_month + 1):
+        broken = scenario == "data_bug" and month == start_month
+        current, quarantined = deliveries.ingest_in_memory(month, simulation, broken)
+        past = [deliveries.ingest_in_memory(known, simulation)[0] for known in range(month)]
+        made = decide(
+            settings.month_start(month),
+            Delivery(len(current) + quarantined, quarantined),
+            current,
+            pd.concat(past),
+            champion,
+            decided,
+        )
+        decided = pd.concat([decided, made.to_frame()], ignore_index=True)
+    return decided

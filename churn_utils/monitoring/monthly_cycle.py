@@ -14,18 +14,10 @@ from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.features import offline
 from churn_utils.inference import batch
-from churn_utils.monitoring import (
-    decision,
-    drift,
-    drift_tests,
-    estimation,
-    history,
-    ingestion,
-    performance,
-    retraining_value,
-)
-from churn_utils.monitoring.champion import Champion, get_champion_version, load_champion
+from churn_utils.monitoring import decision, drift, drift_tests, history, ingestion, performance
+from churn_utils.monitoring.champion import Champion, load_champion
 from churn_utils.monitoring.decision import Decision, Delivery
+from churn_utils.monitoring.retraining_value import WINDOW_MONTHS
 from churn_utils.registry import deployments, versions
 from churn_utils.simulation.scenarios import Simulation, bind_home_to_scenario
 from churn_utils.training import models
@@ -52,17 +44,10 @@ def decide_month(as_of: pd.Timestamp, counts: pd.Series) -> Decision:
     standing = _find_standing(decided, as_of, delivery)
     if standing is not None:
         return standing
-    champion = load_champion(get_champion_version(as_of))
+    champion = load_champion(batch.choose_version(as_of, "champion"))
     current = history.read_inputs(as_of, as_of)
-    made = drift.decide(
-        as_of,
-        delivery,
-        current,
-        _read_recent_labelled(as_of),
-        champion,
-        decided,
-        versions.read_version(champion.version).economics,
-    )
+    labelled = _read_recent_labelled(as_of)
+    made = drift.decide(as_of, delivery, current, labelled, champion, decided)
     tables.merge("monitoring_metrics", _measure_month(as_of, champion, current))
     tables.merge("decisions", made.to_frame())
     return made
@@ -82,7 +67,7 @@ def _find_standing(
 
 def _read_recent_labelled(as_of: pd.Timestamp) -> pd.DataFrame:
     """Return the labelled rows known at a date, as far back as the decision looks."""
-    months_back = max(retraining_value.WINDOW_MONTHS)
+    months_back = max(WINDOW_MONTHS)
     first = max(0, settings.month_of(as_of) - months_back)
     since = settings.month_start(first)
     rows = offline.build_training_set(as_of, since=since)
@@ -101,14 +86,13 @@ def _measure_month(as_of: pd.Timestamp, champion: Champion, current: pd.DataFram
     parts = []
     scored = history.read_scored(before, as_of)
     if len(scored):
-        economics = versions.read_version(champion.version).economics
+        economics = champion.economics
         parts.append(performance.measure_performance(scored, as_of, window, economics))
     if len(current):
         shift = drift_tests.measure_shift(champion.with_score(current), champion.reference)
         moved = drift_tests.list_shift_metrics(shift)
-        parts.append(
-            performance.stamp(moved, as_of, f"{as_of:%Y-%m}", champion.version, len(current))
-        )
+        month = f"{as_of:%Y-%m}"
+        parts.append(performance.stamp(moved, as_of, month, champion.version, len(current)))
     labels = history.read_known_labels(before, as_of)
     churn = drift_tests.measure_label_shift(labels["churned"], champion.training_rows["churned"])
     parts.append(performance.stamp(churn, as_of, window, champion.version, len(labels)))
@@ -126,16 +110,15 @@ def score_month(as_of: pd.Timestamp) -> int:
     """
     if as_of in history.list_quarantined_months():
         return 0
-    predictions = batch.score_snapshot(as_of, as_of, "champion")
+    champion = versions.read_version(batch.choose_version(as_of, "champion"))
+    predictions = batch.score_with(champion, as_of, as_of, "champion")
     scored_by_champion = len(predictions)
     predecessor = deployments.predecessor_at(as_of)
     if predecessor is not None:
         shadow = batch.score_snapshot(as_of, as_of, "shadow", version=predecessor)
         predictions = pd.concat([predictions, shadow])
-    champion = versions.read_version(int(predictions["model_version"].iloc[0]))
-    estimate = estimation.estimate_performance(
-        predictions, as_of, f"{as_of:%Y-%m}", champion.economics
-    )
+    window = f"{as_of:%Y-%m}"
+    estimate = performance.estimate_performance(predictions, as_of, window, champion.economics)
     tables.merge("monitoring_metrics", estimate)
     return scored_by_champion
 

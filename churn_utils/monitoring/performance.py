@@ -1,7 +1,6 @@
-"""Realised performance of each model version, once the labels of a month have arrived.
+"""Performance of each model version: estimated before the labels of a month, realised with them.
 
-Pure functions over frames. Everything that goes into the table ``monitoring_metrics`` is a long
-frame with ``COLUMNS``.
+Everything that goes into the table ``monitoring_metrics`` is a long frame with ``COLUMNS``.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ COLUMNS = [
 METRICS = [*model_metrics.METRICS, "loss_usd"]
 ALL = "all"
 MIN_LABELLED = 50  # fewer labelled rows give no interval worth the name
+ESTIMATED = "estimated_"  # what the names of estimated metrics begin with
 
 
 def join_labels(
@@ -79,8 +79,7 @@ def measure_performance(
         as_of: date at which the figures are known.
         window: name of the window, such as ``2025-04``.
         economics: gives the threshold and the value of a decision.
-        draws: of the bootstrap over customers.
-        seed: of the bootstrap.
+        draws, seed: of the bootstrap over customers.
 
     Returns:
         Rows with ``COLUMNS``: ``METRICS`` of each version and slice with 95 % bootstrap intervals.
@@ -94,9 +93,11 @@ def measure_performance(
             table = _measure_rows(labelled, economics, draws, seed)
             table = table.assign(rows_labelled=len(labelled))
             parts.append(stamp(table, as_of, window, version, len(part), name))
-    if not parts:
-        return pd.DataFrame(columns=COLUMNS)
-    return pd.concat(parts, ignore_index=True)
+    return _join_parts(parts)
+
+
+def _join_parts(parts: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 
 
 def _split_slices(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -156,3 +157,83 @@ def stamp(
         as_of_date=as_of, window=window, model_version=model_version, slice=slice_name, rows=rows
     )
     return stamped[COLUMNS]
+
+
+def estimate_performance(
+    scored: pd.DataFrame,
+    as_of: pd.Timestamp,
+    window: str,
+    economics: Economics,
+    draws: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Estimate a window's performance by confidence-based performance estimation (CBPE).
+
+    The method, as NannyML's documentation describes it under that name, takes calibrated
+    probabilities at their word: a customer with probability p counts as p of a churner and as 1 - p
+    of one who stays.
+
+    The interval holds 95 % of the outcomes that labels drawn from these probabilities would have.
+    It is right as long as the model is calibrated. A change of the concept is what it cannot see,
+    so compare it with the labels when they arrive.
+
+    Args:
+        scored: ``model_version, churn_probability``; labels are ignored.
+        as_of, window, economics: as for ``measure_performance``.
+        draws, seed: of the labels.
+
+    Returns:
+        Rows with ``COLUMNS``: metrics named ``estimated_roc_auc``,
+        ``estimated_value_usd`` and so on, without calibration error, which the method assumes to be
+        0. ``rows_labelled`` is 0, because no label is used.
+    """
+    parts = []
+    for version, rows in scored.groupby("model_version"):
+        probability = rows["churn_probability"].to_numpy()
+        table = _estimate_metrics(probability, economics, draws, seed).assign(rows_labelled=0)
+        parts.append(stamp(table, as_of, window, version, len(rows)))
+    return _join_parts(parts)
+
+
+def _estimate_metrics(
+    probability: np.ndarray, economics: Economics, draws: int, seed: int
+) -> pd.DataFrame:
+    """Return ``metric, lower, upper, value`` by CBPE.
+
+    Every row stands twice, as a churner and as a customer who stays. The first weighting of the two
+    is the probability, which gives the expected metrics; each other one is a draw of the labels.
+    """
+    generator = np.random.default_rng(seed)
+    drawn_labels = generator.random((draws, len(probability))) < probability
+    churner_weights = np.vstack([probability, drawn_labels])
+    weights = np.hstack([churner_weights, 1 - churner_weights])
+    labels = np.repeat([1.0, 0.0], len(probability))
+    twice = np.tile(probability, 2)
+    figures = score_with_loss(labels, twice, economics, weights)
+    # Calibration is assumed; a draw without any churner has no ROC AUC.
+    known = figures.drop(columns="calibration_error").dropna()
+    named = bootstrap.summarize_draws(known).add_prefix(ESTIMATED, axis=0)
+    return named.rename_axis("metric").reset_index()
+
+
+def compare_estimate(measured: pd.DataFrame) -> pd.DataFrame:
+    """Compare the estimates made before labels with what the labels showed.
+
+    Args:
+        measured: rows of ``monitoring_metrics``.
+
+    Returns:
+        ``window, model_version, metric, estimated, lower, upper, realised, inside`` (whether the
+        realised value lies in the estimate's interval), for windows that have both.
+    """
+    key = ["window", "model_version", "metric"]
+    total = measured[measured["slice"] == ALL].sort_values("as_of_date")
+    is_estimate = total["metric"].str.startswith(ESTIMATED)
+    estimates = total[is_estimate]
+    estimates = estimates.assign(metric=estimates["metric"].str.removeprefix(ESTIMATED))
+    first = estimates.drop_duplicates(key)[[*key, "value", "lower", "upper"]]  # the forecast
+    realised = total[~is_estimate & total["value"].notna()]
+    newest = realised.drop_duplicates(key, keep="last")[[*key, "value"]]
+    both = first.merge(newest, on=key, suffixes=("", "_realised"))
+    both = both.rename(columns={"value": "estimated", "value_realised": "realised"})
+    return both.assign(inside=both["realised"].between(both["lower"], both["upper"]))

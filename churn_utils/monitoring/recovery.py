@@ -9,8 +9,8 @@ from churn_utils import settings
 from churn_utils.errors import DataError
 from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics, decision_value_usd
+from churn_utils.inference import batch
 from churn_utils.monitoring import history
-from churn_utils.monitoring.champion import get_champion_version
 from churn_utils.registry import versions
 from churn_utils.settings import month_of
 from churn_utils.simulation import customers
@@ -39,7 +39,7 @@ def compare_with_best(as_of: pd.Timestamp, simulation: Simulation) -> pd.DataFra
         raise DataError(
             f"no month of production had been labelled by {as_of:%Y-%m-%d}; run at least one month."
         )
-    economics = versions.read_version(get_champion_version(as_of)).economics
+    economics = versions.read_version(batch.choose_version(as_of, "champion")).economics
     dates = [settings.month_start(month) for month in range(1, month_of(as_of))]
     parts = [_compare_month(date, as_of, simulation, economics) for date in dates]
     return pd.concat(parts, ignore_index=True)
@@ -99,8 +99,7 @@ def measure_recovery(
     Args:
         values: as ``compare_with_best`` returns them.
         since: month of the last promotion; what an earlier pair of champions did is not mixed in.
-        draws: bootstrap draws; a customer's months are drawn together.
-        seed: of the bootstrap.
+        draws, seed: of the bootstrap; a customer's months are drawn together.
 
     Returns:
         Index ``old champion, new champion, best possible`` (USD per customer) and ``recovered``
@@ -110,8 +109,7 @@ def measure_recovery(
     both = values[values["snapshot_date"] >= since].dropna(subset=["shadow"])
     if both.empty:
         return pd.DataFrame(columns=["value", "lower", "upper"], dtype=float)
-    columns = [*MODELS, "rows"]
-    sums = both.assign(rows=1.0).groupby("customer_id")[columns].sum()
+    sums = both.assign(rows=1.0).groupby("customer_id")[[*MODELS, "rows"]].sum()
     drawn = bootstrap.resample(pd.Series(sums.index), draws, seed)
     totals = bootstrap.with_all_rows_first(drawn) @ sums.to_numpy()
     new, old, best = (totals[:, :3] / totals[:, 3:]).T

@@ -26,41 +26,27 @@ REFIT_PARAMS = {"family": "logistic_regression", **models.DEFAULTS["logistic_reg
 
 
 class WindowGain(BaseModel):
-    """What a refit on a window of labelled months would have won on them, in USD per customer.
-
-    Attributes:
-        labels_from, labels_to: first and last month, as text; stored as ``from`` and ``to``.
-        rows: labelled rows of the window.
-        gain_usd, lower, upper: of the refit over the champion, with its interval.
-        newest_gain_usd: of the same refit in the newest month alone.
-        prior_gain_usd: of the champion with only its intercept moved.
-    """
+    """What a refit on a window of labelled months would have won on them, in USD per customer."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
 
     labels_from: str = Field(validation_alias="from", serialization_alias="from")
     labels_to: str = Field(validation_alias="to", serialization_alias="to")
     rows: int
-    gain_usd: float
-    lower: float
+    gain_usd: float  # of the refit over the champion
+    lower: float  # bound of its interval
     upper: float
-    newest_gain_usd: float
-    prior_gain_usd: float
+    newest_gain_usd: float  # of the same refit in the newest month alone
+    prior_gain_usd: float  # of the champion with only its intercept moved
 
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Labelled rows with what the refit and the champion see of them.
+    """Labelled rows with what the refit and the champion see of them."""
 
-    Attributes:
-        rows: ``customer_id, event_date, churned`` and the model inputs.
-        design: design matrix of the refit, shape (rows, columns).
-        champion_probability: shape (rows,), within (0, 1).
-    """
-
-    rows: pd.DataFrame
-    design: np.ndarray
-    champion_probability: np.ndarray
+    rows: pd.DataFrame  # ``customer_id, event_date, churned`` and the model inputs
+    design: np.ndarray  # design matrix of the refit, shape (rows, columns)
+    champion_probability: np.ndarray  # shape (rows,), within (0, 1)
 
     def select(self, inside: np.ndarray) -> Window:
         """Return the rows where the mask ``inside`` is true."""
@@ -68,15 +54,17 @@ class Window:
 
 
 def measure_gains(
-    news: pd.DataFrame, champion: Champion, economics: Economics, confidence: float, seed: int = 0
+    news: pd.DataFrame,
+    champion: Champion,
+    confidence: float,
+    seed: int = 0,
 ) -> list[WindowGain]:
     """Measure what a refit on the newest labelled months would have been worth on them.
 
     Args:
         news: labelled rows that the champion was not trained on: ``customer_id, event_date,
             churned`` and the model inputs.
-        champion: the one to beat.
-        economics: of decisions in USD.
+        champion: the one to beat; decisions are valued by its economics.
         confidence: of the two-sided interval.
         seed: of the folds.
 
@@ -96,7 +84,7 @@ def measure_gains(
         inside = longest_rows["event_date"].isin(months[-length:])
         window = longest.select(inside.to_numpy())
         if _can_be_fitted(window.rows):
-            gains.append(_measure_window(window, economics, confidence, seed))
+            gains.append(_measure_window(window, champion.economics, confidence, seed))
     return gains
 
 

@@ -24,15 +24,9 @@ class ObservedShifts:
 def read_standing(
     history: pd.DataFrame | None, as_of: pd.Timestamp, champion_version: int
 ) -> dict[str, float]:
-    """Return the shifts that stood at the last decision before a month, under the same champion.
+    """Return the PSI at the alert, by feature, of what stood at the last decision before a month.
 
-    Args:
-        history: rows of ``decisions``.
-        as_of: only decisions before it are read.
-        champion_version: what was alerted under another champion does not count.
-
-    Returns:
-        PSI at the alert, by feature.
+    ``history`` holds rows of ``decisions``; what was alerted under another champion does not count.
     """
     if history is None:
         return {}
@@ -49,28 +43,22 @@ def gather_shifts(
 ) -> ObservedShifts:
     """Compare a month's features and scores with the champion's training data.
 
-    Args:
-        current: rows with all model inputs; none when the delivery was broken.
-        champion: the one in effect.
-        standing: as ``read_standing`` returns it.
-        limits: from which a feature matters and a shift is alerted.
+    ``current`` has rows with all model inputs, none when the delivery was broken; ``standing`` is
+    what ``read_standing`` returned.
     """
     if current.empty:
         return ObservedShifts({}, None, [], standing)
     psi = measure_relied_on(champion.with_score(current), champion, limits)
     new_shifts = list_new(psi, standing, limits)
     reliance = champion.feature_reliance
-    shifts = {
-        name: Shift(psi=round(value, 4), use=round(float(reliance.get(name, 1.0)), 4))
-        for name, value in psi.items()
-    }
-    weighted_psi = sum(value * reliance.get(name, 0.0) for name, value in psi.items())
-    return ObservedShifts(
-        shifts,
-        round(weighted_psi, 5),
-        new_shifts,
-        update_standing(psi, new_shifts, standing, limits),
-    )
+    shifts = {}
+    weighted_psi = 0.0
+    for name, value in psi.items():
+        share = float(reliance.get(name, 1.0))  # 1 for its own score
+        shifts[name] = Shift(psi=round(value, 4), feature_reliance=round(share, 4))
+        weighted_psi += value * reliance.get(name, 0.0)
+    still_standing = update_standing(psi, new_shifts, standing, limits)
+    return ObservedShifts(shifts, round(weighted_psi, 5), new_shifts, still_standing)
 
 
 def measure_relied_on(rows: pd.DataFrame, champion: Champion, limits: Limits) -> dict[str, float]:
@@ -101,7 +89,7 @@ def list_new(psi: dict[str, float], standing: dict[str, float], limits: Limits) 
 def update_standing(
     psi: dict[str, float], new_shifts: list[str], standing: dict[str, float], limits: Limits
 ) -> dict[str, float]:
-    """Return the PSI at the alert of every shift that stands after this month.
+    """Return ``{feature: PSI at the alert}`` of every shift that stands after this month.
 
     A shift stands until less than half of the limit is left of it. What moves along with an alerted
     feature belongs to the same alert: chance must not lift it over the limit a month later.
@@ -115,13 +103,9 @@ def update_standing(
 
 
 def list_passed(then: dict[str, float], now: dict[str, Shift], limits: Limits) -> list[str]:
-    """Return the features that had moved and are back by now.
-
-    Args:
-        then: PSI beyond chance in the newest labelled month, by feature.
-        now: shifts of this month, of the same features.
-        limits: from which a shift is one, and from half of which on it stands.
-    """
-    return [
-        name for name, psi in then.items() if psi >= limits.psi and now[name].psi < limits.psi / 2
-    ]
+    """Return the features that had moved, by the PSI of the newest labelled month, and are back."""
+    passed = []
+    for name, psi in then.items():
+        if psi >= limits.psi and now[name].psi < limits.psi / 2:
+            passed.append(name)
+    return passed

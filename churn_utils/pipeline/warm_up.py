@@ -29,8 +29,6 @@ MODULES = [
     "churn_utils.inference.batch",
     "churn_utils.monitoring.monthly_cycle",
     "churn_utils.monitoring.recovery",
-    "churn_utils.monitoring.timeline",
-    "churn_utils.monitoring.what_if",
     "churn_utils.pipeline.runner",  # every fork imports what run_all.py imports
     "churn_utils.registry.tracking",
     "churn_utils.reports.figures.customers",

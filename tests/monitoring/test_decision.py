@@ -40,7 +40,9 @@ def test_evidence_is_stored_in_the_form_of_the_table():
 def test_evidence_of_an_older_home_can_be_read():
     older = {name: value for name, value in STORED.items() if name != "passed"}
     evidence = Evidence.model_validate_json(json.dumps(older))
-    assert evidence.passed == [] and evidence.shifts == {"tenure": Shift(psi=0.3, use=0.1)}
+    assert evidence.passed == [] and evidence.shifts == {
+        "tenure": Shift(psi=0.3, feature_reliance=0.1)
+    }
 
 
 def test_a_stored_decision_is_read_back_as_it_was():

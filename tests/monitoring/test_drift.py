@@ -9,6 +9,7 @@ from churn_utils.errors import DataError
 from churn_utils.monitoring import drift
 from churn_utils.monitoring.decision import (
     ALERT,
+    COLUMNS,
     CONCEPT,
     COVARIATE,
     DATA_QUALITY,
@@ -35,7 +36,7 @@ def evidence_of(gains=(), new=(), standing=(), passed=(), quarantined=0):
         champion_version=1,
         delivered=1000,
         quarantined=quarantined,
-        shifts={name: Shift(psi=0.3, use=0.1) for name in [*new, *standing]},
+        shifts={name: Shift(psi=0.3, feature_reliance=0.1) for name in [*new, *standing]},
         new_shifts=list(new),
         standing=dict.fromkeys(standing, 0.3),
         gains=list(gains),
@@ -273,3 +274,31 @@ def test_a_delivery_without_rows_is_refused(simulated, simulated_champion):
     one = Delivery(delivered=1, quarantined=1)
     made = drift.decide(as_of, one, simulated[2].head(0), simulated[1], simulated_champion)
     assert made.action == QUARANTINE
+
+
+# --- another scenario in memory
+
+
+@pytest.mark.parametrize(
+    ("scenario", "start", "expected"),
+    [
+        ("competitor", 2, [OK, RETRAIN]),
+        ("mix_shift", 3, [ALERT, OK]),
+        ("data_bug", 2, [QUARANTINE, OK]),
+    ],
+)
+def test_a_scenario_calls_for_what_its_change_needs(
+    scenario, start, expected, simulated_champion, home
+):
+    tried = drift.try_scenario(scenario, 5, simulated_champion, start_month=start)
+    assert list(tried.columns) == COLUMNS and tried["decision"].tolist() == expected
+    assert tried["as_of_date"].tolist() == [
+        settings.month_start(start),
+        settings.month_start(start + 1),
+    ]
+    assert not (home / "lakehouse").exists()  # nothing is written
+
+
+def test_an_unknown_scenario_cannot_be_tried(simulated_champion):
+    with pytest.raises(DataError, match="'price_fall'"):
+        drift.try_scenario("price_fall", 5, simulated_champion)

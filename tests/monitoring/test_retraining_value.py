@@ -29,7 +29,7 @@ def train_months(simulated):
 
 
 def measure(rows, champion):
-    return retraining_value.measure_gains(rows, champion, ECONOMICS, confidence=0.98)
+    return retraining_value.measure_gains(rows, champion, confidence=0.98)
 
 
 def with_churners(rows, number):

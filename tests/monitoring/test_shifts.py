@@ -58,7 +58,9 @@ def test_what_moves_along_belongs_to_the_same_alert():
     ],
 )
 def test_a_shift_has_passed_once_less_than_half_is_left(then, now, is_over):
-    found = shifts.list_passed({"tenure": then}, {"tenure": Shift(psi=now, use=0.1)}, LIMITS)
+    found = shifts.list_passed(
+        {"tenure": then}, {"tenure": Shift(psi=now, feature_reliance=0.1)}, LIMITS
+    )
     assert found == ["tenure"] * is_over
 
 
@@ -93,14 +95,14 @@ def test_a_feature_counts_from_the_limit_of_reliance_on(simulated, simulated_cha
     observed = shifts.gather_shifts(simulated[2], simulated_champion, {}, limits)
     expected = [*reliance.index[reliance >= reliance["tenure"]], "champion_score"]
     assert list(observed.shifts) == expected and "tenure" in expected
-    assert observed.shifts["tenure"].use == round(reliance["tenure"], 4)
-    assert observed.shifts["champion_score"].use == 1.0
+    assert observed.shifts["tenure"].feature_reliance == round(reliance["tenure"], 4)
+    assert observed.shifts["champion_score"].feature_reliance == 1.0
 
 
 def test_psi_is_weighted_by_reliance(simulated, simulated_champion):
     moved = simulated[2].assign(contract="Month-to-month")
     observed = shifts.gather_shifts(moved, simulated_champion, {}, Limits())
     features = {name: s for name, s in observed.shifts.items() if name != "champion_score"}
-    expected = sum(shift.psi * shift.use for shift in features.values())
+    expected = sum(shift.psi * shift.feature_reliance for shift in features.values())
     assert observed.weighted_psi == pytest.approx(expected, abs=1e-3) and expected > 0.05
     assert {"contract", "champion_score"} <= set(observed.new_shifts)

@@ -36,17 +36,17 @@ def plot_shifts(shifts: pd.DataFrame, title: str) -> Figure:
     The features that the champion relies on most are on top.
 
     Args:
-        shifts: as ``monitoring.timeline.tabulate_shifts`` returns them: index feature, one column
-            per month (missing where nothing was measured), and ``use``: the feature's share, from 0
-            to 1, of what the champion relies on.
+        shifts: as ``monitoring.history.tabulate_shifts`` returns them: index feature, one column per
+            month (missing where nothing was measured), and ``feature_reliance``: the feature's
+            share, from 0 to 1, of what the champion relies on.
     """
-    rows = shifts.sort_values("use")
-    table = rows.drop(columns="use").round(3)
+    rows = shifts.sort_values("feature_reliance")
+    table = rows.drop(columns="feature_reliance").round(3)
     figure = new_figure(title, height=150 + 24 * len(table))
     figure.add_heatmap(
         z=table.to_numpy(),
         x=[f"{month:%b %Y}" for month in table],
-        y=[_label_feature(name, use) for name, use in rows["use"].items()],
+        y=[_label_feature(name, share) for name, share in rows["feature_reliance"].items()],
         zmin=0,
         zmax=HIGHEST_PSI,
         colorscale=PSI_SCALE,
@@ -59,10 +59,8 @@ def plot_shifts(shifts: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _label_feature(name: str, use: float) -> str:
-    if name == SCORE:
-        return "its own score"
-    return f"{name} ({use:.0%})"
+def _label_feature(name: str, feature_reliance: float) -> str:
+    return "its own score" if name == SCORE else f"{name} ({feature_reliance:.0%})"
 
 
 def _format_psi(psi: float) -> str:
@@ -77,7 +75,7 @@ def plot_refit_gains(gains: pd.DataFrame, limit: float, title: str) -> Figure:
     Months that decided to retrain are green, the others grey.
 
     Args:
-        gains: as ``monitoring.timeline.tabulate_gains`` returns them: columns ``as_of_date``,
+        gains: as ``monitoring.history.tabulate_gains`` returns them: columns ``as_of_date``,
             ``gain_usd`` (per customer and month), ``lower``, ``upper``, ``decision``.
         limit: USD per customer that the whole interval must exceed.
     """

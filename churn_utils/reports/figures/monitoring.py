@@ -63,7 +63,7 @@ def plot_value_timeline(months: pd.DataFrame, events: pd.DataFrame, title: str) 
         months: as ``monitoring.recovery.value_by_month`` returns them: columns ``snapshot_date``,
             ``champion``, ``shadow``, ``best`` (USD per customer, missing where there is none),
             ``champion_lower`` and ``champion_upper``.
-        events: as ``monitoring.timeline.list_events`` returns them: columns ``date``, ``event``
+        events: as ``monitoring.history.list_events`` returns them: columns ``date``, ``event``
             (a key of ``EVENTS``).
     """
     figure = new_figure(title, y="USD per customer", height=460)
@@ -141,7 +141,7 @@ def plot_estimates(compared: pd.DataFrame, title: str, unit: str) -> Figure:
     A diamond is green if the labels gave a value within the estimate's interval, else red.
 
     Args:
-        compared: rows of ``monitoring.estimation.compare_estimate`` of one metric: columns
+        compared: rows of ``monitoring.performance.compare_estimate`` of one metric: columns
             ``window``, ``estimated``, ``lower``, ``upper``, ``realised``, ``inside`` (bool).
         unit: of the metric.
     """

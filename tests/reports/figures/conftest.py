@@ -88,7 +88,7 @@ def shifts():
     """As ``review.table_shifts`` returns them; April's delivery was broken."""
     names = pd.Index(["tenure", "champion_score", "contract"], name="feature")
     psi = {MARCH: [0.001, 0.0, 0.02], APRIL: [np.nan] * 3, MAY: [0.25, 0.1234, np.nan]}
-    return pd.DataFrame(psi, index=names).assign(use=[0.4, 1.0, 0.07])
+    return pd.DataFrame(psi, index=names).assign(feature_reliance=[0.4, 1.0, 0.07])
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 from figure_parts import bounds, dated_pairs, texts
 
-from churn_utils.monitoring import decision, timeline
+from churn_utils.monitoring import decision, history
 from churn_utils.reports.figures import drift, style
 
 MARCH, APRIL, MAY = (pd.Timestamp(f"2025-0{month}-01") for month in (3, 4, 5))
@@ -54,5 +54,5 @@ def test_no_recovery_yet_is_said(recovery):
 
 def test_no_decisions_can_be_drawn():
     nothing = pd.DataFrame(columns=decision.COLUMNS)
-    assert drift.plot_shifts(timeline.tabulate_shifts(nothing), "t").layout.title.text == "t"
-    assert len(drift.plot_refit_gains(timeline.tabulate_gains(nothing), 5.0, "t").data[0].x) == 0
+    assert drift.plot_shifts(history.tabulate_shifts(nothing), "t").layout.title.text == "t"
+    assert len(drift.plot_refit_gains(history.tabulate_gains(nothing), 5.0, "t").data[0].x) == 0

@@ -4,7 +4,7 @@ import pytest
 
 from churn_utils import settings
 from churn_utils.data import tables
-from churn_utils.monitoring import timeline
+from churn_utils.monitoring import history
 from churn_utils.monitoring.decision import (
     ALERT,
     NONE,
@@ -41,7 +41,10 @@ def decided(month, action=OK, shifts=None, gains=(), reason="for a reason"):
         champion_version=1,
         delivered=9,
         quarantined=0,
-        shifts={name: Shift(psi=psi, use=use) for name, (psi, use) in (shifts or {}).items()},
+        shifts={
+            name: Shift(psi=psi, feature_reliance=share)
+            for name, (psi, share) in (shifts or {}).items()
+        },
         gains=list(gains),
     )
     return Decision(month_start(month), action, NONE, reason, evidence).to_frame()
@@ -54,8 +57,8 @@ def test_shifts_stand_by_month_and_a_broken_month_is_missing():
     first = {"tenure": (0.01, 0.4), "champion_score": (0.0, 1.0)}
     last = {"tenure": (0.3, 0.5), "contract": (0.02, 0.1), "champion_score": (0.2, 1.0)}
     decisions = [decided(2, shifts=first), decided(3, QUARANTINE), decided(4, ALERT, last)]
-    table = timeline.tabulate_shifts(pd.concat(decisions))
-    assert list(table.columns) == [*map(month_start, (2, 3, 4)), "use"]
+    table = history.tabulate_shifts(pd.concat(decisions))
+    assert list(table.columns) == [*map(month_start, (2, 3, 4)), "feature_reliance"]
     tenure = table.loc["tenure"].tolist()
     assert tenure == pytest.approx([0.01, np.nan, 0.3, 0.5], nan_ok=True)
     contract = table.loc["contract"].tolist()
@@ -65,16 +68,16 @@ def test_shifts_stand_by_month_and_a_broken_month_is_missing():
 
 def test_no_decision_has_no_shift_and_no_gain():
     nothing = decided(2).head(0)
-    assert list(timeline.tabulate_shifts(nothing).columns) == ["use"]
-    gains = timeline.tabulate_gains(nothing)
-    assert gains.empty and list(gains.columns) == timeline.GAIN_COLUMNS
+    assert list(history.tabulate_shifts(nothing).columns) == ["feature_reliance"]
+    gains = history.tabulate_gains(nothing)
+    assert gains.empty and list(gains.columns) == history.GAIN_COLUMNS
 
 
 def test_gains_are_those_of_the_window_that_says_most():
     quiet = decided(2)
     found = decided(5, RETRAIN, gains=[gain_of(20.0), gain_of(-3.0, start=2)])
     slow = decided(6, gains=[gain_of(1.0, start=5, end=5), gain_of(4.0, start=3, end=5)])
-    table = timeline.tabulate_gains(pd.concat([quiet, found, slow])).set_index("as_of_date")
+    table = history.tabulate_gains(pd.concat([quiet, found, slow])).set_index("as_of_date")
     assert table.index.tolist() == [month_start(5), month_start(6)]  # none without new labels
     assert table["decision"].tolist() == [RETRAIN, OK]
     assert table["lower"].tolist() == [20.0, 4.0]
@@ -120,8 +123,8 @@ def eventful(home):
     tables.merge("deployments", pd.concat(promotions))
 
 
-def events_at(month, world=RISE):
-    events = timeline.list_events(month_start(month), world)
+def events_at(month, simulation=RISE):
+    events = history.list_events(month_start(month), simulation)
     return list(zip(events["date"].map(settings.month_of), events["event"], strict=True))
 
 
@@ -139,7 +142,7 @@ def test_events_are_listed_in_order_of_time(eventful):
 
 
 def test_events_say_what_and_who(eventful):
-    what = timeline.list_events(month_start(8), RISE).set_index("event")["what"]
+    what = history.list_events(month_start(8), RISE).set_index("event")["what"]
     assert what["world"] == RISE.description and what["alert"] == "none: tenure moved"
     assert what["promoted"] == "version 2, approved by Grace Hopper"
     assert "did not pass" in what["refused"]
@@ -150,7 +153,7 @@ def test_what_comes_later_is_no_event_yet(eventful):
     assert events_at(3) == [(3, "world"), (3, "alert")]
     # whether that retraining is promoted or refused is not known yet
     assert events_at(7)[-2:] == [(5, "promoted"), (7, "retrain")]
-    columns = list(timeline.list_events(month_start(2), RISE).columns)
+    columns = list(history.list_events(month_start(2), RISE).columns)
     assert columns == ["date", "event", "what"]
 
 
