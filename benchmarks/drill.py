@@ -2,7 +2,7 @@
 
 Each run is a production year in the design's order: labels of the month before arrive, the snapshot
 is delivered and checked, drift decides, a retraining passes a simplified gate
-(``champion_check.compare_paired`` on the same kind of rows) and is promoted, the champion in
+(``performance_checks.compare_paired`` on the same kind of rows) and is promoted, the champion in
 effect scores. What decides and what is decided about is the package's own code; tables, registry
 and approval are left out. All runs share month 0, so they are not fully independent.
 
@@ -181,7 +181,7 @@ def passes_gate(challenger, champion, labelled: pd.DataFrame) -> bool:
     """Tell whether a challenger passes the gate's comparison on the test rows of a window."""
     from churn_utils.evaluation import bootstrap
     from churn_utils.inference import scoring
-    from churn_utils.validation import champion_check
+    from churn_utils.validation import performance_checks
 
     rows = labelled[labelled["split"] == "test"]
     scores = {
@@ -191,7 +191,7 @@ def passes_gate(challenger, champion, labelled: pd.DataFrame) -> bool:
     draws = bootstrap.bootstrap_metrics(
         rows["churned"], scores, rows["customer_id"], Economics(), 400
     )
-    return champion_check.compare_paired(draws["new"] - draws["old"]).beats_champion
+    return performance_checks.compare_paired(draws["new"] - draws["old"]).beats_champion
 
 
 def expected_value(rows: pd.DataFrame, probability: np.ndarray) -> float:

@@ -8,7 +8,7 @@ import papermill
 
 from churn_utils.pipeline import runner, stages
 from churn_utils.pipeline.plan import Plan
-from churn_utils.pipeline.state import Retraining
+from churn_utils.pipeline.state import Retraining, StageResult
 
 RUN = "price_rise-seed42-full"
 ALL = [
@@ -124,7 +124,7 @@ class SmallPipeline:
         with self._log.open("a") as log:
             log.write("production\n")
         retraining = self.asked.pop(0) if self.asked else None
-        return retraining, self.call_list
+        return StageResult(page=False, retrain=retraining, call_list=self.call_list)
 
     def ran(self) -> list[str]:
         """Return the names of the stages that ran since the last call."""

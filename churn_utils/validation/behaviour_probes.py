@@ -33,31 +33,17 @@ EXTREMES: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class ProbeResults:
-    """What the probes of one version found.
+    """What the probes of one version found."""
 
-    Attributes:
-        probability: predicted churn probability of each row, shape (n,).
-        largest_gap_by_id: largest difference in probability when customers of the newest month are
-            read from the feature store by id.
-        extremes: lowest and highest probability under each of ``EXTREMES``.
-        flipped_share: share of decisions that change when the bill is 1 % higher.
-        not_refused: defects that were not refused as they should be.
-        defects: number of defects that were tried.
-        batch_cpu_ms: CPU time in ms of the batch path for 1,000 rows.
-        compiled_cpu_ms: CPU time in ms of the API's compiled scorer for one customer; None if the
-            model cannot be compiled.
-        compile_error: why the model cannot be compiled; empty if it can.
-    """
-
-    probability: np.ndarray
-    largest_gap_by_id: float
-    extremes: dict[str, tuple[float, float]]
-    flipped_share: float
-    not_refused: list[str]
-    defects: int
-    batch_cpu_ms: float
-    compiled_cpu_ms: float | None
-    compile_error: str
+    probability: np.ndarray  # predicted churn probability of each row, shape (n,)
+    largest_gap_by_id: float  # in probability, when customers are read from the store by id
+    extremes: dict[str, tuple[float, float]]  # lowest and highest probability under ``EXTREMES``
+    flipped_share: float  # of decisions that change when the bill is 1 % higher
+    not_refused: list[str]  # defects that were not refused as they should be
+    defects: int  # that were tried
+    batch_cpu_ms: float  # CPU time of the batch path for 1,000 rows
+    compiled_cpu_ms: float | None  # of the API's scorer for one customer; None if not compiled
+    compile_error: str  # why the model cannot be compiled; empty if it can
 
 
 def run_behaviour_probes(version: int, rows: pd.DataFrame, test_rows: int) -> ProbeResults:
@@ -152,12 +138,7 @@ def find_unrefused(model, row: pd.DataFrame, defects: dict[str, dict[str, object
 
     The path must refuse each by name. The model must not score a category that it has never seen as
     if it were a known one; a missing or infinite number it may score, if the result is a
-    probability.
-
-    Args:
-        model: to probe.
-        row: one row of model inputs.
-        defects: as ``list_defects`` returns them.
+    probability. ``row`` is one row of model inputs, ``defects`` is as of ``list_defects``.
     """
     not_refused = []
     for defect, change in defects.items():
@@ -192,10 +173,9 @@ def measure_batch(model, inputs: pd.DataFrame) -> float:
 
 
 def measure_compiled(model, inputs: pd.DataFrame) -> tuple[float | None, str]:
-    """Return the CPU time in ms of the API's compiled scorer for one customer.
+    """Return the CPU time in ms of the API's compiled scorer for one customer, and an empty text.
 
-    Returns:
-        The time and an empty text; or None and why the model cannot be compiled.
+    Where the model cannot be compiled it is None and the reason.
     """
     try:
         compiled = compiled_form.compile_model(model)

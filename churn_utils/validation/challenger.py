@@ -30,25 +30,14 @@ BOOTSTRAP = ("samples", "weights")  # parts that follow from predictions, rows a
 
 @dataclass(eq=False)
 class Challenger:
-    """A challenger on the rows that decide about it; each part is computed when first needed.
-
-    Attributes:
-        version: its number in the registry.
-        as_of: simulated date; only labels that had arrived by then count.
-        since: only labels of months from this date on; all months if None.
-        draws: bootstrap draws.
-        seed: of the draws.
-        economics: costs that hold now, whatever the challenger was trained for.
-        probes: ``module:function`` that probes it in a process of its own.
-        probe_seconds: limit of CPU time for the probes.
-    """
+    """A challenger on the rows that decide about it; each part is computed when first needed."""
 
     version: int
-    as_of: pd.Timestamp
-    since: pd.Timestamp | None
-    draws: int
+    as_of: pd.Timestamp  # only labels that had arrived by this simulated date count
+    since: pd.Timestamp | None  # only labels of months from this date on; all months if None
+    draws: int  # of the bootstrap
     seed: int
-    economics: Economics = Economics()
+    economics: Economics = Economics()  # costs that hold now, whatever it was trained for
     probes: str = "churn_utils.validation.behaviour_probes:run_behaviour_probes"
     probe_seconds: float = PROBE_SECONDS
 
@@ -57,12 +46,9 @@ class Challenger:
         isolation.server.start()
 
     def with_parts(self, **parts) -> Challenger:
-        """Return a copy in which some attributes have the given values.
+        """Return a copy with other values of some attributes, such as ``probability``.
 
         What was computed is kept, apart from the bootstrap, which follows from the rest.
-
-        Args:
-            parts: attribute to value, such as ``probability`` to try other predictions.
 
         Raises:
             AttributeError: a challenger has no such attribute.
@@ -167,12 +153,8 @@ class Challenger:
 
     @cached_property
     def refitted_probability(self) -> np.ndarray:
-        """Probabilities on ``rows`` of a model that was trained again from the record alone.
-
-        Raises:
-            IsolationError: the record cannot be trained, or not in time.
-        """
-        return self.refit_future.result()
+        """Probabilities on ``rows`` of a model that was trained again from the record alone."""
+        return self.refit_future.result()  # IsolationError where it cannot be trained in time
 
     def has_probe_results(self) -> bool:
         """Tell whether the probes ran to their end."""

@@ -11,8 +11,6 @@ from collections.abc import Callable
 
 from churn_utils.validation import (
     behaviour_checks,
-    champion_check,
-    data_checks,
     performance_checks,
     record_checks,
     slice_check,
@@ -29,8 +27,8 @@ CHECKS: dict[str, Check] = {
     "signature": record_checks.check_signature,
     "artifacts": record_checks.check_artifacts,
     "economics": record_checks.check_economics,
-    "label_freshness": data_checks.check_label_freshness,
-    "leakage": data_checks.check_leakage,
+    "label_freshness": record_checks.check_label_freshness,
+    "leakage": record_checks.check_leakage,
     "prediction": behaviour_checks.check_prediction,
     "robustness": behaviour_checks.check_robustness,
     "latency": behaviour_checks.check_latency,
@@ -39,7 +37,7 @@ CHECKS: dict[str, Check] = {
     "calibration": performance_checks.check_calibration,
     "overfitting": performance_checks.check_overfitting,
     "slices": slice_check.check_slices,
-    "champion": champion_check.check_champion,
+    "champion": performance_checks.check_champion,
     "lineage": record_checks.check_lineage,
 }
 

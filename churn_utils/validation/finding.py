@@ -9,23 +9,14 @@ PASS, FAIL, NOT_EVALUATED = "pass", "fail", "not_evaluated"
 
 @dataclass(frozen=True)
 class Finding:
-    """Verdict of one check with its evidence.
+    """Verdict of one check with its evidence."""
 
-    Attributes:
-        verdict: ``pass``, ``fail`` or ``not_evaluated``.
-        value: the figure that was measured; None for a check without one.
-        lower: lower bound of its 95 % interval, or None.
-        upper: upper bound of its 95 % interval, or None.
-        requirement: what had to hold.
-        detail: what was found.
-    """
-
-    verdict: str
-    value: float | None
+    verdict: str  # PASS, FAIL or NOT_EVALUATED
+    value: float | None  # the figure that was measured, and the bounds of its 95 % interval
     lower: float | None
     upper: float | None
-    requirement: str
-    detail: str
+    requirement: str  # what had to hold
+    detail: str  # what was found
 
     @classmethod
     def of(

@@ -30,20 +30,7 @@ def run_gate(
 ) -> pd.DataFrame:
     """Put a version through every check, keep the evidence and tag the version with the verdict.
 
-    Args:
-        version: the challenger.
-        as_of: simulated date; only labels that had arrived by then count.
-        since: only labels of months from this date on, those after a detected change.
-        draws: bootstrap draws.
-        seed: of the draws.
-        economics: costs that hold now; the default ones if None.
-
-    Returns:
-        The findings, as ``evaluate_checks`` returns them.
-
-    Raises:
-        ModelError: no such version.
-        UsageError: fewer than ``MIN_DRAWS`` draws.
+    The arguments are those of ``Challenger``; returns and raises are as for ``evaluate_gate``.
     """
     return evaluate_gate(Challenger(version, as_of, since, draws, seed, economics or Economics()))
 
@@ -100,10 +87,6 @@ def evaluate_checks(challenger: Challenger) -> pd.DataFrame:
 def evaluate_predictions(challenger: Challenger, probability: np.ndarray) -> pd.DataFrame:
     """Run the checks as if the challenger had predicted other probabilities; nothing is kept.
 
-    Args:
-        challenger: its record and rows count.
-        probability: predictions to try, shape (n,) for the n rows of the challenger.
-
     Returns:
         The findings, as ``evaluate_checks`` returns them, from at most 500 draws.
     """
@@ -112,14 +95,7 @@ def evaluate_predictions(challenger: Challenger, probability: np.ndarray) -> pd.
 
 
 def tabulate_verdicts(findings: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Compare the verdicts of several models.
-
-    Args:
-        findings: name of the model to its findings, as ``evaluate_checks`` returns them.
-
-    Returns:
-        Verdicts: index check, one column for each model.
-    """
+    """Return the verdicts by check (index) and model (columns), from the findings of each model."""
     verdicts = {name: found.set_index("check")["verdict"] for name, found in findings.items()}
     order = next(iter(verdicts.values())).index
     return pd.DataFrame(verdicts).loc[order]

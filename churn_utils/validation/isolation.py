@@ -65,19 +65,10 @@ class ForkedProcess:
 
 
 class IsolationServer:
-    """The server process as its caller sees it; it is started when needed.
-
-    Attributes:
-        process: the server process, None while there is none.
-    """
+    """The server process as its caller sees it; it is started when needed."""
 
     def __init__(self, forks: bool = FORKS, preload: Sequence[str] = PRELOAD) -> None:
-        """Prepare a server.
-
-        Args:
-            forks: whether each call runs in a fork of the server; otherwise each has a server.
-            preload: modules that the server imports when it starts.
-        """
+        """Prepare a server that imports ``preload``; without ``forks`` each call has its own."""
         self.process: subprocess.Popen | ForkedProcess | None = None
         self._connection: Connection | None = None
         self._forks = forks
@@ -107,11 +98,9 @@ class IsolationServer:
         seconds: float,
         environment: dict[str, str] | None = None,
     ) -> object:
-        """Call ``module:name`` in a fresh process and return its result.
+        """Call ``module:name`` in a fresh process; arguments and result can be pickled.
 
         Args:
-            function: imported there.
-            arguments: can be pickled, as can the result.
             seconds: limit of the call's CPU time, rounded up to whole seconds, without imports. By
                 the clock it may take ``WALL_PER_CPU`` times as long: a busy machine must not
                 decide.

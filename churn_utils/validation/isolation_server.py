@@ -29,19 +29,12 @@ WALL_PER_CPU = 10
 
 @dataclass(frozen=True)
 class Request:
-    """A call that is to be run.
+    """A call that is to be run."""
 
-    Attributes:
-        function: ``module:name``.
-        arguments: of the call.
-        environment: variables that the call sees; they replace those of the server.
-        seconds: limit of CPU time.
-    """
-
-    function: str
+    function: str  # ``module:name``
     arguments: tuple
-    environment: dict[str, str]
-    seconds: float
+    environment: dict[str, str]  # that the call sees, in place of the server's
+    seconds: float  # limit of CPU time
 
 
 @dataclass(frozen=True)
@@ -55,10 +48,8 @@ class Reply:
 def serve(handle: int, forks: bool, preload: Sequence[str]) -> None:
     """Import modules, then serve until the caller is gone; the main function of a server process.
 
-    Args:
-        handle: file descriptor of the connection to the caller.
-        forks: whether each call runs in a fork; otherwise one call is run and the server ends.
-        preload: modules to import.
+    ``handle`` is the file descriptor of the connection to the caller. Without ``forks`` one call is
+    run and the server ends.
     """
     # An interrupt is meant for the caller; when it ends, the connection closes and so does this.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

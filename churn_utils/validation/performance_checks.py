@@ -1,6 +1,8 @@
-"""Checks of a challenger's figures on unseen rows: ranking, value, calibration, overfitting."""
+"""Checks of a challenger's figures on unseen rows: against floors, and against the champion."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,9 @@ AUC_FLOOR = 0.6
 CALIBRATION_LOSS = 0.01  # nats that a perfect recalibration may still save
 # ROC AUC by which a model may do better on the rows that it learned from; forests reach 0.14.
 OVERFITTING_GAP = 0.17
+# How much worse on one measure a challenger may be when it wins on the other.
+MARGINS = {"roc_auc": 0.01, "value_usd": 15.0}
+ERROR_RATE = 0.05  # of a promotion by chance, over both measures together
 
 
 def check_auc_floor(challenger: Challenger) -> Finding:
@@ -92,3 +97,56 @@ def _interval_of_mean(values: np.ndarray, weights: np.ndarray) -> tuple[float, f
     means = weights @ values / weights.sum(axis=1)
     lower, upper = bootstrap.percentile_bounds(means)
     return float(lower), float(upper)
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """The gate's rule applied to challenger less champion."""
+
+    wins: list[str]  # measures on which the challenger is clearly better
+    is_harmless: bool  # whether it is clearly worse on no measure
+    intervals: pd.DataFrame  # of 95 %; index measure, columns ``lower, upper``
+
+    @property
+    def beats_champion(self) -> bool:
+        """Whether the challenger may take over."""
+        return bool(self.wins) and self.is_harmless
+
+
+def check_champion(challenger: Challenger) -> Finding:
+    """It clearly beats the champion on ROC AUC or on USD and is not clearly worse on the other.
+
+    Protects from a change for nothing: "too close to call" keeps the champion. Each model decides
+    by its own threshold, and both are valued under the costs that hold now.
+    """
+    samples = challenger.samples
+    difference = samples["challenger"] - samples["champion"]
+    comparison = compare_paired(difference)
+    auc_lower, auc_upper = comparison.intervals.loc["roc_auc", ["lower", "upper"]]
+    usd_lower, usd_upper = comparison.intervals.loc["value_usd", ["lower", "upper"]]
+    detail = (
+        f"against version {challenger.champion}: ROC AUC {difference['roc_auc'].mean():+.4f} "
+        f"[{auc_lower:+.4f}, {auc_upper:+.4f}], {len(challenger.rows)} rows; "
+        f"wins on {', '.join(comparison.wins) or 'nothing'}"
+    )
+    requirement = (
+        "clearly better in ROC AUC or USD; "
+        f"neither below -{MARGINS['roc_auc']}, -{MARGINS['value_usd']:.0f} USD"
+    )
+    gain_usd = difference["value_usd"].mean()
+    return Finding.of(
+        comparison.beats_champion, requirement, detail, gain_usd, usd_lower, usd_upper
+    )
+
+
+def compare_paired(difference: pd.DataFrame) -> PairedComparison:
+    """Apply the rule of the gate to the paired bootstrap, challenger less champion.
+
+    There are two routes to a promotion, so each must be won at half the error rate (Bonferroni).
+    ``difference`` has a row per draw; of its columns ``roc_auc`` and ``value_usd`` decide.
+    """
+    corrected = bootstrap.interval(difference, level=1 - ERROR_RATE / len(MARGINS))
+    plain = bootstrap.interval(difference, level=1 - ERROR_RATE)
+    wins = [measure for measure in MARGINS if corrected.loc[measure, "lower"] > 0]
+    is_harmless = all(plain.loc[measure, "lower"] > -margin for measure, margin in MARGINS.items())
+    return PairedComparison(wins, is_harmless, plain)

@@ -20,17 +20,11 @@ PROTECTED = ["gender", "senior_citizen"]
 
 @dataclass(frozen=True)
 class GroupComparison:
-    """How the decisions about one group change.
+    """How the decisions about one group change."""
 
-    Attributes:
-        group: ``column = value``.
-        p_value: of "the group is not worse off", exact and one-sided.
-        gain_usd: mean gain of the challenger in USD per customer.
-    """
-
-    group: str
-    p_value: float
-    gain_usd: float
+    group: str  # ``column = value``
+    p_value: float  # of "the group is not worse off", exact and one-sided
+    gain_usd: float  # mean gain of the challenger per customer
 
 
 def check_slices(challenger: Challenger) -> Finding:
@@ -62,12 +56,7 @@ def check_slices(challenger: Challenger) -> Finding:
 def compare_groups(
     challenger: Challenger, treated: np.ndarray, treated_before: np.ndarray
 ) -> list[GroupComparison]:
-    """Compare two sets of decisions in every group of at least 50 rows.
-
-    Args:
-        challenger: gives rows and costs.
-        treated: whether the challenger makes the offer, shape (n,).
-        treated_before: whether the offer was made without it, shape (n,).
+    """Compare offers (bool, shape (n,)), the challenger's and those before, in groups of 50 or more.
 
     Returns:
         One comparison for each value of each column of ``SLICES``, the clearest harm first.
@@ -114,13 +103,7 @@ def p_value_of_harm(
     If the changed decisions are worth nothing on average, then offers made to churners and offers
     spared on stayers are sums of Bernoulli variables, with probabilities ``threshold`` and
     1 - ``threshold``. The test is exact and one-sided. (A bootstrap is certain of a loss after six
-    offers without a churner, which chance alone gives one time in six.)
-
-    Args:
-        churned: labels, shape (n,).
-        treated: whether the offer is made, shape (n,).
-        treated_before: whether it was made before, shape (n,).
-        threshold: churn probability from which an offer pays.
+    offers without a churner, which chance alone gives one time in six.) Arrays are of shape (n,).
     """
     new_offers = churned[treated & ~treated_before]
     dropped_offers = churned[~treated & treated_before]
@@ -136,10 +119,6 @@ def equal_opportunity_difference(rows: pd.DataFrame, treated: np.ndarray) -> dic
 
     Hardt, Price, Srebro: Equality of Opportunity in Supervised Learning (2016). Reported, not
     bounded: a bound on it is a decision of policy, and these groups hold some 50 churners each.
-
-    Args:
-        rows: columns ``churned, gender, senior_citizen``.
-        treated: whether the offer is made, shape (n,).
 
     Returns:
         Gap for each of ``gender`` and ``senior_citizen``.
