@@ -13,7 +13,7 @@ import pytest
 from churn_utils import settings
 from churn_utils.data import contract, delivered_files, source
 from churn_utils.evaluation import bootstrap
-from churn_utils.evaluation.economics import Economics
+from churn_utils.evaluation.economics import Economics, decision_value_usd
 from churn_utils.features import definitions, offline
 from churn_utils.registry import artifacts, deployments, tracking, versions
 from churn_utils.registry.connection import connect_mlflow
@@ -32,6 +32,13 @@ def draw_answers(rows: int = 400, seed: int = 0, decimals: int = 2) -> tuple[pd.
     probability = generator.beta(1, 2.5, rows).round(decimals)
     churned = generator.uniform(size=rows) < np.clip(probability, 0.02, 0.98)
     return pd.Series(churned), np.clip(probability, 0.001, 0.999)
+
+
+def best_value_usd(customers: pd.DataFrame, economics: Economics = ECONOMICS) -> float:
+    """Return USD per customer of offers decided by the true probabilities: the best possible."""
+    treated = customers["churn_probability"].to_numpy() >= economics.threshold
+    churned = customers["churned"].to_numpy()
+    return float(decision_value_usd(churned, treated, economics).mean())
 
 
 def publish_first_month() -> pd.DataFrame:

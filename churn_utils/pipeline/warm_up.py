@@ -40,7 +40,6 @@ MODULES = [
     "churn_utils.reports.figures.monitoring",
     "churn_utils.reports.figures.search",
     "churn_utils.reports.figures.serving",
-    "churn_utils.reports.gate_page",
     "churn_utils.reports.html",
     "churn_utils.reports.summary",
     "churn_utils.serving.ab_test",

@@ -12,7 +12,7 @@ from churn_utils import settings
 from churn_utils.features import definitions
 from churn_utils.monitoring import drift_tests
 from churn_utils.monitoring.champion import Champion
-from churn_utils.reports import rendering
+from churn_utils.reports import html
 
 if TYPE_CHECKING:
     from evidently import Dataset
@@ -24,18 +24,14 @@ PROBABILITY = "churn_probability"
 def write_evidently_page(
     current: pd.DataFrame, champion: Champion, threshold: float, window: str, psi: float = 0.1
 ) -> Path:
-    """Write ``evidently/<window>.html`` into the run's reports folder; the page needs no network.
+    """Write ``evidently/<window>.html``, which needs no network, into the run's reports folder.
 
     Args:
-        current: labelled rows of the window with all model inputs, ``churned`` and
-            ``churn_probability``.
+        current: labelled rows with all model inputs, ``churned`` and ``churn_probability``.
         champion: its training rows are the reference.
         threshold: probability from which a customer gets an offer.
         window: names the page, such as ``2025-04``.
         psi: population stability index from which evidently calls a column drifted.
-
-    Returns:
-        Path of the page.
     """
     settings.disable_telemetry()
     from evidently import Report  # 4 s, so only for those who need it
@@ -90,5 +86,5 @@ def _share_script(path: Path) -> None:
     largest = max(scripts, key=len)
     inline = f"<script>{largest}</script>"
     linked = '<script src="evidently.js"></script>'
-    rendering.write_text(path.with_name("evidently.js"), largest)
-    rendering.write_text(path, text.replace(inline, linked))
+    html.write_text(path.with_name("evidently.js"), largest)
+    html.write_text(path, text.replace(inline, linked))

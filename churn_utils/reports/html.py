@@ -1,7 +1,13 @@
-"""Pages of executed notebooks: prose, figures and tables without code; they open offline."""
+"""HTML pages, which open offline: jinja2 templates, pages of executed notebooks and of gates.
+
+In the templates (folder ``templates``) every value is escaped unless it is ``Markup``, and a name
+that is used and not given is an error. The one style sheet, ``style.css``, is part of
+``base.html``, so that a page that is sent alone keeps its looks.
+"""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import nbformat
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 from nbformat import NotebookNode
 
-from churn_utils.reports import rendering
+from churn_utils import settings
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler  # it imports matplotlib, 1 s of CPU
@@ -21,16 +28,47 @@ PLOTLY_MIME = "application/vnd.plotly.v1+json"
 LINK_TO_NOTEBOOK = re.compile(r'href="(\d\d[a-z]?_\w+)\.ipynb(#[^"]*)?"')
 
 
+@functools.cache
+def _load_environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("churn_utils.reports"),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = format_number
+    environment.filters["spaced"] = lambda name: name.replace("_", " ")
+    return environment
+
+
+def render(template: str, **values: object) -> Markup:
+    """Fill the template of this file name and return HTML that is safe inside another template."""
+    return Markup(_load_environment().get_template(template).render(values))
+
+
+def format_number(value: object) -> str:
+    """Write a number as people read it: thousands separated, small ones with four digits."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    digits = ",.0f" if abs(value) >= 1000 else ".4g"
+    return format(value, digits)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write ``text`` as UTF-8, make the folder if it is missing, and return the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
 def export_notebook(notebook: Path, folder: Path, facts: Mapping[str, object]) -> Path:
-    """Write an executed notebook as a page without code: prose, figures, tables and results.
+    """Write an executed notebook as the page ``folder/<name>.html`` without code; return its path.
 
-    Args:
-        notebook: executed ``.ipynb``.
-        folder: of the run; the page becomes ``folder/<name>.html`` and shares ``folder/assets``.
-        facts: what the page says of its origin (run, parameters, times).
-
-    Returns:
-        Path of the page.
+    It shares ``folder/assets`` with the others; ``facts`` are what it says of its origin (run,
+    parameters, times).
     """
     from nbconvert import HTMLExporter
     from nbconvert.preprocessors import CoalesceStreamsPreprocessor
@@ -47,8 +85,8 @@ def export_notebook(notebook: Path, folder: Path, facts: Mapping[str, object]) -
     )
     body, _ = exporter.from_notebook_node(content)
     body = LINK_TO_NOTEBOOK.sub(r'href="\1.html\2"', body)
-    page = rendering.render("notebook.html", name=notebook.stem, body=Markup(body), facts=facts)
-    return rendering.write_text(folder / f"{notebook.stem}.html", page)
+    page = render("notebook.html", name=notebook.stem, body=Markup(body), facts=facts)
+    return write_text(folder / f"{notebook.stem}.html", page)
 
 
 def _page_outputs(cell: NotebookNode) -> list[NotebookNode]:
@@ -73,7 +111,7 @@ def render_figure(figure: Mapping, identity: str, **layout: object) -> Markup:
         identity: id of the element that it is drawn in, unique in its page.
         layout: entries that replace those of the figure's own layout.
     """
-    return rendering.render(
+    return render(
         "figure.html",
         identity=identity,
         data=figure["data"],
@@ -87,7 +125,7 @@ def copy_assets(folder: Path) -> None:
 
     target = folder / "assets" / "plotly.min.js"
     if not target.exists():
-        rendering.write_text(target, get_plotlyjs())
+        write_text(target, get_plotlyjs())
 
 
 def style_table(table: pd.DataFrame) -> Styler:
@@ -105,3 +143,17 @@ def style_table(table: pd.DataFrame) -> Styler:
         styles.append({"selector": cells, "props": "white-space: nowrap"})
     styler = table.style.hide(axis="index").set_table_styles(styles)
     return styler.format(formats, na_rep="", escape="html")
+
+
+def render_gate(evidence: Mapping, digest: str) -> str:
+    """Return the evidence of a gate, as ``run_gate`` keeps it, as a page that needs no other file.
+
+    ``digest`` is its SHA-256, which an approval is bound to.
+    """
+    return render("gate.html", model=settings.MODEL_NAME, evidence=evidence, digest=digest)
+
+
+def write_gate(evidence: Mapping, digest: str) -> Path:
+    """Write the page of a gate into the run's reports, as ``gate_v<version>.html``."""
+    path = settings.run_reports() / f"gate_v{evidence['version']}.html"
+    return write_text(path, render_gate(evidence, digest))

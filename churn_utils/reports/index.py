@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import nbformat
 from markupsafe import Markup
 
-from churn_utils.reports import html, rendering
+from churn_utils.reports import html
 from churn_utils.reports.summary import SummaryValue, read_summary
 
 # What a stakeholder wants to know first: a number's name in some notebook's summary, its caption.
@@ -40,21 +40,12 @@ SMALL_FIGURE = {
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended, in the words that its last lines print.
+    """How a run ended, in the words that its last lines print."""
 
-    Attributes:
-        headline: one sentence: what a reader must know.
-        status: ``done``, ``refused`` (a challenger failed its gate), ``waiting`` (for an approval
-            or a month) or ``failed`` (a stage stopped with an error). The page says it in words
-            and in colour.
-        details: further sentences, such as what was left out.
-        command: what to run next; empty if there is nothing to run.
-    """
-
-    headline: str
+    headline: str  # one sentence: what a reader must know
     status: Literal["done", "refused", "waiting", "failed"]
-    details: list[str] = field(default_factory=list)
-    command: str = ""
+    details: list[str] = field(default_factory=list)  # further sentences, such as what is left out
+    command: str = ""  # what to run next; empty if there is nothing to run
 
 
 class NamedNumber(NamedTuple):
@@ -87,11 +78,11 @@ def write_index(
     facts: Mapping[str, object],
     outcome: RunOutcome | None = None,
 ) -> Path:
-    """Write ``folder/index.html`` and return its path.
+    """Write ``folder/index.html``, which links pages and retention lists there; return its path.
 
     Args:
-        folder: of the run's pages; retention lists in it are linked.
-        notebooks: executed notebooks, in the order of the run.
+        folder: of the run's pages.
+        notebooks: executed, in the order of the run.
         facts: what the page says of its origin (run, scenario, seed).
         outcome: how the run ended, shown on top.
     """
@@ -99,7 +90,7 @@ def write_index(
     for path in notebooks:
         for name, value in read_summary(path).numbers.items():
             numbers.append(NamedNumber(name, value, path.stem))
-    page = rendering.render(
+    page = html.render(
         "index.html",
         outcome=outcome,
         tiles=_build_tiles({number.name: number.value for number in numbers}),
@@ -108,7 +99,7 @@ def write_index(
         retention_lists=sorted(path.name for path in folder.glob("retention_list_*.csv")),
         facts=facts,
     )
-    return rendering.write_text(folder / "index.html", page)
+    return html.write_text(folder / "index.html", page)
 
 
 def _build_tiles(values: Mapping[str, SummaryValue]) -> list[Tile]:

@@ -1,10 +1,8 @@
 """The numbers that a notebook ends with, and how the index page of a run finds them.
 
-The last cell of a notebook evaluates ``Summary(churn_rate=0.265, ...)``. Jupyter stores the output
-in several formats side by side: an HTML table for the reader of the notebook, plain text, and under
-``SUMMARY_MIME`` a list of ``[name, value]`` pairs (a list, because nbformat sorts the keys of JSON
-objects when it writes a notebook). ``read_summary`` reads those pairs from the executed notebook
-and returns the same ``Summary``; the index shows it, and the pipeline reads the gate's verdict.
+The last cell of a notebook evaluates ``Summary(churn_rate=0.265, ...)``. Jupyter stores an HTML
+table, plain text, and under ``SUMMARY_MIME`` a list of ``[name, value]`` pairs (nbformat sorts the
+keys of JSON objects), which ``read_summary`` reads for the index and for the gate's verdict.
 """
 
 from __future__ import annotations
@@ -15,34 +13,30 @@ import nbformat
 import numpy as np
 import pandas as pd
 
-from churn_utils.reports import rendering
+from churn_utils.reports import html
 
 SUMMARY_MIME = "application/vnd.churn.summary+json"
 SummaryValue = str | bool | int | float | None
 
 
 class Summary:
-    """Named numbers and words of a notebook.
+    """Named numbers and words of a notebook, in their order.
 
-    Attributes:
-        numbers: value by name, in the order in which they were given. Values are plain Python
-            scalars: those of NumPy are converted, anything else (a date, a list) becomes text.
+    NumPy's values become plain Python scalars, anything else (a date, a list) becomes text.
     """
 
     def __init__(self, **numbers: object) -> None:
-        """Keep the numbers, given as keyword arguments, in their order."""
-        self.numbers: dict[str, SummaryValue] = {}
-        for name, value in numbers.items():
-            self.numbers[name] = _to_plain(value)
+        """Keep numbers, given as keyword arguments."""
+        self.numbers = {name: _to_plain(value) for name, value in numbers.items()}
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
         """Return the output in every format that Jupyter stores (its display protocol)."""
         lines = []
         pairs = []
         for name, value in self.numbers.items():
-            lines.append(f"{name}: {rendering.format_number(value)}")
+            lines.append(f"{name}: {html.format_number(value)}")
             pairs.append([name, value])
-        table = rendering.render("summary.html", numbers=self.numbers)
+        table = html.render("summary.html", numbers=self.numbers)
         return {"text/html": str(table), "text/plain": "\n".join(lines), SUMMARY_MIME: pairs}
 
 
@@ -73,8 +67,7 @@ def summarise_metrics(figures: pd.DataFrame, prefix: str) -> dict[str, float | s
     """Return the four metrics that people quote, as arguments for ``Summary``.
 
     Args:
-        figures: as ``evaluation.bootstrap.metrics_with_intervals`` returns them: index ``metric``,
-            columns ``value``, ``lower``, ``upper``.
+        figures: as ``evaluation.bootstrap.metrics_with_intervals`` returns them.
         prefix: of their names, such as ``test``.
 
     Returns:

@@ -1,1 +1,1 @@
-"""Simulated customers: which scenario a home follows, who is there each month, what upstream sends."""
+"""The simulated company: its customers month by month, scenarios, and what upstream delivers."""

@@ -24,7 +24,6 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from churn_utils.data import contract, delivered_files, source
-from churn_utils.evaluation.economics import Economics, decision_value_usd
 from churn_utils.features import definitions
 from churn_utils.simulation.scenarios import Simulation, check_whole_number
 
@@ -48,10 +47,6 @@ class Draws(NamedTuple):
 def simulate_month(month: int, simulation: Simulation) -> pd.DataFrame:
     """Simulate one month: its customers as they truly are, and whether they churn in it.
 
-    Args:
-        month: 0 is IBM's extract.
-        simulation: scenario, seed, start month and number of slots.
-
     Returns:
         One row per slot, index ``slot``: ``slot_id`` (IBM's id of the template, decides the
         split), ``customer_id``, the attributes in the contract's names and types (``tenure`` in
@@ -68,11 +63,6 @@ def iterate_month(
     month: int, simulation: Simulation, rows_at_once: int = 250_000
 ) -> Iterator[pd.DataFrame]:
     """Iterate over the rows of ``simulate_month`` in parts, holding one part at a time.
-
-    Args:
-        month: 0 is IBM's extract.
-        simulation: scenario, seed, start month and number of slots.
-        rows_at_once: rows of a part.
 
     Raises:
         DataError: as ``simulate_month``, at the call and not at the first part.
@@ -244,23 +234,13 @@ def redraw_labels(
 ) -> pd.DataFrame:
     """Shift the log-odds of churn and draw the labels again: a change that no scenario has.
 
-    Args:
-        customers: with ``churn_probability``, as ``simulate_month`` returns them.
-        log_odds: to be added, a number or one for each row.
-        seed: of the draws; a list such as ``[seed, month]`` keeps months apart.
+    The customers of later months stay as they were: those who churn because of the shift are not
+    replaced. A seed such as ``[seed, month]`` keeps months apart.
 
     Returns:
-        The same rows with another ``churn_probability`` and ``churned``. The customers of later
-        months stay as they were: those who churn because of the shift are not replaced.
+        The same rows with another ``churn_probability`` and ``churned``.
     """
     old = customers["churn_probability"]
     new = expit(logit(old) + log_odds)
     draws = np.random.default_rng(seed).random(len(customers))
     return customers.assign(churn_probability=new, churned=draws < new)
-
-
-def best_value_usd(customers: pd.DataFrame, economics: Economics) -> float:
-    """Return USD per customer of offers decided by the true probabilities: the best possible."""
-    treated = customers["churn_probability"].to_numpy() >= economics.threshold
-    churned = customers["churned"].to_numpy()
-    return float(decision_value_usd(churned, treated, economics).mean())

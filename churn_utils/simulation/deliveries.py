@@ -16,11 +16,9 @@ FIRST_LINE = 2  # of a delivered file: line 1 holds the names
 
 
 def deliver_month(customers: pd.DataFrame, broken: bool = False) -> pd.DataFrame:
-    """Write simulated customers down as upstream sends them.
+    """Write rows of ``simulate_month`` down as upstream sends them.
 
-    Args:
-        customers: rows of ``simulate_month``, or a part of them.
-        broken: with the data bug: all charges in cents, and a payment method under a new name.
+    With the data bug (``broken``) all charges are in cents and a payment method has a new name.
 
     Returns:
         Text as ``delivered_files.read_delivery`` returns it for an unlabelled file: no label, no slot, no
@@ -59,11 +57,7 @@ def deliver_at(as_of_month: int, simulation: Simulation) -> dict[int, pd.DataFra
 
 
 def make_labels(customers: pd.DataFrame) -> pd.DataFrame:
-    """Return the labels of simulated customers as ``offline.record_labels`` takes them.
-
-    Returns:
-        ``customer_id``, ``slot_id`` and ``churn`` (Yes or No), one row per customer.
-    """
+    """Return ``customer_id, slot_id, churn`` (Yes or No), as ``offline.record_labels`` takes them."""
     labels = customers[["customer_id", "slot_id"]]
     return labels.assign(churn=np.where(customers["churned"], "Yes", "No"))
 
@@ -73,19 +67,11 @@ def ingest_in_memory(
 ) -> tuple[pd.DataFrame, int]:
     """Deliver, check and featurise a month without any table, and add what is known of it later.
 
-    Args:
-        month: as for ``simulate_month``.
-        simulation: as for ``simulate_month``.
-        broken: as for ``deliver_month``.
-
     Returns:
         ``(rows, quarantined)``. ``rows`` are those that passed the contract, in order:
         ``customer_id``, the model inputs, ``snapshot_date`` and ``event_date`` (the month),
         ``split``, ``churned`` and the true ``churn_probability``; ``quarantined`` is the number of
         those that did not pass.
-
-    Raises:
-        DataError: as ``simulate_month``.
     """
     customers = simulate_month(month, simulation)
     delivery = deliver_month(customers, broken)

@@ -34,20 +34,14 @@ SLOTS = 7043
 class Simulation:
     """Everything that a simulated month depends on besides its number.
 
-    Attributes:
-        scenario: name in ``SCENARIOS``.
-        seed: of all random numbers; month 0 (IBM's extract) does not depend on it.
-        start_month: first month of the change; for ``data_bug`` the only month that is sent wrongly.
-        slots: number of customers; those beyond 7,043 are copies of IBM's.
-
     Raises:
         DataError: an unknown scenario, or a number that is out of range.
     """
 
-    scenario: str = "price_rise"
-    seed: int = settings.SEED
-    start_month: int = START_MONTH
-    slots: int = SLOTS
+    scenario: str = "price_rise"  # name in SCENARIOS
+    seed: int = settings.SEED  # of all random numbers but those of month 0, IBM's extract
+    start_month: int = START_MONTH  # of the change; for data_bug the only month sent wrongly
+    slots: int = SLOTS  # customers; those beyond 7,043 are copies of IBM's
 
     def __post_init__(self) -> None:
         """Check the scenario's name and the ranges of the numbers."""
@@ -70,22 +64,13 @@ class Simulation:
 
 
 def check_whole_number(name: str, value: int, least: int) -> None:
-    """Check that a value is a whole number of at least ``least``.
-
-    Raises:
-        DataError: it is not; the message names it and the smallest valid value.
-    """
+    """Raise a ``DataError`` if a value is no whole number of at least ``least``."""
     if not isinstance(value, Integral) or value < least:
         raise DataError(f"{name} is {value!r}; valid are whole numbers from {least} on.")
 
 
 def bind_home_to_scenario(simulation: Simulation) -> Simulation:
-    """Write down which simulation this home follows, or check that it is the one written before.
-
-    The file ``world.json`` of the home holds it.
-
-    Returns:
-        The simulation.
+    """Return the simulation, after writing it to ``world.json`` or comparing it with what is there.
 
     Raises:
         UsageError: the home follows another one; the message names both and the remedy.
@@ -99,15 +84,7 @@ def bind_home_to_scenario(simulation: Simulation) -> Simulation:
 
 
 def check_same_scenario(bound: dict[str, object], wanted: dict[str, object]) -> None:
-    """Check that what this home follows is what is asked for.
-
-    Args:
-        bound: scenario, seed and what else the home was started with.
-        wanted: the same of this call.
-
-    Raises:
-        UsageError: they differ; the message names both and the remedy.
-    """
+    """Raise a ``UsageError`` if this home is bound to another scenario, seed, … than is wanted."""
     if bound != wanted:
         raise UsageError(
             f"{settings.home()} follows the scenario {bound}, not {wanted}. Set SCENARIO and SEED "

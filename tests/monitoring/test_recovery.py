@@ -155,7 +155,7 @@ def test_the_shadow_is_missing_until_there_is_one(compare, truths):
 def test_the_best_decides_by_the_true_probabilities(compare, truths):
     values = compare(5)
     for month, truth in truths.items():
-        expected = simulated_customers.best_value_usd(truth, Economics())
+        expected = factories.best_value_usd(truth)
         assert of_month(values, month, truth)["best"].mean() == pytest.approx(expected)
 
 

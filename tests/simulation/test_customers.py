@@ -247,7 +247,7 @@ def test_without_a_scenario_neither_features_nor_base_rate_drift(year):
 def test_without_a_scenario_a_frozen_champion_stays_as_good_as_it_is(year, champion):
     judged = [judge(champion, month) for month in year[1:]]
     assert all(0.83 < auc < 0.87 for auc, _ in judged)
-    best = [customers.best_value_usd(month, ECONOMICS) for month in year[1:]]
+    best = [factories.best_value_usd(month, ECONOMICS) for month in year[1:]]
     assert -1 < np.mean(best) - np.mean([value for _, value in judged]) < 8
 
 
@@ -343,7 +343,7 @@ def test_what_a_scenario_costs_a_frozen_champion(
 ):
     judged = [judge(champion, month) for month in changed(scenario).values()]
     assert all(auc_from_to[0] < auc < auc_from_to[1] for auc, _ in judged)
-    best = [customers.best_value_usd(month, ECONOMICS) for month in changed(scenario).values()]
+    best = [factories.best_value_usd(month, ECONOMICS) for month in changed(scenario).values()]
     assert least_gap < np.mean(best) - np.mean([value for _, value in judged]) < most_gap
 
 
@@ -353,7 +353,7 @@ def test_a_refit_on_the_first_changed_month_recovers_most_of_the_loss(scenario, 
     refit = fit([months[3]])
     held_out = offline.split_of(months[3]["slot_id"]) == "test"
     later = [months[month][held_out] for month in (5, 6, 7)]
-    best = np.mean([customers.best_value_usd(month, ECONOMICS) for month in later])
+    best = np.mean([factories.best_value_usd(month, ECONOMICS) for month in later])
     lost, regained = (
         np.mean([best - judge(model, month)[1] for month in later]) for model in (champion, refit)
     )
@@ -496,7 +496,7 @@ def test_best_value_is_what_the_worlds_own_probabilities_earn():
     frame = pd.DataFrame(
         {"churn_probability": [0.9, 0.25, 0.24, 0.6], "churned": [True, False, True, True]}
     )
-    assert customers.best_value_usd(frame, ECONOMICS) == (1500 - 500 + 0 + 1500) / 4
+    assert factories.best_value_usd(frame, ECONOMICS) == (1500 - 500 + 0 + 1500) / 4
 
 
 # --- scale and wrong use

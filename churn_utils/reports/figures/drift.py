@@ -36,8 +36,8 @@ def plot_shifts(shifts: pd.DataFrame, title: str) -> Figure:
     The features that the champion relies on most are on top.
 
     Args:
-        shifts: as ``monitoring.history.tabulate_shifts`` returns them: index feature, one column per
-            month (missing where nothing was measured), and ``feature_reliance``: the feature's
+        shifts: as ``monitoring.history.tabulate_shifts`` returns them: index feature, a column for
+            each month (missing where nothing was measured), and ``feature_reliance``: the feature's
             share, from 0 to 1, of what the champion relies on.
     """
     rows = shifts.sort_values("feature_reliance")

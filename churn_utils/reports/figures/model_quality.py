@@ -14,12 +14,7 @@ from churn_utils.reports.figures.style import BLUE, CURVE, INK, REFERENCE_LINE, 
 
 
 def plot_roc(churned: pd.Series, probability: np.ndarray, title: str) -> Figure:
-    """Draw the ROC curve beside the diagonal of random guesses; the legend says both areas.
-
-    Args:
-        churned: labels, shape (n,).
-        probability: churn probabilities, shape (n,).
-    """
+    """Draw the ROC curve beside the diagonal of random guesses; the legend says both areas."""
     from sklearn.metrics import roc_auc_score, roc_curve
 
     false_positive, true_positive, _ = roc_curve(churned, probability)
@@ -31,12 +26,7 @@ def plot_roc(churned: pd.Series, probability: np.ndarray, title: str) -> Figure:
 
 
 def plot_precision_recall(churned: pd.Series, probability: np.ndarray, title: str) -> Figure:
-    """Draw precision against recall, beside the churn rate, which random guesses would reach.
-
-    Args:
-        churned: labels, shape (n,).
-        probability: churn probabilities, shape (n,).
-    """
+    """Draw precision against recall, beside the churn rate, which random guesses would reach."""
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
     precision, recall, _ = precision_recall_curve(churned, probability)

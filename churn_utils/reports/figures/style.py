@@ -26,13 +26,12 @@ MOST_POINTS = 300  # of a curve: more cannot be seen and makes pages large
 def new_figure(
     title: str, x: str = "", y: str = "", height: int = 380, panels: Figure | None = None
 ) -> Figure:
-    """Return an empty figure in the common style.
+    """Return an empty figure in the common style, as wide as the page.
 
     Args:
         title: above the figure, at its left.
-        x: title of the horizontal axis.
-        y: title of the vertical axis.
-        height: in pixels; the width is that of the page.
+        x, y: titles of the axes.
+        height: in pixels.
         panels: of ``plotly.subplots.make_subplots``; without them there is one panel.
     """
     figure = Figure() if panels is None else panels
@@ -57,23 +56,15 @@ def new_figure(
 def error_bars(
     rows: pd.DataFrame, value: str, lower: str = "lower", upper: str = "upper", **style: object
 ) -> dict:
-    """Return plotly's error bars of intervals.
-
-    Args:
-        rows: one interval each.
-        value: column of the estimates.
-        lower: column of the lower bounds.
-        upper: column of the upper bounds.
-        style: further entries of plotly's ``error_x`` or ``error_y``, such as ``thickness``.
+    """Return plotly's ``error_x`` or ``error_y`` of intervals in three columns of ``rows``.
 
     Returns:
-        ``array`` (distance to the upper bound), ``arrayminus`` (to the lower one), and ``style``.
+        ``array`` (distance to the upper bound), ``arrayminus`` (to the lower one), and ``style``,
+        further entries such as ``thickness``.
     """
-    return {
-        "array": rows[upper] - rows[value],
-        "arrayminus": rows[value] - rows[lower],
-        **style,
-    }
+    up = rows[upper] - rows[value]
+    down = rows[value] - rows[lower]
+    return {"array": up, "arrayminus": down, **style}
 
 
 def thin(*columns: np.ndarray, most: int = MOST_POINTS) -> list[np.ndarray]:
