@@ -18,6 +18,8 @@ from churn_utils.features import definitions, offline
 from churn_utils.registry import artifacts, deployments, tracking, versions
 from churn_utils.registry.connection import connect_mlflow
 from churn_utils.training import models
+from churn_utils.validation import gate
+from churn_utils.validation.challenger import Challenger
 
 AS_OF = settings.month_start(1)
 SNAPSHOT = settings.month_start(0)
@@ -47,6 +49,11 @@ def publish_first_month() -> pd.DataFrame:
     offline.publish_snapshot(rows, SNAPSHOT, SNAPSHOT)
     offline.record_labels(contract.check_rows(rows)[0], SNAPSHOT, AS_OF)
     return offline.build_training_set(AS_OF)
+
+
+def run_gate(version: int, draws: int = 400) -> pd.DataFrame:
+    """Put a version through the gate as of ``AS_OF`` and return its findings."""
+    return gate.evaluate_gate(Challenger(version, AS_OF, draws=draws))
 
 
 def fit_model(training_set: pd.DataFrame, params: dict = PARAMS, rows: int | None = None):

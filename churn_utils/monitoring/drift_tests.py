@@ -18,11 +18,7 @@ PSI_BINS = 10
 
 
 def measure_shift(current: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
-    """Measure how far each column moved from a reference, in units that ignore the number of rows.
-
-    Args:
-        current: model inputs, and ``SCORE`` if the champion's probabilities are to be compared.
-        reference: the same columns of the champion's training data.
+    """Measure how far model inputs, and ``SCORE`` where both sides have it, moved from a reference.
 
     Returns:
         Index ``feature``, columns ``psi`` (over the reference's deciles, or the categories),
@@ -138,7 +134,7 @@ def measure_label_shift(churned: pd.Series, reference: pd.Series) -> pd.DataFram
 
 
 def list_shift_metrics(shift: pd.DataFrame) -> pd.DataFrame:
-    """Turn what ``measure_shift`` returns into metrics, one row each.
+    """Turn what ``measure_shift`` returns into metrics.
 
     Returns:
         ``metric`` (``psi.<feature>``, ``psi_beyond_chance.<feature>``, ``effect_size.<feature>``),
@@ -154,13 +150,8 @@ def measure_feature_reliance(
 ) -> pd.Series:
     """Measure how much a model relies on each feature: how far its output moves without it.
 
-    Each feature is shuffled in turn. No label is needed: the model is measured, not the data.
-
-    Args:
-        model: has ``predict_proba`` over model inputs.
-        rows: model inputs.
-        seed: of sample and shuffles.
-        sample: rows used at most.
+    Each feature is shuffled in turn. No label is needed: the model is measured, not the data. Of
+    ``rows``, model inputs, at most ``sample`` are used.
 
     Returns:
         Share of each feature in the sum of the mean absolute changes of the probability; index

@@ -23,7 +23,7 @@ def ingest_month(
     """Ingest what arrives at an as-of month; rows are merged, so doing it twice changes nothing.
 
     Args:
-        as_of: first day of the as-of month.
+        as_of: first day of the month.
         simulation: the one that this home is bound to.
         delivered: text rows (``delivered_files.read_delivery``) by month; the simulator's by default.
         labels: of the month before: ``customer_id, churn`` (Yes or No), ``slot_id``; the

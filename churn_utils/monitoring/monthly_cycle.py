@@ -27,14 +27,10 @@ def decide_month(as_of: pd.Timestamp, counts: pd.Series) -> Decision:
     """Decide what an as-of month calls for and write it to ``decisions``.
 
     A decision that stands is returned as it is. Only a quarantine is decided again, once the
-    month was delivered again and keeps the contract.
+    month was delivered again and keeps the contract. ``counts`` are those of ``ingest_month``.
 
     Also writes to ``monitoring_metrics`` the performance of the month before, whose labels are here
     now, and how far the new snapshot lies from the champion's training data.
-
-    Args:
-        as_of: the month; it has been ingested.
-        counts: ``delivered`` and ``quarantined`` rows, as ``ingest_month`` returns them.
 
     Raises:
         DataError: no champion is in effect.
@@ -78,8 +74,8 @@ def _read_recent_labelled(as_of: pd.Timestamp) -> pd.DataFrame:
 def _measure_month(as_of: pd.Timestamp, champion: Champion, current: pd.DataFrame) -> pd.DataFrame:
     """Return the month's rows of ``monitoring_metrics``.
 
-    They hold the performance of the month before by version and slice, the shift of this month's
-    features, and the shift of the labels of the month before.
+    They hold performance (by version and slice) and shift of the labels of the month before, and
+    the shift of this month's features.
     """
     before = as_of - pd.DateOffset(months=1)
     window = f"{before:%Y-%m}"
@@ -100,13 +96,10 @@ def _measure_month(as_of: pd.Timestamp, champion: Champion, current: pd.DataFram
 
 
 def score_month(as_of: pd.Timestamp) -> int:
-    """Score a month's snapshot with the champion, and with its predecessor in the shadow.
+    """Score a month with the champion, and its predecessor in the shadow; count the customers.
 
     Also writes the estimated performance to ``monitoring_metrics``. A quarantined month is not
     scored; once corrected, it is filled in with role ``backfill``.
-
-    Returns:
-        Number of customers scored by the champion.
     """
     if as_of in history.list_quarantined_months():
         return 0

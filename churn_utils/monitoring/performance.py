@@ -35,12 +35,7 @@ ESTIMATED = "estimated_"  # what the names of estimated metrics begin with
 def join_labels(
     predictions: pd.DataFrame, labels: pd.DataFrame, as_of: pd.Timestamp
 ) -> pd.DataFrame:
-    """Join predictions with the labels that had arrived by a date.
-
-    Args:
-        predictions: ``customer_id, snapshot_date`` and any other columns; no row is dropped.
-        labels: rows of ``churn_labels``.
-        as_of: labels that arrived later are ignored.
+    """Join predictions (``customer_id, snapshot_date, …``) with the labels that were there by a date.
 
     Returns:
         The predictions in their order with ``churned``: 1.0, 0.0, or missing while the label is
@@ -128,11 +123,7 @@ def _measure_rows(rows: pd.DataFrame, economics: Economics, draws: int, seed: in
 def score_with_loss(
     churned: np.ndarray, probability: np.ndarray, economics: Economics, weights: np.ndarray
 ) -> pd.DataFrame:
-    """Compute ``METRICS`` for each weighting of the same rows.
-
-    Args:
-        churned, probability, economics: as for ``evaluation.metrics.score_metrics``.
-        weights: shape (weightings, rows).
+    """Compute ``METRICS`` for each weighting of the same rows; arguments as for ``score_metrics``.
 
     Returns:
         One row per weighting, one column per name in ``METRICS``. ``loss_usd`` is USD per customer
@@ -217,10 +208,7 @@ def _estimate_metrics(
 
 
 def compare_estimate(measured: pd.DataFrame) -> pd.DataFrame:
-    """Compare the estimates made before labels with what the labels showed.
-
-    Args:
-        measured: rows of ``monitoring_metrics``.
+    """Compare estimates and later labels in rows of ``monitoring_metrics``.
 
     Returns:
         ``window, model_version, metric, estimated, lower, upper, realised, inside`` (whether the

@@ -22,9 +22,7 @@ MODELS = ["champion", "shadow", "best"]
 def compare_with_best(as_of: pd.Timestamp, simulation: Simulation) -> pd.DataFrame:
     """Compare the value of each labelled customer's decision with the best possible one.
 
-    Args:
-        as_of: labels known by then count.
-        simulation: gives every customer's true probability of churn, which only a simulation knows.
+    Labels known at ``as_of`` count; only a simulation knows every customer's true probability.
 
     Returns:
         One row per customer and month: ``customer_id, snapshot_date``, and in USD ``champion``,

@@ -162,13 +162,8 @@ def simulate_refit(
 def move_intercept(known: np.ndarray, churned: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     """Shift log-odds by one number, so that the mean probability equals the observed churn rate.
 
-    Args:
-        known: probabilities of the rows whose labels decide the shift.
-        churned: their labels.
-        unknown: probabilities to shift.
-
-    Returns:
-        The shifted probabilities of ``unknown``.
+    ``known`` are the probabilities of the rows whose labels, ``churned``, decide the shift, and
+    ``unknown`` those that are shifted and returned.
     """
     log_odds = np.log(known / (1 - known))
     shift = 0.0

@@ -181,11 +181,13 @@ class Execution:
 
     def export_page(self, name: str) -> None:
         """Write the page of a stage's executed notebook, with its parameters and duration."""
-        facts: dict[str, object] = {"run": self.plan.identity.run}
         result = self.run_state.results.get(name)
-        facts["finished"] = result.finished if result else "failed"
-        facts["seconds"] = result.seconds if result else "unknown"
-        facts |= self.schedule.parameters[name]
+        facts = {
+            "run": self.plan.identity.run,
+            "finished": result.finished if result else "failed",
+            "seconds": result.seconds if result else "unknown",
+            **self.schedule.parameters[name],
+        }
         html.export_notebook(executed_path(self.reports, name), self.reports, facts)
 
     def write_pages(self, outcome: RunOutcome) -> Path:

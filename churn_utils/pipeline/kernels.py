@@ -1,8 +1,8 @@
 """Jupyter kernels that are forked from the warm process: 0.1 s instead of 5 to 10 s a notebook.
 
-A kernel provisioner (https://jupyter-client.readthedocs.io/en/stable/provisioning.html) that is
-registered in pyproject.toml. ``use_forked_kernels`` chooses it for this process only, so that
-JupyterLab is not touched. Where fork is not safe (macOS, Windows) kernels are ordinary ones.
+A kernel provisioner (https://jupyter-client.readthedocs.io/en/stable/provisioning.html), chosen for
+this process only, so that JupyterLab is not touched. Where fork is not safe (macOS, Windows)
+kernels are ordinary ones.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def use_forked_kernels() -> bool:
 
 @contextmanager
 def open_channels() -> Iterator[Config]:
-    """Configure one kernel to talk over socket files in a folder of its own.
+    """Configure one kernel, for papermill, to talk over socket files in a folder of its own.
 
-    The configuration is for ``papermill.execute_notebook(config=…)``. The usual TCP ports are found
-    free, released, and bound by the kernel a second later; another process may take them meanwhile.
+    The usual TCP ports are found free, released, and bound by the kernel a second later; another
+    process may take them meanwhile.
     """
     if os.name != "posix":
         yield Config()
@@ -103,9 +103,8 @@ class ForkedProvisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **kwargs) -> KernelConnectionInfo:
         """Fork a kernel and return its connection info, as ``LocalProvisioner`` does.
 
-        Args:
-            cmd: command line that would start a kernel; it names the connection file after ``-f``.
-            kwargs: ``env`` and ``cwd`` of the kernel; this process's when not given.
+        ``cmd`` would start a kernel and names the connection file after ``-f``; without ``env`` and
+        ``cwd`` those of this process count.
         """
         arguments = cmd[cmd.index("-f") :]
         environment = kwargs.get("env") or dict(os.environ)

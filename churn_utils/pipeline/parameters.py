@@ -15,15 +15,11 @@ from churn_utils.pipeline.stages import APPROVAL, NOTEBOOKS, PRODUCTION, Stage
 
 # Parameters that follow from the place in simulated time or from what the home holds, with the
 # option that sets them: they are no -p parameters.
+SET_BY_MONTHS = ("AS_OF", "SINCE", "SNAPSHOT", "LABELS_ARRIVE", "ROLE", "PLAY_MONTHS")
 SET_BY_OPTION = {
     "SEED": "--seed",
     "SCENARIO": "--scenario",
-    "AS_OF": "--months",
-    "SINCE": "--months",
-    "SNAPSHOT": "--months",
-    "LABELS_ARRIVE": "--months",
-    "ROLE": "--months",
-    "PLAY_MONTHS": "--months",
+    **dict.fromkeys(SET_BY_MONTHS, "--months"),
 }
 
 

@@ -86,13 +86,9 @@ class Plan:
 
 
 def describe_call(plan: Plan, *more: str) -> str:
-    """Return the command that repeats a plan in this home.
+    """Return the command that repeats a plan in this home, with more words such as ``--from 04a``.
 
     Which stages it asked for and who approves are left out.
-
-    Args:
-        plan: what was asked for.
-        more: further words of the command, such as ``--from`` and a stage.
     """
     usual = Plan()
     words = ["run_all.py"]

@@ -53,22 +53,21 @@ def make_schedule(plan: Plan, run_state: RunState, notebooks: Notebooks) -> Sche
     """
     stages = expand_timeline(plan, run_state)
     parameters = resolve_parameters(plan, stages, notebooks)
-    fingerprints = fingerprint_stages(plan, stages, parameters, run_state, notebooks)
+    fingerprints = _fingerprint_stages(plan, stages, parameters, run_state, notebooks)
     return Schedule(stages, parameters, fingerprints)
 
 
-def fingerprint_stages(
+def _fingerprint_stages(
     plan: Plan,
     stages: list[Stage],
     parameters: dict[str, Values],
     run_state: RunState,
     notebooks: Notebooks,
 ) -> dict[str, str]:
-    """Return by ``stage.name`` a hash of what its result depends on.
+    """Return by ``stage.name`` a hash of its notebook, parameters and the stages that it needs.
 
-    That is its notebook, its parameters and the fingerprints of the stages that it needs. Who
-    approves is left out: another caller does not give a standing approval again. Months that ended
-    in a retraining are the same however long the run goes on.
+    Who approves is left out: another caller does not give a standing approval again. Months that
+    ended in a retraining are the same however long the run goes on.
     """
     fingerprints: dict[str, str] = {}
     for stage in stages:
@@ -82,20 +81,15 @@ def fingerprint_stages(
         }
         before = [fingerprints[name] for name in stage.needs]
         text = json.dumps((content, values, before), sort_keys=True)
-        digest = hashlib.sha256(text.encode())
-        fingerprints[stage.name] = digest.hexdigest()
+        fingerprints[stage.name] = hashlib.sha256(text.encode()).hexdigest()
     return fingerprints
 
 
 def _describe_months(plan: Plan, stage: Stage, run_state: RunState) -> dict[str, object]:
     """Return what the months of a stage of production depend on."""
-    content: dict[str, object] = plan.identity.model_dump()
     retraining = run_state.retraining_after(stage.name)
-    if retraining is not None and pd.Timestamp(retraining.as_of) <= plan.end:
-        content["months"] = None
-    else:
-        content["months"] = plan.months
-    return content
+    has_ended = retraining is not None and pd.Timestamp(retraining.as_of) <= plan.end
+    return plan.identity.model_dump() | {"months": None if has_ended else plan.months}
 
 
 def choose_stages(plan: Plan, schedule: Schedule, finished: set[str]) -> list[str]:

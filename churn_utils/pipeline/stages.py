@@ -19,19 +19,12 @@ PRODUCTION = "production"  # months that the package runs; it has no notebook
 
 # Tables that a stage changes; they are rewound when it is repeated. The table `audit` is not one
 # of them: it records what happened to the home, and that a stage was repeated happened too.
+INGESTED = ("customers", "quarantine", "customer_features", "churn_labels")
 WRITES = {
-    FEATURES: ("customers", "quarantine", "customer_features", "churn_labels"),
+    FEATURES: INGESTED,
     APPROVAL: ("deployments",),
     BATCH: ("predictions",),
-    PRODUCTION: (
-        "customers",
-        "quarantine",
-        "customer_features",
-        "churn_labels",
-        "predictions",
-        "monitoring_metrics",
-        "decisions",
-    ),
+    PRODUCTION: (*INGESTED, "predictions", "monitoring_metrics", "decisions"),
 }
 NEEDS_CHAMPION = (BATCH, SERVING, PRODUCTION, MONITORING, DRIFT)
 

@@ -4,9 +4,13 @@ Nothing here may start threads or open files, because forks inherit both.
 """
 
 import importlib
+import pkgutil
 import sys
 
 import pandas as pd
+
+from churn_utils.data import columns, contract
+from churn_utils.reports import figures
 
 # No pipeline's kernel is debugged, and debugpy costs each one 0.8 s.
 sys.modules["debugpy"] = None  # type: ignore[assignment]  # None makes its import fail
@@ -31,15 +35,6 @@ MODULES = [
     "churn_utils.monitoring.recovery",
     "churn_utils.pipeline.runner",  # every fork imports what run_all.py imports
     "churn_utils.registry.tracking",
-    "churn_utils.reports.figures.customers",
-    "churn_utils.reports.figures.decisions",
-    "churn_utils.reports.figures.drift",
-    "churn_utils.reports.figures.gate",
-    "churn_utils.reports.figures.lineage",
-    "churn_utils.reports.figures.model_quality",
-    "churn_utils.reports.figures.monitoring",
-    "churn_utils.reports.figures.search",
-    "churn_utils.reports.figures.serving",
     "churn_utils.reports.html",
     "churn_utils.reports.summary",
     "churn_utils.serving.ab_test",
@@ -48,14 +43,15 @@ MODULES = [
     "churn_utils.training.search_analysis",
     "churn_utils.validation.gate",
 ]
+MODULES += [
+    f"{figures.__name__}.{module.name}" for module in pkgutil.iter_modules(figures.__path__)
+]
 for name in MODULES:
     importlib.import_module(name)
 
-from churn_utils.data import columns, contract  # noqa: E402
-from churn_utils.reports.figures import pipeline  # noqa: E402
 
 # Plotly builds its validators and its template on first use, pandas compiles the templates of
 # styled tables, and pandera registers its checks.
-pipeline.plot_loop([]).to_plotly_json()
+figures.pipeline.plot_loop([]).to_plotly_json()
 pd.DataFrame({"a": [1]}).style.to_html()
 contract.check_rows(pd.DataFrame({name: ["0"] for name in columns.BY_NAME}))

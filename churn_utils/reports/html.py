@@ -146,10 +146,7 @@ def style_table(table: pd.DataFrame) -> Styler:
 
 
 def render_gate(evidence: Mapping, digest: str) -> str:
-    """Return the evidence of a gate, as ``run_gate`` keeps it, as a page that needs no other file.
-
-    ``digest`` is its SHA-256, which an approval is bound to.
-    """
+    """Return a gate's evidence and its SHA-256, which an approval is bound to, as a page."""
     return render("gate.html", model=settings.MODEL_NAME, evidence=evidence, digest=digest)
 
 

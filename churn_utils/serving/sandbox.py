@@ -28,6 +28,7 @@ from churn_utils.inference import scoring
 from churn_utils.registry import approvals, deployments, lineage, tracking, versions
 from churn_utils.training import models
 from churn_utils.validation import gate
+from churn_utils.validation.challenger import Challenger
 
 # One tree with two leaves: it splits customers by the feature that tells most, whether they have a
 # contract. It is crude by its settings alone, so the gate can refit it from its record.
@@ -172,7 +173,8 @@ def _pass_gate(version: int, as_of: pd.Timestamp, scope: str, economics: Economi
     Raises:
         ChurnError: a check did not pass.
     """
-    findings = gate.run_gate(version, as_of, draws=GATE_DRAWS, economics=economics)
+    challenger = Challenger(version, as_of, draws=GATE_DRAWS, economics=economics)
+    findings = gate.evaluate_gate(challenger)
     not_passed = findings.loc[findings["verdict"] != "pass", "check"]
     if len(not_passed):
         raise ChurnError(f"version {version} of the sandbox did not pass: {', '.join(not_passed)}.")

@@ -57,7 +57,7 @@ def deliver_at(as_of_month: int, simulation: Simulation) -> dict[int, pd.DataFra
 
 
 def make_labels(customers: pd.DataFrame) -> pd.DataFrame:
-    """Return ``customer_id, slot_id, churn`` (Yes or No), as ``offline.record_labels`` takes them."""
+    """Return ``customer_id, slot_id, churn`` (Yes or No) for ``offline.record_labels``."""
     labels = customers[["customer_id", "slot_id"]]
     return labels.assign(churn=np.where(customers["churned"], "Yes", "No"))
 

@@ -34,9 +34,9 @@ class Challenger:
 
     version: int
     as_of: pd.Timestamp  # only labels that had arrived by this simulated date count
-    since: pd.Timestamp | None  # only labels of months from this date on; all months if None
-    draws: int  # of the bootstrap
-    seed: int
+    since: pd.Timestamp | None = None  # only labels of months from this date on
+    draws: int = 2000  # of the bootstrap
+    seed: int = 0
     economics: Economics = Economics()  # costs that hold now, whatever it was trained for
     probes: str = "churn_utils.validation.behaviour_probes:run_behaviour_probes"
     probe_seconds: float = PROBE_SECONDS

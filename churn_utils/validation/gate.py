@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from churn_utils.errors import ChurnError, UsageError
-from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offline
 from churn_utils.registry import artifacts, versions
 from churn_utils.validation.challenger import Challenger
@@ -20,23 +19,8 @@ MIN_DRAWS = 400  # five of them beyond either end of the widest interval that de
 IMPOSTOR_DRAWS = 500  # at most; what is tried for show need not be as exact as a verdict
 
 
-def run_gate(
-    version: int,
-    as_of: pd.Timestamp,
-    since: pd.Timestamp | None = None,
-    draws: int = 2000,
-    seed: int = 0,
-    economics: Economics | None = None,
-) -> pd.DataFrame:
-    """Put a version through every check, keep the evidence and tag the version with the verdict.
-
-    The arguments are those of ``Challenger``; returns and raises are as for ``evaluate_gate``.
-    """
-    return evaluate_gate(Challenger(version, as_of, since, draws, seed, economics or Economics()))
-
-
 def evaluate_gate(challenger: Challenger) -> pd.DataFrame:
-    """Put a challenger through the gate, as ``run_gate`` does, reusing what it has computed.
+    """Put a challenger through every check, keep the evidence and tag the version with the verdict.
 
     Returns:
         The findings, as ``evaluate_checks`` returns them.

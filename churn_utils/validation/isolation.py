@@ -4,10 +4,7 @@ What a challenger raises, hangs on or kills stays in that process. A server proc
 without anything of the caller's memory, does the heavy imports once; each call runs in a fork of it
 (where fork is not safe, in a server of its own). The pipeline has a process that has done these
 imports and offers its kernels servers that are forked from it. Unlike ``multiprocessing`` this also
-works in kernels that are daemons.
-
-The library pebble was considered and left out: its pools start their processes from the caller, so
-they cannot be forked from the pipeline's warm process, and each gate would wait for the imports.
+works in kernels that are daemons, and unlike pebble's pools it can be forked from a warm process.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def check_slices(challenger: Challenger) -> Finding:
 def compare_groups(
     challenger: Challenger, treated: np.ndarray, treated_before: np.ndarray
 ) -> list[GroupComparison]:
-    """Compare offers (bool, shape (n,)), the challenger's and those before, in groups of 50 or more.
+    """Compare the challenger's offers (bool, shape (n,)) with those before in groups of 50 or more.
 
     Returns:
         One comparison for each value of each column of ``SLICES``, the clearest harm first.

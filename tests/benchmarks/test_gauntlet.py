@@ -81,9 +81,9 @@ def test_only_a_better_challenger_is_promoted(gauntlet):
     assert evidence["champion"] == worse and "champion" in {
         check["check"] for check in evidence["checks"]
     }
-    assert set(gate.run_gate(better, AS_OF, draws=400)["verdict"]) == {
+    assert set(factories.run_gate(better)["verdict"]) == {
         "pass"
     }  # against the same rival as before
     assert versions.read_evidence(better)[1] == before
-    again = gate.run_gate(register(gauntlet.rows, STUMPS), AS_OF, draws=400).set_index("check")
+    again = factories.run_gate(register(gauntlet.rows, STUMPS)).set_index("check")
     assert again.loc["champion", "verdict"] == "fail"

@@ -6,7 +6,6 @@ import pytest
 from churn_utils.registry import versions
 from churn_utils.reports import html
 from churn_utils.reports.figures import style
-from churn_utils.validation import gate
 
 EVIDENCE = {
     "version": 3,
@@ -57,7 +56,7 @@ def test_page_holds_every_check_and_no_address():
 def test_page_of_a_gate_is_written_beside_the_reports(registered_home, tmp_path, monkeypatch):
     monkeypatch.setenv("CHURN_RUN_REPORTS", str(tmp_path))
     version = registered_home["version"]
-    findings = gate.run_gate(version, factories.AS_OF, draws=400)
+    findings = factories.run_gate(version)
     path = html.write_gate(*versions.read_evidence(version))
     assert path == tmp_path / f"gate_v{version}.html"
     text = path.read_text()

@@ -13,7 +13,7 @@ from churn_utils.validation import checks, gate
 def judged(registered_home):
     """Version and findings of a gate that it has passed."""
     version = registered_home["version"]
-    return version, gate.run_gate(version, factories.AS_OF, draws=400)
+    return version, factories.run_gate(version)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_evidence_has_the_keys_that_old_homes_verify(judged):
 def test_the_gate_gives_the_same_evidence_twice(judged):
     version, _ = judged
     before = versions.read_evidence(version)[1]
-    gate.run_gate(version, factories.AS_OF, draws=400)
+    factories.run_gate(version)
     assert versions.read_evidence(version)[1] == before
 
 
 def test_a_gate_without_enough_draws_gives_no_verdict(registered_home):
     before = versions.read_version(registered_home["version"]).tags
     with pytest.raises(UsageError, match="DRAWS is 399; below 400 an interval is luck"):
-        gate.run_gate(registered_home["version"], factories.AS_OF, draws=399)
+        factories.run_gate(registered_home["version"], draws=399)
     assert versions.read_version(registered_home["version"]).tags == before
 
 
@@ -74,7 +74,7 @@ def test_a_failed_gate_cannot_be_approved(registered_home):
     version = factories.register_model(
         registered_home["training_set"], registered_home["model"], description="A model."
     )
-    findings = gate.run_gate(version, factories.AS_OF, draws=400).set_index("check")
+    findings = factories.run_gate(version).set_index("check")
     assert findings.loc["documentation", "verdict"] == "fail"
     with pytest.raises(DeploymentError, match="has not passed the gate"):
         approvals.approve(version, "Ada", "good", factories.AS_OF)

@@ -6,17 +6,7 @@ import numpy as np
 import pandas as pd
 from plotly.graph_objects import Figure
 
-from churn_utils.reports.figures.style import (
-    BLUE,
-    CURVE,
-    GREY,
-    INK_LINE,
-    LIGHT_BLUE,
-    MARK_LINE,
-    ORANGE,
-    new_figure,
-    thin,
-)
+from churn_utils.reports.figures import style
 
 
 def plot_value_band(curve: pd.DataFrame, threshold: float, title: str) -> Figure:
@@ -27,18 +17,18 @@ def plot_value_band(curve: pd.DataFrame, threshold: float, title: str) -> Figure
             ``value_usd`` (per customer), ``lower``, ``upper``.
         threshold: that follows from the costs; marked.
     """
-    figure = new_figure(title, x="threshold on the churn probability", y="USD per customer")
+    figure = style.new_figure(title, x="threshold on the churn probability", y="USD per customer")
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
     x = curve["threshold"]
     figure.add_scatter(x=x, y=curve["upper"], **edge)
-    figure.add_scatter(x=x, y=curve["lower"], **edge, fill="tonexty", fillcolor=LIGHT_BLUE)
-    figure.add_scatter(x=x, y=curve["value_usd"], line=CURVE, name="value")
+    figure.add_scatter(x=x, y=curve["lower"], **edge, fill="tonexty", fillcolor=style.LIGHT_BLUE)
+    figure.add_scatter(x=x, y=curve["value_usd"], line=style.CURVE, name="value")
     figure.add_vline(
         x=threshold,
-        line=MARK_LINE,
+        line=style.MARK_LINE,
         annotation_text=f"cost / value = {threshold:.2f}",
     )
-    figure.add_hline(y=0, line={"color": GREY, "width": 1})
+    figure.add_hline(y=0, line={"color": style.GREY, "width": 1})
     return figure.update_layout(showlegend=False)
 
 
@@ -51,7 +41,7 @@ def plot_cost_sensitivity(table: pd.DataFrame, title: str) -> Figure:
             customer). Paler cells lose less.
     """
     grid = table.pivot(index="offer_cost_usd", columns="churner_value_usd", values="lost_usd")
-    figure = new_figure(
+    figure = style.new_figure(
         title,
         x="what a churner who stays is truly worth (USD)",
         y="what an offer truly costs (USD)",
@@ -60,7 +50,7 @@ def plot_cost_sensitivity(table: pd.DataFrame, title: str) -> Figure:
         z=grid.to_numpy(),
         x=[f"{value:,.0f}" for value in grid.columns],
         y=[f"{cost:,.0f}" for cost in grid.index],
-        colorscale=[[0, "#FFFFFF"], [1, ORANGE]],
+        colorscale=[[0, "#FFFFFF"], [1, style.ORANGE]],
         zmin=0,
         texttemplate="%{z:.0f}",
         showscale=False,
@@ -84,12 +74,12 @@ def plot_confusion(churned: pd.Series, treated: np.ndarray, title: str) -> Figur
     counts = counts.reindex(
         index=["stayed", "churned"], columns=["no offer", "offer"], fill_value=0
     )
-    figure = new_figure(title, x="decision", y="what happened", height=360)
+    figure = style.new_figure(title, x="decision", y="what happened", height=360)
     figure.add_heatmap(
         z=counts.to_numpy(),
         x=counts.columns,
         y=counts.index,
-        colorscale=[[0, "#EEF3F9"], [1, BLUE]],
+        colorscale=[[0, "#EEF3F9"], [1, style.BLUE]],
         text=counts.to_numpy(),
         texttemplate="%{text}",
         showscale=False,
@@ -104,8 +94,8 @@ def plot_scores(predictions: pd.DataFrame, title: str) -> Figure:
         predictions: columns ``churn_probability``, ``threshold`` (that of the one version; missing
             where nothing was scored) and ``decision`` (``offer``, ``no_offer``).
     """
-    figure = new_figure(title, x="churn probability", y="customers")
-    for decision, colour in (("no_offer", BLUE), ("offer", ORANGE)):
+    figure = style.new_figure(title, x="churn probability", y="customers")
+    for decision, colour in (("no_offer", style.BLUE), ("offer", style.ORANGE)):
         rows = predictions[predictions["decision"] == decision]
         probability = rows["churn_probability"]
         figure.add_histogram(
@@ -117,7 +107,7 @@ def plot_scores(predictions: pd.DataFrame, title: str) -> Figure:
     threshold = predictions["threshold"].max()
     figure.add_vline(
         x=threshold,
-        line=INK_LINE,
+        line=style.INK_LINE,
         annotation_text="threshold",
     )
     return figure.update_layout(barmode="stack", bargap=0.05)
@@ -132,15 +122,15 @@ def plot_expected_value(predictions: pd.DataFrame, title: str) -> Figure:
     values = predictions["expected_value_usd"].sort_values(ascending=False)
     ordered = values.to_numpy()
     customers = np.arange(1, len(ordered) + 1)
-    x, y = thin(customers, ordered.cumsum())
-    figure = new_figure(
+    x, y = style.thin(customers, ordered.cumsum())
+    figure = style.new_figure(
         title, x="customers who get the offer, best first", y="expected value (USD)"
     )
-    figure.add_scatter(x=x, y=y, line=CURVE)
+    figure.add_scatter(x=x, y=y, line=style.CURVE)
     worthwhile = int((ordered > 0).sum())
     figure.add_vline(
         x=worthwhile,
-        line=MARK_LINE,
+        line=style.MARK_LINE,
         annotation_text=f"offers pay up to customer {worthwhile:,}",
     )
     return figure
@@ -154,12 +144,12 @@ def plot_bars(values: pd.Series, title: str, unit: str) -> Figure:
         unit: of the numbers.
     """
     rows = values.iloc[::-1]
-    figure = new_figure(title, x=unit, height=120 + 44 * len(rows))
+    figure = style.new_figure(title, x=unit, height=120 + 44 * len(rows))
     figure.add_bar(
         x=rows,
         y=rows.index,
         orientation="h",
-        marker_color=BLUE,
+        marker_color=style.BLUE,
         text=[f"{value:,.0f}" for value in rows],
     )
     return figure

@@ -11,21 +11,9 @@ import pandas as pd
 from plotly.graph_objects import Figure
 
 from churn_utils.monitoring.drift_tests import SCORE
-from churn_utils.reports.figures.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    LIMIT_LINE,
-    ORANGE,
-    RED,
-    add_note,
-    error_bars,
-    label_months,
-    new_figure,
-)
+from churn_utils.reports.figures import style
 
-PSI_SCALE = [[0, "#F6F8FA"], [0.33, "#F3CF9B"], [1, RED]]
+PSI_SCALE = [[0, "#F6F8FA"], [0.33, "#F3CF9B"], [1, style.RED]]
 HIGHEST_PSI = 0.3  # from here on a cell has its strongest colour
 LEAST_PSI_WRITTEN = 0.005  # smaller values would be written as 0.00
 
@@ -42,7 +30,7 @@ def plot_shifts(shifts: pd.DataFrame, title: str) -> Figure:
     """
     rows = shifts.sort_values("feature_reliance")
     table = rows.drop(columns="feature_reliance").round(3)
-    figure = new_figure(title, height=150 + 24 * len(table))
+    figure = style.new_figure(title, height=150 + 24 * len(table))
     figure.add_heatmap(
         z=table.to_numpy(),
         x=[f"{month:%b %Y}" for month in table],
@@ -79,16 +67,19 @@ def plot_refit_gains(gains: pd.DataFrame, limit: float, title: str) -> Figure:
             ``gain_usd`` (per customer and month), ``lower``, ``upper``, ``decision``.
         limit: USD per customer that the whole interval must exceed.
     """
-    figure = new_figure(title, y="USD per customer and month")
+    figure = style.new_figure(title, y="USD per customer and month")
     figure.add_scatter(
         x=gains["as_of_date"],
         y=gains["gain_usd"],
-        error_y=error_bars(gains, "gain_usd"),
+        error_y=style.error_bars(gains, "gain_usd"),
         mode="markers",
-        marker={"size": 12, "color": np.where(gains["decision"] == "retrain", GREEN, GREY)},
+        marker={
+            "size": 12,
+            "color": np.where(gains["decision"] == "retrain", style.GREEN, style.GREY),
+        },
     )
-    figure.add_hline(y=limit, line=LIMIT_LINE, annotation_text=f"{limit:.0f} USD")
-    return label_months(figure)
+    figure.add_hline(y=limit, line=style.LIMIT_LINE, annotation_text=f"{limit:.0f} USD")
+    return style.label_months(figure)
 
 
 def plot_recovery(measured: pd.DataFrame, title: str) -> Figure:
@@ -100,16 +91,16 @@ def plot_recovery(measured: pd.DataFrame, title: str) -> Figure:
             (USD per customer), ``lower``, ``upper``; empty if two champions never scored the same
             labelled month, which the figure then says.
     """
-    figure = new_figure(title, y="USD per customer", height=420)
+    figure = style.new_figure(title, y="USD per customer", height=420)
     if measured.empty:
-        return add_note(figure, "no labelled month has been scored by two champions yet")
+        return style.add_note(figure, "no labelled month has been scored by two champions yet")
     rows = measured.drop(index="recovered")
     value = rows["value"]
     figure.add_bar(
         x=rows.index,
         y=value,
-        error_y=error_bars(rows, "value", color=INK),
-        marker_color=[ORANGE, BLUE, GREY],
+        error_y=style.error_bars(rows, "value", color=style.INK),
+        marker_color=[style.ORANGE, style.BLUE, style.GREY],
         text=[f"{usd:,.0f}" for usd in value],
         textposition="inside",
         insidetextanchor="middle",

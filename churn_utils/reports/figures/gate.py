@@ -9,13 +9,7 @@ import pandas as pd
 from plotly.graph_objects import Figure
 from plotly.subplots import make_subplots
 
-from churn_utils.reports.figures.style import (
-    LIMIT_LINE,
-    POINT,
-    VERDICT_COLOURS,
-    error_bars,
-    new_figure,
-)
+from churn_utils.reports.figures import style
 
 MOST_DETAIL = 130  # characters of a check's detail that fit its row
 
@@ -28,13 +22,13 @@ def plot_verdicts(findings: pd.DataFrame, title: str) -> Figure:
             ``requirement`` and ``detail`` (what was found).
     """
     rows = findings.iloc[::-1].reset_index(drop=True)
-    figure = new_figure(title, height=110 + 46 * len(rows))
+    figure = style.new_figure(title, height=110 + 46 * len(rows))
     figure.add_bar(
         x=np.ones(len(rows)),
         y=rows["check"],
         orientation="h",
         showlegend=False,
-        marker_color=rows["verdict"].map(VERDICT_COLOURS),
+        marker_color=rows["verdict"].map(style.VERDICT_COLOURS),
         opacity=0.16,
         hoverinfo="skip",
     )
@@ -68,17 +62,17 @@ def plot_intervals(findings: pd.DataFrame, bounds: Mapping[str, float], title: s
         subplot_titles=rows["check"].tolist(),
         vertical_spacing=min(0.25, 0.5 / count),
     )
-    figure = new_figure(title, height=120 + 130 * len(rows), panels=panels)
+    figure = style.new_figure(title, height=120 + 130 * len(rows), panels=panels)
     for position in range(len(rows)):
         panel = {"row": position + 1, "col": 1}
         row = rows.iloc[[position]]
         figure.add_scatter(
             x=row["value"],
             y=[""],
-            error_x=error_bars(row, "value", thickness=3),
-            marker=POINT,
+            error_x=style.error_bars(row, "value", thickness=3),
+            marker=style.POINT,
             **panel,
         )
         bound = bounds[row["check"].item()]
-        figure.add_vline(x=bound, line=LIMIT_LINE, **panel)
+        figure.add_vline(x=bound, line=style.LIMIT_LINE, **panel)
     return figure.update_layout(showlegend=False)

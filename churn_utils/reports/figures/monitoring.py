@@ -8,18 +8,7 @@ import numpy as np
 import pandas as pd
 from plotly.graph_objects import Figure
 
-from churn_utils.reports.figures.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    LIGHT_BLUE,
-    ORANGE,
-    RED,
-    error_bars,
-    label_months,
-    new_figure,
-)
+from churn_utils.reports.figures import style
 
 
 class Mark(NamedTuple):
@@ -39,17 +28,17 @@ class Line(NamedTuple):
 
 
 MODELS = {
-    "best": Line("best possible", GREY, 2, "dash"),
-    "shadow": Line("old champion, in the shadow", ORANGE, 2, "dash"),
-    "champion": Line("champion in effect", BLUE, 3, "solid"),
+    "best": Line("best possible", style.GREY, 2, "dash"),
+    "shadow": Line("old champion, in the shadow", style.ORANGE, 2, "dash"),
+    "champion": Line("champion in effect", style.BLUE, 3, "solid"),
 }
 EVENTS = {
-    "world": Mark("the world changed", RED),
-    "alert": Mark("alert", ORANGE),
-    "quarantine": Mark("quarantine", ORANGE),
-    "retrain": Mark("retraining asked for", INK),
-    "promoted": Mark("new champion", GREEN),
-    "refused": Mark("refused", RED),
+    "world": Mark("the world changed", style.RED),
+    "alert": Mark("alert", style.ORANGE),
+    "quarantine": Mark("quarantine", style.ORANGE),
+    "retrain": Mark("retraining asked for", style.INK),
+    "promoted": Mark("new champion", style.GREEN),
+    "refused": Mark("refused", style.RED),
 }
 EVENT_HEIGHTS = (0.02, 0.32)  # of neighbouring months in turn, so that captions do not overlap
 
@@ -66,7 +55,7 @@ def plot_value_timeline(months: pd.DataFrame, events: pd.DataFrame, title: str) 
         events: as ``monitoring.history.list_events`` returns them: columns ``date``, ``event``
             (a key of ``EVENTS``).
     """
-    figure = new_figure(title, y="USD per customer", height=460)
+    figure = style.new_figure(title, y="USD per customer", height=460)
     for model, line in MODELS.items():
         rows = months.dropna(subset=[model])
         if model == "champion":
@@ -80,7 +69,7 @@ def plot_value_timeline(months: pd.DataFrame, events: pd.DataFrame, title: str) 
         )
     _add_events(figure, events)
     figure.update_layout(legend={"y": -0.12, "yanchor": "top", "x": 0, "xanchor": "left"})
-    return label_months(figure).update_yaxes(rangemode="tozero")
+    return style.label_months(figure).update_yaxes(rangemode="tozero")
 
 
 def _add_band(figure: Figure, rows: pd.DataFrame) -> None:
@@ -92,7 +81,7 @@ def _add_band(figure: Figure, rows: pd.DataFrame) -> None:
         x=dates + dates[::-1],
         y=upper + lower[::-1],
         fill="toself",
-        fillcolor=LIGHT_BLUE,
+        fillcolor=style.LIGHT_BLUE,
         mode="lines",
         line={"width": 0},
         hoverinfo="skip",
@@ -125,14 +114,14 @@ def plot_lost_value(months: pd.DataFrame, title: str) -> Figure:
     Args:
         months: columns ``snapshot_date`` and ``lost_usd`` (all customers together).
     """
-    figure = new_figure(title, y="USD less than the best possible")
+    figure = style.new_figure(title, y="USD less than the best possible")
     figure.add_bar(
         x=months["snapshot_date"],
         y=months["lost_usd"],
-        marker_color=BLUE,
+        marker_color=style.BLUE,
         text=[f"{value:,.0f}" for value in months["lost_usd"]],
     )
-    return label_months(figure)
+    return style.label_months(figure)
 
 
 def plot_estimates(compared: pd.DataFrame, title: str, unit: str) -> Figure:
@@ -145,17 +134,17 @@ def plot_estimates(compared: pd.DataFrame, title: str, unit: str) -> Figure:
             ``window``, ``estimated``, ``lower``, ``upper``, ``realised``, ``inside`` (bool).
         unit: of the metric.
     """
-    figure = new_figure(title, y=unit)
+    figure = style.new_figure(title, y=unit)
     x = pd.to_datetime(compared["window"])
     figure.add_scatter(
         x=x,
         y=compared["estimated"],
-        error_y=error_bars(compared, "estimated"),
+        error_y=style.error_bars(compared, "estimated"),
         mode="markers",
         name="estimated before the labels",
-        marker={"size": 10, "color": GREY},
+        marker={"size": 10, "color": style.GREY},
     )
-    colours = np.where(compared["inside"], GREEN, RED)
+    colours = np.where(compared["inside"], style.GREEN, style.RED)
     figure.add_scatter(
         x=x,
         y=compared["realised"],
@@ -163,7 +152,7 @@ def plot_estimates(compared: pd.DataFrame, title: str, unit: str) -> Figure:
         name="what the labels said",
         marker={"size": 12, "symbol": "diamond", "color": colours},
     )
-    return label_months(figure)
+    return style.label_months(figure)
 
 
 def plot_slices(metrics: pd.DataFrame, title: str, unit: str) -> Figure:
@@ -175,16 +164,16 @@ def plot_slices(metrics: pd.DataFrame, title: str, unit: str) -> Figure:
         unit: of the metric.
     """
     rows = metrics.iloc[::-1]
-    figure = new_figure(title, x=unit, height=130 + 40 * len(rows))
+    figure = style.new_figure(title, x=unit, height=130 + 40 * len(rows))
     figure.add_scatter(
         x=rows["value"],
         y=rows["slice"],
-        error_x=error_bars(rows, "value", thickness=2),
+        error_x=style.error_bars(rows, "value", thickness=2),
         mode="markers",
-        marker={"size": 11, "color": BLUE},
+        marker={"size": 11, "color": style.BLUE},
         customdata=rows[["rows_labelled", "rows"]],
         hovertemplate=(
             "%{y}: %{x:.1f}, %{customdata[0]} of %{customdata[1]} labelled<extra></extra>"
         ),
     )
-    return figure.add_vline(x=0, line={"color": GREY, "width": 1})
+    return figure.add_vline(x=0, line={"color": style.GREY, "width": 1})

@@ -14,15 +14,7 @@ import pandas as pd
 from plotly.graph_objects import Figure
 from plotly.subplots import make_subplots
 
-from churn_utils.reports.figures.style import (
-    BLUE,
-    GREY,
-    INK,
-    INK_LINE,
-    POINT,
-    error_bars,
-    new_figure,
-)
+from churn_utils.reports.figures import style
 
 PRUNED_ABOVE_WORST = 0.0008  # nats between the worst finished trial and the row of pruned ones
 LOG_SCALE_FROM_RATIO = 30  # of the largest to the smallest value of a hyperparameter
@@ -35,7 +27,9 @@ def plot_trials(trials: pd.DataFrame) -> Figure:
         trials: columns ``trial`` (number), ``family``, ``state`` (``complete`` or ``pruned``),
             ``log_loss`` (in cross-validation) and ``best_so_far``.
     """
-    figure = new_figure("The search: every trial", x="trial", y="log loss in cross-validation")
+    figure = style.new_figure(
+        "The search: every trial", x="trial", y="log loss in cross-validation"
+    )
     done = trials[trials["state"] == "complete"]
     for family, rows in done.groupby("family"):
         figure.add_scatter(
@@ -47,7 +41,7 @@ def plot_trials(trials: pd.DataFrame) -> Figure:
         y=np.full(len(pruned), done["log_loss"].max() + PRUNED_ABOVE_WORST),
         mode="markers",
         name="pruned",
-        marker={"symbol": "x", "color": GREY},
+        marker={"symbol": "x", "color": style.GREY},
         text=pruned["family"],
     )
     figure.add_scatter(
@@ -55,7 +49,7 @@ def plot_trials(trials: pd.DataFrame) -> Figure:
         y=trials["best_so_far"],
         mode="lines",
         name="best so far",
-        line={"color": INK, "shape": "hv", "width": 1.5},
+        line={"color": style.INK, "shape": "hv", "width": 1.5},
     )
     return figure
 
@@ -69,12 +63,12 @@ def plot_hyperparameters(ranked: pd.DataFrame, title: str) -> Figure:
     """
     rows = ranked.iloc[::-1]
     height = 130 + 32 * max(3, len(rows))
-    figure = new_figure(title, x="share of the differences between trials", height=height)
+    figure = style.new_figure(title, x="share of the differences between trials", height=height)
     figure.add_bar(
         x=rows["importance"],
         y=rows["family"] + ": " + rows["hyperparameter"],
         orientation="h",
-        marker_color=BLUE,
+        marker_color=style.BLUE,
     )
     return figure.update_xaxes(tickformat=".0%")
 
@@ -89,14 +83,14 @@ def plot_hyperparameter_slices(sliced: pd.DataFrame, family: str, title: str) ->
     rows = sliced[sliced["family"] == family]
     names = list(rows["hyperparameter"].unique()) or [""]
     panels = make_subplots(1, len(names), subplot_titles=names, shared_yaxes=True)
-    figure = new_figure(title, y="nats behind the best", panels=panels)
+    figure = style.new_figure(title, y="nats behind the best", panels=panels)
     for column, name in enumerate(names, start=1):
         trials = rows[rows["hyperparameter"] == name]
         figure.add_scatter(
             x=trials["value"],
             y=trials["behind"].clip(lower=0),
             mode="markers",
-            marker={"size": 9, "color": BLUE, "opacity": 0.7},
+            marker={"size": 9, "color": style.BLUE, "opacity": 0.7},
             row=1,
             col=column,
         )
@@ -124,16 +118,16 @@ def plot_search_gains(gains: pd.DataFrame, title: str) -> Figure:
     rows = gains.iloc[1:]
     names = {"auc_gain": "ROC AUC", "usd_gain": "USD per customer"}
     panels = make_subplots(1, 2, subplot_titles=list(names.values()), shared_yaxes=True)
-    figure = new_figure(title, height=150 + 60 * len(rows), panels=panels)
+    figure = style.new_figure(title, height=150 + 60 * len(rows), panels=panels)
     for column, name in enumerate(names, start=1):
         figure.add_scatter(
             x=rows[name],
             y="over " + rows["model"],
-            error_x=error_bars(rows, name, f"{name}_lower", f"{name}_upper", thickness=3),
+            error_x=style.error_bars(rows, name, f"{name}_lower", f"{name}_upper", thickness=3),
             mode="markers",
-            marker=POINT,
+            marker=style.POINT,
             row=1,
             col=column,
         )
-        figure.add_vline(x=0, line=INK_LINE, row=1, col=column)
+        figure.add_vline(x=0, line=style.INK_LINE, row=1, col=column)
     return figure.update_layout(showlegend=False)

@@ -6,17 +6,7 @@ import numpy as np
 import pandas as pd
 from plotly.graph_objects import Figure
 
-from churn_utils.reports.figures.style import (
-    BLUE,
-    CURVE,
-    INK,
-    INK_LINE,
-    MARK_LINE,
-    ORANGE,
-    add_note,
-    new_figure,
-    thin,
-)
+from churn_utils.reports.figures import style
 
 MOST_REQUESTS = 1500  # drawn of each version
 
@@ -29,14 +19,16 @@ def plot_latencies(traffic: pd.DataFrame, title: str) -> Figure:
     """
     times = np.sort(traffic["milliseconds"].to_numpy())
     position = np.arange(1, len(times) + 1)
-    x, y = thin(times, position / len(times))
-    figure = new_figure(title, x="milliseconds, as the caller sees them", y="share of requests")
-    figure.add_scatter(x=x, y=y, line=CURVE)
+    x, y = style.thin(times, position / len(times))
+    figure = style.new_figure(
+        title, x="milliseconds, as the caller sees them", y="share of requests"
+    )
+    figure.add_scatter(x=x, y=y, line=style.CURVE)
     median, slow = np.quantile(times, [0.5, 0.99])
     for name, value in (("median", median), ("99 %", slow)):
         figure.add_vline(
             x=value,
-            line=MARK_LINE,
+            line=style.MARK_LINE,
             annotation_text=f"{name}: {value:.1f} ms",
             annotation_position="right",
         )
@@ -54,25 +46,25 @@ def plot_ab_test(difference_usd: float, lower: float, upper: float, title: str) 
         lower: lower bound of the interval.
         upper: upper bound of the interval.
     """
-    figure = new_figure(title, x="challenger minus champion, USD per customer", height=240)
+    figure = style.new_figure(title, x="challenger minus champion, USD per customer", height=240)
     if np.isfinite(difference_usd):
         figure.add_scatter(
             x=[lower, upper],
             y=["difference", "difference"],
             mode="lines",
-            line={"color": BLUE, "width": 6},
+            line={"color": style.BLUE, "width": 6},
             name="95 % interval",
         )
         figure.add_scatter(
             x=[difference_usd],
             y=["difference"],
             mode="markers",
-            marker={"color": ORANGE, "size": 14},
+            marker={"color": style.ORANGE, "size": 14},
             name="estimate",
         )
     else:
-        add_note(figure, "not enough labelled customers yet")
-    return figure.add_vline(x=0, line=INK_LINE)
+        style.add_note(figure, "not enough labelled customers yet")
+    return figure.add_vline(x=0, line=style.INK_LINE)
 
 
 def plot_promotion(traffic: pd.DataFrame, title: str) -> Figure:
@@ -82,10 +74,10 @@ def plot_promotion(traffic: pd.DataFrame, title: str) -> Figure:
         traffic: columns ``second`` (since the start), ``milliseconds``, ``status`` (HTTP; anything
             but 200 is marked as failed) and ``model_version`` (missing where it failed).
     """
-    figure = new_figure(title, x="seconds", y="milliseconds")
+    figure = style.new_figure(title, x="seconds", y="milliseconds")
     answered = traffic.dropna(subset="model_version").sort_values("second", kind="stable")
     for version, rows in answered.groupby("model_version"):
-        seconds, milliseconds = thin(rows["second"], rows["milliseconds"], most=MOST_REQUESTS)
+        seconds, milliseconds = style.thin(rows["second"], rows["milliseconds"], most=MOST_REQUESTS)
         figure.add_scatter(
             x=seconds.round(4),
             y=milliseconds.round(3),
@@ -100,6 +92,6 @@ def plot_promotion(traffic: pd.DataFrame, title: str) -> Figure:
             y=failed["milliseconds"],
             mode="markers",
             name="failed",
-            marker={"color": INK, "size": 10, "symbol": "x"},
+            marker={"color": style.INK, "size": 10, "symbol": "x"},
         )
     return figure.update_yaxes(type="log")
