@@ -26,7 +26,7 @@ from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions, offline
 from churn_utils.simulation.scenarios import Simulation
 from churn_utils.training import models
-from churn_utils.validation import checks, gate
+from churn_utils.validation import gate
 from churn_utils.validation.challenger import Challenger
 
 sys.path.insert(0, str(settings.PROJECT / "tests"))
@@ -205,7 +205,7 @@ def run_figure_checks(
         champion_probability=champion,
         champion_threshold=Economics().threshold,
     )
-    return {name: checks.CHECKS[name](contest).verdict == "pass" for name in FIGURE_CHECKS}
+    return {name: gate.CHECKS[name](contest).verdict == "pass" for name in FIGURE_CHECKS}
 
 
 def measure_power(seeds: int) -> pd.DataFrame:

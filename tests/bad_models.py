@@ -29,7 +29,7 @@ from churn_utils.registry.connection import connect_mlflow
 from churn_utils.simulation import customers, deliveries
 from churn_utils.simulation.scenarios import Simulation
 from churn_utils.training import models
-from churn_utils.validation import checks, gate
+from churn_utils.validation import gate
 from churn_utils.validation.challenger import Challenger
 
 MONTH = settings.month_start(1)
@@ -112,7 +112,7 @@ class Gauntlet:
         """
         meant, _ = BAD[name]
         submitted = getattr(self, name)()
-        return checks.run_check(checks.CHECKS[meant], submitted).verdict
+        return gate.run_check(gate.CHECKS[meant], submitted).verdict
 
     def edit_after_approval(self) -> str:
         """Approve the sound version, change its evidence and return the error of its promotion."""

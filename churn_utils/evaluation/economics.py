@@ -52,6 +52,16 @@ def decision_value_usd(
     return treated * (churned * economics.churner_value_usd - economics.offer_cost_usd)
 
 
+def value_of_deciding_usd(
+    churned: np.ndarray,
+    probability: np.ndarray,
+    economics: Economics,
+) -> np.ndarray:
+    """Return ``decision_value_usd`` of offers from the threshold of ``economics`` on."""
+    treated = probability >= economics.threshold
+    return decision_value_usd(churned, treated, economics)
+
+
 @overload
 def decide(probability: float, economics: Economics) -> tuple[str, float]: ...
 

@@ -83,9 +83,8 @@ def _cohens_d(now: pd.Series, then: pd.Series) -> float:
     """Return the difference of means in pooled standard deviations; 0 for constants."""
     variance = (now.var() + then.var()) / 2
     spread = np.sqrt(variance)
-    if not spread > 0:
-        return 0.0
-    return (now.mean() - then.mean()) / spread
+    difference = now.mean() - then.mean()
+    return difference / spread if spread > 0 else 0.0
 
 
 def compute_psi(counts_now: np.ndarray, counts_then: np.ndarray) -> float:
@@ -108,7 +107,8 @@ def compute_psi_of_chance(counts_now: np.ndarray, counts_then: np.ndarray) -> fl
     """
     freedom = len(counts_now) - 1
     scale = 1 / counts_now.sum() + 1 / counts_then.sum()
-    return scale * (freedom + 2 * np.sqrt(2 * freedom))
+    deviation = np.sqrt(2 * freedom)
+    return scale * (freedom + 2 * deviation)
 
 
 def measure_label_shift(churned: pd.Series, reference: pd.Series) -> pd.DataFrame:

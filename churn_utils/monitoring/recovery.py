@@ -8,7 +8,7 @@ import pandas as pd
 from churn_utils import settings
 from churn_utils.errors import DataError
 from churn_utils.evaluation import bootstrap
-from churn_utils.evaluation.economics import Economics, decision_value_usd
+from churn_utils.evaluation.economics import Economics, value_of_deciding_usd
 from churn_utils.inference import batch
 from churn_utils.monitoring import history
 from churn_utils.registry import versions
@@ -50,17 +50,12 @@ def _compare_month(
     truth = customers.simulate_month(month_of(date), simulation)
     rows = labels.merge(truth[["customer_id", "churn_probability"]], on="customer_id")
     churned = rows["churned"].to_numpy(dtype=float)
-
-    def value_usd(probability: pd.Series) -> np.ndarray:
-        treated = probability.to_numpy() >= economics.threshold
-        return decision_value_usd(churned, treated, economics)
-
-    values = rows[["customer_id", "snapshot_date"]].assign(
-        shadow=np.nan, champion=0.0, best=value_usd(rows["churn_probability"])
-    )
+    values = rows[["customer_id", "snapshot_date"]].assign(shadow=np.nan, champion=0.0)
+    values["best"] = value_of_deciding_usd(churned, rows["churn_probability"].to_numpy(), economics)
     for role, group in history.read_scored(date, as_of).groupby("role"):
         by_customer = group.set_index("customer_id")["churn_probability"]
-        values[role] = value_usd(rows["customer_id"].map(by_customer).fillna(0.0))
+        probability = rows["customer_id"].map(by_customer).fillna(0.0).to_numpy()
+        values[role] = value_of_deciding_usd(churned, probability, economics)
     return values
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from scipy.special import expit, logit
 
-from churn_utils.evaluation.economics import Economics, decision_value_usd
+from churn_utils.evaluation.economics import Economics, value_of_deciding_usd
 from churn_utils.features import definitions
 from churn_utils.monitoring import drift_tests, performance
 from churn_utils.monitoring.champion import Champion
@@ -25,6 +26,9 @@ WINDOW_MONTHS = (1, 3)
 REFIT_PARAMS = {"family": "logistic_regression", **models.DEFAULTS["logistic_regression"]}
 
 
+Usd = Annotated[float, AfterValidator(lambda value: round(value, 2))]
+
+
 class WindowGain(BaseModel):
     """What a refit on a window of labelled months would have won on them, in USD per customer."""
 
@@ -33,11 +37,11 @@ class WindowGain(BaseModel):
     labels_from: str = Field(validation_alias="from", serialization_alias="from")
     labels_to: str = Field(validation_alias="to", serialization_alias="to")
     rows: int
-    gain_usd: float  # of the refit over the champion
-    lower: float  # bound of its interval
-    upper: float
-    newest_gain_usd: float  # of the same refit in the newest month alone
-    prior_gain_usd: float  # of the champion with only its intercept moved
+    gain_usd: Usd  # of the refit over the champion
+    lower: Usd  # bound of its interval
+    upper: Usd
+    newest_gain_usd: Usd  # of the same refit in the newest month alone
+    prior_gain_usd: Usd  # of the champion with only its intercept moved
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +94,9 @@ def measure_gains(
 
 def _can_be_fitted(rows: pd.DataFrame) -> bool:
     """Tell whether there are enough customers of both classes for every fold."""
-    counts = rows["churned"].value_counts().reindex([False, True], fill_value=0)
-    return counts.min() >= performance.MIN_LABELLED
+    churners = rows["churned"].sum()
+    others = len(rows) - churners
+    return min(churners, others) >= performance.MIN_LABELLED
 
 
 def encode_window(rows: pd.DataFrame, champion: Champion) -> Window:
@@ -118,16 +123,12 @@ def _measure_window(
         labels_from=f"{dates.min():%Y-%m-%d}",
         labels_to=f"{dates.max():%Y-%m-%d}",
         rows=len(dates),
-        gain_usd=_round_usd(refit_gain.mean()),
-        lower=_round_usd(lower),
-        upper=_round_usd(upper),
-        newest_gain_usd=_round_usd(newest_gain.mean()),
-        prior_gain_usd=_round_usd(prior_gain.mean()),
+        gain_usd=refit_gain.mean(),
+        lower=lower,
+        upper=upper,
+        newest_gain_usd=newest_gain.mean(),
+        prior_gain_usd=prior_gain.mean(),
     )
-
-
-def _round_usd(value: float) -> float:
-    return round(float(value), 2)
 
 
 def simulate_refit(
@@ -151,12 +152,10 @@ def simulate_refit(
         refit[held_out] = model.predict_proba(window.design[held_out])[:, 1]
         moved[held_out] = move_intercept(own[fit], churned[fit], own[held_out])
 
-    def value_usd(probability: np.ndarray) -> np.ndarray:
-        treated = probability >= economics.threshold
-        return decision_value_usd(churned, treated, economics)
-
-    own_value = value_usd(own)
-    return value_usd(refit) - own_value, value_usd(moved) - own_value
+    own_value = value_of_deciding_usd(churned, own, economics)
+    refit_value = value_of_deciding_usd(churned, refit, economics)
+    moved_value = value_of_deciding_usd(churned, moved, economics)
+    return refit_value - own_value, moved_value - own_value
 
 
 def move_intercept(known: np.ndarray, churned: np.ndarray, unknown: np.ndarray) -> np.ndarray:
@@ -165,7 +164,7 @@ def move_intercept(known: np.ndarray, churned: np.ndarray, unknown: np.ndarray) 
     ``known`` are the probabilities of the rows whose labels, ``churned``, decide the shift, and
     ``unknown`` those that are shifted and returned.
     """
-    log_odds = np.log(known / (1 - known))
+    log_odds = logit(known)
     shift = 0.0
     for _ in range(20):  # Newton's method on a smooth, increasing function of one number
         probability = expit(log_odds + shift)
@@ -184,8 +183,10 @@ def interval_by_customer(
     bootstrap over customers converges to it, but takes a thousand times as long and needs a seed
     that could tip a decision.
     """
+    mean = gain.mean()
     codes, _ = pd.factorize(customers)
-    residual_sums = np.bincount(codes, gain - gain.mean())
-    error = np.sqrt((residual_sums**2).sum()) / len(gain)
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * error
-    return gain.mean() - half, gain.mean() + half
+    residual_sums = np.bincount(codes, gain - mean)
+    error = np.linalg.norm(residual_sums) / len(gain)
+    quantile = NormalDist().inv_cdf((1 + confidence) / 2)
+    half = quantile * error
+    return mean - half, mean + half

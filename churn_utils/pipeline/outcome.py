@@ -25,15 +25,6 @@ def to_lines(outcome: RunOutcome) -> list[str]:
     return lines
 
 
-def describe_waiting(gate: str, call: str, reports: Path) -> RunOutcome:
-    """Return the outcome of a run that waits for a person to read the page of a gate."""
-    headline = (
-        "Waiting for approval: the challenger passed its gate. "
-        f"Read {reports / gate}.html, then go on with:"
-    )
-    return RunOutcome(headline, "waiting", command=f"{call} --approve-as 'YOUR NAME'")
-
-
 def describe_failure(plan: Plan, error: BaseException) -> RunOutcome:
     """Return the outcome of a run that a failed stage, or its user, has ended."""
     command = describe_call(plan)

@@ -120,4 +120,8 @@ def _wait_for_approval(execution: Execution, gate: str) -> RunOutcome:
     run_state = execution.run_state
     run_state.waiting = WaitingApproval(gate=gate, call=call)
     run_state.write()
-    return outcome.describe_waiting(gate, call, execution.reports)
+    headline = (
+        "Waiting for approval: the challenger passed its gate. "
+        f"Read {execution.reports / gate}.html, then go on with:"
+    )
+    return RunOutcome(headline, "waiting", command=f"{call} --approve-as 'YOUR NAME'")

@@ -1,8 +1,14 @@
-"""The gate: run the checks, give a verdict, keep the evidence."""
+"""The gate: run the checks, give a verdict, keep the evidence.
+
+To add a check, write a function ``(Challenger) -> Finding`` in the module of its subject and enter
+it in ``CHECKS``. Its docstring says what it protects from; the first line is shown as the
+requirement when the check cannot be evaluated.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
@@ -11,12 +17,39 @@ import pandas as pd
 from churn_utils.errors import ChurnError, UsageError
 from churn_utils.features import offline
 from churn_utils.registry import artifacts, versions
+from churn_utils.validation import (
+    behaviour_checks,
+    performance_checks,
+    record_checks,
+    slice_check,
+)
 from churn_utils.validation.challenger import Challenger
-from churn_utils.validation.checks import applicable_checks, run_check
-from churn_utils.validation.finding import FAIL, NOT_EVALUATED, PASS
+from churn_utils.validation.finding import FAIL, NOT_EVALUATED, PASS, Finding
 
 MIN_DRAWS = 400  # five of them beyond either end of the widest interval that decides
 IMPOSTOR_DRAWS = 500  # at most; what is tried for show need not be as exact as a verdict
+Check = Callable[[Challenger], Finding]
+
+# Checks that need no predictions come first: the isolated process takes time to start. The lineage
+# comes last: the model is trained again while the other checks are computed.
+CHECKS: dict[str, Check] = {
+    "documentation": record_checks.check_documentation,
+    "signature": record_checks.check_signature,
+    "artifacts": record_checks.check_artifacts,
+    "economics": record_checks.check_economics,
+    "label_freshness": record_checks.check_label_freshness,
+    "leakage": record_checks.check_leakage,
+    "prediction": behaviour_checks.check_prediction,
+    "robustness": behaviour_checks.check_robustness,
+    "latency": behaviour_checks.check_latency,
+    "auc_floor": performance_checks.check_auc_floor,
+    "value_floor": performance_checks.check_value_floor,
+    "calibration": performance_checks.check_calibration,
+    "overfitting": performance_checks.check_overfitting,
+    "slices": slice_check.check_slices,
+    "champion": performance_checks.check_champion,
+    "lineage": record_checks.check_lineage,
+}
 
 
 def evaluate_gate(challenger: Challenger) -> pd.DataFrame:
@@ -50,6 +83,22 @@ def evaluate_gate(challenger: Challenger) -> pd.DataFrame:
     tags |= _describe_cpu_times(challenger)
     versions.set_tags(challenger.version, tags)
     return findings
+
+
+def applicable_checks(challenger: Challenger) -> dict[str, Check]:
+    """Return the checks by name; ``champion`` only if there is a champion to compare with."""
+    if challenger.champion is not None:
+        return CHECKS
+    return {name: check for name, check in CHECKS.items() if name != "champion"}
+
+
+def run_check(check: Check, challenger: Challenger) -> Finding:
+    """Run one check; whatever it raises makes it ``not_evaluated``, with the error as detail."""
+    try:
+        return check(challenger)
+    except Exception as error:  # noqa: BLE001 - whatever a challenger raises, it has not passed
+        requirement = (check.__doc__ or check.__name__).strip().splitlines()[0]
+        return Finding.not_evaluated(requirement, error)
 
 
 def evaluate_checks(challenger: Challenger) -> pd.DataFrame:

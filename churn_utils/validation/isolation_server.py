@@ -116,7 +116,11 @@ def _run_in_fork(request: Request) -> Reply:
     receiver, sender = Pipe(duplex=False)
     child = os.fork()
     if child == 0:
-        _limit_cpu(math.ceil(request.seconds))
+        import resource  # not on Windows, where calls are not forked
+
+        # SIGXCPU ends this process once all its threads have used so many seconds of CPU.
+        seconds = math.ceil(request.seconds)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
         sender.send(_run(request))
         os._exit(0)
     sender.close()
@@ -138,13 +142,6 @@ def _explain_death(child: int, request: Request) -> str:
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
         return f"{request.function} did not answer within {request.seconds:.0f} s of CPU."
     return f"{request.function} ended its process without an answer."
-
-
-def _limit_cpu(seconds: int) -> None:
-    """Have this process ended by SIGXCPU once all its threads have used so many seconds of CPU."""
-    import resource  # not on Windows, where calls are not forked
-
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
 
 
 def _end_children() -> None:

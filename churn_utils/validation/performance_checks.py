@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.special import logit
 
 from churn_utils.evaluation import bootstrap, metrics
 from churn_utils.evaluation.economics import Economics, decision_value_usd
@@ -45,7 +46,11 @@ def check_value_floor(challenger: Challenger) -> Finding:
         "all": own - decision_value_usd(churned, np.ones_like(churned), economics),
         "none": own - decision_value_usd(churned, np.zeros_like(churned), economics),
     }
-    intervals = {name: _interval_of_mean(gain, challenger.weights) for name, gain in gains.items()}
+    totals = challenger.weights.sum(axis=1)
+    intervals = {}
+    for name, gain in gains.items():
+        means = challenger.weights @ gain / totals
+        intervals[name] = bootstrap.percentile_bounds(means).tolist()
     rival = min(intervals, key=lambda name: intervals[name][0])
     lower, upper = intervals[rival]
     detail = f"value {own.mean():.0f} USD a customer; the closer rival is the offer to {rival}"
@@ -64,9 +69,9 @@ def check_calibration(challenger: Challenger) -> Finding:
 
     churned = challenger.rows["churned"]
     probability = np.clip(challenger.probability, 1e-6, 1 - 1e-6)
-    logit = np.log(probability / (1 - probability)).reshape(-1, 1)
-    sigmoid = LogisticRegression(C=np.inf).fit(logit, churned)
-    recalibrated = sigmoid.predict_proba(logit)[:, 1]
+    log_odds = logit(probability).reshape(-1, 1)
+    sigmoid = LogisticRegression(C=np.inf).fit(log_odds, churned)
+    recalibrated = sigmoid.predict_proba(log_odds)[:, 1]
     saved = log_loss(churned, probability) - log_loss(churned, recalibrated)
     detail = f"mean {probability.mean():.3f}, observed {churned.mean():.3f}"
     requirement = f"recalibration saves at most {CALIBRATION_LOSS} nats"
@@ -90,13 +95,6 @@ def check_overfitting(challenger: Challenger) -> Finding:
 def _measure_auc(rows: pd.DataFrame, probability: np.ndarray, economics: Economics) -> float:
     scored = metrics.score_metrics(rows["churned"].to_numpy(), probability, economics)
     return float(scored["roc_auc"].iloc[0])
-
-
-def _interval_of_mean(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of a mean; ``weights`` has shape (draws, rows)."""
-    means = weights @ values / weights.sum(axis=1)
-    lower, upper = bootstrap.percentile_bounds(means)
-    return float(lower), float(upper)
 
 
 @dataclass(frozen=True)

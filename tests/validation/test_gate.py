@@ -6,7 +6,7 @@ import pytest
 from churn_utils.errors import DeploymentError, UsageError
 from churn_utils.features import offline
 from churn_utils.registry import approvals, artifacts, versions
-from churn_utils.validation import checks, gate
+from churn_utils.validation import gate
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +83,12 @@ def test_a_failed_gate_cannot_be_approved(registered_home):
 def test_a_sound_model_passes_every_check(sound_challenger):
     findings = gate.evaluate_checks(sound_challenger)
     assert set(findings["verdict"]) == {"pass"}
-    assert findings["check"].tolist() == [name for name in checks.CHECKS if name != "champion"]
+    assert findings["check"].tolist() == [name for name in gate.CHECKS if name != "champion"]
 
 
 def test_without_test_rows_no_figure_is_evaluated(sound_challenger):
     empty = pd.Timestamp("2030-01-01")
-    challenger = checks.Challenger(sound_challenger.version, factories.AS_OF, empty, 300, 0)
+    challenger = gate.Challenger(sound_challenger.version, factories.AS_OF, empty, 300, 0)
     found = gate.evaluate_checks(challenger).set_index("check")
     names = ["prediction", "auc_floor", "value_floor", "calibration", "slices"]
     assert (found.loc[names, "verdict"] == "not_evaluated").all()
@@ -100,7 +100,7 @@ def test_a_check_that_raises_is_not_passed(sound_challenger, monkeypatch):
         """Explode."""
         raise ZeroDivisionError("boom")
 
-    monkeypatch.setitem(checks.CHECKS, "calibration", explode)
+    monkeypatch.setitem(gate.CHECKS, "calibration", explode)
     findings = gate.evaluate_checks(sound_challenger)
     found = findings.set_index("check").loc["calibration"]
     assert found["verdict"] == gate.overall_verdict(findings) == "not_evaluated"
@@ -109,7 +109,7 @@ def test_a_check_that_raises_is_not_passed(sound_challenger, monkeypatch):
 
 
 def test_every_check_says_what_it_protects_from():
-    for check in checks.CHECKS.values():
+    for check in gate.CHECKS.values():
         assert "Protects from" in check.__doc__
 
 

@@ -8,7 +8,7 @@ from churn_utils.features import definitions
 from churn_utils.reports.figures import (
     customers as customer_figures,
 )
-from churn_utils.reports.figures import decisions, drift, lineage, model_quality, monitoring
+from churn_utils.reports.figures import decisions, drift, gate, model_quality, monitoring
 
 MARCH, APRIL, MAY = (pd.Timestamp(f"2025-0{month}-01") for month in (3, 4, 5))
 NOTHING = pd.DataFrame(columns=["date", "event", "what"])
@@ -89,6 +89,6 @@ def test_figures_of_customers_name_no_address(customers, predictions):
         customer_figures.plot_churn_rate(customers, "contract", "t"),
         decisions.plot_scores(predictions, "t"),
         model_quality.plot_importance(importance),
-        lineage.plot_deployments(deployments, APRIL, "t"),
+        gate.plot_deployments(deployments, APRIL, "t"),
     ):
         assert "http" not in figure.to_json()
