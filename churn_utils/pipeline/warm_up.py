@@ -11,6 +11,7 @@ import pandas as pd
 
 from churn_utils.data import columns, contract
 from churn_utils.reports import figures
+from churn_utils.reports.figures import pipeline
 
 # No pipeline's kernel is debugged, and debugpy costs each one 0.8 s.
 sys.modules["debugpy"] = None  # type: ignore[assignment]  # None makes its import fail
@@ -52,6 +53,6 @@ for name in MODULES:
 
 # Plotly builds its validators and its template on first use, pandas compiles the templates of
 # styled tables, and pandera registers its checks.
-figures.pipeline.plot_loop([]).to_plotly_json()
+pipeline.plot_loop([]).to_plotly_json()
 pd.DataFrame({"a": [1]}).style.to_html()
 contract.check_rows(pd.DataFrame({name: ["0"] for name in columns.BY_NAME}))
