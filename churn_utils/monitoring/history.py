@@ -9,21 +9,12 @@ from churn_utils.data import tables
 from churn_utils.features import definitions
 from churn_utils.monitoring import decision, performance
 from churn_utils.monitoring.decision import Evidence
+from churn_utils.monitoring.retraining_value import WindowGain
 from churn_utils.registry import deployments
 from churn_utils.simulation.scenarios import Simulation
 
-GAIN_COLUMNS = [
-    "as_of_date",
-    "decision",
-    "from",
-    "to",
-    "rows",
-    "gain_usd",
-    "lower",
-    "upper",
-    "newest_gain_usd",
-    "prior_gain_usd",
-]
+STORED_GAIN = WindowGain.model_json_schema(mode="serialization")["properties"]  # by stored name
+GAIN_COLUMNS = ["as_of_date", "decision", *STORED_GAIN]
 
 
 def read_decisions(as_of: pd.Timestamp | None = None) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import pandas as pd
 from churn_utils.data import columns, contract
 from churn_utils.reports import figures
 from churn_utils.reports.figures import pipeline
+from churn_utils.validation import isolation
 
 # No pipeline's kernel is debugged, and debugpy costs each one 0.8 s.
 sys.modules["debugpy"] = None  # type: ignore[assignment]  # None makes its import fail
@@ -20,14 +21,9 @@ MODULES = [
     "tqdm.auto",  # before ipykernel: afterwards it looks for a notebook and complains
     "ipykernel.kernelapp",
     "ipykernel.ipkernel",
-    "lightgbm",
-    "mlflow",
-    "mlflow.sklearn",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.store.model_registry.sqlalchemy_store",
+    *isolation.PRELOAD,
     "mlflow.genai.scorers",
     "plotly.subplots",
-    "skops.io",
     "churn_utils.data.source",
     "churn_utils.evaluation.profit_curves",
     "churn_utils.features.online",

@@ -8,9 +8,8 @@ and charges included, so that the joint distribution stays what it was: newcomer
 would make tenure drift without any scenario.
 
 What a slot holds follows from its template and from how long its customer has been there, so any
-month is found by replaying a few random numbers per slot. They are counted, not stored: slot i owns
-the i-th block of the stream of (seed, month). So any range of slots can be had alone, and 7,043
-slots are the first 7,043 of ten million.
+month is found by replaying a few random numbers per slot. Slot i owns the i-th block of the stream
+of (seed, month), so any range of slots can be had alone.
 """
 
 from __future__ import annotations

@@ -13,8 +13,7 @@ def plot_value_band(curve: pd.DataFrame, threshold: float, title: str) -> Figure
     """Draw the value of each threshold as a curve with its 95 % band, and the threshold in use.
 
     Args:
-        curve: as ``evaluation.profit_curves.value_curve`` returns it: columns ``threshold``,
-            ``value_usd`` (per customer), ``lower``, ``upper``.
+        curve: as ``evaluation.profit_curves.value_curve`` returns it.
         threshold: that follows from the costs; marked.
     """
     figure = style.new_figure(title, x="threshold on the churn probability", y="USD per customer")
@@ -35,10 +34,7 @@ def plot_value_band(curve: pd.DataFrame, threshold: float, title: str) -> Figure
 def plot_cost_sensitivity(table: pd.DataFrame, title: str) -> Figure:
     """Draw what wrong costs lose as a grid: true offer costs down, a churner's true value across.
 
-    Args:
-        table: as ``evaluation.profit_curves.cost_sensitivity`` returns it: columns
-            ``offer_cost_usd``, ``churner_value_usd`` (the true ones) and ``lost_usd`` (per
-            customer). Paler cells lose less.
+    Paler cells lose less; ``table`` is as ``evaluation.profit_curves.cost_sensitivity`` returns it.
     """
     grid = table.pivot(index="offer_cost_usd", columns="churner_value_usd", values="lost_usd")
     figure = style.new_figure(

@@ -24,9 +24,7 @@ def plot_shifts(shifts: pd.DataFrame, title: str) -> Figure:
     The features that the champion relies on most are on top.
 
     Args:
-        shifts: as ``monitoring.history.tabulate_shifts`` returns them: index feature, a column for
-            each month (missing where nothing was measured), and ``feature_reliance``: the feature's
-            share, from 0 to 1, of what the champion relies on.
+        shifts: as ``monitoring.history.tabulate_shifts`` returns them.
     """
     rows = shifts.sort_values("feature_reliance")
     table = rows.drop(columns="feature_reliance").round(3)
@@ -63,8 +61,7 @@ def plot_refit_gains(gains: pd.DataFrame, limit: float, title: str) -> Figure:
     Months that decided to retrain are green, the others grey.
 
     Args:
-        gains: as ``monitoring.history.tabulate_gains`` returns them: columns ``as_of_date``,
-            ``gain_usd`` (per customer and month), ``lower``, ``upper``, ``decision``.
+        gains: as ``monitoring.history.tabulate_gains`` returns them.
         limit: USD per customer that the whole interval must exceed.
     """
     figure = style.new_figure(title, y="USD per customer and month")
@@ -86,10 +83,7 @@ def plot_recovery(measured: pd.DataFrame, title: str) -> Figure:
     """Draw the value of old champion, new champion and the best possible as bars with intervals.
 
     Args:
-        measured: as ``monitoring.recovery.measure_recovery`` returns it: index ``old champion``,
-            ``new champion``, ``best possible`` and ``recovered`` (not drawn), columns ``value``
-            (USD per customer), ``lower``, ``upper``; empty if two champions never scored the same
-            labelled month, which the figure then says.
+        measured: as ``monitoring.recovery.measure_recovery`` returns it.
     """
     figure = style.new_figure(title, y="USD per customer", height=420)
     if measured.empty:

@@ -18,8 +18,7 @@ def plot_verdicts(findings: pd.DataFrame, title: str) -> Figure:
     """Draw one row per check of the gate, coloured by its verdict, the first check on top.
 
     Args:
-        findings: columns ``check``, ``verdict`` (``pass``, ``fail``, ``not_evaluated``),
-            ``requirement`` and ``detail`` (what was found).
+        findings: as ``validation.gate.evaluate_checks`` returns them.
     """
     rows = findings.iloc[::-1].reset_index(drop=True)
     figure = style.new_figure(title, height=110 + 46 * len(rows))
@@ -51,7 +50,7 @@ def plot_intervals(findings: pd.DataFrame, bounds: Mapping[str, float], title: s
     """Draw the 95 % interval of each check in a panel of its own, beside the bound it must clear.
 
     Args:
-        findings: columns ``check``, ``value``, ``lower``, ``upper``.
+        findings: as ``validation.gate.evaluate_checks`` returns them.
         bounds: bound by name of the check; checks without one are left out.
     """
     rows = findings[findings["check"].isin(bounds)].reset_index(drop=True)
@@ -79,11 +78,7 @@ def plot_intervals(findings: pd.DataFrame, bounds: Mapping[str, float], title: s
 
 
 def plot_lineage(links: pd.DataFrame, title: str) -> Figure:
-    """Draw what came from what as a flow from left to right.
-
-    Args:
-        links: as ``registry.lineage.link_version`` returns them: columns ``source``, ``target``.
-    """
+    """Draw the links of ``registry.lineage.link_version`` as a flow from left to right."""
     names = pd.Index(pd.concat([links["source"], links["target"]]).unique())
     figure = style.new_figure(title, height=340)
     figure.add_sankey(

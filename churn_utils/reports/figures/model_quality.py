@@ -49,11 +49,8 @@ def _add_curve(figure: Figure, x: np.ndarray, y: np.ndarray, name: str) -> None:
 def plot_reliability(bins: pd.DataFrame, title: str) -> Figure:
     """Draw the observed against the predicted churn rate of each bin, with 95 % intervals.
 
-    On the dotted diagonal the probabilities are perfectly calibrated.
-
-    Args:
-        bins: as ``evaluation.metrics.reliability`` returns them: columns ``predicted``,
-            ``observed`` (rates) and ``rows``.
+    On the dotted diagonal the probabilities are perfectly calibrated. ``bins`` are as
+    ``evaluation.metrics.reliability`` returns them.
     """
     observed = bins["observed"]
     half_width = 1.96 * np.sqrt(observed * (1 - observed) / bins["rows"])

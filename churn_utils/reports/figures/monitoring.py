@@ -49,11 +49,8 @@ def plot_value_timeline(months: pd.DataFrame, events: pd.DataFrame, title: str) 
     The champion's line has its 95 % band; dotted lines with captions say what happened when.
 
     Args:
-        months: as ``monitoring.recovery.value_by_month`` returns them: columns ``snapshot_date``,
-            ``champion``, ``shadow``, ``best`` (USD per customer, missing where there is none),
-            ``champion_lower`` and ``champion_upper``.
-        events: as ``monitoring.history.list_events`` returns them: columns ``date``, ``event``
-            (a key of ``EVENTS``).
+        months: as ``monitoring.recovery.value_by_month`` returns them.
+        events: as ``monitoring.history.list_events`` returns them.
     """
     figure = style.new_figure(title, y="USD per customer", height=460)
     for model, line in MODELS.items():
@@ -130,8 +127,7 @@ def plot_estimates(compared: pd.DataFrame, title: str, unit: str) -> Figure:
     A diamond is green if the labels gave a value within the estimate's interval, else red.
 
     Args:
-        compared: rows of ``monitoring.performance.compare_estimate`` of one metric: columns
-            ``window``, ``estimated``, ``lower``, ``upper``, ``realised``, ``inside`` (bool).
+        compared: rows of ``monitoring.performance.compare_estimate`` of one metric.
         unit: of the metric.
     """
     figure = style.new_figure(title, y=unit)
@@ -159,8 +155,7 @@ def plot_slices(metrics: pd.DataFrame, title: str, unit: str) -> Figure:
     """Draw one metric by slice with its interval; slices with too few labels stay empty.
 
     Args:
-        metrics: rows of ``monitoring_metrics`` of one window, version and metric: columns
-            ``slice``, ``value``, ``lower``, ``upper``, ``rows``, ``rows_labelled``.
+        metrics: rows of ``monitoring_metrics`` of one window, version and metric.
         unit: of the metric.
     """
     rows = metrics.iloc[::-1]

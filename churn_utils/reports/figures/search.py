@@ -1,10 +1,8 @@
-"""Figures of the hyperparameter search.
+"""Figures of the hyperparameter search, of frames of ``training.search`` and ``search_analysis``.
 
-``optuna.visualization`` draws a history, importances and slices too. Ours are kept because our
-search chooses among families that have different hyperparameters, and prunes most trials: Optuna's
-history and slices leave pruned trials out and mix the families, and its importances cover only
-hyperparameters that every trial has, here the family alone. The frames come from
-``training.search`` and ``training.search_analysis``.
+``optuna.visualization`` has such figures too, but its history and slices leave pruned trials out
+and mix the families, and its importances cover only hyperparameters that every trial has, here the
+family alone.
 """
 
 from __future__ import annotations
@@ -111,9 +109,7 @@ def plot_search_gains(gains: pd.DataFrame, title: str) -> Figure:
     An interval (95 %) that crosses the line at 0 is no proven gain.
 
     Args:
-        gains: as ``search_analysis.measure_gain`` returns them: the chosen model first, then the
-            references; columns ``model``, ``auc_gain``, ``usd_gain`` and their ``..._lower`` and
-            ``..._upper``.
+        gains: as ``search_analysis.measure_gain`` returns them, the chosen model first.
     """
     rows = gains.iloc[1:]
     names = {"auc_gain": "ROC AUC", "usd_gain": "USD per customer"}
