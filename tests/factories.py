@@ -51,6 +51,21 @@ def publish_first_month() -> pd.DataFrame:
     return offline.build_training_set(AS_OF)
 
 
+def deployed(version, start, end=None, approver="Ada Lovelace"):
+    """A row of ``deployments``."""
+    row = {
+        "entry": version,
+        "effective_from": settings.month_start(start),
+        "version": version,
+        "effective_to": settings.month_start(end) if end else pd.NaT,
+        "action": "promoted",
+        "approved_by": approver,
+        "evidence_sha256": "0" * 64,
+        "reason": "tested",
+    }
+    return pd.DataFrame([row]).astype({"effective_to": "M8[ns]"})
+
+
 def run_gate(version: int, draws: int = 400) -> pd.DataFrame:
     """Put a version through the gate as of ``AS_OF`` and return its findings."""
     return gate.evaluate_gate(Challenger(version, AS_OF, draws=draws))

@@ -96,7 +96,10 @@ def _tails(level: float) -> list[float]:
     return [tail, 1 - tail]
 
 
-def percentile_bounds(draws: np.ndarray, level: float = 0.95) -> np.ndarray:
+def percentile_bounds(
+    draws: np.ndarray,
+    level: float = 0.95,
+) -> np.ndarray:
     """Return lower and upper bound of the percentile interval, along the first axis."""
     return np.quantile(draws, _tails(level), axis=0)
 

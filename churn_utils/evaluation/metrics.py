@@ -112,10 +112,13 @@ def _measure_decisions(
 ) -> dict[str, np.ndarray]:
     """Return ``precision``, ``recall`` and ``value_usd`` of the offers that were made."""
     found = w @ (offered * y)
+    offers = w @ offered.astype(float)
+    churners = w @ y
+    value_usd = w @ decision_value_usd(y, offered, economics)
     return {
-        "precision": found / (w @ offered.astype(float)),
-        "recall": found / (w @ y),
-        "value_usd": w @ decision_value_usd(y, offered, economics) / w.sum(axis=1),
+        "precision": found / offers,
+        "recall": found / churners,
+        "value_usd": value_usd / w.sum(axis=1),
     }
 
 

@@ -85,7 +85,8 @@ class Execution:
     def list_unfinished(self) -> list[str]:
         """Return the names of the stages that are still to run, in order."""
         self.refresh_schedule()
-        return list_unfinished(self.schedule, self.list_finished())
+        finished = self.list_finished()
+        return list_unfinished(self.schedule, finished)
 
     def run(self, stages: list[Stage]) -> None:
         """Run stages, each as soon as what it needs is done.
@@ -134,12 +135,10 @@ class Execution:
         if stage.kind == PRODUCTION:
             result = self._run_production(stage)
         else:
-            execute_notebook(
-                stage,
-                self.schedule.parameters[stage.name],
-                target=executed_path(self.reports, stage.name),
-                on_cell=partial(self._note_place, stage),
-            )
+            parameters = self.schedule.parameters[stage.name]
+            target = executed_path(self.reports, stage.name)
+            on_cell = partial(self._note_place, stage)
+            execute_notebook(stage, parameters, target, on_cell)
         seconds = time.perf_counter() - started
         return result.model_copy(update={"seconds": round(seconds, 2)})
 
@@ -154,11 +153,19 @@ class Execution:
         list_size = self.schedule.parameters[BATCH].get("LIST_SIZE", LIST_SIZE)
         return run_production(stage, self.plan, int(list_size), self.reports, report)
 
-    def _note_place(self, stage: Stage, place: str) -> None:
+    def _note_place(
+        self,
+        stage: Stage,
+        place: str,
+    ) -> None:
         """Note the cell or month that a stage has reached; called by the workers."""
         self._places[stage.name] = place
 
-    def finish(self, stage: Stage, result: StageResult) -> None:
+    def finish(
+        self,
+        stage: Stage,
+        result: StageResult,
+    ) -> None:
         """Remember the result of a stage, and export its page beside the next stages."""
         self._remember(stage, result)
         if result.page:

@@ -87,7 +87,11 @@ def _describe_call_list(reports: Path) -> str:
     return f"; call list of {month}: {newest}"
 
 
-def _describe_refusal(stage: Stage, gate: GateResult, run_state: RunState) -> str:
+def _describe_refusal(
+    stage: Stage,
+    gate: GateResult,
+    run_state: RunState,
+) -> str:
     """Say what refused a challenger, and what follows from it."""
     refused = f"REFUSED by {gate.refused_by or 'its gate'}"
     if stage.month:

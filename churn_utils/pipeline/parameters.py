@@ -70,7 +70,9 @@ def _read_notebook(name: str) -> Notebook:
 
 
 def resolve_parameters(
-    plan: Plan, timeline: list[Stage], notebooks: Notebooks
+    plan: Plan,
+    timeline: list[Stage],
+    notebooks: Notebooks,
 ) -> dict[str, Values]:
     """Return the value of every parameter of every stage: stage to parameter to value.
 
@@ -132,7 +134,11 @@ def _check_approver(name: Value | None) -> None:
         )
 
 
-def _parse(name: str, text: str, default: Value) -> Value:
+def _parse(
+    name: str,
+    text: str,
+    default: Value,
+) -> Value:
     """Read the text of an override as a value of the type that the parameter's default has."""
     if isinstance(default, str):
         return text

@@ -63,13 +63,14 @@ def _list_affected(timeline: list[Stage], names: list[str]) -> list[Stage]:
 
 def _rewind(run_state: RunState, before: TableVersions) -> None:
     """Take tables back; the state says so first, so that the next run completes it after a kill."""
+    changes_champion = "deployments" in before
     run_state.unfinished_rewind = before
     run_state.write()
-    if "deployments" in before:
+    if changes_champion:
         deployments.record_rewind(before["deployments"])
     for table, version in before.items():
         tables.rewind(table, version)
-    if "deployments" in before:
+    if changes_champion:
         deployments.realign_champion()
     run_state.unfinished_rewind = {}
     run_state.write()

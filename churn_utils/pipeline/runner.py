@@ -65,7 +65,9 @@ def run(
 def _check_approves_what_waits(plan: Plan, run_state: RunState, names: list[str]) -> None:
     """Refuse an approval by a person whose gate would run again: the page that was read is old."""
     waiting = run_state.waiting
-    if plan.person and waiting and waiting.gate in names:
+    if waiting is None or waiting.gate not in names:
+        return
+    if plan.person:
         raise UsageError(
             f"{waiting.gate} waits for approval, and this call would run it again, with another "
             f"result than the page that {plan.person} has read. Go on with:  "

@@ -149,7 +149,8 @@ def next_segment(plan: Plan, stages: list[Stage]) -> Segment:
     for stage in stages:
         is_approval = stage.kind == APPROVAL
         needs_held = any(earlier.name in stage.needs for earlier in held)
-        if plan.manual_approval and (is_approval or needs_held):
+        is_held = plan.manual_approval and (is_approval or needs_held)
+        if is_held:
             held.append(stage)
         else:
             chosen.append(stage)

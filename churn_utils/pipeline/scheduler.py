@@ -94,7 +94,10 @@ def run_side_by_side(stages: list[Stage], job: Job, tick: Callable[[list[str], i
 
 
 def _start_stages(
-    ready: ReadyStages, running: Running, job: Job, workers: ThreadPoolExecutor
+    ready: ReadyStages,
+    running: Running,
+    job: Job,
+    workers: ThreadPoolExecutor,
 ) -> None:
     """Start stages until both workers are busy or no stage is ready."""
     while len(running) < WORKERS and (stage := ready.take()):

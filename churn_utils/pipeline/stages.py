@@ -34,7 +34,9 @@ RETRAINING_TRIALS = 6
 
 def name_stage(kind: str, month: str = "") -> str:
     """Return the name of a stage: its kind, and for a retraining its month (``…_2025-05``)."""
-    return f"{kind}_{month}" if month else kind
+    if not month:
+        return kind
+    return f"{kind}_{month}"
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,9 @@ class RunState(BaseModel):
     def retraining_after(self, name: str) -> Retraining | None:
         """Return the retraining that a stage of production ended in, or None."""
         result = self.results.get(name)
-        return result.retrain if result else None
+        if result is None:
+            return None
+        return result.retrain
 
     def write(self) -> None:
         """Replace the state that is kept in this home."""

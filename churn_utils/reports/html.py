@@ -64,7 +64,11 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def export_notebook(notebook: Path, folder: Path, facts: Mapping[str, object]) -> Path:
+def export_notebook(
+    notebook: Path,
+    folder: Path,
+    facts: Mapping[str, object],
+) -> Path:
     """Write an executed notebook as the page ``folder/<name>.html`` without code; return its path.
 
     It shares ``folder/assets`` with the others; ``facts`` are what it says of its origin (run,

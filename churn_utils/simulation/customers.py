@@ -59,7 +59,9 @@ def simulate_month(month: int, simulation: Simulation) -> pd.DataFrame:
 
 
 def iterate_month(
-    month: int, simulation: Simulation, rows_at_once: int = 250_000
+    month: int,
+    simulation: Simulation,
+    rows_at_once: int = 250_000,
 ) -> Iterator[pd.DataFrame]:
     """Iterate over the rows of ``simulate_month`` in parts, holding one part at a time.
 
@@ -116,7 +118,10 @@ def _find_joining_months(slots: np.ndarray, month: int, simulation: Simulation) 
 
 
 def _decide_churn(
-    probability: np.ndarray, template: np.ndarray, month: int, draw: np.ndarray
+    probability: np.ndarray,
+    template: np.ndarray,
+    month: int,
+    draw: np.ndarray,
 ) -> np.ndarray:
     """Return whether each customer churns in a month: IBM's own labels in month 0, else drawn."""
     if month == 0:
@@ -155,7 +160,11 @@ def _raise_prices(rows: pd.DataFrame, months_paid: np.ndarray) -> pd.DataFrame:
     return rows.assign(monthly_charges=new, total_charges=total.round(2))
 
 
-def _apply_campaign(rows: pd.DataFrame, slots: np.ndarray, seed: int) -> pd.DataFrame:
+def _apply_campaign(
+    rows: pd.DataFrame,
+    slots: np.ndarray,
+    seed: int,
+) -> pd.DataFrame:
     """Move a share of the slots to credit card and paperless billing.
 
     The draw is that of month 0, once for each slot, so the campaign wins newcomers as well.
@@ -210,8 +219,10 @@ def _true_model():
     from churn_utils.training import models  # takes 1.4 s to import: only where it is needed
 
     templates = _templates()
+    inputs = _select_inputs(templates)
+    churned = templates["churn"] == "Yes"
     model = models.build_model(TRUE_MODEL_PARAMS, seed=0)
-    return model.fit(_select_inputs(templates), templates["churn"] == "Yes")
+    return model.fit(inputs, churned)
 
 
 def _select_inputs(customers: pd.DataFrame) -> pd.DataFrame:
@@ -229,7 +240,9 @@ def _templates() -> pd.DataFrame:
 
 
 def redraw_labels(
-    customers: pd.DataFrame, log_odds: np.ndarray | float, seed: int | list[int]
+    customers: pd.DataFrame,
+    log_odds: np.ndarray | float,
+    seed: int | list[int],
 ) -> pd.DataFrame:
     """Shift the log-odds of churn and draw the labels again: a change that no scenario has.
 

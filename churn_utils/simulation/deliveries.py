@@ -15,7 +15,10 @@ from churn_utils.simulation.scenarios import Simulation
 FIRST_LINE = 2  # of a delivered file: line 1 holds the names
 
 
-def deliver_month(customers: pd.DataFrame, broken: bool = False) -> pd.DataFrame:
+def deliver_month(
+    customers: pd.DataFrame,
+    broken: bool = False,
+) -> pd.DataFrame:
     """Write rows of ``simulate_month`` down as upstream sends them.
 
     With the data bug (``broken``) all charges are in cents and a payment method has a new name.
@@ -40,7 +43,10 @@ def _write_amounts(usd: pd.Series, in_cents: bool) -> pd.Series:
     return text.where(usd.notna(), "")
 
 
-def deliver_at(as_of_month: int, simulation: Simulation) -> dict[int, pd.DataFrame]:
+def deliver_at(
+    as_of_month: int,
+    simulation: Simulation,
+) -> dict[int, pd.DataFrame]:
     """Return what arrives at an as-of month, in the order in which it has to be ingested.
 
     Returns:

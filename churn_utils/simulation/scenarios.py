@@ -58,12 +58,19 @@ class Simulation:
         """What the scenario changes, in words."""
         return SCENARIOS[self.scenario]
 
-    def scenario_in(self, month: int) -> str:
+    def scenario_in(
+        self,
+        month: int,
+    ) -> str:
         """Return the scenario in force in a month: ``none`` before the start month."""
         return self.scenario if month >= self.start_month else NO_CHANGE
 
 
-def check_whole_number(name: str, value: int, least: int) -> None:
+def check_whole_number(
+    name: str,
+    value: int,
+    least: int,
+) -> None:
     """Raise a ``DataError`` if a value is no whole number of at least ``least``."""
     if not isinstance(value, Integral) or value < least:
         raise DataError(f"{name} is {value!r}; valid are whole numbers from {least} on.")

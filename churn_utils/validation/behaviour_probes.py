@@ -107,7 +107,11 @@ def score_extremes(model, inputs: pd.DataFrame) -> dict[str, tuple[float, float]
     return ranges
 
 
-def measure_flips(model, inputs: pd.DataFrame, threshold: float) -> float:
+def measure_flips(
+    model,
+    inputs: pd.DataFrame,
+    threshold: float,
+) -> float:
     """Return the share of decisions that change when the bill is 1 % higher."""
     dearer = inputs.assign(
         monthly_charges=HIGHER_BILL * inputs["monthly_charges"],
@@ -133,7 +137,11 @@ def list_defects() -> dict[str, dict[str, object]]:
     return defects
 
 
-def find_unrefused(model, row: pd.DataFrame, defects: dict[str, dict[str, object]]) -> list[str]:
+def find_unrefused(
+    model,
+    row: pd.DataFrame,
+    defects: dict[str, dict[str, object]],
+) -> list[str]:
     """Score impossible rows on the path of batch and by the model itself; name what is not refused.
 
     The path must refuse each by name. The model must not score a category that it has never seen as
@@ -155,10 +163,15 @@ def find_unrefused(model, row: pd.DataFrame, defects: dict[str, dict[str, object
     return not_refused
 
 
-def _invents_probability(model, row: pd.DataFrame, is_unknown: bool) -> bool:
+def _invents_probability(
+    model,
+    row: pd.DataFrame,
+    is_unknown: bool,
+) -> bool:
     """Tell whether the model itself scores an unknown category, or returns no probability."""
     try:
-        predicted = float(model.predict_proba(row)[0, 1])
+        probabilities = model.predict_proba(row)
+        predicted = float(probabilities[0, 1])
     except Exception:  # noqa: BLE001 - here any error is a refusal
         return False
     is_probability = 0 <= predicted <= 1  # False as well if it is not a number

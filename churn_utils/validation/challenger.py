@@ -188,7 +188,8 @@ class Challenger:
     @property
     def treated(self) -> np.ndarray:
         """Whether the challenger makes the offer to each row of ``rows``, under today's costs."""
-        return self.probability >= self.economics.threshold
+        threshold = self.economics.threshold
+        return self.probability >= threshold
 
     @cached_property
     def samples(self) -> dict[str, pd.DataFrame]:

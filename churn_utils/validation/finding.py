@@ -32,7 +32,11 @@ class Finding:
         return cls(PASS if holds else FAIL, value, lower, upper, requirement, detail)
 
     @classmethod
-    def not_evaluated(cls, requirement: str, error: Exception) -> Finding:
+    def not_evaluated(
+        cls,
+        requirement: str,
+        error: Exception,
+    ) -> Finding:
         """Return the finding of a check that raised an error: it is never a pass."""
         detail = f"{type(error).__name__}: {error}"
         return cls(NOT_EVALUATED, None, None, None, requirement, detail)

@@ -139,7 +139,9 @@ def overall_verdict(findings: pd.DataFrame) -> str:
     verdicts = set(findings["verdict"])
     if FAIL in verdicts:
         return FAIL
-    return PASS if verdicts == {PASS} else NOT_EVALUATED
+    if verdicts == {PASS}:
+        return PASS
+    return NOT_EVALUATED
 
 
 def _compile_evidence(challenger: Challenger, findings: pd.DataFrame, verdict: str) -> dict:

@@ -40,7 +40,10 @@ SERVERS_SOCKET = "CHURN_ISOLATION"
 class ForkedProcess:
     """A server that another process forked, with the part of ``subprocess.Popen`` used here."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(
+        self,
+        pid: int,
+    ) -> None:
         """Refer to a running process."""
         self.pid = pid
 
@@ -82,7 +85,12 @@ class IsolationServer:
             if not self._connect_to_offered():
                 self._launch()
 
-    def submit(self, function: str, *arguments, seconds: float) -> Future:
+    def submit(
+        self,
+        function: str,
+        *arguments,
+        seconds: float,
+    ) -> Future:
         """Run ``call`` in the background, with the environment of this moment."""
         return self._background.submit(
             self.call, function, *arguments, seconds=seconds, environment=dict(os.environ)
@@ -171,7 +179,8 @@ class IsolationServer:
             "from churn_utils.validation import isolation_server; "
             f"isolation_server.serve({handle}, {self._forks}, {self._preload})"
         )
-        self.process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[handle])
+        command = [sys.executable, "-c", code]
+        self.process = subprocess.Popen(command, pass_fds=[handle])
         theirs.close()
         self._connection = ours
 

@@ -108,7 +108,8 @@ class PairedComparison:
     @property
     def beats_champion(self) -> bool:
         """Whether the challenger may take over."""
-        return bool(self.wins) and self.is_harmless
+        has_won = bool(self.wins)
+        return has_won and self.is_harmless
 
 
 def check_champion(challenger: Challenger) -> Finding:

@@ -80,7 +80,8 @@ def check_economics(challenger: Challenger) -> Finding:
     own = challenger.info.economics
     now = challenger.economics
     requirement = f"trained for {_describe_costs(now)}"
-    return Finding.of(own == now, requirement, f"trained for {_describe_costs(own)}")
+    detail = f"trained for {_describe_costs(own)}"
+    return Finding.of(own == now, requirement, detail)
 
 
 def _describe_costs(economics: Economics) -> str:

@@ -114,7 +114,10 @@ def p_value_of_harm(
     return float(distribution[: right + 1].sum())
 
 
-def equal_opportunity_difference(rows: pd.DataFrame, treated: np.ndarray) -> dict[str, float]:
+def equal_opportunity_difference(
+    rows: pd.DataFrame,
+    treated: np.ndarray,
+) -> dict[str, float]:
     """Return the largest gap between groups in the share of churners who get the offer.
 
     Hardt, Price, Srebro: Equality of Opportunity in Supervised Learning (2016). Reported, not

@@ -26,12 +26,12 @@ FEBRUARY, MAY, JULY = (settings.month_start(month) for month in (1, 4, 6))
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def finished_run(tmp_path_factory):
     """A home in which the fast profile ran, and what each call printed.
 
     The first call waited for an approval, the second one went on.
     """
-    folder = tmp_path_factory.mktemp("world")
+    folder = tmp_path_factory.mktemp("run")
     patch = pytest.MonkeyPatch()
     patch.setenv("CHURN_HOME", str(folder / "home"))
     patch.setenv("CHURN_REPORTS", str(folder / "reports"))
@@ -49,29 +49,29 @@ def run_all(*arguments):
     )
 
 
-def test_run_waits_for_approval_and_says_how_to_go_on(world):
-    result = world["waiting"]
+def test_run_waits_for_approval_and_says_how_to_go_on(finished_run):
+    result = finished_run["waiting"]
     assert result.returncode == 3, result.stderr
     assert "--approve-as" in result.stdout and "04a_challenger_validation.html" in result.stdout
-    assert world["held"] is None
+    assert finished_run["held"] is None
 
 
-def test_run_ends_with_the_champion_and_the_last_call_list(world):
-    outcome = world["approved"].stdout.splitlines()[-1]
+def test_run_ends_with_the_champion_and_the_last_call_list(finished_run):
+    outcome = finished_run["approved"].stdout.splitlines()[-1]
     path = settings.reports() / RUN / "retention_list_2025-07.csv"
     expected = f"Done: version 2 answers since 2025-05; call list of 2025-07: {path}."
     assert outcome == expected and path.exists()
     assert "version 2 answers since 2025-05" in (path.parent / "index.html").read_text()
 
 
-def test_approval_is_recorded_under_the_name_given(world):
-    assert world["approved"].returncode == 0, world["approved"].stderr
+def test_approval_is_recorded_under_the_name_given(finished_run):
+    assert finished_run["approved"].returncode == 0, finished_run["approved"].stderr
     version = deployments.champion_at(FEBRUARY)
     assert deployments.check_deployed(version)["approver"] == "Ada Lovelace"
     assert deployments.read_deployments()["approved_by"].tolist() == ["Ada Lovelace"] * 2
 
 
-def test_price_rise_is_noticed_and_recovered_from(world):
+def test_price_rise_is_noticed_and_recovered_from(finished_run):
     decisions = history.read_decisions().set_index("as_of_date")["decision"]
     assert (
         decisions.tolist() == ["ok", "alert", "retrain", "ok", "ok"] and decisions.index[-1] == JULY
@@ -86,13 +86,13 @@ def test_price_rise_is_noticed_and_recovered_from(world):
     assert f"<b>{measured.loc['recovered', 'value']:.0%}</b>" in page
 
 
-def test_retraining_learns_from_the_changed_month_alone(world):
+def test_retraining_learns_from_the_changed_month_alone(finished_run):
     champion = load_champion(deployments.champion_at(MAY))
     assert champion.training_rows["event_date"].unique().tolist() == [settings.month_start(3)]
     assert set(champion.training_rows["split"]) == {"train"}
 
 
-def test_every_month_is_scored_and_shadowed_since_promotion(world):
+def test_every_month_is_scored_and_shadowed_since_promotion(finished_run):
     predictions = tables.read("predictions")
     counts = predictions.groupby(["role", "snapshot_date"]).size()
     assert counts["champion"].to_dict() == {
@@ -103,16 +103,16 @@ def test_every_month_is_scored_and_shadowed_since_promotion(world):
     }
 
 
-def test_second_run_is_finished_and_changes_no_table(world):
+def test_second_run_is_finished_and_changes_no_table(finished_run):
     before = tables.describe_tables()
     result = run_all("--profile", "fast", "--approve-as", "Ada Lovelace")
     assert result.returncode == 0 and "is finished; nothing to do" in result.stdout
-    outcome = world["approved"].stdout.splitlines()[-1]
+    outcome = finished_run["approved"].stdout.splitlines()[-1]
     assert outcome == result.stdout.splitlines()[-1]
     pd.testing.assert_frame_equal(tables.describe_tables(), before)
 
 
-def test_another_scenario_in_the_same_home_is_refused(world):
+def test_another_scenario_in_the_same_home_is_refused(finished_run):
     result = run_all("--profile", "fast", "--seed", "7")
     assert result.returncode == 2 and "--home DIR" in result.stderr
 
@@ -125,7 +125,7 @@ def executed():
     return [name for name in names if not name.startswith("production")]
 
 
-def test_executed_notebooks_keep_their_parameters(world):
+def test_executed_notebooks_keep_their_parameters(finished_run):
     for name in executed():
         notebook = nbformat.read(
             settings.reports() / RUN / "notebooks" / f"{name}.ipynb", as_version=4
@@ -138,7 +138,7 @@ def test_executed_notebooks_keep_their_parameters(world):
     assert search.metadata.papermill.parameters["N_TRIALS"] == PROFILES["fast"]["N_TRIALS"]
 
 
-def test_pages_are_small_offline_and_without_code(world):
+def test_pages_are_small_offline_and_without_code(finished_run):
     folder = settings.reports() / RUN
     pages = sorted(folder.glob("*.html"))
     evidence = [page.stem for page in pages if page.stem.startswith("gate_v")]
@@ -151,7 +151,7 @@ def test_pages_are_small_offline_and_without_code(world):
     assert size <= 12_000_000
 
 
-def test_index_shows_the_numbers_of_the_run(world):
+def test_index_shows_the_numbers_of_the_run(finished_run):
     text = (settings.reports() / RUN / "index.html").read_text()
     evidence, _ = versions.read_evidence(deployments.champion_at(FEBRUARY))
     auc = next(check["value"] for check in evidence["checks"] if check["check"] == "auc_floor")
@@ -162,7 +162,7 @@ def test_index_shows_the_numbers_of_the_run(world):
     )
 
 
-def test_evidently_pages_share_their_script(world):
+def test_evidently_pages_share_their_script(finished_run):
     folder = settings.reports() / RUN
     for name, window in (
         ("07_model_monitoring_2025-05", "2025-04"),
@@ -174,8 +174,8 @@ def test_evidently_pages_share_their_script(world):
         )
 
 
-def test_going_back_repeats_the_months_after_it(world):
-    """Near the end: it plays the world again, and comes to the same decisions."""
+def test_going_back_repeats_the_months_after_it(finished_run):
+    """Near the end: it runs the months again, and comes to the same decisions."""
     before = history.read_decisions().drop(columns="evidence")
     result = run_all(
         "--profile", "fast", "--from", "04b", "--months", "4", "--approve-as", "Grace Hopper"
@@ -191,7 +191,7 @@ def test_going_back_repeats_the_months_after_it(world):
     assert tables.read("predictions")["snapshot_date"].max() == MAY
 
 
-def test_writing_again_changes_no_data_table(world):
+def test_writing_again_changes_no_data_table(finished_run):
     before = tables.describe_tables().set_index("table")["version"]
     result = run_all("--profile", "fast", "--only", "01", "--months", "4")
     assert result.returncode == 0, result.stderr

@@ -11,7 +11,7 @@ from churn_utils.evaluation.economics import Economics
 ECONOMICS = Economics()
 
 
-def test_a_customers_rows_are_drawn_together_and_as_many_customers_as_there_are():
+def test_rows_of_a_customer_are_drawn_together():
     groups = pd.Series(list("abcabcdd"), index=range(10, 18))
     weights = bootstrap.resample(groups, draws=200, seed=0)
     assert weights.shape == (200, 8)
@@ -41,7 +41,7 @@ def test_the_same_model_twice_differs_by_nothing_in_any_draw():
     assert draws["one"]["roc_auc"].nunique() == 50
 
 
-def test_pairing_sees_a_small_difference_that_single_intervals_hide():
+def test_pairing_sees_what_single_intervals_hide():
     churned, probability = draw_answers(rows=2000, decimals=9)
     worse = np.clip(probability + np.random.default_rng(1).normal(0, 0.05, 2000), 0.001, 0.999)
     draws = bootstrap.bootstrap_metrics(
@@ -64,7 +64,7 @@ def test_copies_of_a_customers_rows_add_no_certainty():
     pd.testing.assert_frame_equal(once.drop("calibration_error"), copied.drop("calibration_error"))
 
 
-def test_draws_that_do_not_fit_into_memory_together_are_made_in_parts_that_differ(monkeypatch):
+def test_draws_are_made_in_parts_that_fit_into_memory(monkeypatch):
     churned, probability = draw_answers()
     made, resample = [], bootstrap.resample
     monkeypatch.setattr(bootstrap, "ROWS_AT_ONCE", 1300)

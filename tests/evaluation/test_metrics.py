@@ -41,7 +41,7 @@ def test_without_weights_every_row_counts_once():
     pd.testing.assert_frame_equal(alone, ones)
 
 
-def test_calibration_error_is_the_mean_gap_over_ten_equally_filled_bins():
+def test_calibration_error_is_the_mean_gap_over_ten_bins():
     churned, probability = draw_answers(rows=500, decimals=9)
     bins = np.array_split(np.argsort(-probability), 10)
     gaps = [abs(churned[rows].mean() - probability[rows].mean()) for rows in bins]

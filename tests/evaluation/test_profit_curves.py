@@ -17,7 +17,7 @@ def customers():
     return ScoredRows(churned, probability, pd.Series(np.arange(2000)))
 
 
-def test_the_curve_is_that_of_single_decisions_and_lies_in_its_interval(customers):
+def test_value_curve_is_that_of_single_decisions(customers):
     churned, probability = customers.churned, customers.probability
     curve = profit_curves.value_curve(customers, Economics(), draws=200)
     by_threshold = curve.set_index("threshold")["value_usd"]
@@ -30,7 +30,7 @@ def test_the_curve_is_that_of_single_decisions_and_lies_in_its_interval(customer
     assert len(no_offers) and (no_offers[["value_usd", "lower", "upper"]] == 0).all(axis=None)
 
 
-def test_the_value_of_a_calibrated_model_peaks_near_cost_over_value():
+def test_value_of_a_calibrated_model_peaks_at_cost_over_value():
     probability = np.random.default_rng(1).beta(1, 3, 50_000)
     churned = pd.Series(np.random.default_rng(2).uniform(size=50_000) < probability)
     scored = ScoredRows(churned, probability, pd.Series(np.arange(50_000)))
@@ -56,7 +56,7 @@ def test_rows_of_one_customer_are_drawn_together(customers):
     assert fours["value_usd"] == alone["value_usd"]
 
 
-def test_right_costs_lose_nothing_and_wrong_ones_lose_the_more_the_wronger(customers):
+def test_wrong_costs_lose_more_the_more_wrong_they_are(customers):
     table = profit_curves.cost_sensitivity(customers, Economics(), draws=200)
     table = table.set_index(["offer_cost_usd", "churner_value_usd"])
     assert table.loc[(500, 2000), ["lost_usd", "lost_lower", "lost_upper"]].tolist() == [0, 0, 0]

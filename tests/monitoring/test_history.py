@@ -1,3 +1,4 @@
+import factories
 import numpy as np
 import pandas as pd
 import pytest
@@ -91,21 +92,6 @@ def test_gains_are_those_of_the_window_that_says_most():
 # --- what happened when
 
 
-def deployed(version, start, end=None, approver="Ada Lovelace"):
-    """A row of ``deployments``."""
-    row = {
-        "entry": version,
-        "effective_from": month_start(start),
-        "version": version,
-        "effective_to": month_start(end) if end else pd.NaT,
-        "action": "promoted",
-        "approved_by": approver,
-        "evidence_sha256": "0" * 64,
-        "reason": "tested",
-    }
-    return pd.DataFrame([row]).astype({"effective_to": "M8[ns]"})
-
-
 @pytest.fixture
 def eventful(home):
     """Decisions of every kind; the second retraining was refused, the third is open."""
@@ -119,7 +105,7 @@ def eventful(home):
         decided(8, RETRAIN),
     ]
     tables.merge("decisions", pd.concat(decisions))
-    promotions = [deployed(1, 1, 5), deployed(2, 5, approver="Grace Hopper")]
+    promotions = [factories.deployed(1, 1, 5), factories.deployed(2, 5, approver="Grace Hopper")]
     tables.merge("deployments", pd.concat(promotions))
 
 

@@ -31,10 +31,10 @@ def promote(version, as_of):
     deployments.promote(version, as_of)
 
 
-def run(until, world=PRICE_RISE):
+def run(until, simulation=PRICE_RISE):
     """Run months; return the decision that asks for a retraining, and the reported lines."""
     lines = []
-    return monthly_cycle.run_months(month_start(until), world, lines.append), lines
+    return monthly_cycle.run_months(month_start(until), simulation, lines.append), lines
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_labelled_rows_are_those_that_the_champion_scored(after_run):
 
 def test_a_home_holds_one_scenario(after_run):
     with pytest.raises(UsageError, match="price_rise.*competitor"):
-        run(until=6, world=Simulation("competitor", seed=5))
+        run(until=6, simulation=Simulation("competitor", seed=5))
 
 
 def test_a_stage_returns_the_retraining_as_plain_dates(after_run):
@@ -203,7 +203,7 @@ def test_a_replaced_champion_goes_on_in_the_shadow(after_run, tmp_path, monkeypa
 def start_quietly():
     """Ingest and score month 1 without a change; return the rows of month 2."""
     ingest_month(month_start(1), QUIET)
-    run(until=1, world=QUIET)
+    run(until=1, simulation=QUIET)
     return deliveries.deliver_at(2, QUIET)[2]
 
 
@@ -243,9 +243,9 @@ def test_a_correction_within_the_month_is_decided_in_time(fresh):
 
 
 def test_a_data_bug_is_caught_before_scoring(fresh):
-    world = Simulation("data_bug", seed=5)
-    ingest_month(month_start(1), world)
-    asked, _ = run(until=4, world=world)
+    simulation = Simulation("data_bug", seed=5)
+    ingest_month(month_start(1), simulation)
+    asked, _ = run(until=4, simulation=simulation)
     decisions = history.read_decisions()
     assert asked is None and decisions["decision"].tolist() == [OK, QUARANTINE, OK]
     assert decisions["diagnosis"].tolist()[1] == DATA_QUALITY

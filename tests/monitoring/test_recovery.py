@@ -32,21 +32,6 @@ def values_of(date, champion, best, shadow=np.nan):
     )
 
 
-def deployed(version, start, end=None):
-    """A row of ``deployments``."""
-    row = {
-        "entry": version,
-        "effective_from": month_start(start),
-        "version": version,
-        "effective_to": month_start(end) if end else pd.NaT,
-        "action": "promoted",
-        "approved_by": "Ada Lovelace",
-        "evidence_sha256": "0" * 64,
-        "reason": "tested",
-    }
-    return pd.DataFrame([row]).astype({"effective_to": "M8[ns]"})
-
-
 def scored_rows(truth, month, probability, role="champion", version=1):
     """Rows of ``predictions`` in which all customers have the same probability."""
     return truth[["customer_id"]].assign(
@@ -91,7 +76,9 @@ def published(tmp_path_factory):
             scored_rows(truths[3], 3, 0.24, "shadow"),
         ]
         tables.merge("predictions", pd.concat(predictions))
-        tables.merge("deployments", pd.concat([deployed(1, 1, 3), deployed(2, 3)]))
+        tables.merge(
+            "deployments", pd.concat([factories.deployed(1, 1, 3), factories.deployed(2, 3)])
+        )
     return path, truths
 
 

@@ -31,20 +31,20 @@ LOGISTIC = {"family": "logistic_regression", **models.DEFAULTS["logistic_regress
 
 
 @pytest.fixture(scope="module", autouse=True)
-def world(tmp_path_factory):
+def simulation_home(tmp_path_factory):
     """A home of this module's own, so that nothing is read from or written to the project's."""
     with factories.at_home(tmp_path_factory.mktemp("simulated")):
         yield
 
 
 @pytest.fixture(scope="module")
-def extract(world):
+def extract(simulation_home):
     """IBM's rows as the contract accepts them, labels included."""
     return contract.check_rows(delivered_files.read_delivery(source.obtain_extract()))[0]
 
 
 @pytest.fixture(scope="module")
-def year(world):
+def year(simulation_home):
     """Months 0 to 12 without a scenario."""
     return [customers.simulate_month(month, QUIET) for month in range(13)]
 
@@ -56,7 +56,7 @@ def champion(year):
 
 
 @pytest.fixture(scope="module")
-def changed(world):
+def changed(simulation_home):
     """Months 3 to 7 of a scenario that starts in month 3, by its name."""
     months = {}
 
@@ -127,7 +127,7 @@ def log_odds(frame):
 # --- month 0 and the form of a month
 
 
-def test_month_0_is_ibms_extract_with_ibms_labels_whatever_the_seed(extract, year):
+def test_month_0_is_ibms_extract_whatever_the_seed(extract, year):
     ours = year[0].reset_index(drop=True)
     assert ours[["customer_id", *ATTRIBUTES]].equals(
         extract.reset_index(drop=True)[["customer_id", *ATTRIBUTES]]
@@ -154,7 +154,7 @@ def test_a_month_has_the_contracts_names_and_types(extract, year):
     assert year[6].index.equals(pd.RangeIndex(7043))
 
 
-def test_the_worlds_probabilities_are_those_of_its_labels(year):
+def test_true_probabilities_are_those_of_the_labels(year):
     months = pd.concat(year[1:])
     spread = np.sqrt(
         (months["churn_probability"] * (1 - months["churn_probability"])).mean() / len(months)
@@ -211,7 +211,7 @@ def test_copies_of_a_template_live_lives_of_their_own():
 # --- who stays and who comes
 
 
-def test_a_customer_stays_one_month_older_or_gives_way_to_a_new_one(year):
+def test_a_customer_grows_a_month_older_or_is_replaced(year):
     template = year[0]
     seen = set(template["customer_id"])
     for before, after in zip(year, year[1:], strict=False):
@@ -244,7 +244,7 @@ def test_without_a_scenario_neither_features_nor_base_rate_drift(year):
     assert all(0.24 < month["churned"].mean() < 0.28 for month in year)
 
 
-def test_without_a_scenario_a_frozen_champion_stays_as_good_as_it_is(year, champion):
+def test_without_a_scenario_a_frozen_champion_stays_good(year, champion):
     judged = [judge(champion, month) for month in year[1:]]
     assert all(0.83 < auc < 0.87 for auc, _ in judged)
     best = [factories.best_value_usd(month, ECONOMICS) for month in year[1:]]
@@ -255,7 +255,7 @@ def test_without_a_scenario_a_frozen_champion_stays_as_good_as_it_is(year, champ
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_before_its_start_month_every_scenario_is_the_same_world(scenario, year):
+def test_before_its_start_month_every_scenario_is_the_same(scenario, year):
     for month in (1, 4):
         assert customers.simulate_month(month, Simulation(scenario, SEED, start_month=5)).equals(
             year[month]
@@ -279,7 +279,7 @@ def test_price_rise_raises_fibre_bills_and_fibre_churn(year, changed):
     assert psi_of(now, year[0]).max() > 0.2
 
 
-def test_price_rise_goes_into_the_totals_of_those_who_stay_and_not_of_those_who_come(changed, year):
+def test_price_rise_enters_the_totals_of_those_who_stay_alone(changed, year):
     months = changed("price_rise")
     for month in range(3, 7):
         before, after = months[month], months[month + 1]
@@ -290,7 +290,7 @@ def test_price_rise_goes_into_the_totals_of_those_who_stay_and_not_of_those_who_
         assert after["total_charges"][~stays].equals(year[0]["total_charges"][~stays])
 
 
-def test_competitor_wins_contract_customers_and_no_feature_shows_it(year, changed):
+def test_competitor_shows_in_labels_and_in_no_feature(year, changed):
     now, then = changed("competitor")[3], year[3]
     bound = then["contract"] != "Month-to-month"
     assert now[["customer_id", *ATTRIBUTES]].equals(then[["customer_id", *ATTRIBUTES]])
@@ -348,7 +348,7 @@ def test_what_a_scenario_costs_a_frozen_champion(
 
 
 @pytest.mark.parametrize("scenario", ["price_rise", "competitor"])
-def test_a_refit_on_the_first_changed_month_recovers_most_of_the_loss(scenario, changed, champion):
+def test_a_refit_on_the_first_changed_month_recovers_most(scenario, changed, champion):
     months = changed(scenario)
     refit = fit([months[3]])
     held_out = offline.split_of(months[3]["slot_id"]) == "test"
@@ -394,7 +394,7 @@ def test_a_delivery_in_parts_numbers_its_lines_through(year):
     assert part.equals(deliveries.deliver_month(year[2]).loc[42:51])
 
 
-def test_data_bug_is_caught_as_a_whole_and_corrected_a_month_later(year):
+def test_data_bug_is_caught_whole_and_corrected_later(year):
     arrivals = {
         month: deliveries.deliver_at(month, Simulation("data_bug", SEED, start_month=2))
         for month in (1, 2, 3, 4)
@@ -432,9 +432,7 @@ def test_other_scenarios_send_one_file_a_month_as_it_is(scenario, changed):
         )
 
 
-def test_known_rows_are_the_accepted_ones_as_the_store_would_give_them_with_their_labels(
-    home, changed
-):
+def test_rows_in_memory_are_those_of_the_feature_store(home, changed):
     month, label_date = settings.month_start(3), settings.month_start(4)
     truth = changed("price_rise")[3]
     rows, quarantined = deliveries.ingest_in_memory(3, Simulation("price_rise", SEED))
@@ -492,7 +490,7 @@ def test_labels_are_recorded_with_the_split_of_the_slot(home, year):
     assert offline.build_training_set(label_date)["lookup_status"].eq("found").all()
 
 
-def test_best_value_is_what_the_worlds_own_probabilities_earn():
+def test_best_value_is_what_the_true_probabilities_earn():
     frame = pd.DataFrame(
         {"churn_probability": [0.9, 0.25, 0.24, 0.6], "churned": [True, False, True, True]}
     )
@@ -503,7 +501,7 @@ def test_best_value_is_what_the_worlds_own_probabilities_earn():
 
 
 def test_200_000_slots_stream_in_bounded_memory():
-    customers.simulate_month(2, QUIET)  # the world is fitted and its tables are made
+    customers.simulate_month(2, QUIET)  # the true model is fitted and its tables are made
     tracemalloc.start()
     rows = sum(
         len(part)

@@ -109,7 +109,10 @@ def plot_scores(predictions: pd.DataFrame, title: str) -> Figure:
     return figure.update_layout(barmode="stack", bargap=0.05)
 
 
-def plot_expected_value(predictions: pd.DataFrame, title: str) -> Figure:
+def plot_expected_value(
+    predictions: pd.DataFrame,
+    title: str,
+) -> Figure:
     """Draw the expected value of offers to the best customers, added up from the best one on.
 
     Args:

@@ -103,7 +103,10 @@ def _spans_magnitudes(values: pd.Series) -> bool:
     return bool(0 < smallest < largest / LOG_SCALE_FROM_RATIO)
 
 
-def plot_search_gains(gains: pd.DataFrame, title: str) -> Figure:
+def plot_search_gains(
+    gains: pd.DataFrame,
+    title: str,
+) -> Figure:
     """Draw what the chosen model gains over each reference, a panel for ROC AUC and one for USD.
 
     An interval (95 %) that crosses the line at 0 is no proven gain.
