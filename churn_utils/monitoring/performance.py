@@ -35,7 +35,7 @@ ESTIMATED = "estimated_"  # what the names of estimated metrics begin with
 def join_labels(
     predictions: pd.DataFrame, labels: pd.DataFrame, as_of: pd.Timestamp
 ) -> pd.DataFrame:
-    """Join predictions (``customer_id, snapshot_date, …``) with the labels that were there by a date.
+    """Join predictions (``customer_id, snapshot_date``) with the labels that were there by a date.
 
     Returns:
         The predictions in their order with ``churned``: 1.0, 0.0, or missing while the label is

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -96,7 +95,7 @@ class Execution:
         """
         if not stages:
             return
-        _prepare_environment(self.reports)
+        kernels.prepare_environment(self.reports)
         can_fork = kernels.use_forked_kernels()
         isolation = warm_process.offer_isolation() if can_fork else nullcontext()
         tick = partial(self._report_progress, len(stages))
@@ -213,14 +212,3 @@ class Execution:
         identity = self.plan.identity
         facts = {"run": identity.run, **identity.model_dump()}
         return index.write_index(self.reports, executed, facts, outcome)
-
-
-def _prepare_environment(reports: Path) -> None:
-    """Set what kernels inherit: this run's folders, and libraries that stay quiet and offline."""
-    os.environ.update(
-        CHURN_HOME=str(settings.home()),
-        CHURN_RUN_REPORTS=str(reports),
-        **settings.TELEMETRY_OFF,
-        PLOTLY_RENDERER="plotly_mimetype",
-        PYDEVD_DISABLE_FILE_VALIDATION="1",
-    )

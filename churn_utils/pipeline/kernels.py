@@ -21,6 +21,7 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 from traitlets.config import Config
 
+from churn_utils import settings
 from churn_utils.pipeline import warm_process
 
 NAME = "churn-forked"
@@ -34,6 +35,17 @@ def use_forked_kernels() -> bool:
     KernelProvisionerFactory.instance().default_provisioner_name = NAME
     warm_process.start()
     return True
+
+
+def prepare_environment(reports: Path) -> None:
+    """Set what kernels inherit: this run's folders, and libraries that stay quiet and offline."""
+    os.environ.update(
+        CHURN_HOME=str(settings.home()),
+        CHURN_RUN_REPORTS=str(reports),
+        **settings.TELEMETRY_OFF,
+        PLOTLY_RENDERER="plotly_mimetype",
+        PYDEVD_DISABLE_FILE_VALIDATION="1",
+    )
 
 
 @contextmanager

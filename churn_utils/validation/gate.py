@@ -128,7 +128,7 @@ def evaluate_predictions(challenger: Challenger, probability: np.ndarray) -> pd.
 
 
 def tabulate_verdicts(findings: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the verdicts by check (index) and model (columns), from the findings of each model."""
+    """Return verdicts, index ``check``, a column for each model, from the findings of models."""
     verdicts = {name: found.set_index("check")["verdict"] for name, found in findings.items()}
     order = next(iter(verdicts.values())).index
     return pd.DataFrame(verdicts).loc[order]

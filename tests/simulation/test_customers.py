@@ -97,7 +97,7 @@ def judge(model, frame):
 
 
 def share(values, reference):
-    """Share of ``values`` in each category, or in each of the ten bins that ``reference`` fills equally."""
+    """Share of ``values`` in each category, or in the ten bins that ``reference`` fills equally."""
     if reference.dtype == object:
         return (
             values.value_counts(normalize=True)
