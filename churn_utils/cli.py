@@ -104,14 +104,7 @@ app.add_typer(ab_test_app, name="ab-test")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        arguments: words after the program's name; those of the process when not given.
-
-    Returns:
-        The exit code: 0 done, 1 refused or failed, 2 wrong usage.
-    """
+    """Run the command line and return its exit code: 0 done, 1 refused or failed, 2 wrong usage."""
     command = typer.main.get_command(app)
     try:
         code = command.main(arguments, prog_name=PROGRAM, standalone_mode=False)
@@ -147,11 +140,7 @@ def _parse_date(text: str) -> pd.Timestamp | None:
 
 
 def _enter_home(home: Path | None) -> None:
-    """Make ``--home`` the home of this process; check that it has a registry.
-
-    Raises:
-        UsageError: it has none, so a mistyped home is not created.
-    """
+    """Make ``--home`` the home of this process; one without registry is refused, not created."""
     from churn_utils import settings
 
     if home is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import overload
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def decision_value_usd(
     Args:
         churned: labels, 0 or 1, shape (n,).
         treated: whether the offer is made, shape (n,) or one value for all.
-        economics: an offer to a churner earns value minus cost, to anybody else it costs.
+        economics: an offer to a churner earns value minus cost, to others it costs.
     """
     return treated * (churned * economics.churner_value_usd - economics.offer_cost_usd)
 
@@ -62,15 +62,7 @@ def value_of_deciding_usd(
     return decision_value_usd(churned, treated, economics)
 
 
-@overload
-def decide(probability: float, economics: Economics) -> tuple[str, float]: ...
-
-
-@overload
-def decide(probability: np.ndarray, economics: Economics) -> tuple[np.ndarray, np.ndarray]: ...
-
-
-def decide(probability, economics):
+def decide(probability: Any, economics: Economics) -> tuple[Any, Any]:
     """Decide whether to make the offer: the one rule of batch and API.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from plotly.graph_objects import Figure
-from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 from churn_utils.reports.figures.style import BLUE, INK, MARK_LINE, ORANGE, error_bars, new_figure
 
@@ -21,7 +21,10 @@ def plot_churn_rate(customers: pd.DataFrame, column: str, title: str) -> Figure:
         column: a category; one bar per value.
     """
     labels = customers.groupby(column)["churned"]
-    groups = labels.apply(_estimate_rate).unstack()
+    groups = labels.agg(rate="mean", churners="sum", customers="size")
+    groups["lower"], groups["upper"] = proportion_confint(
+        groups["churners"], groups["customers"], method="wilson"
+    )
     figure = new_figure(title, y="churned")
     figure.add_bar(
         x=groups.index.astype(str),
@@ -34,20 +37,6 @@ def plot_churn_rate(customers: pd.DataFrame, column: str, title: str) -> Figure:
     overall = customers["churned"].mean()
     figure.add_hline(y=overall, line=MARK_LINE, annotation_text=f"all: {overall:.1%}")
     return figure.update_yaxes(tickformat=".0%", rangemode="tozero")
-
-
-def _estimate_rate(churned: pd.Series) -> pd.Series:
-    """Return rate and number of a group's customers, with the rate's 95 % Wilson interval."""
-    test = stats.binomtest(int(churned.sum()), len(churned))
-    interval = test.proportion_ci(method="wilson")
-    return pd.Series(
-        {
-            "rate": churned.mean(),
-            "lower": interval.low,
-            "upper": interval.high,
-            "customers": len(churned),
-        }
-    )
 
 
 def plot_distribution(customers: pd.DataFrame, column: str, title: str, unit: str) -> Figure:
