@@ -13,6 +13,7 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from churn_utils.evaluation.economics import Economics, value_of_deciding_usd
@@ -165,12 +166,12 @@ def move_intercept(known: np.ndarray, churned: np.ndarray, unknown: np.ndarray) 
     ``unknown`` those that are shifted and returned.
     """
     log_odds = logit(known)
-    shift = 0.0
-    for _ in range(20):  # Newton's method on a smooth, increasing function of one number
-        probability = expit(log_odds + shift)
-        slope = (probability * (1 - probability)).mean()
-        missing = churned.mean() - probability.mean()
-        shift += missing / max(slope, 1e-6)
+    rate = churned.mean()
+
+    def excess(shift: float) -> float:
+        return expit(log_odds + shift).mean() - rate
+
+    shift = brentq(excess, -50.0, 50.0)
     return expit(logit(unknown) + shift)
 
 

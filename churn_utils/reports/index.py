@@ -48,21 +48,6 @@ class RunOutcome:
     command: str = ""  # what to run next; empty if there is nothing to run
 
 
-class NamedNumber(NamedTuple):
-    """A number of a summary, and the notebook that it comes from."""
-
-    name: str
-    value: SummaryValue
-    notebook: str
-
-
-class Tile(NamedTuple):
-    """One of the main numbers, and what it says."""
-
-    number: SummaryValue
-    caption: str
-
-
 class Card(NamedTuple):
     """Link to the page of a notebook, with its question and its cover figure, if it has one."""
 
@@ -87,13 +72,15 @@ def write_index(
         outcome: how the run ended, shown on top.
     """
     numbers = []
+    values: dict[str, SummaryValue] = {}
     for path in notebooks:
-        for name, value in read_summary(path).numbers.items():
-            numbers.append(NamedNumber(name, value, path.stem))
+        found = read_summary(path).numbers
+        values |= found
+        numbers += [(name, value, path.stem) for name, value in found.items()]
     page = html.render(
         "index.html",
         outcome=outcome,
-        tiles=_build_tiles({number.name: number.value for number in numbers}),
+        tiles=_build_tiles(values),
         groups=_group_cards(notebooks),
         numbers=numbers,
         retention_lists=sorted(path.name for path in folder.glob("retention_list_*.csv")),
@@ -102,8 +89,8 @@ def write_index(
     return html.write_text(folder / "index.html", page)
 
 
-def _build_tiles(values: Mapping[str, SummaryValue]) -> list[Tile]:
-    """Return the tiles whose number is there; what a caption lacks is shown as a question mark."""
+def _build_tiles(values: Mapping[str, SummaryValue]) -> list[tuple[SummaryValue, str]]:
+    """Return main numbers with captions; what a caption lacks is shown as a question mark."""
     known = defaultdict(lambda: "?", values)
     tiles = []
     for name, caption in TILES.items():
@@ -113,7 +100,7 @@ def _build_tiles(values: Mapping[str, SummaryValue]) -> list[Tile]:
         interval = f"{name}_interval"
         if interval in values:
             text += f", {values[interval]}"
-        tiles.append(Tile(values[name], text))
+        tiles.append((values[name], text))
     return tiles
 
 
