@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from churn_utils.evaluation import metrics, profit_curves
+from churn_utils.errors import ChurnError
+from churn_utils.evaluation import economics, metrics, profit_curves
 from churn_utils.evaluation.bootstrap import ScoredRows
 from churn_utils.evaluation.economics import Economics
 
@@ -69,3 +70,29 @@ def test_wrong_costs_lose_more_the_more_wrong_they_are(customers):
 def test_costs_under_which_no_offer_pays_are_left_out(customers):
     table = profit_curves.cost_sensitivity(customers, Economics(1000, 1500), draws=20)
     assert 0 < len(table) < 25 and (table["offer_cost_usd"] < table["churner_value_usd"]).all()
+
+
+# --- on the threshold
+
+
+def test_a_probability_on_the_threshold_gets_the_offer():
+    probability = np.array([0.25, 0.2499])
+    assert [economics.decide(p, Economics())[0] for p in probability] == ["offer", "no_offer"]
+    assert economics.decide(probability, Economics())[0].tolist() == ["offer", "no_offer"]
+    value = economics.value_of_deciding_usd(np.ones(2), probability, Economics())
+    assert value.tolist() == [1500, 0]
+
+
+def test_curves_make_the_offer_on_the_threshold():
+    scored = ScoredRows(pd.Series([True, True]), np.array([0.5, 0.5]), pd.Series([0, 1]))
+    curve = profit_curves.value_curve(scored, Economics(), draws=2)
+    assert curve.set_index("threshold").loc[[0.5, 0.51], "value_usd"].tolist() == [1500, 0]
+    table = profit_curves.cost_sensitivity(scored, Economics(), draws=2)
+    on_threshold = table[table["right_threshold"] == 0.5]
+    assert len(on_threshold) and (on_threshold["lost_usd"] == 0).all()
+
+
+@pytest.mark.parametrize("costs", [(0.0, 10.0), (10.0, 10.0), (10.0, np.inf)])
+def test_costs_under_which_no_decision_could_pay_are_refused(costs):
+    with pytest.raises(ChurnError, match="must cost more than 0"):
+        Economics(*costs)

@@ -61,3 +61,25 @@ def test_cpu_times_within_limits_leave_evidence_alone(sound_challenger):
     slow = with_results(sound_challenger, batch_cpu_ms=9.1)
     fast = with_results(sound_challenger, batch_cpu_ms=3.3)
     assert behaviour_checks.check_latency(slow) == behaviour_checks.check_latency(fast)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("prediction", {"largest_gap_by_id": behaviour_checks.SAME}),
+        ("robustness", {"flipped_share": behaviour_checks.MOST_FLIPS}),
+        ("robustness", {"extremes": {"first day": (0.0, 1.0)}}),
+        ("latency", {"compiled_cpu_ms": behaviour_checks.MOST_COMPILED_MS}),
+        ("latency", {"batch_cpu_ms": behaviour_checks.MOST_BATCH_MS}),
+    ],
+)
+def test_what_lies_at_a_limit_passes(sound_challenger, name, changes):
+    check = getattr(behaviour_checks, f"check_{name}")
+    assert check(with_results(sound_challenger, **changes)).verdict == "pass"
+
+
+def test_certain_answers_are_probabilities(sound_challenger):
+    probability = sound_challenger.probability.copy()
+    probability[:2] = [0.0, 1.0]
+    found = behaviour_checks.check_prediction(sound_challenger.with_parts(probability=probability))
+    assert found.verdict == "pass"

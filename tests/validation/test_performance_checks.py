@@ -60,6 +60,21 @@ def test_rows_learned_by_heart_fail(sound_challenger):
     assert "ROC AUC 1.000 on the rows that it learned from" in found.detail
 
 
+@pytest.mark.parametrize(
+    ("name", "limit", "figure", "verdict"),
+    [
+        ("auc_floor", "AUC_FLOOR", "lower", "fail"),  # an interval has to lie above its floor
+        ("calibration", "CALIBRATION_LOSS", "value", "pass"),
+        ("overfitting", "OVERFITTING_GAP", "value", "pass"),
+    ],
+)
+def test_a_figure_at_its_limit(sound_challenger, monkeypatch, name, limit, figure, verdict):
+    check = getattr(performance_checks, f"check_{name}")
+    found = check(sound_challenger)
+    monkeypatch.setattr(performance_checks, limit, getattr(found, figure))
+    assert check(sound_challenger).verdict == verdict
+
+
 # --- against the champion
 
 
@@ -154,3 +169,10 @@ def test_each_of_two_routes_is_won_at_half_the_error_rate(value_usd, wins):
 def test_a_win_must_not_cost_more_than_the_margin(roc_auc, value_usd, beats):
     found = performance_checks.compare_paired(draws_around(roc_auc, value_usd))
     assert found.wins and found.beats_champion == beats
+
+
+def test_a_loss_of_the_whole_margin_is_harm(monkeypatch):
+    draws = draws_around(roc_auc=2.0, value_usd=-14.0)
+    lower = performance_checks.compare_paired(draws).intervals.loc["value_usd", "lower"]
+    monkeypatch.setitem(performance_checks.MARGINS, "value_usd", -lower)
+    assert not performance_checks.compare_paired(draws).is_harmless

@@ -78,6 +78,18 @@ def test_labels_of_the_last_month_must_be_there(sound_challenger):
     assert record_checks.check_label_freshness(april).verdict == "fail"
 
 
+@pytest.mark.parametrize(("days", "verdict"), [(31, "pass"), (32, "fail")])
+def test_labels_may_be_31_days_old(sound_challenger, days, verdict):
+    later = sound_challenger.with_parts(as_of=factories.AS_OF + pd.Timedelta(days=days))
+    assert record_checks.check_label_freshness(later).verdict == verdict
+
+
+def test_a_month_with_just_enough_labels_is_fresh(sound_challenger, monkeypatch):
+    monkeypatch.setattr(record_checks, "MIN_LABELLED_SHARE", 1.0)
+    found = record_checks.check_label_freshness(sound_challenger)
+    assert found.verdict == "pass" and "for 7043 of 7043 customers" in found.detail
+
+
 def test_a_month_that_lacks_labels_is_not_fresh(sound_challenger):
     part = sound_challenger.labelled.groupby("split").head(1300)
     found = record_checks.check_label_freshness(sound_challenger.with_parts(labelled=part))

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from churn_utils.features.definitions import SLICES
 from churn_utils.validation import slice_check
 from churn_utils.validation.slice_check import GroupComparison
 
@@ -25,6 +26,28 @@ def test_a_champion_is_compared_by_its_own_threshold(sound_challenger):
     same = slice_check.check_slices(rival.with_parts(champion_threshold=0.25))
     assert same.value == 0 and "(+0 USD)" in same.detail
     assert "(+0 USD)" not in found.detail
+
+
+def test_a_champion_makes_the_offer_on_its_threshold(sound_challenger):
+    def judge(champion_probability):
+        rival = sound_challenger.with_parts(
+            champion=99,
+            champion_probability=np.full(len(sound_challenger.rows), champion_probability),
+            champion_threshold=0.25,
+        )
+        return slice_check.check_slices(rival)
+
+    assert judge(0.25) == judge(0.9) != judge(0.24)
+
+
+def test_a_group_of_the_least_size_is_compared(sound_challenger, monkeypatch):
+    sizes = [sound_challenger.rows.groupby(column).size() for column in SLICES]
+    smallest = min(size.min() for size in sizes)
+    offers = sound_challenger.treated
+    for least, left_out in ((smallest, 0), (smallest + 1, 1)):
+        monkeypatch.setattr(slice_check, "MIN_SLICE_ROWS", least)
+        groups = slice_check.compare_groups(sound_challenger, offers, offers)
+        assert len(groups) == sum(map(len, sizes)) - left_out
 
 
 def groups_with(*p_values):
