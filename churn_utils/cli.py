@@ -192,17 +192,17 @@ def start(
     with _report_as_wrong_usage():
         ab_test.check_share(share)
     _enter_home(home)
-    print(ab_test_command.start_split(version, date, share))
+    print(ab_test_command.start(version, date, share))
 
 
 @ab_test_app.command(epilog=_epilog("ab-test shadow 3", "ab-test shadow 3 --as-of 2025-06-01"))
 def shadow(version: Version, as_of: AsOf = "", home: Home = None) -> None:
     """Score with a version beside the champion; its predictions are recorded, never shown."""
-    from churn_utils.serving import ab_test_command
+    from churn_utils.serving import ab_test, ab_test_command
 
     date = _parse_date(as_of)
     _enter_home(home)
-    print(ab_test_command.start_shadow(version, date))
+    print(ab_test_command.start(version, date, mode=ab_test.SHADOW))
 
 
 @ab_test_app.command(epilog=_epilog("ab-test status", "ab-test status --as-of 2025-06-01"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from churn_utils.errors import UsageError
@@ -23,44 +21,28 @@ VERDICTS = {
 }
 
 
-def start_split(version: int, as_of: pd.Timestamp | None, share: float) -> str:
-    """Let a version answer for a share of the customers; describe the A/B test.
+def start(
+    version: int, as_of: pd.Timestamp | None, share: float = 0.1, mode: str = ab_test.SPLIT
+) -> str:
+    """Start an A/B test as ``ab_test.start`` does; describe it.
 
     Args:
         version: the challenger.
         as_of: simulated today; the day of the newest features when None.
-        share: of the customers, above 0 and at most 0.5.
+        share: of the customers, above 0 and at most 0.5; without meaning in the shadow.
+        mode: ``split`` or ``shadow``.
 
     Raises:
         UsageError: another version's A/B test runs, or ``ab_test.start`` refuses it.
         ModelError: no such version.
-        DeploymentError: it has no passed gate or no valid approval.
+        DeploymentError: a split without a passed gate or a valid approval.
     """
-    return _start(version, as_of, share=share, mode=ab_test.SPLIT)
-
-
-def start_shadow(version: int, as_of: pd.Timestamp | None) -> str:
-    """Score with a version beside the champion, unseen; describe the A/B test.
-
-    Args:
-        version: the challenger.
-        as_of: simulated today; the day of the newest features when None.
-
-    Raises:
-        UsageError: another version's A/B test runs, or ``ab_test.start`` refuses it.
-        ModelError: no such version.
-    """
-    return _start(version, as_of, mode=ab_test.SHADOW)
-
-
-def _start(version: int, as_of: pd.Timestamp | None, **options: Any) -> str:
-    """Start unless another version's A/B test runs; ``options`` are those of ``start_trial``."""
     versions.read_version(version)
     running = ab_test.read_running()
     if running is not None and running.version != version:
         raise UsageError(f"an A/B test of version {running.version} runs; stop it first.")
     before = versions.version_with_alias(versions.CHALLENGER)
-    started = ab_test.start(version, as_of or offline.newest_features(), **options)
+    started = ab_test.start(version, as_of or offline.newest_features(), share, mode)
     message = describe(started)
     if before not in (None, version):
         message += f"\nVersion {before} is no longer the challenger."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -100,15 +100,22 @@ def evaluate(
     values = _value_customers(rows, test)
     champion, challenger = values[CHAMPION], values[CHALLENGER]
     smaller_arm = min(len(champion), len(challenger))
+    result = AbTestResult(
+        TOO_FEW, len(champion), len(challenger), champion.mean(), challenger.mean()
+    )
     if smaller_arm < max(minimum, 2):  # a variance needs two customers
-        return _make_result(TOO_FEW, champion, challenger)
+        return result
     difference = challenger.mean() - champion.mean()
     variance = champion.var() / len(champion) + challenger.var() / len(challenger)
     half_width = norm.ppf((1 + level) / 2) * np.sqrt(variance)
     lower = difference - half_width
     upper = difference + half_width
-    verdict = _decide(lower, upper)
-    return _make_result(verdict, champion, challenger, difference, lower, upper)
+    verdict = UNDECIDED
+    if lower > 0:
+        verdict = BETTER
+    elif upper < 0:
+        verdict = WORSE
+    return replace(result, verdict=verdict, difference_usd=difference, lower=lower, upper=upper)
 
 
 def _value_customers(rows: pd.DataFrame, test: AbTest) -> dict[str, pd.Series]:
@@ -121,27 +128,6 @@ def _value_customers(rows: pd.DataFrame, test: AbTest) -> dict[str, pd.Series]:
         arm: rows[rows["arm"] == arm].groupby("customer_id")["value"].mean()
         for arm in (CHAMPION, CHALLENGER)
     }
-
-
-def _decide(lower: float, upper: float) -> str:
-    if lower > 0:
-        return BETTER
-    if upper < 0:
-        return WORSE
-    return UNDECIDED
-
-
-def _make_result(
-    verdict: str, champion: pd.Series, challenger: pd.Series, *difference: float
-) -> AbTestResult:
-    return AbTestResult(
-        verdict,
-        len(champion),
-        len(challenger),
-        champion.mean(),
-        challenger.mean(),
-        *difference,
-    )
 
 
 def stop_if_worse(test: AbTest, as_of: pd.Timestamp, minimum: int = MIN_LABELLED) -> AbTestResult:

@@ -9,16 +9,13 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from churn_utils.serving.access_log import AccessLog
-from churn_utils.serving.direct_route import DirectRoute
 from churn_utils.serving.error_responses import add_error_handlers
 from churn_utils.serving.metrics import ServingMetrics
-from churn_utils.serving.middleware import ApiMiddleware
+from churn_utils.serving.middleware import AccessLog, ApiMiddleware
 from churn_utils.serving.openapi import ABOUT, add_documents
-from churn_utils.serving.prediction_routes import add_prediction_routes
 from churn_utils.serving.predictor import Predictor
+from churn_utils.serving.routes import DirectRoute, add_prediction_routes, add_state_routes
 from churn_utils.serving.settings import ServingSettings
-from churn_utils.serving.state_routes import add_state_routes
 
 VERSION = "1.0.0"
 # ours is on /metrics

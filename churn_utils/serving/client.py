@@ -104,11 +104,8 @@ class Api:
             ChurnError: it does not in time.
         """
         start = time.monotonic()
-        _wait_for(
-            lambda: self.get("model")["model_version"] == version,
-            seconds,
-            f"version {version} does not serve",
-        )
+        failure = f"version {version} does not serve"
+        _wait_for(lambda: self.get("model")["model_version"] == version, seconds, failure)
         return time.monotonic() - start
 
     def wait_for_ab_test(self, seconds: float = READY_SECONDS) -> dict:
@@ -128,12 +125,11 @@ class Api:
         Raises:
             ChurnError: some are still waiting after that time.
         """
-        all_written = "\nchurn_log_waiting 0.0\n"
-        _wait_for(
-            lambda: all_written in self._client.get("/metrics").text,
-            seconds,
-            "the inference log is not written",
-        )
+
+        def is_written() -> bool:
+            return "\nchurn_log_waiting 0.0\n" in self._client.get("/metrics").text
+
+        _wait_for(is_written, seconds, "the inference log is not written")
 
     def request(self, method: str, name: str, content: dict | None = None) -> tuple[int, dict]:
         """Send a request to a resource under ``/v1``, such as ``predictions``.
@@ -153,10 +149,7 @@ class Api:
         Raises:
             ChurnError: another status than 200.
         """
-        status, document = self.request("GET", name)
-        if status != 200:
-            raise ChurnError(f"GET {name} returned {status}: {document['detail']}")
-        return document
+        return self._request_successfully("GET", name)
 
     def predict(self, customer_ids: Sequence[str]) -> pd.DataFrame:
         """Request predictions by id.
@@ -167,10 +160,15 @@ class Api:
         Raises:
             ChurnError: another status than 200.
         """
-        status, document = self.request("POST", "predictions", {"customer_ids": list(customer_ids)})
-        if status != 200:
-            raise ChurnError(f"POST predictions returned {status}: {document['detail']}")
+        content = {"customer_ids": list(customer_ids)}
+        document = self._request_successfully("POST", "predictions", content)
         return pd.DataFrame(document["predictions"])
+
+    def _request_successfully(self, method: str, name: str, content: dict | None = None) -> dict:
+        status, document = self.request(method, name, content)
+        if status != 200:
+            raise ChurnError(f"{method} {name} returned {status}: {document['detail']}")
+        return document
 
     def send_traffic(
         self, customer_ids: Sequence[str], callers: int = 2, seconds: float | None = None

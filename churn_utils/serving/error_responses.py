@@ -66,48 +66,31 @@ def add_error_handlers(app: FastAPI) -> None:
 async def _handle_invalid(request: Request, error: RequestValidationError) -> Response:
     """Return 422 that names the first fields that are wrong."""
     found = error.errors()
-    named = found[:MOST_ERRORS]
-    errors = [_describe_field_error(entry) for entry in named]
-    detail = f"{len(found)} field(s) are not as documented."
-    return problem(request.scope, 422, detail, errors)
+    errors = []
+    for entry in found[:MOST_ERRORS]:
+        message = entry["msg"].removeprefix("Value error, ")  # pydantic's, before our own words
+        errors.append({"field": _name_field(entry), "message": message})
+    return problem(request.scope, 422, f"{len(found)} field(s) are not as documented.", errors)
 
 
 async def _handle_http(request: Request, error: HTTPException) -> Response:
     """Return the framework's own refusals, such as 404 and 405."""
-    status = error.status_code
-    if status == 400:  # the framework's status for a body that is not text
-        detail = "The body is not JSON."
+    if error.status_code == 400:  # the framework's status for a body that is not text
         not_json = {"field": "body", "message": "is not JSON"}
-        return problem(request.scope, 422, detail, [not_json])
-    detail = str(error.detail)
-    return problem(request.scope, status, detail, headers=error.headers)
+        return problem(request.scope, 422, "The body is not JSON.", [not_json])
+    return problem(request.scope, error.status_code, str(error.detail), headers=error.headers)
 
 
 async def _handle_not_ready(request: Request, error: NotReadyError) -> Response:
-    """Return 503 with the reason.
-
-    A ``NotReadyError`` is worded for callers and holds no path.
-    """
-    detail = str(error)
-    return problem(request.scope, 503, detail, retry_after=1)
+    """Return 503 with the reason, which is worded for callers and holds no path."""
+    return problem(request.scope, 503, str(error), retry_after=1)
 
 
 async def _handle_unavailable(request: Request, error: ChurnError) -> Response:
     """Return 503 without the reason, which may hold paths and goes to the log."""
-    request_id = request.state.request_id
-    log.error("request %s: %s", request_id, error)
+    log.error("request %s: %s", request.state.request_id, error)
     detail = "Something that the answer needs is away; try again."
     return problem(request.scope, 503, detail, retry_after=1)
-
-
-def _describe_field_error(error: dict[str, Any]) -> dict[str, str]:
-    """Return ``field, message`` of one of pydantic's errors."""
-    field = _name_field(error)
-    message = error["msg"]
-    return {
-        "field": field,
-        "message": message.removeprefix("Value error, "),  # pydantic's, before our own words
-    }
 
 
 def _name_field(error: dict[str, Any]) -> str:
@@ -115,5 +98,4 @@ def _name_field(error: dict[str, Any]) -> str:
     if error["type"] == "json_invalid":
         return "body"
     below_body = [str(part) for part in error["loc"][1:]]
-    path = ".".join(below_body)
-    return path or "body"
+    return ".".join(below_body) or "body"

@@ -18,12 +18,11 @@ class ServingMetrics:
         """Create every metric, at zero."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._add_predictions()
-        self._add_versions()
-        self._add_features()
+        self._add_requests()
+        self._add_refreshes()
         self._add_log()
 
-    def _add_predictions(self) -> None:
+    def _add_requests(self) -> None:
         self.seconds = Histogram(
             "churn_request_seconds",
             "Time from a request's arrival to its answer's last byte",
@@ -31,41 +30,37 @@ class ServingMetrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
-        self.predictions = self._counter(
+        self.predictions = self._count(
             "churn_predictions", "Predictions by model version and arm", ARM_LABELS
         )
         # cached, because finding a metric's child by its labels costs more than counting
         self.seconds_of = lru_cache(self.seconds.labels)
         self.predictions_of = lru_cache(self.predictions.labels)
+        self.unknown = self._count(
+            "churn_unknown_customers", "Requested customers without features"
+        )
+        self.stale = self._count(
+            "churn_stale_features", "Predictions from features older than allowed"
+        )
 
-    def _add_versions(self) -> None:
+    def _add_refreshes(self) -> None:
         self.serving = self._gauge(
             "churn_model_serving", "1 for each version that answers", ARM_LABELS
         )
-        self.changes = self._counter(
+        self.changes = self._count(
             "churn_lineup_changes", "Changes of champion or A/B test that the API has followed"
         )
-        self.refusals = self._counter(
+        self.refusals = self._count(
             "churn_refused_versions", "Versions that were put in place but may not answer"
         )
-        self.refresh_failures = self._counter(
+        self.refresh_failures = self._count(
             "churn_refresh_failures", "Refreshes from registry and tables that failed"
         )
         self.refresh_age = self._gauge(
             "churn_refresh_age_seconds",
             "Time since the last refresh that succeeded; it grows when refreshing has stopped",
         )
-
-    def _add_features(self) -> None:
-        self.unknown = self._counter(
-            "churn_unknown_customers", "Requested customers without features"
-        )
-        self.stale = self._counter(
-            "churn_stale_features", "Predictions from features older than allowed"
-        )
-        self.published = self._counter(
-            "churn_published_rows", "Rows published into the online store"
-        )
+        self.published = self._count("churn_published_rows", "Rows published into the online store")
         self.feature_age = self._gauge(
             "churn_feature_age_days", "Age of the newest features on the simulated today"
         )
@@ -91,7 +86,7 @@ class ServingMetrics:
         for arm, version in arms.items():
             self.serving.labels(version, arm).set(1)
 
-    def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+    def _count(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
 
     def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:

@@ -6,20 +6,24 @@ prediction.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
+import sys
+import threading
 import time
 from datetime import UTC, datetime
+from typing import Any
 
+import orjson
 import uuid_utils
 from fastapi import Response
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from churn_utils.serving.access_log import AccessLog
 from churn_utils.serving.authentication import CallerCheck, Headers, client_address
 from churn_utils.serving.error_responses import problem
 from churn_utils.serving.metrics import ServingMetrics
-from churn_utils.serving.request_body import read_body
 from churn_utils.serving.settings import ServingSettings
 
 PROTECTED = "/v1/"
@@ -34,6 +38,47 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 REQUEST_ID_HEADER = b"x-request-id"
 PREFLIGHT_HEADERS = {b"origin", b"access-control-request-method"}
 MOST_PATH_CHARACTERS = 200  # of a path in the access log
+log = logging.getLogger(__name__)
+
+
+class AccessLog:
+    """Lines that are written together: a write each would cost as much as a prediction."""
+
+    def __init__(self) -> None:
+        """Start without lines."""
+        self._lines: list[bytes] = []
+        self._writing = threading.Lock()
+
+    def append(self, facts: dict[str, Any]) -> None:
+        """Keep one line until the next ``write``.
+
+        Args:
+            facts: of a request; dates are written as ISO 8601.
+        """
+        line = orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE)
+        self._lines.append(line)
+
+    async def keep_writing(self, every_seconds: float = 0.5) -> None:
+        """Write the lines again and again, in a thread, and once more when cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(every_seconds)
+                await asyncio.to_thread(self.write)
+        finally:
+            self.write()
+
+    def write(self) -> None:
+        """Write what is kept; if that fails, the lines are lost and the log says how many."""
+        with self._writing:
+            lines = self._lines[:]
+            del self._lines[: len(lines)]  # others may append meanwhile
+            try:
+                # the binary stream, so that it is one piece however the text stream is buffered
+                sys.stdout.buffer.write(b"".join(lines))
+                sys.stdout.buffer.flush()
+            except OSError as error:  # a full disk, or a reader that went away
+                count = len(lines)
+                log.error("%d line(s) of the access log could not be written: %s", count, error)
 
 
 class ApiMiddleware:
@@ -75,7 +120,7 @@ class ApiMiddleware:
         try:
             refusal = self._refuse(scope, headers)
             if refusal is None:
-                refusal, receive = await read_body(scope, headers, receive, self._most_bytes)
+                refusal, receive = await _read_body(scope, headers, receive, self._most_bytes)
             app = self._app if refusal is None else self._allow_origins(refusal)
             await app(scope, receive, send_with_id)
         except Exception:  # not foreseen: 500 without detail; raised again, so that the log has it
@@ -151,3 +196,46 @@ def _route_label(scope: Scope) -> str:
     if pattern:
         return pattern
     return scope["path"] if scope["path"] in COUNTED else "other"
+
+
+async def _read_body(
+    scope: Scope, headers: dict[bytes, bytes], receive: Receive, most_bytes: int
+) -> tuple[Response | None, Receive]:
+    """Read the body into ``scope["state"]["body"]``.
+
+    Args:
+        scope: ASGI scope of the request.
+        headers: of the request, names in lower case.
+        receive: from which the body arrives.
+        most_bytes: of the body; one that is announced to be larger is not read.
+
+    Returns:
+        The refusal (413) of a body that is too large, else None; and the ``receive`` for the
+        application, which replays what was read.
+    """
+    too_large = f"The body is larger than {most_bytes} bytes."
+    announced = headers.get(b"content-length", b"0")
+    if not announced.isdigit() or int(announced) > most_bytes:
+        return problem(scope, 413, too_large), receive
+    message = await receive()
+    messages = [message]
+    size = len(message.get("body", b""))
+    while message.get("more_body") and size <= most_bytes:
+        message = await receive()
+        messages.append(message)
+        size += len(message.get("body", b""))
+    if size > most_bytes:
+        return problem(scope, 413, too_large), receive
+    scope["state"]["body"] = b"".join(message.get("body", b"") for message in messages)
+    return None, _replay(messages, receive)
+
+
+def _replay(messages: list[Message], receive: Receive) -> Receive:
+    """Return a ``receive`` that gives the messages first and then what else arrives."""
+    waiting = iter(messages)
+
+    async def receive_again() -> Message:
+        message = next(waiting, None)
+        return await receive() if message is None else message
+
+    return receive_again

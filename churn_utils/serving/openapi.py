@@ -11,7 +11,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
-from churn_utils.serving.schemas import examples, problems, requests
+from churn_utils.serving import examples, schemas
 from churn_utils.serving.settings import ServingSettings
 
 ABOUT = """Answers how likely a customer is to leave, and whether a retention offer pays.
@@ -50,9 +50,9 @@ ERRORS = {
 FRAMEWORK_ERRORS = ("HTTPValidationError", "UsageError")
 # schemas that no route declares to the framework
 PARSED_BY_ROUTES: tuple[type[BaseModel], ...] = (
-    problems.Problem,
-    requests.PredictionRequest,
-    requests.ScoreRequest,
+    schemas.Problem,
+    schemas.PredictionRequest,
+    schemas.ScoreRequest,
 )
 REFERENCE = "#/components/schemas/{model}"
 FIELD_ERRORS = {
@@ -67,10 +67,7 @@ def document(*statuses: int) -> dict[int | str, dict[str, Any]]:
     Returns:
         The OpenAPI description of the response by status.
     """
-    descriptions: dict[int | str, dict[str, Any]] = {}
-    for status in statuses:
-        descriptions[status] = _document_error(status)
-    return descriptions
+    return {status: _document_error(status) for status in statuses}
 
 
 def _document_error(status: int) -> dict[str, Any]:
@@ -93,14 +90,9 @@ def _document_error(status: int) -> dict[str, Any]:
 
 def document_body(model: type[BaseModel]) -> dict[str, Any]:
     """Describe the body of a route that parses it itself, for its ``openapi_extra``."""
-    reference = REFERENCE.format(model=model.__name__)
-    schema = {"$ref": reference}
+    schema = {"$ref": REFERENCE.format(model=model.__name__)}
     content = {"application/json": {"schema": schema}}
-    body = {
-        "required": True,
-        "content": content,
-    }
-    return {"requestBody": body}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def add_documents(app: FastAPI, settings: ServingSettings) -> None:
@@ -123,39 +115,27 @@ def add_documents(app: FastAPI, settings: ServingSettings) -> None:
 
     def build_complete() -> dict[str, Any]:
         document = build()
-        needs_key = bool(settings.keys)
-        return _complete_document(document, needs_key)
+        components = document["components"]
+        _complete_schemas(components["schemas"])
+        _add_headers(components, document["paths"])
+        if settings.keys:
+            _add_security(components, document["paths"])
+        return document
 
     app.openapi = build_complete  # type: ignore[method-assign]  # as FastAPI documents it
 
 
-def _complete_document(document: dict[str, Any], needs_key: bool) -> dict[str, Any]:
-    """Add to ``/openapi.json`` what the framework does not know; return the document.
-
-    Returns:
-        The keys of an OpenAPI document, ``paths`` and ``components`` among them.
-    """
-    components = document["components"]
-    paths = document["paths"]
-    _complete_schemas(components["schemas"])
-    _add_headers(components, paths)
-    if needs_key:
-        _add_security(components, paths)
-    return document
-
-
-def _complete_schemas(schemas: dict[str, Any]) -> None:
+def _complete_schemas(documented: dict[str, Any]) -> None:
     """Add the schemas of bodies and errors, which routes name without FastAPI's knowing them."""
     for name in FRAMEWORK_ERRORS:
-        schemas.pop(name, None)
+        documented.pop(name, None)
     for model in PARSED_BY_ROUTES:
         schema = model.model_json_schema(ref_template=REFERENCE)
-        nested = schema.pop("$defs", {})
-        schemas.update(nested)
-        schemas[model.__name__] = schema
+        documented.update(schema.pop("$defs", {}))
+        documented[model.__name__] = schema
     # the framework leaves nulls out of examples
-    schemas["ScoreResponse"]["examples"] = [examples.EXAMPLE_SCORES]
-    schemas["ModelInfo"]["examples"] = [examples.EXAMPLE_MODEL]
+    documented["ScoreResponse"]["examples"] = [examples.EXAMPLE_SCORES]
+    documented["ModelInfo"]["examples"] = [examples.EXAMPLE_MODEL]
 
 
 def _add_headers(components: dict[str, Any], paths: dict[str, Any]) -> None:
@@ -177,14 +157,9 @@ def _add_headers(components: dict[str, Any], paths: dict[str, Any]) -> None:
 
 def _add_security(components: dict[str, Any], paths: dict[str, Any]) -> None:
     """Say that every route under ``/v1/`` needs a key."""
-    key = {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-API-Key",
-    }
+    key = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
     components["securitySchemes"] = {"key": key}
     for path, methods in paths.items():
-        if not path.startswith("/v1/"):
-            continue
-        for operation in methods.values():
-            operation["security"] = [{"key": []}]
+        if path.startswith("/v1/"):
+            for operation in methods.values():
+                operation["security"] = [{"key": []}]

@@ -10,25 +10,45 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
+
+import uuid_utils
 
 from churn_utils import settings
-from churn_utils.errors import NotReadyError
+from churn_utils.errors import ChurnError, NotReadyError
 from churn_utils.features import definitions
-from churn_utils.inference.log import InferenceLog
+from churn_utils.features.offline import MAX_AGE_DAYS
+from churn_utils.inference.log import InferenceLog, build_entry
 from churn_utils.serving.ab_test import SHADOW
-from churn_utils.serving.feature_clock import FeatureClock
-from churn_utils.serving.loaded_models import LoadedModels, ModelCache
+from churn_utils.serving.loaded_models import LoadedModel, LoadedModels, ModelCache
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.online_features import OnlineFeatures
-from churn_utils.serving.predictions import Call, Customer, predict_customer
-from churn_utils.serving.refresh import Refresher
-from churn_utils.serving.refresh_loop import RefreshLoop
-from churn_utils.serving.serving_state import NO_MODEL, ServingState, report_changes
+from churn_utils.serving.refresh import Refresher, RefreshLoop
+from churn_utils.serving.serving_state import NO_MODEL, FeatureClock, ServingState, report_changes
 from churn_utils.serving.settings import ServingSettings
 
 FULL_LOG = "The inference log cannot keep up; no answer is given that would not be recorded."
 ENTRIES_PER_CUSTOMER = 2  # a prediction, and that of a shadow
+# A customer to be scored: its id, the date of its features (``YYYY-MM-DD``; None if the caller sent
+# them), model inputs in the order of ``MODEL_INPUTS``. A plain tuple: this is the hot path.
+Customer = tuple[str, str | None, tuple]
 log = logging.getLogger(__name__)
+
+
+class Call(NamedTuple):
+    """What the predictions of one request have in common.
+
+    Attributes:
+        request_id: id of the request.
+        route: ``predictions`` or ``scores``.
+        answered_at: time of the predictions, in UTC.
+        clock: simulated today.
+    """
+
+    request_id: str
+    route: str
+    answered_at: datetime
+    clock: FeatureClock
 
 
 class Predictor:
@@ -43,7 +63,6 @@ class Predictor:
 
     def __init__(self, serving_settings: ServingSettings, metrics: ServingMetrics) -> None:
         """Prepare what needs no table and no store yet; ``start`` does the rest."""
-        self.settings = serving_settings
         self.metrics = metrics
         self.state = ServingState(clock=FeatureClock(serving_settings.today))
         self.cache = ModelCache()
@@ -121,7 +140,7 @@ class Predictor:
                 unknown.append(customer_id)
             else:
                 inputs = definitions.complete_inputs(row.stored)
-                known.append(Customer(customer_id, row.snapshot_date, inputs))
+                known.append((customer_id, row.snapshot_date, inputs))
         if unknown:
             self.metrics.unknown.inc(len(unknown))
         call = Call(request_id, "predictions", datetime.now(UTC), state.clock)
@@ -141,13 +160,42 @@ class Predictor:
             NotReadyError: no model, or no room in the inference log.
         """
         state, models = self._check_ready(len(customers))
-        given = []
+        given: list[Customer] = []
         for customer in customers:
             stored = definitions.features_of_customer(customer)
             inputs = definitions.complete_inputs(stored)
-            given.append(Customer(customer["customer_id"], None, inputs))
+            given.append((customer["customer_id"], None, inputs))
         call = Call(request_id, "scores", datetime.now(UTC), state.clock)
         return self._score(given, models, call)
+
+    def find_receipt(self, prediction_id: str) -> dict | None:
+        """Find the receipt of a prediction that was returned to a caller.
+
+        Returns:
+            The fields of ``schemas.Receipt``: the columns of the inference log, with the model
+            inputs under ``features``, and ``reproduced_probability``. None if there is no such
+            prediction, or it was a shadow's, which was never shown.
+        """
+        entry = self.log.find(prediction_id)
+        if entry is None or entry["arm"] == SHADOW:
+            return None
+        inputs = {name: entry.pop(name) for name in definitions.MODEL_INPUTS}
+        reproduced = self._reproduce(entry, tuple(inputs.values()))
+        return {**entry, "features": inputs, "reproduced_probability": reproduced}
+
+    def _reproduce(self, entry: dict, inputs: tuple) -> float | None:
+        """Compute a logged probability again; None if the version no longer exists.
+
+        A version that was registered after the prediction has only its number in common with the
+        one that made it: the home is a new one.
+        """
+        try:
+            model = self.cache.load(entry["model_version"])
+        except ChurnError:
+            return None
+        if model.registered_at > entry["answered_at"]:
+            return None
+        return model.predict_probability(inputs)
 
     def _check_ready(self, count: int) -> tuple[ServingState, LoadedModels]:
         """Return the state to serve a request with, and its models."""
@@ -166,11 +214,11 @@ class Predictor:
         shadow = models.shadow
         for customer in customers:
             if shadow is not None:
-                _, entry = predict_customer(customer, shadow, SHADOW, call)
+                _, entry = _predict_customer(customer, shadow, SHADOW, call)
                 entries.append(entry)
                 count_prediction(shadow.version, SHADOW).inc()
-            model, arm = models.choose(customer.customer_id)
-            document, entry = predict_customer(customer, model, arm, call)
+            model, arm = models.choose(customer[0])
+            document, entry = _predict_customer(customer, model, arm, call)
             documents.append(document)
             entries.append(entry)
             count_prediction(model.version, arm).inc()
@@ -178,3 +226,41 @@ class Predictor:
                 self.metrics.stale.inc()
         self.log.append(entries)
         return documents
+
+
+def _predict_customer(
+    customer: Customer, model: LoadedModel, arm: str, call: Call
+) -> tuple[dict, tuple]:
+    """Return the document for the caller and the entry for the inference log."""
+    customer_id, features_as_of, inputs = customer
+    request_id, route, answered_at, clock = call
+    prediction_id = str(uuid_utils.uuid7())  # ordered by time, so the log finds it quickly
+    scores = model.score(inputs)
+    probability, threshold, decision, expected_value_usd = scores
+    is_stale = features_as_of is not None and clock.age_of(features_as_of) > MAX_AGE_DAYS
+    document = {
+        "prediction_id": prediction_id,
+        "customer_id": customer_id,
+        "churn_probability": probability,
+        "decision": decision,
+        "threshold": threshold,
+        "expected_value_usd": expected_value_usd,
+        "model_version": model.version,
+        "arm": arm,
+        "features_as_of": features_as_of,
+        "features_stale": is_stale,
+    }
+    entry = build_entry(
+        prediction_id,
+        answered_at,
+        clock.today,
+        request_id,
+        route,
+        customer_id,
+        features_as_of,
+        model.version,
+        arm,
+        scores,
+        inputs,
+    )
+    return document, entry

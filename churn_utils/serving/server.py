@@ -1,25 +1,32 @@
-"""Run the API as a process: check what it needs, listen, serve until a signal ends it."""
+"""Run the API as a process: check what it needs (port, home, store), listen, serve."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
 import signal
 import socket
+import sqlite3
 import sys
+import tempfile
 import threading
 
 import uvicorn
 
+from churn_utils import settings
+from churn_utils.errors import ChurnError, UsageError
+from churn_utils.features import online
 from churn_utils.serving.app import create_app
 from churn_utils.serving.protocol import GatheringProtocol
 from churn_utils.serving.settings import ServingSettings
-from churn_utils.serving.startup import prepare
 
 # How long an answer waits for the thread that writes the log; Python's own 5 ms show in the p99.
 SWITCH_SECONDS = 0.0005
 DRAIN_SECONDS = 10  # that requests under way have to end after SIGTERM
+OTHER_FILES = 256  # held open beside the connections: libraries, tables, databases
+HIGHEST_PORT = 65535
 log = logging.getLogger(__name__)
 
 
@@ -32,28 +39,23 @@ def run_server(host: str, port: int, until_stdin_closes: bool = False) -> None:
         until_stdin_closes: also end when standard input does.
 
     Raises:
-        UsageError: an option or a variable that it cannot work with.
-        ChurnError: a port that is taken, a home that cannot be written, a store that does not open.
+        UsageError, ChurnError: as ``prepare``; a variable that it cannot work with.
     """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    settings = ServingSettings()
-    sockets = prepare(settings, host, port)
+    serving = ServingSettings()
+    sockets = prepare(serving, host, port)
     sys.setswitchinterval(SWITCH_SECONDS)
     if until_stdin_closes:
         threading.Thread(target=_end_with_stdin, daemon=True).start()
     bound_port = sockets[0].getsockname()[1]
     log.info("serving on http://%s:%d; Ctrl-C ends it", host, bound_port)
-    _serve(settings, sockets)
-
-
-def _serve(settings: ServingSettings, sockets: list[socket.socket]) -> None:
     config = uvicorn.Config(
-        create_app(settings),
+        create_app(serving),
         access_log=False,
         server_header=False,
-        limit_concurrency=settings.max_connections,
+        limit_concurrency=serving.max_connections,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         log_config=None,
         http=GatheringProtocol,
@@ -67,3 +69,103 @@ def _end_with_stdin() -> None:
     """Send this process SIGTERM when standard input closes."""
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def prepare(serving: ServingSettings, host: str, port: int) -> list[socket.socket]:
+    """Check what the API needs; return the sockets to listen on.
+
+    Raises:
+        UsageError: an option or variable that it cannot work with.
+        ChurnError: a port that is taken, a home that cannot be written, a store that does not open.
+    """
+    sockets = bind(host, port)
+    try:
+        check_home()
+        check_store(serving.online_store)
+    except ChurnError:
+        _close(sockets)
+        raise
+    allow_files(2 * serving.max_connections + OTHER_FILES)
+    return sockets
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Bind a port at every address of a host; connections are refused until somebody listens.
+
+    Raises:
+        UsageError: no such host or port.
+        ChurnError: the port is taken, or not allowed.
+    """
+    if not 0 <= port <= HIGHEST_PORT:
+        raise UsageError(f"--port is {port}; it must be 0 (any free port) to {HIGHEST_PORT}.")
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise UsageError(f"--host is {host!r}, which cannot be found: {error.strerror}.") from error
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in addresses:
+            opened = socket.socket(family, kind, protocol)
+            sockets.append(opened)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:  # IPv4 has a socket of its own
+                opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            opened.bind(address)
+    except OSError as error:
+        _close(sockets)
+        raise ChurnError(
+            f"port {port} of {host} cannot be had: {error.strerror}. Choose another with --port."
+        ) from error
+    return sockets
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for opened in sockets:
+        opened.close()
+
+
+def check_home() -> None:
+    """Check that the home can be written: log, online features and registry are kept there.
+
+    Raises:
+        ChurnError: it or one of its folders cannot.
+    """
+    home = settings.home()
+    folders = (home, settings.lakehouse(), settings.mlflow_folder(), home / "online")
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        for folder in folders:
+            if folder.exists():
+                with tempfile.TemporaryFile(dir=folder):
+                    pass
+    except OSError as error:
+        raise ChurnError(
+            f"the home {home} (CHURN_HOME) cannot be written: {error.strerror}."
+        ) from error
+
+
+def check_store(address: str) -> None:
+    """Check that the online store opens: a Redis server, or SQLite in the home if empty.
+
+    Raises:
+        UsageError: not an address.
+        ChurnError: no server answers there, or its file cannot be opened.
+    """
+    try:
+        asyncio.run(online.open_store(address).close())
+    except ValueError as error:
+        raise UsageError(f"CHURN_ONLINE_STORE is no address of a Redis server: {error}.") from error
+    except (ChurnError, OSError, sqlite3.Error) as error:
+        raise ChurnError(f"the online store does not open: {error}") from error
+
+
+def allow_files(count: int) -> None:
+    """Raise the limit of open files and connections to ``count``, if the system allows."""
+    if os.name != "posix":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

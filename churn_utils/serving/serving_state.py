@@ -4,21 +4,122 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import time
 from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import ChurnError
+from churn_utils.registry.connection import connect_mlflow
 from churn_utils.serving.ab_test import SPLIT, AbTest
-from churn_utils.serving.feature_clock import FeatureClock
 from churn_utils.serving.loaded_models import LoadedModels
 from churn_utils.serving.metrics import ServingMetrics
-from churn_utils.serving.refusal import Refusal
 
 NO_MODEL = "No model is in place yet."
 NOT_PROMOTED = "No model is in place yet: no version was promoted in this home."
 NO_FEATURES = "No model is in place yet: no features were published in this home."
+RETRY_SECONDS = 10.0
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FeatureClock:
+    """Simulated today: the setting ``CHURN_TODAY``, else the date of the newest features seen.
+
+    Attributes:
+        setting: today as it was set, ``YYYY-MM-DD``; empty if it follows the features.
+        newest_seen: date of the newest features so far, ``YYYY-MM-DD``; empty before the first.
+            It outlives the features: a store that lost them does not turn the clock back.
+    """
+
+    setting: str = ""
+    newest_seen: str = ""
+
+    @property
+    def today(self) -> str:
+        """Today as ``YYYY-MM-DD``; empty without a setting and before any features were seen."""
+        return self.setting or self.newest_seen
+
+    @property
+    def days_ahead(self) -> int:
+        """Days by which the newest features are later than today; above 0 only if it is set."""
+        return _count_days(self.today, self.newest_seen) if self.newest_seen else 0
+
+    @property
+    def age_of_newest(self) -> float:
+        """Age in days of the newest features; not a number before there were any."""
+        return self.age_of(self.newest_seen) if self.newest_seen else math.nan
+
+    def age_of(self, snapshot_date: str) -> int:
+        """Return the days from a snapshot to today, 0 for a snapshot of the future."""
+        return _count_days(snapshot_date, self.setting or self.newest_seen)
+
+    def see(self, newest: str) -> FeatureClock:
+        """Return the clock after the store said of which date its newest features are."""
+        return replace(self, newest_seen=newest) if newest else self
+
+
+@lru_cache(maxsize=1024)  # every prediction needs the age of its features
+def _count_days(first: str, second: str) -> int:
+    """Return the days from one date to another, 0 if the second is not later."""
+    days = (date.fromisoformat(second) - date.fromisoformat(first)).days
+    return max(days, 0)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A version that was refused; two refusals are equal if version and reason are.
+
+    Attributes:
+        version: that may not serve; None if the version could not be read either.
+        reason: for the log, never for callers.
+        checked_at: time of the last check, in seconds of ``time.monotonic``.
+    """
+
+    version: int | None
+    reason: str
+    checked_at: float = field(default_factory=time.monotonic, compare=False)
+
+    @property
+    def is_retry_due(self) -> bool:
+        """Tell whether to check again: files that are put back change no marker."""
+        return self.version is not None and time.monotonic() > self.checked_at + RETRY_SECONDS
+
+
+def refuse(version: int | None, error: ChurnError) -> Refusal:
+    """Return the refusal of a version; its reason names a moved home rather than what follows."""
+    missing = None if version is None else _find_missing_folder(version)
+    if missing is None:
+        return Refusal(version, str(error))
+    return Refusal(
+        version,
+        f"its files belong in {missing}, as the registry of {settings.home()} says, and that "
+        "folder does not exist. A home cannot be moved or copied, because MLflow stores absolute "
+        "paths: use it in the place where it was made, or make a new one (run_all.py --fresh).",
+    )
+
+
+def _find_missing_folder(version: int) -> Path | None:
+    """Return the folder of a version's evidence or model that does not exist; else None."""
+    mlflow = connect_mlflow()
+    client = mlflow.MlflowClient()
+    try:
+        run_id = client.get_model_version(settings.MODEL_NAME, str(version)).run_id
+        evidence_uri = client.get_run(run_id).info.artifact_uri
+        model_uri = client.get_model_version_download_uri(settings.MODEL_NAME, str(version))
+    except mlflow.MlflowException:
+        return None
+    for uri in (evidence_uri, model_uri):
+        folder = Path(url2pathname(urlparse(uri).path))
+        if not folder.exists():
+            return folder
+    return None
 
 
 @dataclass(frozen=True)
@@ -80,8 +181,14 @@ def report_changes(before: ServingState, after: ServingState, metrics: ServingMe
     if after.refusal is not None and after.refusal != before.refusal:
         metrics.refusals.inc()
         log.error("version %s may not serve: %s", after.refusal.version, after.refusal.reason)
-    if after.no_model_reason != before.no_model_reason:
-        _report_missing_model(after.no_model_reason)
+    reason = after.no_model_reason
+    if reason != before.no_model_reason and reason in (NOT_PROMOTED, NO_FEATURES):
+        log.warning(
+            "%s Looked for in %s: make the home with run_all.py, or set CHURN_HOME to another "
+            "one; the API notices by itself",
+            reason,
+            settings.home(),
+        )
     if after.clock != before.clock and after.clock.days_ahead:
         log.warning(
             "CHURN_TODAY is %s, but there are features of %s: they are used, and ages count from "
@@ -103,13 +210,3 @@ def _report_models(before: ServingState, after: ServingState, metrics: ServingMe
     log.info(
         "now serving: version %d, A/B test %s", after.models.champion.version, after.models.ab_test
     )
-
-
-def _report_missing_model(reason: str) -> None:
-    if reason in (NOT_PROMOTED, NO_FEATURES):
-        log.warning(
-            "%s Looked for in %s: make the home with run_all.py, or set CHURN_HOME to another "
-            "one; the API notices by itself",
-            reason,
-            settings.home(),
-        )

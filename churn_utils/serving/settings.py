@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Self
 
-from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from churn_utils import settings
@@ -14,7 +13,11 @@ from churn_utils.errors import UsageError
 # Predictions for the largest request: 1,000 customers, each of which a shadow may score as well.
 LEAST_LOG_CAPACITY = 2_000
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
-ABOVE_ZERO = ("max_body_bytes", "max_connections", "poll_seconds", "log_capacity", "log_seconds")
+OUT_OF_RANGE = {
+    "greater_than": "it must be above 0.",
+    "greater_than_equal": "it must be 0 or above.",
+    "finite_number": "it must be a finite number.",
+}
 
 
 class ServingSettings(BaseSettings):
@@ -25,50 +28,47 @@ class ServingSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CHURN_", frozen=True, str_strip_whitespace=True)
 
-    online_store: str = Field(
-        default="", description="redis://host:port/db; empty: SQLite in the home"
-    )
+    online_store: str = Field("", description="redis://host:port/db; empty: SQLite in the home")
     online_prefix: str = Field(
-        default="",
-        description="of the keys in Redis, where homes may share one; empty: the home's own",
+        "", description="of the keys in Redis, where homes may share one; empty: the home's own"
     )
     api_keys: str = Field(
-        default="",
+        "",
         description="comma-separated keys, one of which X-API-Key must hold for /v1; empty: none",
     )
-    rate_limit: float = Field(
-        default=0.0, description="requests a second that one caller may send; 0: no limit"
+    rate_limit: FiniteFloat = Field(
+        0.0, ge=0, description="requests a second that one caller may send; 0: no limit"
     )
     cors_origins: str = Field(
-        default="", description="comma-separated origins that browsers may call from; empty: none"
+        "", description="comma-separated origins that browsers may call from; empty: none"
     )
-    max_body_bytes: int = Field(default=1_000_000, description="larger bodies are refused with 413")
+    max_body_bytes: int = Field(1_000_000, gt=0, description="larger bodies are refused with 413")
     max_connections: int = Field(
-        default=1_000,
+        1_000,
+        gt=0,
         description="requests over further ones are answered 503; twice as many are closed",
     )
     today: str = Field(
-        default="",
+        "",
         description="simulated today, such as 2025-02-01; empty: the day of the newest features",
     )
-    poll_seconds: float = Field(
-        default=1.0, description="how often promotions, A/B tests and new features are looked for"
+    poll_seconds: FiniteFloat = Field(
+        1.0, gt=0, description="how often promotions, A/B tests and new features are looked for"
     )
     publish: bool = Field(
-        default=True,
-        description="publish changed features into the online store whenever they are found",
+        True, description="publish changed features into the online store whenever they are found"
     )
     log_capacity: int = Field(
-        default=100_000,
+        100_000,
+        gt=0,
         description="answers that may wait to be logged; beyond, requests are refused with 503",
     )
-    log_seconds: float = Field(
-        default=2.0,
+    log_seconds: FiniteFloat = Field(
+        2.0,
+        gt=0,
         description="how often the log is written; a process that is killed loses what waits",
     )
-    access_log: bool = Field(
-        default=True, description="write a JSON line per request to standard output"
-    )
+    access_log: bool = Field(True, description="write a JSON line per request to standard output")
 
     @model_validator(mode="wrap")
     @classmethod
@@ -83,29 +83,17 @@ class ServingSettings(BaseSettings):
             built = build(values)
         except ValidationError as error:
             raise UsageError(_explain(error)) from error
-        built._check_numbers()
-        built._check_texts()
+        built._check_further()
         return built
 
-    def _check_numbers(self) -> None:
-        """Refuse numbers out of range."""
-        for name in ABOVE_ZERO:
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise UsageError(f"{variable(name)} is {value}; it must be above 0.")
-        if not 0 <= self.rate_limit < math.inf:
-            raise UsageError(
-                f"{variable('rate_limit')} is {self.rate_limit}; it must be 0 or above."
-            )
+    def _check_further(self) -> None:
+        """Refuse a log that is too small, and keys, addresses and dates that are none."""
         if self.log_capacity < LEAST_LOG_CAPACITY:
             raise UsageError(
                 f"{variable('log_capacity')} is {self.log_capacity}; below {LEAST_LOG_CAPACITY} "
                 "a request of the largest size, with a shadow's answers beside its own, would be "
                 "refused each time it is tried."
             )
-
-    def _check_texts(self) -> None:
-        """Refuse keys, addresses and dates that are none."""
         if self.api_keys and not self.keys:
             raise UsageError(
                 f"{variable('api_keys')} holds no key; leave it out if none is to be asked for."
@@ -121,8 +109,7 @@ class ServingSettings(BaseSettings):
     @property
     def keys(self) -> tuple[bytes, ...]:
         """The keys that open the API."""
-        texts = _split(self.api_keys)
-        return tuple(text.encode() for text in texts)
+        return tuple(text.encode() for text in _split(self.api_keys))
 
     @property
     def origins(self) -> list[str]:
@@ -132,25 +119,18 @@ class ServingSettings(BaseSettings):
 
 def _split(text: str) -> list[str]:
     """Return the parts of a comma-separated text that are not blank."""
-    parts = []
-    for part in text.split(","):
-        stripped = part.strip()
-        if stripped:
-            parts.append(stripped)
-    return parts
+    parts = [part.strip() for part in text.split(",")]
+    return [part for part in parts if part]
 
 
 def _is_blank(value: Any) -> bool:
-    """Tell whether a value is text without a visible character."""
     return isinstance(value, str) and not value.strip()
 
 
 def _explain(error: ValidationError) -> str:
-    """Say which variable has a value of the wrong type.
+    """Say which variable has a value of the wrong type or out of range.
 
-    Args:
-        error: as pydantic raises it; only the first of its entries is explained, because the
-            others are seen when that one is repaired.
+    Only the first of the errors is explained: the others are seen when that one is repaired.
     """
     first, *_ = error.errors()
     name = str(first["loc"][0])
@@ -160,6 +140,8 @@ def _explain(error: ValidationError) -> str:
     expected = f"it takes a value of type {kind.__name__}."
     if kind is bool:
         expected = "write 1 or 0."
+    elif first["type"] in OUT_OF_RANGE:
+        expected = OUT_OF_RANGE[first["type"]]
     return f"{variable(name)} is {first['input']!r}; {expected}"
 
 

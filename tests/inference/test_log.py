@@ -6,18 +6,17 @@ import pytest
 from churn_utils.data import tables
 from churn_utils.features import definitions
 from churn_utils.inference import log as inference_log
-from churn_utils.inference import log_rows
 from churn_utils.inference.log import InferenceLog
 
 SAMPLE_VALUES = {"int64": 1, "double": 0.1, "string": "text"}
-INPUTS = tuple(SAMPLE_VALUES[str(type_)] for type_ in log_rows.INPUTS.values())
+INPUTS = tuple(SAMPLE_VALUES[str(type_)] for type_ in inference_log.INPUTS.values())
 
 
 def make_entries(count, start=0):
     """Return entries with ids in ascending order; every other one has features of its own."""
     now = datetime.now(UTC)
     return [
-        log_rows.build_entry(
+        inference_log.build_entry(
             f"id-{start + i:06}",
             now,
             "2025-02-01",
@@ -129,18 +128,18 @@ def test_entries_lost_at_the_end_are_counted(idle_log, full_disk, caplog):
 
 
 def test_large_batches_are_converted_in_parts():
-    table = log_rows.to_arrow(make_entries(log_rows.ROWS_AT_ONCE + 1))
-    assert table.num_rows == log_rows.ROWS_AT_ONCE + 1
+    table = inference_log.to_arrow(make_entries(inference_log.ROWS_AT_ONCE + 1))
+    assert table.num_rows == inference_log.ROWS_AT_ONCE + 1
     assert table.column(0).num_chunks == 2
 
 
 @pytest.mark.parametrize(
-    ("pauses_s", "pause"), [(0.0, 0.0), (60.0, log_rows.PAUSE_S), (0.004, 0.001)]
+    ("pauses_s", "pause"), [(0.0, 0.0), (60.0, inference_log.PAUSE_S), (0.004, 0.001)]
 )
 def test_parts_are_apart_unless_that_takes_too_long(monkeypatch, pauses_s, pause):
     pauses = []
-    monkeypatch.setattr(log_rows.time, "sleep", pauses.append)
-    log_rows.to_arrow(make_entries(4 * log_rows.ROWS_AT_ONCE), pauses_s)
+    monkeypatch.setattr(inference_log.time, "sleep", pauses.append)
+    inference_log.to_arrow(make_entries(4 * inference_log.ROWS_AT_ONCE), pauses_s)
     assert pauses == [pause] * 3
 
 

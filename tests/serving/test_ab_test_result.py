@@ -7,7 +7,7 @@ import pytest
 
 from churn_utils.data import tables
 from churn_utils.evaluation.economics import Economics
-from churn_utils.inference import log_rows
+from churn_utils.inference import log as inference_log
 from churn_utils.registry import versions
 from churn_utils.serving import ab_test, ab_test_result
 
@@ -39,8 +39,8 @@ def log_predictions(serving_home):
                 "arm": arm,
                 "scores": (0.5, 0.25, decision, 0.0),
             }
-            rows.append(log_rows.build_entry(**{**facts, **changes}, inputs=(None,) * 21))
-        tables.append("inference_log", log_rows.to_arrow(rows))
+            rows.append(inference_log.build_entry(**{**facts, **changes}, inputs=(None,) * 21))
+        tables.append("inference_log", inference_log.to_arrow(rows))
         return split
 
     return write

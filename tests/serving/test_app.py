@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from churn_utils.data import tables
 from churn_utils.registry import approvals, deployments
 from churn_utils.serving import app
-from churn_utils.serving.schemas.examples import EXAMPLE_CUSTOMER
+from churn_utils.serving.examples import EXAMPLE_CUSTOMER
 from churn_utils.serving.settings import ServingSettings
 
 ID = "7590-VHVEG"
@@ -282,12 +282,7 @@ def test_schemathesis_finds_no_undocumented_response(live_server, tmp_path):
     ]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert found.returncode == 0, found.stdout[-6000:]
-    assert "Tested: 7" in found.stdout
-    # The documented pattern of an id is weaker than the rule, because tools take minutes to
-    # generate examples of the whole rule. So most random customers of POST /v1/scores are refused.
-    mismatch = "Schema validation mismatch: 1 operation mostly rejected"
-    has_only_mismatch = mismatch in found.stdout and "= 1 warning in" in found.stdout
-    assert "No issues found" in found.stdout or has_only_mismatch
+    assert "Tested: 7" in found.stdout and "No issues found" in found.stdout
 
 
 def approve_for_promotion(home):

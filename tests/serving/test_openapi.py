@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from churn_utils.serving import app
-from churn_utils.serving.schemas import problems, receipt, requests, responses, state
+from churn_utils.serving import app, schemas
 from churn_utils.serving.settings import ServingSettings
 
 DOCUMENT = app.create_app(ServingSettings(access_log=False)).openapi()
@@ -25,16 +24,16 @@ def test_every_referenced_schema_exists():
 @pytest.mark.parametrize(
     "model",
     [
-        requests.PredictionRequest,
-        requests.ScoreRequest,
-        responses.Prediction,
-        responses.PredictionResponse,
-        responses.ScoreResponse,
-        receipt.Receipt,
-        state.ModelInfo,
-        state.Health,
-        problems.Problem,
-        problems.FieldError,
+        schemas.PredictionRequest,
+        schemas.ScoreRequest,
+        schemas.Prediction,
+        schemas.PredictionResponse,
+        schemas.ScoreResponse,
+        schemas.Receipt,
+        schemas.ModelInfo,
+        schemas.Health,
+        schemas.Problem,
+        schemas.FieldError,
     ],
 )
 def test_every_schema_has_a_complete_valid_example(model):
@@ -50,7 +49,7 @@ def test_responses_document_headers_and_error_examples(name):
     assert set(answer["headers"]) == headers == headers & set(DOCUMENT["components"]["headers"])
     if status >= 400:
         example = answer["content"]["application/problem+json"]["example"]
-        assert problems.Problem(**example).status == status
+        assert schemas.Problem(**example).status == status
 
 
 def test_every_route_documents_a_body_that_is_too_large():

@@ -14,7 +14,7 @@ from churn_utils.features import definitions, offline
 from churn_utils.inference import log as inference_log
 from churn_utils.inference import scoring
 from churn_utils.registry import approvals, artifacts, deployments, versions
-from churn_utils.serving import ab_test, ab_test_result, predictions, receipts, refresh
+from churn_utils.serving import ab_test, ab_test_result, predictor, refresh
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.predictor import Predictor
 from churn_utils.serving.settings import ServingSettings
@@ -55,10 +55,6 @@ def predict_one(opened):
 
 def read_metric(opened, name, **labels):
     return opened.metrics.registry.get_sample_value(name, labels)
-
-
-def find_receipt(opened, prediction_id):
-    return receipts.find_receipt(opened.log, opened.cache, prediction_id)
 
 
 def promote(version):
@@ -185,8 +181,8 @@ def test_shadow_is_logged_and_never_returned(serving, serving_home):
     logged = read_log(serving).set_index("arm")
     assert set(logged.index) == {"champion", "shadow"}
     assert logged.loc["shadow", "model_version"] == serving_home.challenger
-    assert find_receipt(serving, logged.loc["shadow", "prediction_id"]) is None
-    assert find_receipt(serving, logged.loc["champion", "prediction_id"]) is not None
+    assert serving.find_receipt(logged.loc["shadow", "prediction_id"]) is None
+    assert serving.find_receipt(logged.loc["champion", "prediction_id"]) is not None
 
 
 def predict_from_labels(opened, split, extract):
@@ -278,7 +274,7 @@ def test_features_of_the_future_are_served_with_a_warning(serving, extract, capl
 
 @pytest.mark.parametrize(("limit_days", "stale"), [(31, False), (30, True)])
 def test_stale_features_are_marked_and_counted(steady, monkeypatch, limit_days, stale):
-    monkeypatch.setattr(predictions, "MAX_AGE_DAYS", limit_days)  # January's are 31 days old
+    monkeypatch.setattr(predictor, "MAX_AGE_DAYS", limit_days)  # January's are 31 days old
     assert predict_one(steady)["features_stale"] == stale
     assert read_metric(steady, "churn_stale_features_total") == stale
 
@@ -288,7 +284,7 @@ def test_receipt_reproduces_a_former_champion(serving, serving_home):
     promote(serving_home.challenger)
     serving.refresh()
     serving.cache.clear()
-    receipt = find_receipt(serving, first["prediction_id"])
+    receipt = serving.find_receipt(first["prediction_id"])
     assert receipt["model_version"] == serving_home.predecessor
     assert receipt["churn_probability"] == first["churn_probability"]
     assert receipt["reproduced_probability"] == first["churn_probability"]
@@ -302,7 +298,7 @@ def test_receipt_is_not_reproduced_by_a_later_version(steady, monkeypatch):
     first, model = predict_one(steady), steady.state.models.champion
     later = replace(model, registered_at=model.registered_at.replace(year=2999))
     monkeypatch.setattr(steady.cache, "load", lambda version: later)
-    assert find_receipt(steady, first["prediction_id"])["reproduced_probability"] is None
+    assert steady.find_receipt(first["prediction_id"])["reproduced_probability"] is None
 
 
 def test_full_log_refuses_requests_instead_of_losing_them(steady):

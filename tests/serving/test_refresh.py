@@ -1,3 +1,4 @@
+import asyncio
 import shutil
 import time
 from dataclasses import replace
@@ -11,14 +12,13 @@ from churn_utils.data import tables
 from churn_utils.features import offline
 from churn_utils.inference import compiled
 from churn_utils.registry import approvals, artifacts, deployments, versions
-from churn_utils.serving import ab_test, ab_test_result, refresh, refusal
+from churn_utils.serving import ab_test, ab_test_result, refresh, serving_state
 from churn_utils.serving.ab_test_result import AbTestResult
-from churn_utils.serving.feature_clock import FeatureClock
 from churn_utils.serving.loaded_models import ModelCache
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.online_features import OnlineFeatures
-from churn_utils.serving.refresh import Refresher
-from churn_utils.serving.serving_state import ServingState
+from churn_utils.serving.refresh import Refresher, RefreshLoop
+from churn_utils.serving.serving_state import FeatureClock, ServingState
 
 
 class Refreshed:
@@ -141,7 +141,7 @@ def test_version_whose_files_are_put_back_serves_again(serving_home, monkeypatch
     serving.refresh()
     file.with_suffix(".away").rename(file)
     assert serving.refresh().models is None  # not checked all the time
-    monkeypatch.setattr(refusal, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(serving_state, "RETRY_SECONDS", 0)
     assert serving.refresh().refusal is None and serving.champion == serving_home.predecessor
 
 
@@ -257,3 +257,80 @@ def test_due_evaluation_starts_a_refresh(serving, serving_home, monkeypatch):
     serving.state = replace(serving.state, evaluation=due)
     serving.refresh()
     assert evaluated == [1, 1]
+
+
+def run_loop(refresh, pause_seconds, use):
+    """Run a loop while a coroutine uses it; return what that returned."""
+
+    async def play():
+        loop = RefreshLoop(refresh, pause_seconds, ServingMetrics())
+        loop.start()
+        found = await use(loop)
+        loop.stop()
+        await loop.join()
+        return found
+
+    return asyncio.run(asyncio.wait_for(play(), 30))
+
+
+def test_join_waits_for_the_refresh_under_way():
+    events = []
+
+    def refresh():
+        events.append("started")
+        time.sleep(0.3)
+        events.append("ended")
+
+    async def wait_for_start(loop):
+        while not events:
+            await asyncio.sleep(0.01)
+
+    run_loop(refresh, 60, wait_for_start)
+    assert events == ["started", "ended"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_pause_delays_the_end(fails):
+    async def rest(loop):
+        await asyncio.sleep(0.3)
+
+    started = time.monotonic()
+    run_loop(lambda: 1 / (not fails), 60, rest)
+    assert time.monotonic() - started < 20
+
+
+def test_wake_ends_a_pause_but_not_after_a_failure():
+    calls = []
+
+    def refresh():
+        calls.append(1)
+        if len(calls) == 2:
+            raise ZeroDivisionError
+
+    async def wake_twice(loop):
+        for _ in range(2):
+            await asyncio.sleep(0.2)
+            loop.wake()
+        await asyncio.sleep(0.2)
+
+    run_loop(refresh, 60, wake_twice)
+    assert len(calls) == 2
+
+
+def test_failures_are_counted_and_do_not_count_as_a_success():
+    metrics, succeeds = ServingMetrics(), []
+
+    async def play():
+        loop = RefreshLoop(lambda: 1 / len(succeeds), 0.02, metrics)
+        loop.start()
+        await asyncio.sleep(0.4)
+        failing = loop.seconds_since_success
+        succeeds.append(1)
+        await asyncio.sleep(0.4)
+        loop.stop()
+        await loop.join()
+        return failing, loop.seconds_since_success
+
+    failing, succeeding = asyncio.run(asyncio.wait_for(play(), 30))
+    assert failing > 0.3 and succeeding < failing
+    assert metrics.registry.get_sample_value("churn_refresh_failures_total") > 0

@@ -1,16 +1,25 @@
+import math
+import sqlite3
+import time
+from contextlib import closing
+
 import pytest
 
+from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.errors import ModelError
 from churn_utils.serving import ab_test
 from churn_utils.serving.ab_test import AbTest
-from churn_utils.serving.feature_clock import FeatureClock
 from churn_utils.serving.metrics import ServingMetrics
-from churn_utils.serving.refusal import Refusal
 from churn_utils.serving.serving_state import (
     NO_FEATURES,
     NO_MODEL,
+    RETRY_SECONDS,
     Evaluation,
+    FeatureClock,
+    Refusal,
     ServingState,
+    refuse,
     report_changes,
 )
 
@@ -64,3 +73,56 @@ def test_features_of_the_future_are_warned_of_once(metrics, caplog):
         report_changes(before, after, metrics)
     warning = "CHURN_TODAY is 2025-02-01, but there are features of 2025-05-01"
     assert caplog.text.count(warning) == 1
+
+
+def test_today_is_the_setting_else_the_newest_date_seen():
+    given, derived = FeatureClock("2025-02-01"), FeatureClock()
+    assert derived.today == "" and math.isnan(derived.age_of_newest)
+    given, derived = given.see("2025-01-01"), derived.see("2025-01-01")
+    assert (given.today, derived.today) == ("2025-02-01", "2025-01-01")
+    assert (given.age_of_newest, derived.age_of_newest) == (31, 0)
+
+
+def test_store_that_lost_its_features_keeps_today():
+    clock = FeatureClock().see("2025-01-01")
+    assert clock.see("") == clock and clock.today == "2025-01-01"
+
+
+def test_ages_follow_today():
+    clock = FeatureClock().see("2025-02-01")
+    assert clock.age_of("2025-01-01") == 31
+    assert clock.see("2025-03-01").age_of("2025-01-01") == 59
+
+
+def test_features_of_the_future_have_age_zero():
+    clock = FeatureClock("2025-02-01").see("2025-02-01")
+    assert clock.days_ahead == 0
+    later = clock.see("2025-05-01")
+    assert later.days_ahead == 89
+    assert later.age_of("2025-05-01") == 0 and later.age_of_newest == 0
+
+
+def test_moved_home_is_named_rather_than_the_gate(serving_home):
+    with closing(sqlite3.connect(settings.mlflow_database())) as database, database:
+        database.execute(  # as if the home had been made in a folder that no longer exists
+            "UPDATE runs SET artifact_uri = replace(artifact_uri, 'file://', 'file:///gone')"
+        )
+    found = refuse(serving_home.predecessor, ModelError("run notebook 04a"))
+    assert "A home cannot be moved or copied" in found.reason
+    assert "belong in /gone" in found.reason and "04a" not in found.reason
+
+
+def test_any_other_refusal_keeps_its_reason(shared_serving_home):
+    error = ModelError("what it is")
+    for version in (shared_serving_home.predecessor, 99, None):
+        assert refuse(version, error).reason == "what it is"
+
+
+def test_refusals_are_equal_whenever_they_were_checked():
+    assert Refusal(2, "why", 0.0) == Refusal(2, "why", 9.0) != Refusal(2, "other", 0.0)
+
+
+def test_retry_is_due_after_a_while_and_only_of_a_version():
+    long_ago = time.monotonic() - RETRY_SECONDS - 1
+    assert Refusal(2, "why", long_ago).is_retry_due
+    assert not Refusal(2, "why").is_retry_due and not Refusal(None, "why", long_ago).is_retry_due

@@ -1,0 +1,260 @@
+"""Routes of the API: predictions, scores and receipts; model, health and metrics.
+
+The two routes that predict are ``DirectRoute``s: documented as FastAPI's are, cheaper to answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+import orjson
+from fastapi import FastAPI, Path, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ValidationError
+from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
+
+from churn_utils.errors import NotReadyError
+from churn_utils.serving import schemas
+from churn_utils.serving.error_responses import MOST_ERRORS, problem
+from churn_utils.serving.examples import EXAMPLE_PREDICTION
+from churn_utils.serving.metrics import ServingMetrics
+from churn_utils.serving.openapi import document, document_body
+from churn_utils.serving.predictor import Predictor
+
+Parsed = TypeVar("Parsed", bound=BaseModel)
+Endpoint = Callable[[Request], Awaitable[Response]]
+PredictionId = Annotated[
+    str,
+    Path(
+        pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+        examples=[EXAMPLE_PREDICTION["prediction_id"]],
+    ),
+]
+METRICS_PAGE = {
+    "description": "Prometheus metrics",
+    "content": {
+        CONTENT_TYPE_LATEST.split(";")[0]: {
+            "schema": {"type": "string"},
+            "example": "churn_unknown_customers_total 0.0\n",
+        }
+    },
+}
+
+
+class DirectRoute(APIRoute):
+    """A FastAPI route that calls its endpoint with the request alone.
+
+    FastAPI's own handling of parameters, dependencies and response models costs a quarter of a
+    prediction. The endpoint parses the body itself (``parse_body``) and returns a response.
+    """
+
+    def __init__(self, path: str, endpoint: Endpoint, **options: Any) -> None:
+        """Document the endpoint as FastAPI does; ``options`` are those of ``APIRoute``."""
+        super().__init__(path, endpoint, **options)
+
+        async def call_endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+            """Answer one request, as an ASGI application."""
+            request = Request(scope, receive)
+            response = await endpoint(request)
+            await response(scope, receive, send)
+
+        self.app = call_endpoint
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Compare path and method.
+
+        FastAPI's own method also looks for routers that include the route, which none does.
+        """
+        match, child_scope = Route.matches(self, scope)
+        child_scope["route"] = self  # the histogram of the requests goes by its path
+        return match, child_scope
+
+    handle = Route.handle
+
+
+def parse_body(request: Request, schema: type[Parsed]) -> Parsed:
+    """Parse and validate the body that ``ApiMiddleware`` has read, in one step.
+
+    Raises:
+        RequestValidationError: the body is not JSON, or not as documented.
+    """
+    try:
+        return schema.model_validate_json(request.scope["state"]["body"])
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        in_body = [{**entry, "loc": ("body", *entry["loc"])} for entry in found]
+        raise RequestValidationError(in_body) from error
+
+
+def _json_response(content: dict) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")
+
+
+def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
+    """Add the routes under ``/v1`` that predict, score and show receipts."""
+
+    async def predict(request: Request) -> Response:
+        """Answer for customers by id, from their online features (`features_as_of`)."""
+        body = parse_body(request, schemas.PredictionRequest)
+        request_id = request.scope["state"]["request_id"]
+        predictions, unknown = await predictor.predict(body.customer_ids, request_id)
+        if not predictions:
+            return _refuse_unknown(request, unknown)
+        return _json_response({"predictions": predictions, "unknown_customers": unknown})
+
+    async def score(request: Request) -> Response:
+        """Answer for customers given whole; nothing is looked up."""
+        body = parse_body(request, schemas.ScoreRequest)
+        request_id = request.scope["state"]["request_id"]
+        customers: list[dict[str, Any]] = [dict(customer) for customer in body.customers]
+        return _json_response({"predictions": predictor.score(customers, request_id)})
+
+    def add_direct(
+        path: str, endpoint: Endpoint, summary: str, body: type[BaseModel], **options: Any
+    ) -> None:
+        app.router.add_api_route(
+            path,
+            endpoint,
+            methods=["POST"],
+            route_class_override=DirectRoute,
+            tags=["predictions"],
+            summary=summary,
+            openapi_extra=document_body(body),
+            **options,
+        )
+
+    add_direct(
+        "/v1/predictions",
+        predict,
+        "Answer for customers by id",
+        schemas.PredictionRequest,
+        response_model=schemas.PredictionResponse,
+        responses=document(401, 404, 413, 422, 429, 503),
+    )
+    add_direct(
+        "/v1/scores",
+        score,
+        "Answer for customers given whole",
+        schemas.ScoreRequest,
+        response_model=schemas.ScoreResponse,
+        responses=document(401, 413, 422, 429, 503),
+    )
+
+    @app.get(
+        "/v1/predictions/{prediction_id}",
+        response_model=schemas.Receipt,
+        tags=["predictions"],
+        responses=document(401, 404, 413, 422, 429, 503),
+        summary="Read an answer's receipt",
+    )
+    async def read_receipt(request: Request, prediction_id: PredictionId) -> Response:
+        """Read an answer's receipt: what was known, what answered, the probability recomputed."""
+        receipt = await asyncio.to_thread(predictor.find_receipt, prediction_id)
+        if receipt is None:
+            return problem(request.scope, 404, f"There is no prediction {prediction_id}.")
+        return _json_response(receipt)
+
+
+def _refuse_unknown(request: Request, unknown: list[str]) -> Response:
+    """Return 404 with the first of the customers who have no features."""
+    errors = [
+        {"field": "customer_ids", "message": f"{name} has no features"}
+        for name in unknown[:MOST_ERRORS]
+    ]
+    return problem(request.scope, 404, "None of the customers has features.", errors)
+
+
+def add_state_routes(app: FastAPI, predictor: Predictor, metrics: ServingMetrics) -> None:
+    """Add ``/v1/model``, the probes ``/healthz`` and ``/readyz``, and ``/metrics``."""
+
+    @app.get(
+        "/v1/model",
+        response_model=schemas.ModelInfo,
+        tags=["state"],
+        responses=document(401, 413, 429, 503),
+        summary="Tell which version answers",
+    )
+    async def model() -> Response:
+        """Tell which version answers, on whose approval, and which A/B test runs."""
+        return _json_response(_describe_model(predictor))
+
+    @app.get(
+        "/healthz",
+        response_model=schemas.Health,
+        tags=["state"],
+        responses=document(413),
+        summary="Tell that the process lives",
+    )
+    async def health() -> Response:
+        """Tell that the process lives."""
+        return _json_response({"status": "alive", "detail": ""})
+
+    @app.get(
+        "/readyz",
+        response_model=schemas.Health,
+        tags=["state"],
+        responses=document(413, 503),
+        summary="Tell whether requests can be answered",
+    )
+    async def ready() -> Response:
+        """Tell whether requests can be answered; name a version that was refused."""
+        reason = predictor.why_not_ready()
+        if reason:
+            raise NotReadyError(reason)
+        refused = predictor.state.refused_version
+        detail = "" if refused is None else f"version {refused} was refused"
+        return _json_response({"status": "ready", "detail": detail})
+
+    # load balancers ask for the head alone
+    app.add_api_route("/healthz", health, methods=["HEAD"], include_in_schema=False)
+    app.add_api_route("/readyz", ready, methods=["HEAD"], include_in_schema=False)
+
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        tags=["state"],
+        responses={200: METRICS_PAGE, **document(413)},
+        summary="Show the metrics for Prometheus",
+    )
+    async def show_metrics() -> Response:
+        """Show the metrics for Prometheus."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _describe_model(predictor: Predictor) -> dict[str, Any]:
+    """Describe the version that answers, with the keys of ``ModelInfo``.
+
+    Raises:
+        NotReadyError: no version answers.
+    """
+    state = predictor.state
+    models = state.models
+    if models is None:
+        raise NotReadyError(predictor.why_not_ready())
+    champion = models.champion
+    running = models.ab_test
+    trial = None
+    if running is not None:
+        trial = {
+            "version": running.version,
+            "mode": running.mode,
+            "share": running.share,
+            "started": running.started,
+        }
+    return {
+        "model_version": champion.version,
+        "approved_by": models.approved_by,
+        "threshold": champion.threshold,
+        "offer_cost_usd": champion.economics.offer_cost_usd,
+        "churner_value_usd": champion.economics.churner_value_usd,
+        "trained_as_of": champion.trained_as_of,
+        "family": champion.family,
+        "trial": trial,
+        "refused_version": state.refused_version,
+        "features_published": predictor.features.newest,
+    }
