@@ -59,13 +59,8 @@ PAUSE_S = 0.005
 class InferenceLog:
     """A bounded queue of predictions and the thread that writes them.
 
-    Entries are tuples in ``SCHEMA`` order.
-
-    Attributes:
-        capacity: most entries that are kept in memory.
-        interval_s: seconds between two writes.
-        written: number of entries in the table.
-        failures: number of writes that failed.
+    Entries are tuples in ``SCHEMA`` order, dates as ISO texts. ``written`` counts those in the
+    table, ``failures`` the writes that failed.
     """
 
     def __init__(self, capacity: int = 100_000, interval_s: float = 2.0) -> None:
@@ -209,39 +204,6 @@ def read_shown_predictions(
     return found.select(columns).to_pandas(date_as_object=False)
 
 
-def build_entry(
-    prediction_id: str,
-    answered_at: datetime,
-    as_of_date: str,
-    request_id: str,
-    route: str,
-    customer_id: str,
-    features_as_of: str | None,
-    model_version: int,
-    arm: str,
-    scores: tuple[float, float, str, float],
-    inputs: tuple,
-) -> tuple:
-    """Return a prediction in ``SCHEMA`` order.
-
-    Dates are ISO texts; ``scores`` are probability, threshold, decision and expected value in USD,
-    ``inputs`` the model inputs in contract order.
-    """
-    return (
-        prediction_id,
-        answered_at,
-        as_of_date,
-        request_id,
-        route,
-        customer_id,
-        features_as_of,
-        model_version,
-        arm,
-        *scores,
-        *inputs,
-    )
-
-
 def to_arrow(entries: Sequence[tuple], pauses_s: float = 0.0) -> pa.Table:
     """Convert entries to a table in parts, with pauses of at most ``pauses_s`` seconds in all."""
     pause = min(PAUSE_S, pauses_s * ROWS_AT_ONCE / len(entries))
@@ -254,9 +216,16 @@ def to_arrow(entries: Sequence[tuple], pauses_s: float = 0.0) -> pa.Table:
 
 
 def _convert_part(entries: Sequence[tuple]) -> pa.Table:
+    """Convert entries to a table."""
     columns = [list(column) for column in zip(*entries, strict=True)]
     for position in DATES:
-        texts = columns[position]
-        columns[position] = [None if text is None else date.fromisoformat(text) for text in texts]
-    arrays = [pa.array(c, type_) for c, type_ in zip(columns, SCHEMA.types, strict=True)]
+        columns[position] = [_parse_date(text) for text in columns[position]]
+    arrays = []
+    for values, kind in zip(columns, SCHEMA.types, strict=True):
+        arrays.append(pa.array(values, kind))
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def _parse_date(text: str | None) -> date | None:
+    """Return the date of an ISO text."""
+    return None if text is None else date.fromisoformat(text)

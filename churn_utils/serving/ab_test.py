@@ -29,41 +29,27 @@ LARGEST_SHARE = 0.5
 
 @dataclass(frozen=True)
 class AbTest:
-    """A challenger that runs beside the champion; the fields are those of the stored tag.
+    """A challenger that runs beside the champion; the fields are those of the stored tag."""
 
-    Attributes:
-        version: the challenger.
-        champion: the version that it is compared with.
-        mode: ``split`` or ``shadow``.
-        share: of the customers that the challenger serves in a split, above 0 and at most 0.5.
-        started: simulated date of the start, ``YYYY-MM-DD``.
-        started_at: real time of the start in UTC; earlier predictions do not count.
-        status: ``running`` or ``stopped``.
-        reason: why it was stopped.
-    """
-
-    version: int
-    champion: int
-    mode: str
-    share: float
-    started: str
-    started_at: str
+    version: int  # the challenger
+    champion: int  # the version that it is compared with
+    mode: str  # split or shadow
+    share: float  # of the customers that the challenger serves in a split: 0 < share <= 0.5
+    started: str  # simulated date of the start, YYYY-MM-DD
+    started_at: str  # real time of the start in UTC; earlier predictions do not count
     status: str = RUNNING
-    reason: str = ""
+    reason: str = ""  # why it was stopped
 
     def includes(self, customer_id: str) -> bool:
         """Tell whether a customer belongs to the challenger's share; it never changes in a test."""
         salt = f"{self.champion}:{self.version}".encode()  # another test draws other customers
         digest = hashlib.blake2b(customer_id.encode(), digest_size=8, key=salt).digest()
-        return int.from_bytes(digest) < self.share * 2**64
+        drawn = int.from_bytes(digest)
+        return drawn < self.share * 2**64
 
 
 def check_share(share: float) -> None:
-    """Check that a share of the customers can be given to a challenger.
-
-    Raises:
-        UsageError: it is not above 0, or above 0.5.
-    """
+    """Raise UsageError unless a share of the customers is above 0 and at most 0.5."""
     if not 0 < share <= LARGEST_SHARE:
         raise UsageError(
             f"share is {share}; it must be above 0 and at most {LARGEST_SHARE}, so that most "
@@ -132,7 +118,9 @@ def read_running() -> AbTest | None:
     found = read_last(version)
     if found is None or found.status != RUNNING:
         return None
-    return found if found.champion == deployments.version_in_effect() else None
+    if found.champion != deployments.version_in_effect():
+        return None
+    return found
 
 
 def read_last(version: int) -> AbTest | None:
@@ -156,5 +144,6 @@ def stop(version: int, reason: str) -> AbTest:
     return stopped
 
 
-def _store(ab_test: AbTest) -> None:
-    versions.set_tags(ab_test.version, {TAG: json.dumps(asdict(ab_test))})
+def _store(test: AbTest) -> None:
+    text = json.dumps(asdict(test))
+    versions.set_tags(test.version, {TAG: text})

@@ -26,16 +26,12 @@ def start(
 ) -> str:
     """Start an A/B test as ``ab_test.start`` does; describe it.
 
-    Args:
-        version: the challenger.
-        as_of: simulated today; the day of the newest features when None.
-        share: of the customers, above 0 and at most 0.5; without meaning in the shadow.
-        mode: ``split`` or ``shadow``.
+    Simulated today is the day of the newest features if ``as_of`` is None.
 
     Raises:
         UsageError: another version's A/B test runs, or ``ab_test.start`` refuses it.
         ModelError: no such version.
-        DeploymentError: a split without a passed gate or a valid approval.
+        DeploymentError: as of ``ab_test.start``.
     """
     versions.read_version(version)
     running = ab_test.read_running()
@@ -75,10 +71,9 @@ def describe(test: AbTest) -> str:
 
 
 def describe_status(as_of: pd.Timestamp | None) -> str:
-    """Say which A/B test runs, and what the labels say of it.
+    """Say which A/B test runs, and what the labels that had arrived by a date say of it.
 
-    Args:
-        as_of: no label that arrived later counts; the day of the newest features when None.
+    The date is the day of the newest features if ``as_of`` is None.
     """
     test = ab_test.read_running()
     if test is None:
@@ -121,12 +116,13 @@ def _describe_ended() -> str:
     lines = []
     for version in versions.list_versions()["version"]:
         test = ab_test.read_last(int(version))
-        if test is not None:
-            ending = "ended when the champion changed"
-            if test.status == ab_test.STOPPED:
-                ending = f"stopped: {test.reason}"
-            lines.append(
-                f"\n  version {test.version} was tested from {test.started} "
-                f"against version {test.champion}; {ending}"
-            )
+        if test is None:
+            continue
+        ending = "ended when the champion changed"
+        if test.status == ab_test.STOPPED:
+            ending = f"stopped: {test.reason}"
+        lines.append(
+            f"\n  version {test.version} was tested from {test.started} "
+            f"against version {test.champion}; {ending}"
+        )
     return "".join(lines)

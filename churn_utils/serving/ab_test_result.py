@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -14,7 +16,7 @@ from churn_utils.evaluation.economics import OFFER, decision_value_usd
 from churn_utils.inference import log as inference_log
 from churn_utils.registry import versions
 from churn_utils.serving import ab_test
-from churn_utils.serving.ab_test import CHALLENGER, CHAMPION, AbTest
+from churn_utils.serving.ab_test import CHALLENGER, CHAMPION, SPLIT, AbTest
 
 TOO_FEW, UNDECIDED = "too_few", "undecided"
 BETTER, WORSE = "challenger_better", "challenger_worse"
@@ -22,8 +24,11 @@ BETTER, WORSE = "challenger_better", "challenger_worse"
 MIN_LABELLED = 500
 LEVEL = 0.95
 STOP_LEVEL = 0.99  # stricter, because it is computed whenever labels or predictions arrive
+EVALUATION_SECONDS = 30.0  # pause at least, because the log changes every other second
+EVALUATION_SHARE = 0.05  # of the time at most is spent on evaluations, however large the log is
 KEY = ["customer_id", "features_as_of"]
 LABELLED_COLUMNS = [*KEY, "arm", "decision", "churned"]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def evaluate(
     distribution, over the customers' mean values.
 
     Args:
-        test: as ``ab_test.read_running`` returns it.
+        test: running or stopped.
         as_of: labels that arrived later do not count.
         minimum: customers that each arm must have; with fewer the verdict is ``too_few``.
         level: of the interval.
@@ -124,10 +129,11 @@ def _value_customers(rows: pd.DataFrame, test: AbTest) -> dict[str, pd.Series]:
     offered = (rows["decision"] == OFFER).to_numpy(dtype=float)
     churned = rows["churned"].to_numpy(dtype=float)
     rows = rows.assign(value=decision_value_usd(churned, offered, economics))
-    return {
-        arm: rows[rows["arm"] == arm].groupby("customer_id")["value"].mean()
-        for arm in (CHAMPION, CHALLENGER)
-    }
+    values = {}
+    for arm in (CHAMPION, CHALLENGER):
+        of_arm = rows[rows["arm"] == arm]
+        values[arm] = of_arm.groupby("customer_id")["value"].mean()
+    return values
 
 
 def stop_if_worse(test: AbTest, as_of: pd.Timestamp, minimum: int = MIN_LABELLED) -> AbTestResult:
@@ -141,3 +147,37 @@ def stop_if_worse(test: AbTest, as_of: pd.Timestamp, minimum: int = MIN_LABELLED
         )
         ab_test.stop(test.version, reason)
     return result
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The last evaluation of a split."""
+
+    log_marker: int = 0  # change marker of the inference log that it read
+    next_at: float = 0.0  # earliest time of the next one, in seconds of time.monotonic
+
+    def is_due(self, running: AbTest | None) -> bool:
+        """Tell whether predictions of a split were logged since, and long enough ago."""
+        if running is None or running.mode != SPLIT or time.monotonic() < self.next_at:
+            return False
+        return tables.read_change_marker("inference_log") != self.log_marker
+
+
+def evaluate_split(running: AbTest, as_of: pd.Timestamp) -> tuple[str, Evaluation]:
+    """Evaluate a split and stop it if its challenger is clearly worse.
+
+    Returns:
+        The verdict, as ``evaluate`` gives it, and when to evaluate again.
+    """
+    log_marker = tables.read_change_marker("inference_log")
+    started = time.monotonic()
+    result = stop_if_worse(running, as_of)
+    ended = time.monotonic()
+    seconds = ended - started
+    pause = max(EVALUATION_SECONDS, seconds / EVALUATION_SHARE)
+    if result.verdict == WORSE:
+        log.warning(
+            "the A/B test of version %d was stopped: clearly worse than the champion",
+            running.version,
+        )
+    return result.verdict, Evaluation(log_marker, ended + pause)

@@ -23,10 +23,9 @@ NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fal
 
 
 def create_app(settings: ServingSettings | None = None) -> FastAPI:
-    """Build the application; nothing is opened before it starts.
+    """Build the application, with the settings of the environment unless given.
 
-    Args:
-        settings: those of the environment when not given.
+    Nothing is opened before it starts.
 
     Raises:
         UsageError: the environment holds a value that it cannot work with.

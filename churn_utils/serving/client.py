@@ -28,16 +28,14 @@ LAST_OUTPUT = 2000  # characters
 class Api:
     """A running API of this home; ends with ``close``, a ``with`` block, or this process.
 
-    Attributes:
-        port: that it listens on.
-        last_output: the end of what it wrote; empty before ``close``.
+    After ``close``, ``last_output`` holds the end of what it wrote. A wait that takes too long and
+    a refused request, where no status is returned, raise ``ChurnError``.
     """
 
     def __init__(self, **variables: str) -> None:
         """Start the API on a free port of this machine; it becomes ready in the background.
 
-        Args:
-            variables: environment variables for it, such as ``CHURN_TODAY``.
+        ``variables`` are environment variables for it, such as ``CHURN_TODAY``.
         """
         self.port = find_free_port()
         self.last_output = ""
@@ -77,12 +75,7 @@ class Api:
         return f"http://{HOST}:{self.port}"
 
     def wait_until_ready(self, seconds: float = READY_SECONDS) -> None:
-        """Wait until ``/readyz`` says so.
-
-        Raises:
-            ChurnError: the API ended, or was not ready in time; the message has the end of its
-                output.
-        """
+        """Wait until ``/readyz`` says so; an API that ended is an error with its last output."""
         end = time.monotonic() + seconds
         while self._process.poll() is None and time.monotonic() < end:
             if self._is_ready():
@@ -98,33 +91,18 @@ class Api:
             return False
 
     def wait_for_version(self, version: int, seconds: float = READY_SECONDS) -> float:
-        """Wait until a version serves as champion; return the seconds that it took.
-
-        Raises:
-            ChurnError: it does not in time.
-        """
+        """Wait until a version serves as champion; return the seconds that it took."""
         start = time.monotonic()
         failure = f"version {version} does not serve"
         _wait_for(lambda: self.get("model")["model_version"] == version, seconds, failure)
         return time.monotonic() - start
 
     def wait_for_ab_test(self, seconds: float = READY_SECONDS) -> dict:
-        """Wait until an A/B test runs.
-
-        Returns:
-            The field ``trial`` of ``/v1/model``: ``version, mode, share, started``.
-
-        Raises:
-            ChurnError: none runs in time.
-        """
+        """Wait until an A/B test runs; return ``version, mode, share, started`` of it."""
         return _wait_for(lambda: self.get("model")["trial"], seconds, "no A/B test runs")
 
     def wait_for_log(self, seconds: float = READY_SECONDS) -> None:
-        """Wait until every prediction that was returned is in the inference log.
-
-        Raises:
-            ChurnError: some are still waiting after that time.
-        """
+        """Wait until every prediction that was returned is in the inference log."""
 
         def is_written() -> bool:
             return "\nchurn_log_waiting 0.0\n" in self._client.get("/metrics").text
@@ -141,14 +119,7 @@ class Api:
         return response.status_code, response.json()
 
     def get(self, name: str) -> dict:
-        """Read a resource under ``/v1``, such as ``model``.
-
-        Returns:
-            The document that ``/docs`` describes.
-
-        Raises:
-            ChurnError: another status than 200.
-        """
+        """Read a resource under ``/v1``, such as ``model``; ``/docs`` describes the document."""
         return self._request_successfully("GET", name)
 
     def predict(self, customer_ids: Sequence[str]) -> pd.DataFrame:
@@ -156,9 +127,6 @@ class Api:
 
         Returns:
             One row per known customer, with the fields of ``schemas.Prediction`` as columns.
-
-        Raises:
-            ChurnError: another status than 200.
         """
         content = {"customer_ids": list(customer_ids)}
         document = self._request_successfully("POST", "predictions", content)
@@ -173,12 +141,7 @@ class Api:
     def send_traffic(
         self, customer_ids: Sequence[str], callers: int = 2, seconds: float | None = None
     ) -> pd.DataFrame:
-        """Request one customer after the other: each once, or repeatedly for some seconds.
-
-        Returns:
-            As ``traffic.send``: one row per request, ``customer_id, status, model_version, arm,
-            second, milliseconds``.
-        """
+        """Request one customer after the other, as ``traffic.send``, and return its frame."""
         return traffic.send(HOST, self.port, customer_ids, callers, seconds)
 
     def start_traffic(

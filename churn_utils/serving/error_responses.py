@@ -29,13 +29,8 @@ def problem(
 ) -> Response:
     """Build the response with a ``Problem`` document.
 
-    Args:
-        scope: ASGI scope of the request, whose state holds its id.
-        status: HTTP status.
-        detail: what is wrong, in a sentence.
-        errors: ``field, message`` of each field that is wrong.
-        retry_after: seconds for the header ``Retry-After``.
-        headers: further headers.
+    The state of ``scope`` holds the id of the request; ``errors`` have a ``field`` and a
+    ``message`` each; ``retry_after`` is in seconds.
     """
     content = {
         "title": HTTPStatus(status).phrase,

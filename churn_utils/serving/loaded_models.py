@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 from churn_utils import settings
 from churn_utils.errors import ModelError
@@ -19,57 +18,36 @@ from churn_utils.serving.ab_test import CHALLENGER, CHAMPION, SHADOW, AbTest
 CACHED_VERSIONS = 8  # so that rollbacks and receipts need not load them again
 
 
-class Score(NamedTuple):
-    """What a model says of a customer; the order is that of the columns of the inference log."""
-
-    churn_probability: float
-    threshold: float
-    decision: str
-    expected_value_usd: float
-
-
 @dataclass(frozen=True)
 class LoadedModel:
-    """A version that is loaded, compiled, compared with its model and ready to score.
-
-    Attributes:
-        version: its number in the registry.
-        predict_probability: the compiled model: model inputs of one customer to a probability.
-        economics: costs that it was trained for.
-        threshold: probability from which an offer pays under these costs.
-        trained_as_of: simulated date of the training, ``YYYY-MM-DD``.
-        family: of the model, such as ``lightgbm``.
-        registered_at: when it was registered, in UTC.
-    """
+    """A version that is loaded, compiled, compared with its model and ready to score."""
 
     version: int
-    predict_probability: compiled.Scorer
-    economics: Economics
-    threshold: float
-    trained_as_of: str
-    family: str
-    registered_at: datetime
+    predict_probability: compiled.Scorer  # model inputs of one customer to a probability
+    economics: Economics  # costs that it was trained for
+    threshold: float  # probability from which an offer pays under these costs
+    trained_as_of: str  # simulated date of the training, YYYY-MM-DD
+    family: str  # such as lightgbm
+    registered_at: datetime  # in UTC
 
-    def score(self, inputs: tuple) -> Score:
-        """Score the model inputs of one customer, in the order of ``MODEL_INPUTS``."""
+    def score(self, inputs: tuple) -> tuple[float, float, str, float]:
+        """Score the model inputs of one customer, in the order of ``MODEL_INPUTS``.
+
+        Returns:
+            Churn probability, threshold, decision and expected value of an offer in USD: a plain
+            tuple, because this is the hot path.
+        """
         probability = self.predict_probability(inputs)
         decision, expected_value_usd = decide(probability, self.economics)
-        return Score(probability, self.threshold, decision, expected_value_usd)
+        return probability, self.threshold, decision, expected_value_usd
 
 
 @dataclass(frozen=True)
 class LoadedModels:
-    """The champion, and the challenger of a running A/B test; replaced as a whole, never changed.
-
-    Attributes:
-        champion: the version in effect.
-        approved_by: the approver of its promotion.
-        challenger: the version of the A/B test; None without one.
-        ab_test: the running A/B test; None without one.
-    """
+    """The champion, and the challenger of a running A/B test; only replaced as a whole."""
 
     champion: LoadedModel
-    approved_by: str
+    approved_by: str  # the approver of its promotion
     challenger: LoadedModel | None = None
     ab_test: AbTest | None = None
 
@@ -117,8 +95,8 @@ class ModelCache:
         """Return a version from the cache; else load, compile and compare it.
 
         Raises:
-            ModelError: this home has no registry, or no such version in it.
-            ModelError: there is no compiled form, or it differs from the model.
+            ModelError: no registry, no such version, no compiled form, or one that differs from
+                the model.
         """
         if not settings.mlflow_database().exists():  # MLflow would create an empty one
             raise ModelError(f"there is no registry in {settings.mlflow_folder()}.")
@@ -127,7 +105,9 @@ class ModelCache:
             key = (version, info.run_id)
             if key not in self._models:
                 loaded = _load(info)
-                self._make_room()
+                while len(self._models) >= CACHED_VERSIONS:
+                    oldest = next(iter(self._models))
+                    del self._models[oldest]
                 self._models[key] = loaded
             return self._models[key]
 
@@ -135,11 +115,6 @@ class ModelCache:
         """Drop every version."""
         with self._lock:
             self._models.clear()
-
-    def _make_room(self) -> None:
-        while len(self._models) >= CACHED_VERSIONS:
-            oldest = next(iter(self._models))
-            del self._models[oldest]
 
 
 def _load(info: ModelVersion) -> LoadedModel:

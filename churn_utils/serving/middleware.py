@@ -21,9 +21,9 @@ from fastapi import Response
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from churn_utils.serving.authentication import CallerCheck, Headers, client_address
 from churn_utils.serving.error_responses import problem
 from churn_utils.serving.metrics import ServingMetrics
+from churn_utils.serving.request_checks import CallerCheck, Headers, client_address, read_body
 from churn_utils.serving.settings import ServingSettings
 
 PROTECTED = "/v1/"
@@ -50,11 +50,7 @@ class AccessLog:
         self._writing = threading.Lock()
 
     def append(self, facts: dict[str, Any]) -> None:
-        """Keep one line until the next ``write``.
-
-        Args:
-            facts: of a request; dates are written as ISO 8601.
-        """
+        """Keep the facts of a request until the next ``write``."""
         line = orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE)
         self._lines.append(line)
 
@@ -111,6 +107,7 @@ class ApiMiddleware:
         scope.setdefault("state", {})["request_id"] = request_id.decode()
 
         async def send_with_id(message: Message) -> None:
+            """Send a message of the response, to its head the id of the request."""
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -120,7 +117,7 @@ class ApiMiddleware:
         try:
             refusal = self._refuse(scope, headers)
             if refusal is None:
-                refusal, receive = await _read_body(scope, headers, receive, self._most_bytes)
+                refusal, receive = await read_body(scope, headers, receive, self._most_bytes)
             app = self._app if refusal is None else self._allow_origins(refusal)
             await app(scope, receive, send_with_id)
         except Exception:  # not foreseen: 500 without detail; raised again, so that the log has it
@@ -166,14 +163,16 @@ class ApiMiddleware:
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         """Count the request and keep its line."""
-        method = scope["method"] if scope["method"] in COUNTED_METHODS else "other"
-        self._metrics.seconds_of(_route_label(scope), method, status).observe(seconds)
+        method = scope["method"]
+        counted_method = method if method in COUNTED_METHODS else "other"
+        histogram = self._metrics.seconds_of(_route_label(scope), counted_method, status)
+        histogram.observe(seconds)
         if self._access_log is not None:
             self._access_log.append(
                 {
                     "time": datetime.now(UTC),
                     "request_id": scope["state"]["request_id"],
-                    "method": scope["method"],
+                    "method": method,
                     "path": scope["path"][:MOST_PATH_CHARACTERS],
                     "status": status,
                     "milliseconds": round(1000 * seconds, 3),
@@ -187,7 +186,8 @@ def _choose_request_id(headers: Headers) -> bytes:
     given = headers.get(REQUEST_ID_HEADER, b"")
     if REQUEST_ID.fullmatch(given):
         return given
-    return str(uuid_utils.uuid7()).encode()
+    created = uuid_utils.uuid7()
+    return str(created).encode()
 
 
 def _route_label(scope: Scope) -> str:
@@ -195,47 +195,5 @@ def _route_label(scope: Scope) -> str:
     pattern = getattr(scope.get("route"), "path", None)
     if pattern:
         return pattern
-    return scope["path"] if scope["path"] in COUNTED else "other"
-
-
-async def _read_body(
-    scope: Scope, headers: dict[bytes, bytes], receive: Receive, most_bytes: int
-) -> tuple[Response | None, Receive]:
-    """Read the body into ``scope["state"]["body"]``.
-
-    Args:
-        scope: ASGI scope of the request.
-        headers: of the request, names in lower case.
-        receive: from which the body arrives.
-        most_bytes: of the body; one that is announced to be larger is not read.
-
-    Returns:
-        The refusal (413) of a body that is too large, else None; and the ``receive`` for the
-        application, which replays what was read.
-    """
-    too_large = f"The body is larger than {most_bytes} bytes."
-    announced = headers.get(b"content-length", b"0")
-    if not announced.isdigit() or int(announced) > most_bytes:
-        return problem(scope, 413, too_large), receive
-    message = await receive()
-    messages = [message]
-    size = len(message.get("body", b""))
-    while message.get("more_body") and size <= most_bytes:
-        message = await receive()
-        messages.append(message)
-        size += len(message.get("body", b""))
-    if size > most_bytes:
-        return problem(scope, 413, too_large), receive
-    scope["state"]["body"] = b"".join(message.get("body", b"") for message in messages)
-    return None, _replay(messages, receive)
-
-
-def _replay(messages: list[Message], receive: Receive) -> Receive:
-    """Return a ``receive`` that gives the messages first and then what else arrives."""
-    waiting = iter(messages)
-
-    async def receive_again() -> Message:
-        message = next(waiting, None)
-        return await receive() if message is None else message
-
-    return receive_again
+    path = scope["path"]
+    return path if path in COUNTED else "other"

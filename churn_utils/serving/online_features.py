@@ -18,34 +18,21 @@ log = logging.getLogger(__name__)
 class OnlineFeatures:
     """Reads and publishes online features, and remembers what is wrong with the store.
 
-    Requests read while a refresh publishes. Both may set ``newest`` and the trouble; the last one
+    Requests read while a refresh publishes. Both may set ``newest`` and ``problem``; the last one
     to see the store is right.
-
-    Attributes:
-        newest: date of the newest features in the store, ``YYYY-MM-DD``; empty if there are none.
     """
 
     def __init__(self, address: str, prefix: str, on_loss: Callable[[], None]) -> None:
-        """Prepare to open a store.
+        """Prepare to open a store, as ``online.open_store`` takes address and prefix.
 
-        Args:
-            address: of a Redis server; empty for SQLite in the home.
-            prefix: of the keys in Redis.
-            on_loss: called when a request finds that the features are gone.
+        ``on_loss`` is called when a request finds that the features are gone.
         """
-        self.newest = ""
+        self.newest = ""  # date of the newest features, YYYY-MM-DD; empty if there are none
         self._address = address
         self._prefix = prefix
         self._on_loss = on_loss
-        self._trouble = ""
+        self.problem = UNPUBLISHED  # for callers, why features cannot be read; empty if they can
         self._store: online.SqliteStore | online.RedisStore
-
-    @property
-    def problem(self) -> str:
-        """Why features cannot be read at the moment, for callers; empty if they can."""
-        if self._trouble:
-            return self._trouble
-        return "" if self.newest else UNPUBLISHED
 
     def open(self) -> None:
         """Open the store."""
@@ -64,12 +51,13 @@ class OnlineFeatures:
         try:
             return await self._store.look_up(customer_ids)
         except NotReadyError as error:
+            self.problem = UNPUBLISHED
             if self.newest:  # lost: published again at once; what never was there is waited for
                 self.newest = ""
                 self._on_loss()
             raise NotReadyError(UNPUBLISHED) from error
         except OnlineStoreError as error:
-            self._trouble = AWAY
+            self.problem = AWAY
             log.error("%s", error)
             raise NotReadyError(AWAY) from error
 
@@ -81,13 +69,12 @@ class OnlineFeatures:
             OnlineStoreError: the store cannot be read.
         """
         try:
-            newest = self._store.read_published().newest
+            self.newest = self._store.read_published().newest
         except (NotReadyError, OnlineStoreError):
-            self._trouble = AWAY
+            self.problem = AWAY
             raise
-        self.newest = newest
-        self._trouble = ""
-        return newest
+        self.problem = "" if self.newest else UNPUBLISHED
+        return self.newest
 
     def reopen_if_replaced(self) -> None:
         """Open the store's file again if another one lies in its place."""

@@ -62,11 +62,7 @@ FIELD_ERRORS = {
 
 
 def document(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the errors of a route, for its ``responses``.
-
-    Returns:
-        The OpenAPI description of the response by status.
-    """
+    """Describe the errors of a route for its ``responses``: status to OpenAPI description."""
     return {status: _document_error(status) for status in statuses}
 
 
@@ -85,7 +81,11 @@ def _document_error(status: int) -> dict[str, Any]:
     if status in (429, 503):
         headers = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
     content = {"application/problem+json": {"schema": schema, "example": example}}
-    return {"description": description, "content": content, "headers": headers}
+    return {
+        "description": description,
+        "content": content,
+        "headers": headers,
+    }
 
 
 def document_body(model: type[BaseModel]) -> dict[str, Any]:
@@ -114,6 +114,7 @@ def add_documents(app: FastAPI, settings: ServingSettings) -> None:
     build = app.openapi
 
     def build_complete() -> dict[str, Any]:
+        """Return the document with ``components`` and ``paths`` completed."""
         document = build()
         components = document["components"]
         _complete_schemas(components["schemas"])
@@ -140,13 +141,10 @@ def _complete_schemas(documented: dict[str, Any]) -> None:
 
 def _add_headers(components: dict[str, Any], paths: dict[str, Any]) -> None:
     """Describe the headers of every response."""
-    components["headers"] = {}
-    for name, text in HEADERS.items():
-        components["headers"][name] = {
-            "description": text,
-            "required": True,
-            "schema": {"type": "string"},
-        }
+    components["headers"] = {
+        name: {"description": text, "required": True, "schema": {"type": "string"}}
+        for name, text in HEADERS.items()
+    }
     request_id = {"$ref": "#/components/headers/X-Request-ID"}
     for methods in paths.values():
         for operation in methods.values():

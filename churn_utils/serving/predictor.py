@@ -18,7 +18,7 @@ from churn_utils import settings
 from churn_utils.errors import ChurnError, NotReadyError
 from churn_utils.features import definitions
 from churn_utils.features.offline import MAX_AGE_DAYS
-from churn_utils.inference.log import InferenceLog, build_entry
+from churn_utils.inference.log import InferenceLog
 from churn_utils.serving.ab_test import SHADOW
 from churn_utils.serving.loaded_models import LoadedModel, LoadedModels, ModelCache
 from churn_utils.serving.metrics import ServingMetrics
@@ -36,30 +36,16 @@ log = logging.getLogger(__name__)
 
 
 class Call(NamedTuple):
-    """What the predictions of one request have in common.
-
-    Attributes:
-        request_id: id of the request.
-        route: ``predictions`` or ``scores``.
-        answered_at: time of the predictions, in UTC.
-        clock: simulated today.
-    """
+    """What the predictions of one request have in common."""
 
     request_id: str
-    route: str
-    answered_at: datetime
+    route: str  # predictions or scores
+    answered_at: datetime  # in UTC
     clock: FeatureClock
 
 
 class Predictor:
-    """Scores customers with the state in place.
-
-    Attributes:
-        state: what requests are served with; only a refresh replaces it.
-        features: the online features.
-        cache: the versions that were loaded.
-        log: the inference log.
-    """
+    """Scores customers with the ``state`` in place, which only a refresh replaces."""
 
     def __init__(self, serving_settings: ServingSettings, metrics: ServingMetrics) -> None:
         """Prepare what needs no table and no store yet; ``start`` does the rest."""
@@ -147,11 +133,7 @@ class Predictor:
         return self._score(known, models, call), unknown
 
     def score(self, customers: Sequence[dict], request_id: str) -> list[dict]:
-        """Score customers whose features the caller sent.
-
-        Args:
-            customers: the fields of ``schemas.Customer``.
-            request_id: for the inference log.
+        """Score customers given whole, with the fields of ``schemas.Customer``.
 
         Returns:
             One document per customer, with the fields of ``schemas.Prediction``.
@@ -231,7 +213,7 @@ class Predictor:
 def _predict_customer(
     customer: Customer, model: LoadedModel, arm: str, call: Call
 ) -> tuple[dict, tuple]:
-    """Return the document for the caller and the entry for the inference log."""
+    """Return the document for the caller and the entry for the log, in the order of its schema."""
     customer_id, features_as_of, inputs = customer
     request_id, route, answered_at, clock = call
     prediction_id = str(uuid_utils.uuid7())  # ordered by time, so the log finds it quickly
@@ -250,7 +232,7 @@ def _predict_customer(
         "features_as_of": features_as_of,
         "features_stale": is_stale,
     }
-    entry = build_entry(
+    entry = (
         prediction_id,
         answered_at,
         clock.today,
@@ -260,7 +242,7 @@ def _predict_customer(
         features_as_of,
         model.version,
         arm,
-        scores,
-        inputs,
+        *scores,
+        *inputs,
     )
     return document, entry

@@ -23,7 +23,6 @@ from churn_utils.data.files import identify_file
 from churn_utils.errors import ChurnError, DeploymentError
 from churn_utils.registry import deployments, versions
 from churn_utils.serving import ab_test, ab_test_result
-from churn_utils.serving.ab_test import AbTest
 from churn_utils.serving.loaded_models import LoadedModels, ModelCache
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.online_features import OnlineFeatures
@@ -31,15 +30,12 @@ from churn_utils.serving.serving_state import (
     NO_FEATURES,
     NO_MODEL,
     NOT_PROMOTED,
-    Evaluation,
     ServingState,
     refuse,
 )
 
 WATCHED_TABLES = ("customer_features", "deployments", "churn_labels")
 SETTLED_NS = 1_000_000_000
-EVALUATION_SECONDS = 30.0  # pause at least, because the log changes every other second
-EVALUATION_SHARE = 0.05  # of the time at most is spent on evaluations, however large the log is
 log = logging.getLogger(__name__)
 
 
@@ -48,32 +44,16 @@ def read_marker() -> tuple[int, ...] | None:
     registered = versions.read_change_marker()
     if registered is None:
         return None
-    of_tables = [tables.read_change_marker(name) for name in WATCHED_TABLES]
-    return (*registered, *of_tables)
+    markers = list(registered)
+    for name in WATCHED_TABLES:
+        markers.append(tables.read_change_marker(name))
+    return tuple(markers)
 
 
 def is_settled(marker: tuple[int, ...]) -> bool:
     """Tell whether no later change can have the same time stamp: a moment has passed since."""
-    return time.time_ns() - max(marker) > SETTLED_NS
-
-
-def evaluate_split(running: AbTest, as_of: pd.Timestamp) -> tuple[str, Evaluation]:
-    """Evaluate a split and stop it if its challenger is clearly worse.
-
-    Returns:
-        The verdict, as ``ab_test_result.evaluate`` gives it, and when to evaluate again.
-    """
-    log_marker = tables.read_change_marker("inference_log")
-    started = time.monotonic()
-    result = ab_test_result.stop_if_worse(running, as_of)
-    ended = time.monotonic()
-    pause = max(EVALUATION_SECONDS, (ended - started) / EVALUATION_SHARE)
-    if result.verdict == ab_test_result.WORSE:
-        log.warning(
-            "the A/B test of version %d was stopped: clearly worse than the champion",
-            running.version,
-        )
-    return result.verdict, Evaluation(log_marker, ended + pause)
+    age_ns = time.time_ns() - max(marker)
+    return age_ns > SETTLED_NS
 
 
 class Refresher:
@@ -108,7 +88,8 @@ class Refresher:
         if not _is_due(state, marker, newest):
             return
         if self._publish:
-            self._metrics.published.inc(self._features.publish())
+            rows = self._features.publish()
+            self._metrics.published.inc(rows)
             newest = self._features.read_newest()
             state = replace(state, clock=state.clock.see(newest))
         state = self._load_models(state)
@@ -139,9 +120,10 @@ class Refresher:
             return state.without_models(NO_FEATURES)
         try:
             approval = deployments.check_deployed(champion)
-            models = LoadedModels(self._cache.load(champion), approval["approver"])
+            model = self._cache.load(champion)
         except ChurnError as error:
             return _refuse_champion(state, champion, error)
+        models = LoadedModels(model, approval["approver"])
         served = replace(state, models=models, no_model_reason=NO_MODEL, refusal=None)
         return self._add_challenger(served, models)
 
@@ -154,7 +136,7 @@ class Refresher:
                 return state
             if running.mode == ab_test.SPLIT:
                 today = pd.Timestamp(state.clock.today)
-                verdict, evaluation = evaluate_split(running, today)
+                verdict, evaluation = ab_test_result.evaluate_split(running, today)
                 state = replace(state, evaluation=evaluation)
                 if verdict == ab_test_result.WORSE:
                     return state
@@ -163,7 +145,8 @@ class Refresher:
         except ChurnError as error:
             version = None if running is None else running.version
             return replace(state, refusal=refuse(version, error))
-        return replace(state, models=replace(models, challenger=challenger, ab_test=running))
+        models = replace(models, challenger=challenger, ab_test=running)
+        return replace(state, models=models)
 
 
 def _is_due(state: ServingState, marker: tuple[int, ...] | None, newest: str) -> bool:
@@ -199,13 +182,7 @@ class RefreshLoop:
     def __init__(
         self, refresh: Callable[[], None], pause_seconds: float, metrics: ServingMetrics
     ) -> None:
-        """Prepare the loop.
-
-        Args:
-            refresh: called in a thread.
-            pause_seconds: between two calls.
-            metrics: counts the failures.
-        """
+        """Prepare the loop; ``refresh`` is called in a thread, ``metrics`` counts its failures."""
         self._refresh = refresh
         self._pause_seconds = pause_seconds
         self._metrics = metrics
@@ -238,6 +215,7 @@ class RefreshLoop:
             await self._task
 
     async def _run(self) -> None:
+        """Refresh, pause, and begin again until the loop is stopped."""
         while not self._stopped.is_set():
             self._wake.clear()
             end_of_pause = self._wake
@@ -249,4 +227,5 @@ class RefreshLoop:
                 log.exception("refreshing models and features failed; will try again")
                 end_of_pause = self._stopped  # requests must not repeat a failure at their pace
             with suppress(TimeoutError):
-                await asyncio.wait_for(end_of_pause.wait(), self._pause_seconds)
+                waiting = end_of_pause.wait()
+                await asyncio.wait_for(waiting, self._pause_seconds)

@@ -112,7 +112,8 @@ def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
         body = parse_body(request, schemas.ScoreRequest)
         request_id = request.scope["state"]["request_id"]
         customers: list[dict[str, Any]] = [dict(customer) for customer in body.customers]
-        return _json_response({"predictions": predictor.score(customers, request_id)})
+        predictions = predictor.score(customers, request_id)
+        return _json_response({"predictions": predictions})
 
     def add_direct(
         path: str, endpoint: Endpoint, summary: str, body: type[BaseModel], **options: Any
@@ -162,10 +163,9 @@ def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
 
 def _refuse_unknown(request: Request, unknown: list[str]) -> Response:
     """Return 404 with the first of the customers who have no features."""
-    errors = [
-        {"field": "customer_ids", "message": f"{name} has no features"}
-        for name in unknown[:MOST_ERRORS]
-    ]
+    errors = []
+    for customer_id in unknown[:MOST_ERRORS]:
+        errors.append({"field": "customer_ids", "message": f"{customer_id} has no features"})
     return problem(request.scope, 404, "None of the customers has features.", errors)
 
 
@@ -181,7 +181,8 @@ def add_state_routes(app: FastAPI, predictor: Predictor, metrics: ServingMetrics
     )
     async def model() -> Response:
         """Tell which version answers, on whose approval, and which A/B test runs."""
-        return _json_response(_describe_model(predictor))
+        description = _describe_model(predictor)
+        return _json_response(description)
 
     @app.get(
         "/healthz",
@@ -223,7 +224,8 @@ def add_state_routes(app: FastAPI, predictor: Predictor, metrics: ServingMetrics
     )
     async def show_metrics() -> Response:
         """Show the metrics for Prometheus."""
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        text = generate_latest(metrics.registry)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 def _describe_model(predictor: Predictor) -> dict[str, Any]:

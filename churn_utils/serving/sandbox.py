@@ -48,17 +48,11 @@ GATE_DRAWS = 500
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A copy of a home.
-
-    Attributes:
-        home: its folder.
-        predecessor: the champion there.
-        challenger: the home's champion, trained again.
-    """
+    """A copy of a home, and two versions there."""
 
     home: Path
-    predecessor: int
-    challenger: int
+    predecessor: int  # the champion
+    challenger: int  # the home's champion, trained again
 
 
 def build_sandbox(folder: Path, as_of: pd.Timestamp, version: int | None = None) -> Sandbox:
@@ -100,7 +94,8 @@ def build_sandbox(folder: Path, as_of: pd.Timestamp, version: int | None = None)
 def _read_labelled_months(as_of: pd.Timestamp) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return labels that had arrived by a date, and features of the months up to the newest."""
     labels = tables.read("churn_labels")
-    labels = labels[labels["label_date"] <= as_of]
+    had_arrived = labels["label_date"] <= as_of
+    labels = labels[had_arrived]
     newest_month = labels["snapshot_date"].max()
     features = tables.read("customer_features")
     was_written = features["written_at"] <= as_of
@@ -168,11 +163,7 @@ def _make_study(params: dict, log_loss: float) -> optuna.Study:
 
 
 def _pass_gate(version: int, as_of: pd.Timestamp, scope: str, economics: Economics) -> None:
-    """Run the gate on a version and approve it for a scope.
-
-    Raises:
-        ChurnError: a check did not pass.
-    """
+    """Run the gate on a version and approve it for a scope; raise ChurnError if it fails."""
     challenger = Challenger(version, as_of, draws=GATE_DRAWS, economics=economics)
     findings = gate.evaluate_gate(challenger)
     not_passed = findings.loc[findings["verdict"] != "pass", "check"]

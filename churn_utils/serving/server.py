@@ -120,6 +120,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 
 def _close(sockets: list[socket.socket]) -> None:
+    """Close every socket."""
     for opened in sockets:
         opened.close()
 

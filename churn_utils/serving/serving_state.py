@@ -14,10 +14,9 @@ from urllib.parse import urlparse
 from urllib.request import url2pathname
 
 from churn_utils import settings
-from churn_utils.data import tables
 from churn_utils.errors import ChurnError
 from churn_utils.registry.connection import connect_mlflow
-from churn_utils.serving.ab_test import SPLIT, AbTest
+from churn_utils.serving.ab_test_result import Evaluation
 from churn_utils.serving.loaded_models import LoadedModels
 from churn_utils.serving.metrics import ServingMetrics
 
@@ -32,14 +31,12 @@ log = logging.getLogger(__name__)
 class FeatureClock:
     """Simulated today: the setting ``CHURN_TODAY``, else the date of the newest features seen.
 
-    Attributes:
-        setting: today as it was set, ``YYYY-MM-DD``; empty if it follows the features.
-        newest_seen: date of the newest features so far, ``YYYY-MM-DD``; empty before the first.
-            It outlives the features: a store that lost them does not turn the clock back.
+    Both are dates, ``YYYY-MM-DD``. The newest one seen outlives the features: a store that lost
+    them does not turn the clock back.
     """
 
-    setting: str = ""
-    newest_seen: str = ""
+    setting: str = ""  # empty if today follows the features
+    newest_seen: str = ""  # empty before the first features
 
     @property
     def today(self) -> str:
@@ -68,22 +65,17 @@ class FeatureClock:
 @lru_cache(maxsize=1024)  # every prediction needs the age of its features
 def _count_days(first: str, second: str) -> int:
     """Return the days from one date to another, 0 if the second is not later."""
-    days = (date.fromisoformat(second) - date.fromisoformat(first)).days
-    return max(days, 0)
+    start = date.fromisoformat(first)
+    end = date.fromisoformat(second)
+    return max((end - start).days, 0)
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A version that was refused; two refusals are equal if version and reason are.
+    """A version that was refused; two refusals are equal if version and reason are."""
 
-    Attributes:
-        version: that may not serve; None if the version could not be read either.
-        reason: for the log, never for callers.
-        checked_at: time of the last check, in seconds of ``time.monotonic``.
-    """
-
-    version: int | None
-    reason: str
+    version: int | None  # None if it could not be read either
+    reason: str  # for the log, never for callers
     checked_at: float = field(default_factory=time.monotonic, compare=False)
 
     @property
@@ -123,45 +115,17 @@ def _find_missing_folder(version: int) -> Path | None:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The last evaluation of a split.
-
-    Attributes:
-        log_marker: change marker of the inference log that it read.
-        next_at: earliest time of the next one, in seconds of ``time.monotonic``.
-    """
-
-    log_marker: int = 0
-    next_at: float = 0.0
-
-    def is_due(self, running: AbTest | None) -> bool:
-        """Tell whether predictions of a split were logged since, and long enough ago."""
-        if running is None or running.mode != SPLIT or time.monotonic() < self.next_at:
-            return False
-        return tables.read_change_marker("inference_log") != self.log_marker
-
-
-@dataclass(frozen=True)
 class ServingState:
-    """What requests are served with; a request reads the reference once and sees one state.
-
-    Attributes:
-        clock: simulated today.
-        models: the champion and the challenger; None if nothing may serve.
-        no_model_reason: for callers, why ``models`` is None.
-        refusal: the version that is in effect but may not serve.
-        evaluation: the last evaluation of the running split.
-        registry_file: device and inode of the registry's database; None without one.
-        loaded_from: change markers of registry and tables, and date of the newest features, that
-            the rest was read from; None if they have to be read again.
-    """
+    """What requests are served with; a request reads the reference once and sees one state."""
 
     clock: FeatureClock = field(default_factory=FeatureClock)
-    models: LoadedModels | None = None
-    no_model_reason: str = NO_MODEL
-    refusal: Refusal | None = None
+    models: LoadedModels | None = None  # None if nothing may serve
+    no_model_reason: str = NO_MODEL  # for callers, why there are no models
+    refusal: Refusal | None = None  # of the version that is in effect but may not serve
     evaluation: Evaluation = field(default_factory=Evaluation)
-    registry_file: tuple[int, int] | None = None
+    registry_file: tuple[int, int] | None = None  # device and inode of the registry's database
+    # change markers of registry and tables, and date of the newest features, that the rest was read
+    # from; None if they have to be read again
     loaded_from: tuple[tuple[int, ...], str] | None = None
 
     @property
@@ -178,9 +142,10 @@ def report_changes(before: ServingState, after: ServingState, metrics: ServingMe
     """Write to the log and count what differs between two states."""
     if after.models != before.models:
         _report_models(before, after, metrics)
-    if after.refusal is not None and after.refusal != before.refusal:
+    refusal = after.refusal
+    if refusal is not None and refusal != before.refusal:
         metrics.refusals.inc()
-        log.error("version %s may not serve: %s", after.refusal.version, after.refusal.reason)
+        log.error("version %s may not serve: %s", refusal.version, refusal.reason)
     reason = after.no_model_reason
     if reason != before.no_model_reason and reason in (NOT_PROMOTED, NO_FEATURES):
         log.warning(
@@ -189,16 +154,18 @@ def report_changes(before: ServingState, after: ServingState, metrics: ServingMe
             reason,
             settings.home(),
         )
-    if after.clock != before.clock and after.clock.days_ahead:
+    clock = after.clock
+    if clock != before.clock and clock.days_ahead:
         log.warning(
             "CHURN_TODAY is %s, but there are features of %s: they are used, and ages count from "
             "the setting; correct it, or leave it out",
-            after.clock.setting,
-            after.clock.newest_seen,
+            clock.setting,
+            clock.newest_seen,
         )
 
 
 def _report_models(before: ServingState, after: ServingState, metrics: ServingMetrics) -> None:
+    """Show and log which versions serve from now on."""
     if after.models is None:
         metrics.show_serving({})
         return
@@ -207,6 +174,5 @@ def _report_models(before: ServingState, after: ServingState, metrics: ServingMe
         gc.collect()
         gc.freeze()
     metrics.show_serving(after.models.list_arms())
-    log.info(
-        "now serving: version %d, A/B test %s", after.models.champion.version, after.models.ab_test
-    )
+    champion = after.models.champion
+    log.info("now serving: version %d, A/B test %s", champion.version, after.models.ab_test)

@@ -109,7 +109,8 @@ class ServingSettings(BaseSettings):
     @property
     def keys(self) -> tuple[bytes, ...]:
         """The keys that open the API."""
-        return tuple(text.encode() for text in _split(self.api_keys))
+        texts = _split(self.api_keys)
+        return tuple(text.encode() for text in texts)
 
     @property
     def origins(self) -> list[str]:

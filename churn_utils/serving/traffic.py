@@ -21,23 +21,14 @@ TIMEOUT_SECONDS = 10
 
 
 class Outcome(NamedTuple):
-    """One request and its response.
-
-    Attributes:
-        customer_id: that was requested.
-        status: of the response; 0 without one.
-        model_version: that predicted; None without a prediction.
-        arm: of that version; None without a prediction.
-        second: of the request, since the start of the traffic.
-        milliseconds: until the response was read.
-    """
+    """One request and its response."""
 
     customer_id: str
-    status: int
-    model_version: int | None
+    status: int  # 0 without a response
+    model_version: int | None  # None without a prediction, as the arm
     arm: str | None
-    second: float
-    milliseconds: float
+    second: float  # of the request, since the start of the traffic
+    milliseconds: float  # until the response was read
 
 
 def send(
@@ -50,8 +41,6 @@ def send(
     """Request one customer after the other, with several callers at once.
 
     Args:
-        host: that the API listens on.
-        port: that the API listens on.
         customer_ids: split among the callers.
         callers: at once, each with a connection of its own.
         seconds: how long; each customer once when not given.
@@ -63,8 +52,10 @@ def send(
     start = time.perf_counter()
 
     def call(number: int) -> list[Outcome]:
+        """Send the requests of one caller."""
         own_ids = customer_ids[number::callers]
-        return _call(host, port, _repeat(own_ids, start, seconds), start)
+        repeated = _repeat(own_ids, start, seconds)
+        return _call(host, port, repeated, start)
 
     with ThreadPoolExecutor(callers) as pool:
         outcomes = itertools.chain.from_iterable(pool.map(call, range(callers)))

@@ -16,7 +16,7 @@ def make_entries(count, start=0):
     """Return entries with ids in ascending order; every other one has features of its own."""
     now = datetime.now(UTC)
     return [
-        inference_log.build_entry(
+        (
             f"id-{start + i:06}",
             now,
             "2025-02-01",
@@ -26,8 +26,8 @@ def make_entries(count, start=0):
             None if i % 2 else "2025-01-01",
             1,
             "champion",
-            (0.3, 0.25, "offer", 100.0),
-            INPUTS,
+            *(0.3, 0.25, "offer", 100.0),
+            *INPUTS,
         )
         for i in range(count)
     ]

@@ -10,6 +10,11 @@ from churn_utils.evaluation.economics import Economics
 from churn_utils.inference import log as inference_log
 from churn_utils.registry import versions
 from churn_utils.serving import ab_test, ab_test_result
+from churn_utils.serving.ab_test import AbTest
+from churn_utils.serving.ab_test_result import AbTestResult, Evaluation
+
+SPLIT = AbTest(2, 1, ab_test.SPLIT, 0.5, "2025-02-01", "2025-02-01T00:00:00+00:00")
+SHADOW = AbTest(2, 1, ab_test.SHADOW, 0.5, "2025-02-01", "2025-02-01T00:00:00+00:00")
 
 
 @pytest.fixture
@@ -37,9 +42,14 @@ def log_predictions(serving_home):
                 "features_as_of": "2025-01-01",
                 "model_version": version[arm],
                 "arm": arm,
-                "scores": (0.5, 0.25, decision, 0.0),
+                "churn_probability": 0.5,
+                "threshold": 0.25,
+                "decision": decision,
+                "expected_value_usd": 0.0,
             }
-            rows.append(inference_log.build_entry(**{**facts, **changes}, inputs=(None,) * 21))
+            entry = {**facts, **changes}
+            assert list(entry) == list(inference_log.FACTS)
+            rows.append((*entry.values(), *[None] * len(inference_log.INPUTS)))
         tables.append("inference_log", inference_log.to_arrow(rows))
         return split
 
@@ -129,3 +139,24 @@ def test_without_predictions_there_is_no_verdict(serving_home):
     split = ab_test.start(serving_home.challenger, factories.AS_OF)
     result = ab_test_result.evaluate(split, factories.AS_OF)
     assert result.verdict == ab_test_result.TOO_FEW
+
+
+def test_only_a_split_with_new_predictions_is_evaluated(monkeypatch):
+    monkeypatch.setattr(tables, "read_change_marker", lambda name: 7)
+    assert Evaluation().is_due(SPLIT)
+    assert not Evaluation().is_due(None) and not Evaluation().is_due(SHADOW)
+    assert not Evaluation(log_marker=7).is_due(SPLIT)
+    assert Evaluation(log_marker=8).is_due(SPLIT)
+    assert not Evaluation(log_marker=8, next_at=float("inf")).is_due(SPLIT)
+
+
+@pytest.mark.parametrize(("seconds", "pause"), [(0.1, 30), (10, 200)])
+def test_slow_evaluations_are_rarer(monkeypatch, seconds, pause):
+    result = AbTestResult(ab_test_result.TOO_FEW, 1, 1, 0.0, 0.0)
+    clock = iter([100.0, 100.0 + seconds])
+    monkeypatch.setattr(tables, "read_change_marker", lambda name: 7)
+    monkeypatch.setattr(ab_test_result, "stop_if_worse", lambda *_: result)
+    monkeypatch.setattr(ab_test_result.time, "monotonic", lambda: next(clock))
+    verdict, evaluation = ab_test_result.evaluate_split(SPLIT, factories.AS_OF)
+    assert verdict == ab_test_result.TOO_FEW and evaluation.log_marker == 7
+    assert evaluation.next_at == pytest.approx(100 + seconds + pause)

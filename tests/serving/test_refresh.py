@@ -82,19 +82,6 @@ def test_what_was_written_a_moment_ago_is_not_settled(serving_home):
     assert not refresh.is_settled(refresh.read_marker()) and refresh.is_settled((1, 2))
 
 
-@pytest.mark.parametrize(("seconds", "pause"), [(0.1, 30), (10, 200)])
-def test_slow_evaluations_are_rarer(monkeypatch, seconds, pause):
-    running = ab_test.AbTest(2, 1, ab_test.SPLIT, 0.5, "2025-02-01", "")
-    result = AbTestResult(ab_test_result.TOO_FEW, 1, 1, 0.0, 0.0)
-    clock = iter([100.0, 100.0 + seconds])
-    monkeypatch.setattr(tables, "read_change_marker", lambda name: 7)
-    monkeypatch.setattr(ab_test_result, "stop_if_worse", lambda *_: result)
-    monkeypatch.setattr(refresh.time, "monotonic", lambda: next(clock))
-    verdict, evaluation = refresh.evaluate_split(running, factories.AS_OF)
-    assert verdict == ab_test_result.TOO_FEW and evaluation.log_marker == 7
-    assert evaluation.next_at == pytest.approx(100 + seconds + pause)
-
-
 def test_promotion_and_rollback_change_the_champion(serving, serving_home):
     promote(serving_home.challenger)
     assert serving.champion == serving_home.predecessor  # nothing changes without a refresh

@@ -6,16 +6,12 @@ from contextlib import closing
 import pytest
 
 from churn_utils import settings
-from churn_utils.data import tables
 from churn_utils.errors import ModelError
-from churn_utils.serving import ab_test
-from churn_utils.serving.ab_test import AbTest
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.serving_state import (
     NO_FEATURES,
     NO_MODEL,
     RETRY_SECONDS,
-    Evaluation,
     FeatureClock,
     Refusal,
     ServingState,
@@ -23,22 +19,10 @@ from churn_utils.serving.serving_state import (
     report_changes,
 )
 
-SPLIT = AbTest(2, 1, ab_test.SPLIT, 0.5, "2025-02-01", "2025-02-01T00:00:00+00:00")
-SHADOW = AbTest(2, 1, ab_test.SHADOW, 0.5, "2025-02-01", "2025-02-01T00:00:00+00:00")
-
 
 @pytest.fixture
 def metrics():
     return ServingMetrics()
-
-
-def test_only_a_split_with_new_predictions_is_evaluated(monkeypatch):
-    monkeypatch.setattr(tables, "read_change_marker", lambda name: 7)
-    assert Evaluation().is_due(SPLIT)
-    assert not Evaluation().is_due(None) and not Evaluation().is_due(SHADOW)
-    assert not Evaluation(log_marker=7).is_due(SPLIT)
-    assert Evaluation(log_marker=8).is_due(SPLIT)
-    assert not Evaluation(log_marker=8, next_at=float("inf")).is_due(SPLIT)
 
 
 def test_state_without_models_forgets_what_was_refused():

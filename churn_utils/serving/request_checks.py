@@ -1,4 +1,4 @@
-"""API keys and the rate limit of each caller."""
+"""Checks of a request before the application: API key, rate of the caller, size of the body."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from fastapi import Response
-from starlette.types import Scope
+from starlette.types import Message, Receive, Scope
 
 from churn_utils.serving.error_responses import problem
 
@@ -21,12 +21,7 @@ class RateLimiter:
     """A token bucket per caller: ``rate`` requests a second on average, twice that at once."""
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Start with full buckets.
-
-        Args:
-            rate: requests a second that one caller may send; 0 allows any number.
-            clock: seconds that only grow.
-        """
+        """Start with full buckets; a rate of 0 allows any number of requests."""
         self._rate = rate
         self._clock = clock
         self._capacity = max(1.0, 2 * rate)
@@ -37,11 +32,7 @@ class RateLimiter:
         return len(self._buckets)
 
     def take(self, caller: bytes) -> float:
-        """Take a token of a caller.
-
-        Returns:
-            0 if there was one, else the seconds until there is.
-        """
+        """Take a token of a caller; return 0 if there was one, else the seconds until there is."""
         if not self._rate:
             return 0.0
         now = self._clock()
@@ -68,12 +59,7 @@ class CallerCheck:
     """
 
     def __init__(self, keys: tuple[bytes, ...], rate_limit: float) -> None:
-        """Set keys and rate.
-
-        Args:
-            keys: of which one is needed; without any, every caller is accepted.
-            rate_limit: requests a second; 0 is no limit.
-        """
+        """Ask for one of the keys, if there are any; limit requests a second, if it is not 0."""
         self._key_hashes = [hashlib.sha256(key).digest() for key in keys]
         self._limiter = RateLimiter(rate_limit)
         self._unauthenticated = RateLimiter(rate_limit)
@@ -84,7 +70,8 @@ class CallerCheck:
         limiter = self._limiter
         is_authenticated = True
         if self._key_hashes:
-            key_hash = hashlib.sha256(headers.get(b"x-api-key", b"")).digest()
+            key = headers.get(b"x-api-key", b"")
+            key_hash = hashlib.sha256(key).digest()
             is_authenticated = self._is_valid(key_hash)
             if is_authenticated:
                 caller = key_hash
@@ -108,7 +95,45 @@ class CallerCheck:
 def client_address(scope: Scope) -> str:
     """Return the caller's address; empty where the server does not know it."""
     client: tuple[str, int] | None = scope.get("client")
-    if client is None:
-        return ""
-    address, _ = client
-    return address
+    return "" if client is None else client[0]
+
+
+async def read_body(
+    scope: Scope, headers: Headers, receive: Receive, most_bytes: int
+) -> tuple[Response | None, Receive]:
+    """Read the body into ``scope["state"]["body"]``.
+
+    A body that is announced to have more than ``most_bytes`` is not read.
+
+    Returns:
+        The refusal (413) of a body that is too large, else None; and the ``receive`` for the
+        application, which replays what was read.
+    """
+    too_large = f"The body is larger than {most_bytes} bytes."
+    announced = headers.get(b"content-length", b"0")
+    if not announced.isdigit() or int(announced) > most_bytes:
+        return problem(scope, 413, too_large), receive
+    message = await receive()
+    messages = [message]
+    size = len(message.get("body", b""))
+    while message.get("more_body") and size <= most_bytes:
+        message = await receive()
+        messages.append(message)
+        size += len(message.get("body", b""))
+    if size > most_bytes:
+        return problem(scope, 413, too_large), receive
+    scope["state"]["body"] = b"".join(message.get("body", b"") for message in messages)
+    return None, _replay(messages, receive)
+
+
+def _replay(messages: list[Message], receive: Receive) -> Receive:
+    """Return a ``receive`` that gives the messages first and then what else arrives."""
+    waiting = iter(messages)
+
+    async def receive_again() -> Message:
+        """Return the next message."""
+        for message in waiting:
+            return message
+        return await receive()
+
+    return receive_again

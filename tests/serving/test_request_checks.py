@@ -1,6 +1,6 @@
 import pytest
 
-from churn_utils.serving.authentication import MOST_CALLERS, RateLimiter
+from churn_utils.serving.request_checks import MOST_CALLERS, RateLimiter
 
 
 def test_buckets_refill_at_the_rate_and_are_bounded():
