@@ -52,10 +52,12 @@ class AbTestResult:
 def read_labelled_predictions(test: AbTest, as_of: pd.Timestamp) -> pd.DataFrame:
     """Read the predictions of both arms whose labels had arrived by a date.
 
+    A customer served by the other arm than the one it belongs to is left out: until the API has
+    noticed the A/B test, the champion serves all.
+
     Returns:
         ``customer_id, features_as_of, arm, decision, churned``, one row per customer and month: the
-        first prediction that was returned. A customer served by the other arm than the one it
-        belongs to is left out: until the API has noticed the A/B test, the champion serves all.
+        first prediction that was returned.
     """
     if not tables.exists("churn_labels"):
         return pd.DataFrame(columns=LABELLED_COLUMNS)
@@ -89,12 +91,13 @@ def evaluate(
     """Compare what the decisions of both arms were worth once labels have arrived.
 
     The interval of the difference is Welch's (variances of their own for the arms) with the normal
-    distribution, over the customers' mean values.
+    distribution, over the customers' mean values. A verdict needs ``minimum`` customers in each
+    arm; with fewer it is ``too_few`` and the difference is not a number.
 
     Args:
         test: running or stopped.
         as_of: labels that arrived later do not count.
-        minimum: customers that each arm must have; with fewer the verdict is ``too_few``.
+        minimum: customers that each arm must have.
         level: of the interval.
 
     Returns:

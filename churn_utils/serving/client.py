@@ -29,7 +29,7 @@ class Api:
     """A running API of this home; ends with ``close``, a ``with`` block, or this process.
 
     After ``close``, ``last_output`` holds the end of what it wrote. A wait that takes too long and
-    a refused request, where no status is returned, raise ``ChurnError``.
+    an unexpected status raise ``ChurnError``.
     """
 
     def __init__(self, **variables: str) -> None:
@@ -75,7 +75,12 @@ class Api:
         return f"http://{HOST}:{self.port}"
 
     def wait_until_ready(self, seconds: float = READY_SECONDS) -> None:
-        """Wait until ``/readyz`` says so; an API that ended is an error with its last output."""
+        """Wait until ``/readyz`` says so.
+
+        Raises:
+            ChurnError: the API ended, or was not ready in time; the message has the end of its
+                output.
+        """
         end = time.monotonic() + seconds
         while self._process.poll() is None and time.monotonic() < end:
             if self._is_ready():
@@ -102,10 +107,15 @@ class Api:
         return _wait_for(lambda: self.get("model")["trial"], seconds, "no A/B test runs")
 
     def wait_for_log(self, seconds: float = READY_SECONDS) -> None:
-        """Wait until every prediction that was returned is in the inference log."""
+        """Wait until every prediction that was returned is in the inference log.
+
+        Raises:
+            ChurnError: some are still waiting after that time.
+        """
 
         def is_written() -> bool:
-            return "\nchurn_log_waiting 0.0\n" in self._client.get("/metrics").text
+            metrics = self._client.get("/metrics").text
+            return "\nchurn_log_waiting 0.0\n" in metrics
 
         _wait_for(is_written, seconds, "the inference log is not written")
 
@@ -147,14 +157,21 @@ class Api:
     def start_traffic(
         self, customer_ids: Sequence[str], seconds: float, callers: int = 2
     ) -> Future[pd.DataFrame]:
-        """Send traffic in the background; ``result()`` waits for its end and returns the frame."""
+        """Send traffic in the background.
+
+        Returns:
+            A future whose ``result()`` is the frame of ``send_traffic``.
+        """
         pool = ThreadPoolExecutor(1)
         future = pool.submit(self.send_traffic, customer_ids, callers, seconds)
         pool.shutdown(wait=False)
         return future
 
     def close(self) -> None:
-        """End the process, which writes its log first; kill it after half a minute."""
+        """End the process, which writes its log first; kill it after half a minute.
+
+        Its last output is kept.
+        """
         self._client.close()
         if self._process.stdin is not None:
             self._process.stdin.close()

@@ -53,7 +53,10 @@ class LoadedModels:
 
     @property
     def shadow(self) -> LoadedModel | None:
-        """The challenger, if it scores every customer without being returned."""
+        """The challenger, if it scores every customer without being returned.
+
+        It is None without an A/B test, and in a split.
+        """
         if self.ab_test is None or self.ab_test.mode != ab_test.SHADOW:
             return None
         return self.challenger
@@ -95,8 +98,8 @@ class ModelCache:
         """Return a version from the cache; else load, compile and compare it.
 
         Raises:
-            ModelError: no registry, no such version, no compiled form, or one that differs from
-                the model.
+            ModelError: this home has no registry, or no such version in it.
+            ModelError: there is no compiled form, or it differs from the model.
         """
         if not settings.mlflow_database().exists():  # MLflow would create an empty one
             raise ModelError(f"there is no registry in {settings.mlflow_folder()}.")

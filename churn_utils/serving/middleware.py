@@ -42,7 +42,10 @@ log = logging.getLogger(__name__)
 
 
 class AccessLog:
-    """Lines that are written together: a write each would cost as much as a prediction."""
+    """One JSON line per request on standard output.
+
+    Lines are written together: a write each would cost as much as a prediction.
+    """
 
     def __init__(self) -> None:
         """Start without lines."""
@@ -64,7 +67,10 @@ class AccessLog:
             self.write()
 
     def write(self) -> None:
-        """Write what is kept; if that fails, the lines are lost and the log says how many."""
+        """Write what is kept.
+
+        If that fails, the lines are lost and the log says how many.
+        """
         with self._writing:
             lines = self._lines[:]
             del self._lines[: len(lines)]  # others may append meanwhile
@@ -162,7 +168,10 @@ class ApiMiddleware:
         return headers.keys() >= PREFLIGHT_HEADERS
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        """Count the request and keep its line."""
+        """Count the request and keep its line.
+
+        The label of the method is ``other`` for one that no route has.
+        """
         method = scope["method"]
         counted_method = method if method in COUNTED_METHODS else "other"
         histogram = self._metrics.seconds_of(_route_label(scope), counted_method, status)

@@ -23,9 +23,12 @@ class OnlineFeatures:
     """
 
     def __init__(self, address: str, prefix: str, on_loss: Callable[[], None]) -> None:
-        """Prepare to open a store, as ``online.open_store`` takes address and prefix.
+        """Prepare to open a store.
 
-        ``on_loss`` is called when a request finds that the features are gone.
+        Args:
+            address: of a Redis server; empty for SQLite in the home.
+            prefix: of the keys in Redis.
+            on_loss: called when a request finds that the features are gone.
         """
         self.newest = ""  # date of the newest features, YYYY-MM-DD; empty if there are none
         self._address = address
@@ -35,7 +38,11 @@ class OnlineFeatures:
         self._store: online.SqliteStore | online.RedisStore
 
     def open(self) -> None:
-        """Open the store."""
+        """Open the store.
+
+        Raises:
+            OnlineStoreError: no Redis server answers at the address.
+        """
         self._store = online.open_store(self._address, self._prefix)
 
     async def close(self) -> None:

@@ -114,7 +114,10 @@ def add_documents(app: FastAPI, settings: ServingSettings) -> None:
     build = app.openapi
 
     def build_complete() -> dict[str, Any]:
-        """Return the document with ``components`` and ``paths`` completed."""
+        """Return the document, with ``components`` and ``paths`` completed.
+
+        FastAPI keeps and changes one document, so a second call changes nothing.
+        """
         document = build()
         components = document["components"]
         _complete_schemas(components["schemas"])

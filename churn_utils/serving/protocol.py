@@ -32,7 +32,10 @@ class GatheringTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Keep data until the loop's next turn."""
+        """Keep data until the loop's next turn.
+
+        The first piece asks the loop for that turn.
+        """
         if not self._waiting:
             self._loop.call_soon(self._flush)
         self._waiting.append(data)

@@ -40,7 +40,10 @@ log = logging.getLogger(__name__)
 
 
 def read_marker() -> tuple[int, ...] | None:
-    """Return what changes whenever the registry or a watched table does; None without registry."""
+    """Return what changes whenever the registry or a watched table does.
+
+    It is None without a registry.
+    """
     registered = versions.read_change_marker()
     if registered is None:
         return None
@@ -62,7 +65,14 @@ class Refresher:
     def __init__(
         self, features: OnlineFeatures, cache: ModelCache, metrics: ServingMetrics, publish: bool
     ) -> None:
-        """Take what a refresh reads from, and whether it publishes features too."""
+        """Take what a refresh works with.
+
+        Args:
+            features: online features to read and publish.
+            cache: loads versions.
+            metrics: counts published rows.
+            publish: whether changed features are published too.
+        """
         self._features = features
         self._cache = cache
         self._metrics = metrics
@@ -215,7 +225,10 @@ class RefreshLoop:
             await self._task
 
     async def _run(self) -> None:
-        """Refresh, pause, and begin again until the loop is stopped."""
+        """Refresh, pause, and begin again until the loop is stopped.
+
+        The pause ends early when ``wake`` is called, unless the refresh failed.
+        """
         while not self._stopped.is_set():
             self._wake.clear()
             end_of_pause = self._wake

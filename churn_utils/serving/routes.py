@@ -81,7 +81,8 @@ def parse_body(request: Request, schema: type[Parsed]) -> Parsed:
     """Parse and validate the body that ``ApiMiddleware`` has read, in one step.
 
     Raises:
-        RequestValidationError: the body is not JSON, or not as documented.
+        RequestValidationError: the body is not JSON, or not as documented; the location of each
+            error begins with ``body``, as FastAPI's own do.
     """
     try:
         return schema.model_validate_json(request.scope["state"]["body"])

@@ -58,7 +58,10 @@ class FeatureClock:
         return _count_days(snapshot_date, self.setting or self.newest_seen)
 
     def see(self, newest: str) -> FeatureClock:
-        """Return the clock after the store said of which date its newest features are."""
+        """Return the clock after the store said of which date its newest features are.
+
+        An empty date changes nothing.
+        """
         return replace(self, newest_seen=newest) if newest else self
 
 
@@ -134,7 +137,10 @@ class ServingState:
         return None if self.refusal is None else self.refusal.version
 
     def without_models(self, reason: str) -> ServingState:
-        """Return the state in which nothing serves, for a reason that callers are told."""
+        """Return the state in which nothing serves.
+
+        Callers are told the reason.
+        """
         return replace(self, models=None, no_model_reason=reason, refusal=None)
 
 

@@ -28,47 +28,57 @@ class ServingSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CHURN_", frozen=True, str_strip_whitespace=True)
 
-    online_store: str = Field("", description="redis://host:port/db; empty: SQLite in the home")
+    online_store: str = Field(
+        default="", description="redis://host:port/db; empty: SQLite in the home"
+    )
     online_prefix: str = Field(
-        "", description="of the keys in Redis, where homes may share one; empty: the home's own"
+        default="",
+        description="of the keys in Redis, where homes may share one; empty: the home's own",
     )
     api_keys: str = Field(
-        "",
+        default="",
         description="comma-separated keys, one of which X-API-Key must hold for /v1; empty: none",
     )
     rate_limit: FiniteFloat = Field(
-        0.0, ge=0, description="requests a second that one caller may send; 0: no limit"
+        default=0.0, ge=0, description="requests a second that one caller may send; 0: no limit"
     )
     cors_origins: str = Field(
-        "", description="comma-separated origins that browsers may call from; empty: none"
+        default="", description="comma-separated origins that browsers may call from; empty: none"
     )
-    max_body_bytes: int = Field(1_000_000, gt=0, description="larger bodies are refused with 413")
+    max_body_bytes: int = Field(
+        default=1_000_000, gt=0, description="larger bodies are refused with 413"
+    )
     max_connections: int = Field(
-        1_000,
+        default=1_000,
         gt=0,
         description="requests over further ones are answered 503; twice as many are closed",
     )
     today: str = Field(
-        "",
+        default="",
         description="simulated today, such as 2025-02-01; empty: the day of the newest features",
     )
     poll_seconds: FiniteFloat = Field(
-        1.0, gt=0, description="how often promotions, A/B tests and new features are looked for"
+        default=1.0,
+        gt=0,
+        description="how often promotions, A/B tests and new features are looked for",
     )
     publish: bool = Field(
-        True, description="publish changed features into the online store whenever they are found"
+        default=True,
+        description="publish changed features into the online store whenever they are found",
     )
     log_capacity: int = Field(
-        100_000,
+        default=100_000,
         gt=0,
         description="answers that may wait to be logged; beyond, requests are refused with 503",
     )
     log_seconds: FiniteFloat = Field(
-        2.0,
+        default=2.0,
         gt=0,
         description="how often the log is written; a process that is killed loses what waits",
     )
-    access_log: bool = Field(True, description="write a JSON line per request to standard output")
+    access_log: bool = Field(
+        default=True, description="write a JSON line per request to standard output"
+    )
 
     @model_validator(mode="wrap")
     @classmethod
