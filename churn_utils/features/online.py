@@ -30,17 +30,11 @@ ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Publication:
-    """What one publication did.
+    """What one publication did."""
 
-    Attributes:
-        kind: ``nothing``, ``changes`` or ``everything``.
-        rows: how many rows were written.
-        version: of the table, up to which.
-    """
-
-    kind: str
-    rows: int
-    version: int
+    kind: str  # nothing, changes or everything
+    rows: int  # how many were written
+    version: int  # of the table, up to which
 
 
 def open_store(address: str = "", prefix: str = "") -> SqliteStore | RedisStore:

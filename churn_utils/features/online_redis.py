@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from churn_utils import settings
@@ -46,12 +44,7 @@ class RedisStore:
         return False
 
     async def look_up(self, customer_ids: Sequence[str]) -> list[OnlineRow | None]:
-        """Return the newest row of each customer, None where there is none.
-
-        It takes one round trip if all are known.
-
-        Args:
-            customer_ids: in the order of the result.
+        """Do as ``SqliteStore.look_up``, in one round trip if all customers are known.
 
         Raises:
             OnlineStoreError: the server does not answer.
@@ -101,20 +94,10 @@ class RedisStore:
             text = self._db.get(self._published) if has_rows else None
         except redis.RedisError as error:
             raise OnlineStoreError(f"the Redis server does not answer: {error}.") from error
-        return Published(**json.loads(text)) if text else Published()
+        return Published.from_text(text)
 
     def write(self, rows: list[tuple], before: Published, after: Published, replace: bool) -> bool:
-        """Write rows in one transaction; an older row never overwrites a newer one.
-
-        Args:
-            rows: ``customer_id, snapshot_date, written_at`` and the stored features.
-            before: what the store was filled from when the rows were read.
-            after: what it is filled from with them.
-            replace: delete all other rows.
-
-        Returns:
-            Whether it was written: not if another publisher was faster.
-        """
+        """Do as ``SqliteStore.write``: an older row never overwrites a newer one."""
         import redis
 
         with self._db.pipeline() as pipe:
@@ -128,7 +111,7 @@ class RedisStore:
                 pipe.delete(self._rows)
             if rows:
                 pipe.hset(self._rows, mapping={row[0]: text_of_row(row) for row in rows})
-            pipe.set(self._published, json.dumps(asdict(after)))
+            pipe.set(self._published, after.to_text())
             try:
                 pipe.execute()
             except redis.WatchError:

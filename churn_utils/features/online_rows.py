@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import orjson
@@ -23,19 +23,21 @@ class OnlineRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Published:
-    """What a store was filled from.
+    """What a store was filled from; a store keeps it as JSON."""
 
-    Attributes:
-        table_id: id of the Delta table.
-        version: its version.
-        columns: names of the columns of a row, joined by commas.
-        newest: newest ``written_at`` in it.
-    """
+    table_id: str = ""  # of the Delta table
+    version: int = -1  # of the Delta table
+    columns: str = ""  # of a row, joined by commas
+    newest: str = ""  # newest written_at
 
-    table_id: str = ""
-    version: int = -1
-    columns: str = ""
-    newest: str = ""
+    @classmethod
+    def from_text(cls, text: str | bytes | None) -> Published:
+        """Return what a store was filled from; nothing without a text."""
+        return cls(**orjson.loads(text)) if text else cls()
+
+    def to_text(self) -> str:
+        """Return the JSON that a store keeps."""
+        return orjson.dumps(asdict(self)).decode()
 
 
 def text_of_row(row: tuple) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from churn_utils.data.files import identify_file
@@ -92,7 +90,7 @@ class SqliteStore:
             row = self._db.execute("SELECT facts FROM published").fetchone()
         except sqlite3.Error as error:
             raise OnlineStoreError(f"{self._path} cannot be read: {error}.") from error
-        return Published(**json.loads(row[0])) if row else Published()
+        return Published.from_text(row[0] if row else None)
 
     def write(self, rows: list[tuple], before: Published, after: Published, replace: bool) -> bool:
         """Write rows in one transaction; an older row never overwrites a newer one.
@@ -123,7 +121,7 @@ class SqliteStore:
             self._db.execute("DELETE FROM online")
         records = [(*row[:3], text_of_row(row)) for row in rows]
         self._db.executemany(UPSERT_IF_NEWER, records)
-        self._db.execute(REPLACE_PUBLISHED, (json.dumps(asdict(after)),))
+        self._db.execute(REPLACE_PUBLISHED, (after.to_text(),))
 
     def count(self) -> int:
         """Return the number of customers in the store."""
