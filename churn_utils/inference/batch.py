@@ -151,10 +151,12 @@ def build_retention_list(predictions: pd.DataFrame, as_of: pd.Timestamp, size: i
     if worth.empty:
         return worth.reindex(columns=RETENTION_LIST)
     worth = worth.assign(rank=range(1, len(worth) + 1))
-    rows = read_scoring_rows(predictions["snapshot_date"].iloc[0], as_of)
+    snapshot_date = predictions["snapshot_date"].iloc[0]
+    rows = read_scoring_rows(snapshot_date, as_of)
     chosen = rows.set_index("customer_id").loc[worth["customer_id"]].reset_index()
     version = versions.read_version(int(predictions["model_version"].iloc[0]))
-    reasons = scoring.explain_rows(scoring.load_model(version), chosen, rows, top=len(REASONS))
+    model = scoring.load_model(version)
+    reasons = scoring.explain_rows(model, chosen, rows, top=len(REASONS))
     return worth.join(reasons)[RETENTION_LIST]
 
 

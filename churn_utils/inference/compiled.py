@@ -57,8 +57,11 @@ def compile_model(model) -> Scorer:
         ) from error
 
     def probability(values: Sequence) -> float:
+        """Return the probability of one customer: the calibrated sigmoid of its score."""
         exponent = slope * score(values) + offset
-        return 1.0 / (1.0 + math.exp(exponent)) if exponent < LARGEST_EXPONENT else 0.0
+        if exponent >= LARGEST_EXPONENT:
+            return 0.0
+        return 1.0 / (1.0 + math.exp(exponent))
 
     return probability
 
@@ -75,7 +78,7 @@ def compare_forms(model, compiled: Scorer, example: pd.DataFrame, seed: int = 0)
     inputs = definitions.select_model_inputs(example)
     rows = pd.concat([inputs, draw_random_rows(RANDOM_ROWS, seed)], ignore_index=True)
     own = scoring.predict_probability(model, rows)
-    fast = np.array([compiled(values) for values in rows_as_tuples(rows)])
+    fast = [compiled(values) for values in rows_as_tuples(rows)]
     difference = float(np.abs(own - fast).max())
     if not difference <= LARGEST_DIFFERENCE:  # also when it is not a number
         raise ModelError(
@@ -110,9 +113,10 @@ def draw_random_rows(count: int, seed: int) -> pd.DataFrame:
         ``count`` rows, columns ``definitions.MODEL_INPUTS``, on-demand features included.
     """
     generator = np.random.default_rng(seed)
-    rows = pd.DataFrame(
-        {name: generator.choice(known, count) for name, known in definitions.CATEGORICAL.items()}
-    )
+    categories = {}
+    for name, known in definitions.CATEGORICAL.items():
+        categories[name] = generator.choice(known, count)
+    rows = pd.DataFrame(categories)
     shortest_months, _ = _bounds_of("tenure")
     months = generator.integers(int(shortest_months), LONGEST_TENURE_MONTHS, count)
     monthly = generator.uniform(*_bounds_of("monthly_charges"), count).round(2)
@@ -130,6 +134,7 @@ def draw_random_rows(count: int, seed: int) -> pd.DataFrame:
 def _bounds_of(name: str) -> tuple[float, float]:
     """Return the range that the contract allows for a number."""
     column = columns.BY_NAME[name]
-    if column.minimum is None or column.maximum is None:
+    lowest, highest = column.minimum, column.maximum
+    if lowest is None or highest is None:
         raise ModelError(f"the contract gives no range for {name}; random rows need one.")
-    return column.minimum, column.maximum
+    return lowest, highest

@@ -27,8 +27,10 @@ def compile_booster(encoder, estimator) -> Scorer:
     log_odds = hasattr(estimator, "decision_function")  # what the calibration was learned on
 
     def score(values: Sequence) -> float:
+        """Return the booster's log-odds or probability of one customer."""
         row = np.array([encode(values)])
-        return float(booster.predict(row, raw_score=log_odds, num_threads=1)[0])
+        scores = booster.predict(row, raw_score=log_odds, num_threads=1)
+        return float(scores[0])
 
     return score
 
@@ -40,6 +42,7 @@ def compile_forest(encoder, estimator) -> Scorer:
     trees = [_lay_out_tree(fitted.tree_, churned) for fitted in estimator.estimators_]
 
     def score(values: Sequence) -> float:
+        """Return the mean share of churners in the leaves that one customer reaches."""
         # scikit-learn compares in 32 bits, so the values are rounded in the same way
         row = np.array(encode(values), dtype=np.float32).tolist()
         total = 0.0
@@ -86,6 +89,7 @@ def compile_additive(encoder, estimator) -> Scorer:
     ordered = [terms[name] for name in definitions.MODEL_INPUTS]
 
     def score(values: Sequence) -> float:
+        """Return the log-odds of one customer; the comprehension is the hot path of the API."""
         return intercept + sum([term(value) for term, value in zip(ordered, values, strict=True)])
 
     return score
@@ -169,14 +173,19 @@ def spline_terms(transformer, names: Sequence[str], weights: np.ndarray) -> dict
 
 def line_terms(scaler, names: Sequence[str], weights: np.ndarray) -> dict[str, Term]:
     """Return for each column (``name: term``) its weighted scaled value."""
+    means = scaler.mean_.tolist()
+    scales = scaler.scale_.tolist()
     terms = {}
-    for name, mean, scale, weight in zip(names, scaler.mean_, scaler.scale_, weights, strict=True):
-        terms[name] = _line(float(mean), float(scale), float(weight))
+    for name, mean, scale, weight in zip(names, means, scales, weights.tolist(), strict=True):
+        terms[name] = _line(mean, scale, weight)
     return terms
 
 
 def _line(mean: float, scale: float, weight: float) -> Term:
+    """Return the term of a number that is scaled and weighted."""
+
     def evaluate(value: float) -> float:
+        """Return the weighted scaled value."""
         return (value - mean) / scale * weight
 
     return evaluate
@@ -188,6 +197,7 @@ def _curve(knots: list[float], pieces: list[list[float]], mean: float, scale: fl
     count = len(knots) - 1
 
     def evaluate(value: float) -> float:
+        """Return the polynomial at the scaled value, which is held within the knots."""
         x = min(max((value - mean) / scale, first), last)
         piece = min(bisect_right(knots, x), count) - 1
         x -= knots[piece]
@@ -205,7 +215,8 @@ def read_codes(encoder) -> dict[str, Codes]:
     names = encoder.transformers_[0][2]
     codes: dict[str, Codes] = {}
     for name, categories in zip(names, fitted.categories_, strict=True):
-        codes[name] = {text: float(code) for code, text in enumerate(categories)}
+        numbers = np.arange(len(categories), dtype=float).tolist()
+        codes[name] = dict(zip(categories, numbers, strict=True))
     return codes
 
 

@@ -90,7 +90,10 @@ class InferenceLog:
         return len(self) + count <= self.capacity
 
     def append(self, entries: Sequence[tuple]) -> None:
-        """Take entries; check ``has_room`` before."""
+        """Take entries; check ``has_room`` before.
+
+        They are written at once when the queue is half full.
+        """
         with self._lock:
             self._waiting.extend(entries)
         if len(self._waiting) * 2 >= self.capacity:
@@ -152,6 +155,7 @@ class InferenceLog:
         return True
 
     def _run(self) -> None:
+        """Write until the log is closed, after failures at longer and longer intervals."""
         pause = self.interval_s
         while True:
             self._wake.wait(pause)
@@ -164,12 +168,14 @@ class InferenceLog:
 
 
 def _open_table() -> ds.Dataset:
+    """Open the table as a dataset, which reads only what a filter asks for."""
     path = str(tables.path_of(TABLE))
     filesystem = SubTreeFileSystem(path, LocalFileSystem())
     return DeltaTable(path).to_pyarrow_dataset(filesystem=filesystem)
 
 
 def _compact() -> None:
+    """Put the small files of many writes together."""
     try:
         DeltaTable(str(tables.path_of(TABLE))).optimize.compact()
     except Exception:  # another API may compact at the same time; small files do until next time
@@ -211,7 +217,8 @@ def to_arrow(entries: Sequence[tuple], pauses_s: float = 0.0) -> pa.Table:
     for start in range(0, len(entries), ROWS_AT_ONCE):
         if start:
             time.sleep(pause)
-        parts.append(_convert_part(entries[start : start + ROWS_AT_ONCE]))
+        part = entries[start : start + ROWS_AT_ONCE]
+        parts.append(_convert_part(part))
     return pa.concat_tables(parts)
 
 

@@ -19,6 +19,7 @@ SMALLEST_REASON = 0.005  # effect on the probability below which a feature is no
 
 @lru_cache(maxsize=4)
 def _load(home: str, version: int, run_id: str):
+    """Load a version's model; home and run only tell its versions apart."""
     return artifacts.load_model(version)
 
 
@@ -84,7 +85,8 @@ def explain_rows(
     order = np.argsort(-effects.to_numpy(), axis=1)[:, :top]  # positions of the largest effects
     reasons = []
     for position, largest in enumerate(order):
-        effect, values = effects.iloc[position], inputs.iloc[position]
+        effect = effects.iloc[position]
+        values = inputs.iloc[position]
         names = effects.columns[largest]
         reasons.append([_name_reason(name, values[name], effect[name]) for name in names])
     columns = [f"reason_{number}" for number in range(1, top + 1)]
@@ -117,8 +119,10 @@ def measure_effects(model, inputs: pd.DataFrame, replacements: pd.DataFrame) -> 
 
 
 def _name_reason(feature: str, value, effect: float) -> str:
+    """Return ``feature = value (+0.12)``, or nothing if the effect is too small for a reason."""
     if effect < SMALLEST_REASON:
         return ""
     if isinstance(value, float):
-        value = f"{value:.2f}".rstrip("0").rstrip(".")
+        rounded = f"{value:.2f}"
+        value = rounded.rstrip("0").rstrip(".")
     return f"{feature} = {value} ({effect:+.2f})"

@@ -55,7 +55,7 @@ def deliver(extract, home):
     return publish
 
 
-def test_online_and_offline_features_are_the_same_to_the_last_bit_for_all_customers(store, extract):
+def test_online_and_offline_features_agree_to_the_last_bit(store, extract):
     offline_store.publish_snapshot(extract, JANUARY, JANUARY)
     some = extract.head(3000).assign(contract="Two year")
     offline_store.publish_snapshot(some, FEBRUARY, FEBRUARY)
@@ -173,9 +173,7 @@ def test_where_nothing_is_published_nobody_is_unknown(store, deliver):
     assert look_up(store, "ABSENT") == [None]
 
 
-def test_rows_that_a_redis_server_lost_are_not_unknown_customers_and_are_published_again(
-    home, redis_address, deliver
-):
+def test_rows_that_redis_lost_are_published_again_not_unknown(home, redis_address, deliver):
     """It may evict the hash, and keep what says that it was filled."""
     store = online_store.RedisStore(redis_address, prefix=str(home))
     deliver(JANUARY)

@@ -2,7 +2,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from starlette.testclient import TestClient
 from churn_utils.data import tables
 from churn_utils.registry import approvals, deployments
 from churn_utils.serving import app
+from churn_utils.serving.client import find_free_port
 from churn_utils.serving.examples import EXAMPLE_CUSTOMER
 from churn_utils.serving.settings import ServingSettings
 
@@ -229,19 +229,13 @@ def test_an_empty_home_is_alive_but_not_ready(home):
             assert answer.status_code == 503 and answer.headers["Retry-After"] == "1"
 
 
-def find_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def live_server(serving_world, tmp_path_factory):
     """Address of a server that listens on a port of this machine."""
     with factories.at_home(
         shutil.copytree(serving_world.home, tmp_path_factory.mktemp("live") / "home")
     ):
-        port = find_port()
+        port = find_free_port()
         server = uvicorn.Server(
             uvicorn.Config(app.create_app(SETTINGS), port=port, log_config=None)
         )
@@ -327,7 +321,7 @@ def serving_version(client):
 
 def test_an_overloaded_server_logs_every_answer(serving_home):
     """The command itself, with many callers and a SIGTERM: no answer is missing in the table."""
-    port = find_port()
+    port = find_free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "churn_utils", "serve", "--port", str(port)],
         env={
@@ -368,10 +362,8 @@ def test_an_overloaded_server_logs_every_answer(serving_home):
             caller.start()
         time.sleep(3)
         server.send_signal(signal.SIGTERM)
-        assert server.wait(30) in (
-            0,
-            -signal.SIGTERM,
-        )  # uvicorn ends as the signal asked, after its clean-up
+        # uvicorn ends as the signal asked, after its clean-up
+        assert server.wait(30) in (0, -signal.SIGTERM)
         for caller in callers:
             caller.join()
     finally:
