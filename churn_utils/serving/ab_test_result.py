@@ -123,7 +123,13 @@ def evaluate(
         verdict = BETTER
     elif upper < 0:
         verdict = WORSE
-    return replace(result, verdict=verdict, difference_usd=difference, lower=lower, upper=upper)
+    return replace(
+        result,
+        verdict=verdict,
+        difference_usd=difference,
+        lower=lower,
+        upper=upper,
+    )
 
 
 def _value_customers(rows: pd.DataFrame, test: AbTest) -> dict[str, pd.Series]:

@@ -112,12 +112,12 @@ class Api:
         Raises:
             ChurnError: some are still waiting after that time.
         """
-
-        def is_written() -> bool:
-            metrics = self._client.get("/metrics").text
-            return "\nchurn_log_waiting 0.0\n" in metrics
-
-        _wait_for(is_written, seconds, "the inference log is not written")
+        all_written = "\nchurn_log_waiting 0.0\n"
+        _wait_for(
+            lambda: all_written in self._client.get("/metrics").text,
+            seconds,
+            "the inference log is not written",
+        )
 
     def request(self, method: str, name: str, content: dict | None = None) -> tuple[int, dict]:
         """Send a request to a resource under ``/v1``, such as ``predictions``.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
@@ -18,6 +17,8 @@ class ServingMetrics:
         """Create every metric, at zero."""
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        self._count = partial(Counter, registry=self.registry)
+        self._gauge = partial(Gauge, registry=self.registry)
         self._add_requests()
         self._add_refreshes()
         self._add_log()
@@ -85,9 +86,3 @@ class ServingMetrics:
         self.serving.clear()
         for arm, version in arms.items():
             self.serving.labels(version, arm).set(1)
-
-    def _count(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
-        return Counter(name, text, labels, registry=self.registry)
-
-    def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
-        return Gauge(name, text, labels, registry=self.registry)

@@ -152,10 +152,10 @@ class Receipt(BaseModel):
 
     model_config = show_example(examples.EXAMPLE_RECEIPT)
     prediction_id: str
-    answered_at: datetime
-    as_of_date: date
+    answered_at: datetime  # in UTC
+    as_of_date: date  # simulated today
     request_id: str
-    route: str
+    route: str  # predictions or scores
     customer_id: str
     features_as_of: date | None
     model_version: int
@@ -175,13 +175,13 @@ class ModelInfo(BaseModel):
     """What answers now."""
 
     model_config = show_example(examples.EXAMPLE_MODEL)
-    model_version: int
+    model_version: int  # of the champion
     approved_by: str
-    threshold: float
+    threshold: float  # probability from which an offer pays
     offer_cost_usd: float
     churner_value_usd: float
-    trained_as_of: str
-    family: str
+    trained_as_of: str  # simulated date, YYYY-MM-DD
+    family: str  # such as lightgbm
     trial: dict[str, str | int | float] | None = Field(
         description="Challenger, mode and share of a running A/B test."
     )
@@ -195,8 +195,8 @@ class Health(BaseModel):
     """State of the service."""
 
     model_config = show_example({"status": "ready", "detail": ""})
-    status: str
-    detail: str = ""
+    status: str  # alive or ready
+    detail: str = ""  # names a version that was refused
 
 
 class FieldError(BaseModel):
@@ -211,8 +211,8 @@ class Problem(BaseModel):
     """An error (RFC 9457), with the request id that the log knows it by."""
 
     model_config = show_example(examples.EXAMPLE_PROBLEM)
-    title: str
-    status: int
-    detail: str
+    title: str  # phrase of the status
+    status: int  # of HTTP
+    detail: str  # what is wrong, in a sentence
     request_id: str
-    errors: list[FieldError] = []
+    errors: list[FieldError] = []  # at most 20

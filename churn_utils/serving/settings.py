@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import Field, FiniteFloat, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    Field,
+    FiniteFloat,
+    ModelWrapValidatorHandler,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from churn_utils import settings
@@ -23,72 +30,58 @@ OUT_OF_RANGE = {
 class ServingSettings(BaseSettings):
     """How the API protects itself and what it works on.
 
-    Field ``rate_limit`` is the variable ``CHURN_RATE_LIMIT``; a blank variable counts as not set.
+    Field ``rate_limit`` is the variable ``CHURN_RATE_LIMIT``.
     """
 
-    model_config = SettingsConfigDict(env_prefix="CHURN_", frozen=True, str_strip_whitespace=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CHURN_",
+        frozen=True,
+        str_strip_whitespace=True,
+        use_attribute_docstrings=True,  # they are the descriptions that --help shows
+    )
 
-    online_store: str = Field(
-        default="", description="redis://host:port/db; empty: SQLite in the home"
-    )
-    online_prefix: str = Field(
-        default="",
-        description="of the keys in Redis, where homes may share one; empty: the home's own",
-    )
-    api_keys: str = Field(
-        default="",
-        description="comma-separated keys, one of which X-API-Key must hold for /v1; empty: none",
-    )
-    rate_limit: FiniteFloat = Field(
-        default=0.0, ge=0, description="requests a second that one caller may send; 0: no limit"
-    )
-    cors_origins: str = Field(
-        default="", description="comma-separated origins that browsers may call from; empty: none"
-    )
-    max_body_bytes: int = Field(
-        default=1_000_000, gt=0, description="larger bodies are refused with 413"
-    )
-    max_connections: int = Field(
-        default=1_000,
-        gt=0,
-        description="requests over further ones are answered 503; twice as many are closed",
-    )
-    today: str = Field(
-        default="",
-        description="simulated today, such as 2025-02-01; empty: the day of the newest features",
-    )
-    poll_seconds: FiniteFloat = Field(
-        default=1.0,
-        gt=0,
-        description="how often promotions, A/B tests and new features are looked for",
-    )
-    publish: bool = Field(
-        default=True,
-        description="publish changed features into the online store whenever they are found",
-    )
-    log_capacity: int = Field(
-        default=100_000,
-        gt=0,
-        description="answers that may wait to be logged; beyond, requests are refused with 503",
-    )
-    log_seconds: FiniteFloat = Field(
-        default=2.0,
-        gt=0,
-        description="how often the log is written; a process that is killed loses what waits",
-    )
-    access_log: bool = Field(
-        default=True, description="write a JSON line per request to standard output"
-    )
+    online_store: str = ""
+    """redis://host:port/db; empty: SQLite in the home"""
+    online_prefix: str = ""
+    """of the keys in Redis, where homes may share one; empty: the home's own"""
+    api_keys: str = ""
+    """comma-separated keys, one of which X-API-Key must hold for /v1; empty: none"""
+    rate_limit: FiniteFloat = Field(default=0.0, ge=0)
+    """requests a second that one caller may send; 0: no limit"""
+    cors_origins: str = ""
+    """comma-separated origins that browsers may call from; empty: none"""
+    max_body_bytes: PositiveInt = 1_000_000
+    """larger bodies are refused with 413"""
+    max_connections: PositiveInt = 1_000
+    """requests over further ones are answered 503; twice as many are closed"""
+    today: str = ""
+    """simulated today, such as 2025-02-01; empty: the day of the newest features"""
+    poll_seconds: FiniteFloat = Field(default=1.0, gt=0)
+    """how often promotions, A/B tests and new features are looked for"""
+    publish: bool = True
+    """publish changed features into the online store whenever they are found"""
+    log_capacity: PositiveInt = 100_000
+    """answers that may wait to be logged; beyond, requests are refused with 503"""
+    log_seconds: FiniteFloat = Field(default=2.0, gt=0)
+    """how often the log is written; a process that is killed loses what waits"""
+    access_log: bool = True
+    """write a JSON line per request to standard output"""
 
     @model_validator(mode="wrap")
     @classmethod
     def _check(cls, given: dict[str, Any], build: ModelWrapValidatorHandler[Self]) -> Self:
         """Build the settings and refuse what would switch a protection off by mistake.
 
+        A blank variable counts as not set.
+
         Raises:
             UsageError: a value of the wrong type or out of range; the message names the variable.
         """
-        values = {name: value for name, value in given.items() if not _is_blank(value)}
+        values = {}
+        for name, value in given.items():
+            is_blank = isinstance(value, str) and not value.strip()
+            if not is_blank:
+                values[name] = value
         try:
             built = build(values)
         except ValidationError as error:
@@ -132,10 +125,6 @@ def _split(text: str) -> list[str]:
     """Return the parts of a comma-separated text that are not blank."""
     parts = [part.strip() for part in text.split(",")]
     return [part for part in parts if part]
-
-
-def _is_blank(value: Any) -> bool:
-    return isinstance(value, str) and not value.strip()
 
 
 def _explain(error: ValidationError) -> str:
