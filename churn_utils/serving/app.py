@@ -14,7 +14,7 @@ from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.middleware import AccessLog, ApiMiddleware
 from churn_utils.serving.openapi import ABOUT, add_documents
 from churn_utils.serving.predictor import Predictor
-from churn_utils.serving.routes import DirectRoute, add_prediction_routes, add_state_routes
+from churn_utils.serving.routes import add_prediction_routes, add_state_routes
 from churn_utils.serving.settings import ServingSettings
 
 VERSION = "1.0.0"
@@ -61,8 +61,6 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     add_prediction_routes(app, predictor)
     add_state_routes(app, predictor, metrics)
     add_documents(app, settings)
-    # tried first, because each route that is passed over costs a request some microseconds
-    app.router.routes.sort(key=lambda route: not isinstance(route, DirectRoute))
     app.add_middleware(
         ApiMiddleware,
         settings=settings,
