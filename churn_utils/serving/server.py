@@ -66,7 +66,10 @@ def run_server(host: str, port: int, until_stdin_closes: bool = False) -> None:
 
 
 def _end_with_stdin() -> None:
-    """Send this process SIGTERM when standard input closes."""
+    """Send this process SIGTERM when standard input closes.
+
+    The program that started it has ended then.
+    """
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGTERM)
 
