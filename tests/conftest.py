@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import time
+from types import SimpleNamespace
 
 import factories
 import notebook_factory
@@ -16,7 +17,7 @@ from churn_utils.data import contract, delivered_files
 from churn_utils.data import source as data_source
 from churn_utils.features import offline
 from churn_utils.pipeline import kernels, warm_process
-from churn_utils.registry import deployments
+from churn_utils.registry import deployments, versions
 from churn_utils.reports import html
 from churn_utils.serving import sandbox
 
@@ -89,13 +90,25 @@ def patched_pipeline(kernel_pipeline, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def serving_world(shared_world, tmp_path_factory):
-    """A home with a crude champion and a challenger that passed its gate; copy before use."""
+def sandbox_build(shared_world, tmp_path_factory):
+    """A sandbox, the home named after its build, and the copied home's versions round it."""
     path, contents = shared_world
     with factories.at_home(path):
-        return sandbox.build_sandbox(
+        before = versions.list_versions()
+        built = sandbox.build_sandbox(
             tmp_path_factory.mktemp("serving"), factories.AS_OF, contents["version"]
         )
+        named = settings.home()
+    with factories.at_home(path):
+        return SimpleNamespace(
+            sandbox=built, named=named, before=before, after=versions.list_versions()
+        )
+
+
+@pytest.fixture(scope="session")
+def serving_world(sandbox_build):
+    """A home with a crude champion and a challenger that passed its gate; copy before use."""
+    return sandbox_build.sandbox
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,6 @@
-import os
-
 import factories
 import pytest
 
-from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.errors import ChurnError
 from churn_utils.features import definitions
@@ -48,13 +45,9 @@ def test_both_versions_refit_from_their_records(serving_home, registered_home):
     assert record.hyperparameters == factories.PARAMS and record.seed == 0
 
 
-def test_home_that_was_copied_stays_as_it_is(registered_home, tmp_path):
-    before = versions.list_versions()
-    original = os.environ["CHURN_HOME"]
-    sandbox.build_sandbox(tmp_path / "copy", factories.AS_OF, registered_home["version"])
-    assert settings.home() == tmp_path / "copy" and len(versions.list_versions()) == 2
-    os.environ["CHURN_HOME"] = original
-    assert versions.list_versions().equals(before)
+def test_home_that_was_copied_stays_as_it_is(sandbox_build, serving_home):
+    assert sandbox_build.named == sandbox_build.sandbox.home and len(versions.list_versions()) == 2
+    assert sandbox_build.after.equals(sandbox_build.before) and len(sandbox_build.before)
 
 
 def test_home_without_a_champion_has_no_sandbox(home, tmp_path):
