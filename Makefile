@@ -1,11 +1,12 @@
 # make run: the main job.   make test: the tests.   make test-quick: the fast ones, while you edit.
+# make test-slow: the long forms of what make test tries in short.
 # Each makes .venv from the lock when it is missing or stale.
 PYTHON ?= python3.11
 BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test test-quick lab serve mlflow bench drill lock clean help
+.PHONY: run test test-quick test-slow lab serve mlflow bench drill lock clean help
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -13,21 +14,25 @@ help:  ## list the commands
 run: .venv/installed  ## run all notebooks as one pipeline; ARGS="--help" shows its options
 	$(BIN)/python run_all.py $(ARGS)
 
-# A worker that crashes fails the run: restarted, it would hang for ever.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0
+# A worker that crashes fails the run: restarted, it would hang for ever. Files keep their order: xdist
+# would start those of few tests last, which are the long ones.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 test: .venv/installed  ## format, lint, types, all tests, then every notebook under nbval
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PYTEST) tests
+	$(PYTEST) -m "not long" tests
 	home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 	CHURN_HOME="$$home" CHURN_REPORTS="$$home/reports" $(BIN)/python -m pytest -q -p tests.nbval_kernels --nbval-lax --nbval-current-env notebooks
 
 test-quick: .venv/installed  ## lint and the fast unit tests: those without the marks slow and e2e
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(PYTEST) -q -m "not slow and not e2e" tests
+	$(PYTEST) -q -m "not slow and not e2e and not long" tests
+
+test-slow: .venv/installed  ## the long forms of the tests: every bad challenger, every way back, races
+	$(PYTEST) -m long tests
 
 lab: .venv/installed  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --ip 127.0.0.1 --notebook-dir notebooks

@@ -21,6 +21,26 @@ from churn_utils.registry import deployments, versions
 from churn_utils.reports import html
 from churn_utils.serving import sandbox
 
+# What takes seconds to build: a test that uses one of these is slow.
+SLOW_FIXTURES = {
+    "extract",
+    "first_month",
+    "gauntlet",
+    "kernel_pipeline",
+    "redis_address",
+    "registered_home",
+    "serving_home",
+    "shared_serving_home",
+    "shared_world",
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests whose fixtures take seconds to build as slow."""
+    for item in items:
+        if SLOW_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
