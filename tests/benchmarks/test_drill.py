@@ -110,6 +110,16 @@ def test_scenarios_share_the_months_that_are_the_same(drill):
     assert drill.find_month(5, 1, "slow_change", as_of=6) != drill.find_month(5, 1, "none", as_of=6)
 
 
+@pytest.mark.slow
+def test_a_year_with_a_data_bug_is_decided_rightly(drill, tmp_path):
+    with factories.at_home(tmp_path):
+        year = models.one_thread(drill.simulate_year)(1, "data_bug", 5)
+    acted = year.set_index("month")["decision"]
+    right = {month: action for month, (action, _) in drill.RIGHT["data_bug"].items()}
+    assert acted[acted != "ok"].to_dict() == right
+
+
+@pytest.mark.long
 def test_a_year_beside_others_is_the_year_alone(drill, tmp_path):
     with factories.at_home(tmp_path):
         beside = drill.simulate_seed((1, 5)).set_index("scenario")

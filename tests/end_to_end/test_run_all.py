@@ -174,6 +174,7 @@ def test_evidently_pages_share_their_script(finished_run):
         )
 
 
+@pytest.mark.long
 def test_going_back_repeats_the_months_after_it(finished_run):
     """Near the end: it runs the months again, and comes to the same decisions."""
     before = history.read_decisions().drop(columns="evidence")
@@ -191,6 +192,7 @@ def test_going_back_repeats_the_months_after_it(finished_run):
     assert tables.read("predictions")["snapshot_date"].max() == MAY
 
 
+@pytest.mark.long
 def test_writing_again_changes_no_data_table(finished_run):
     before = tables.describe_tables().set_index("table")["version"]
     result = run_all("--profile", "fast", "--only", "01", "--months", "4")
