@@ -1,4 +1,4 @@
-"""Command line of the package: serve the API, run A/B tests, roll back, read the audit.
+"""Command line of the package: serve the API, run A/B tests, roll back, read the audit, republish.
 
 Commands import what they need when they run, so that ``--help`` answers at once.
 """
@@ -263,3 +263,12 @@ def audit(home: Home = None) -> None:
     _enter_home(home)
     table = deployments.read_audit()
     print("No version was ever promoted." if table.empty else table.to_string(index=False))
+
+
+@app.command(epilog=_epilog("republish-features", "republish-features --home /tmp/competitor"))
+def republish_features(home: Home = None) -> None:
+    """Compute the features of every month again, after a feature was added."""
+    from churn_utils.features import offline
+
+    _enter_home(home)
+    print(f"{offline.republish_features()} row(s) of customer_features were written.")

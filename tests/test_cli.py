@@ -9,7 +9,7 @@ from churn_utils import cli
 from churn_utils.registry import approvals, deployments
 
 COMMAND = [sys.executable, "-m", "churn_utils"]
-COMMANDS = ["serve", "ab-test", "rollback", "audit"]
+COMMANDS = ["serve", "ab-test", "rollback", "audit", "republish-features"]
 AB_TEST = [f"ab-test {action}" for action in ("start", "shadow", "status", "stop")]
 
 
@@ -70,7 +70,13 @@ def test_serve_ends_with_1_when_its_port_is_taken(home):
 
 @pytest.mark.parametrize(
     "command",
-    ["ab-test status", "ab-test stop 3 --reason x", "rollback --by x --reason x", "audit"],
+    [
+        "ab-test status",
+        "ab-test stop 3 --reason x",
+        "rollback --by x --reason x",
+        "audit",
+        "republish-features",
+    ],
 )
 def test_a_mistyped_home_is_refused_and_not_created(command, tmp_path, home, monkeypatch, capsys):
     monkeypatch.setenv("CHURN_HOME", str(home))  # restored after the command has set its own

@@ -11,11 +11,12 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, Schema, write_deltalake
 from filelock import FileLock, Timeout
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from churn_utils import settings
+from churn_utils.data.columns import BY_NAME
 from churn_utils.data.table_rows import (
     check_keys,
     convert_to_arrow,
@@ -38,6 +39,10 @@ KEYS = {
     "inference_log": ["prediction_id"],
 }
 CHANGE_DATA_FEED = {"customer_features"}
+# Tables whose columns follow from definitions: a column that is defined later is added to them, and
+# rows from before hold null there. Every other table refuses columns that it does not know.
+TABLES_OF_COLUMNS = {"customers", "quarantine"}  # take what ``columns`` defines
+TABLES_OF_FEATURES = {"customer_features", "inference_log"}  # take any feature
 WAIT_SECONDS = 60.0  # for another process that changes the same table
 
 
@@ -70,7 +75,8 @@ def merge(table: str, frame: pd.DataFrame) -> int:
         Number of rows inserted or updated; with 0 the table keeps its version.
 
     Raises:
-        DataError: key columns missing, null or duplicated, or columns that differ from the table's.
+        DataError: key columns missing, null or duplicated, or columns that differ from the table's
+            and cannot be added to it.
     """
     path = path_of(table)
     key = KEYS[table]
@@ -80,12 +86,13 @@ def merge(table: str, frame: pd.DataFrame) -> int:
         if not frame.empty:
             _create(table, rows)
         return len(frame)
+    rows = _fit_to_table(table, rows)
     target = DeltaTable(str(path))
     is_same_key = " AND ".join(f"target.{name} = source.{name}" for name in key)
     others = [name for name in frame.columns if name not in key]
     is_changed = " OR ".join(f"(target.{name} IS DISTINCT FROM source.{name})" for name in others)
     merger = target.merge(
-        fit_to_schema(table, rows, _schema_of(target)),
+        rows,
         predicate=is_same_key,
         source_alias="source",
         target_alias="target",
@@ -110,16 +117,29 @@ def append(table: str, rows: pa.Table) -> None:
     Raises:
         DataError: columns that differ from the table's.
     """
-    path = path_of(table)
     if exists(table):
-        rows = fit_to_schema(table, rows, _schema_of(DeltaTable(str(path))))
-    write_deltalake(str(path), rows, mode="append")
+        rows = _fit_to_table(table, rows)
+    write_deltalake(str(path_of(table)), rows, mode="append")
 
 
-def _schema_of(table: DeltaTable) -> pa.Schema:
-    """Return the column types of a table."""
-    schema = table.schema()
-    return pa.schema(schema.to_arrow())
+def _fit_to_table(table: str, rows: pa.Table) -> pa.Table:
+    """Give rows the columns and types of a table; add the columns that were defined since."""
+    target = DeltaTable(str(path_of(table)))
+    schema = pa.schema(target.schema().to_arrow())
+    new = [name for name in rows.column_names if name not in schema.names]
+    if not new or not _may_gain(table, new):
+        return fit_to_schema(table, rows, schema)
+    fields = list(give_nulls_a_type(rows).select(new).schema)
+    fitted = fit_to_schema(table, rows, pa.schema([*schema, *fields]))
+    target.alter.add_columns(Schema.from_arrow(pa.schema(fields)).fields)
+    return fitted
+
+
+def _may_gain(table: str, names: list[str]) -> bool:
+    """Tell whether columns may be added to a table."""
+    if table in TABLES_OF_COLUMNS:
+        return set(names) <= set(BY_NAME)
+    return table in TABLES_OF_FEATURES
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -24,6 +25,7 @@ from churn_utils.data.columns import (
 from churn_utils.errors import FeatureError
 
 MOST_EXAMPLES = 5  # of unknown categories named in an error
+log = logging.getLogger(__name__)
 
 
 def take_as_delivered(value):
@@ -144,24 +146,32 @@ FEATURES = (
         compute=avg_price_increase,
     ),
 )
-# Stored features come first: a model input is a stored row with the on-demand features behind it.
-MODEL_INPUTS = {feature.name: feature for feature in FEATURES}
-STORED = [feature.name for feature in FEATURES if feature.is_stored]
-CATEGORICAL = {
-    feature.name: list(feature.categories) for feature in FEATURES if feature.type is TEXT
-}
-NUMERICAL = [feature.name for feature in FEATURES if feature.type is not TEXT]
-INTEGER = [feature.name for feature in FEATURES if feature.type is WHOLE]
-SLICES = [feature.name for feature in FEATURES if feature.is_slice]
-KEY = ["customer_id", "snapshot_date", "written_at"]
 _COMPUTED = [feature for feature in FEATURES if feature.is_stored and feature.is_computed]
+_STORED = [feature for feature in FEATURES if feature.is_stored]
 _ON_DEMAND = [feature for feature in FEATURES if not feature.is_stored]
+# Stored features come first: a model input is a stored row with the on-demand features behind it.
+MODEL_INPUTS = {feature.name: feature for feature in [*_STORED, *_ON_DEMAND]}
+STORED = [feature.name for feature in _STORED]
+CATEGORICAL = {
+    name: list(feature.categories) for name, feature in MODEL_INPUTS.items() if feature.type is TEXT
+}
+NUMERICAL = [name for name, feature in MODEL_INPUTS.items() if feature.type is not TEXT]
+INTEGER = [name for name, feature in MODEL_INPUTS.items() if feature.type is WHOLE]
+SLICES = [name for name, feature in MODEL_INPUTS.items() if feature.is_slice]
+KEY = ["customer_id", "snapshot_date", "written_at"]
 _PICK_STORED = itemgetter(*STORED)
+
+
+def _pick_inputs(feature: Feature) -> Callable[[Sequence], tuple]:
+    """Return what picks the inputs of an on-demand feature out of a stored row."""
+    positions = [STORED.index(name) for name in feature.computed_from]
+    if len(positions) == 1:  # itemgetter would return the bare value
+        return lambda stored: (stored[positions[0]],)
+    return itemgetter(*positions)
+
+
 # For the API's hot path: each on-demand feature with what picks its inputs out of a stored row.
-_PICK_AND_COMPUTE = [
-    (itemgetter(*(STORED.index(name) for name in feature.computed_from)), feature.compute)
-    for feature in _ON_DEMAND
-]
+_PICK_AND_COMPUTE = [(_pick_inputs(feature), feature.compute) for feature in _ON_DEMAND]
 
 
 def build_features(customers: pd.DataFrame) -> pd.DataFrame:
@@ -193,16 +203,41 @@ def add_on_demand(features: pd.DataFrame) -> pd.DataFrame:
     """Add the on-demand features to stored ones.
 
     Returns:
-        The given columns and those of ``MODEL_INPUTS`` that are computed on demand.
+        The given columns and those of ``MODEL_INPUTS`` that are computed on demand; null where a
+        row lacks what they are computed from.
     """
-    computed = {feature.name: _compute(feature, features) for feature in _ON_DEMAND}
+    computed = {feature.name: _compute_where_known(feature, features) for feature in _ON_DEMAND}
     return features.assign(**computed)
 
 
+def _compute_where_known(feature: Feature, rows: pd.DataFrame):
+    """Compute an on-demand feature of the rows that hold all of its inputs."""
+    inputs = rows[list(feature.computed_from)]
+    is_known = inputs.notna().all(axis=1)
+    if is_known.all():
+        return _compute(feature, rows)
+    values = np.asarray(_compute(feature, rows[is_known]))
+    known = pd.Series(values, index=np.flatnonzero(is_known))
+    return known.reindex(range(len(rows))).set_axis(rows.index)
+
+
 def complete_inputs(stored: Sequence) -> tuple:
-    """Complete one customer's stored features, in the order of ``STORED``, to its model inputs."""
-    on_demand = [compute(*pick(stored)) for pick, compute in _PICK_AND_COMPUTE]
+    """Complete one customer's stored features, in the order of ``STORED``, to its model inputs.
+
+    A feature that the row lacks is None, as is what would be computed from it.
+    """
+    if None in stored:
+        on_demand = [
+            _compute_if_known(pick(stored), compute) for pick, compute in _PICK_AND_COMPUTE
+        ]
+    else:
+        on_demand = [compute(*pick(stored)) for pick, compute in _PICK_AND_COMPUTE]
     return (*stored, *on_demand)
+
+
+def _compute_if_known(values: tuple, compute: Callable[..., Any]):
+    """Compute an on-demand feature of one customer; None if one of its inputs is."""
+    return None if None in values else compute(*values)
 
 
 def _compute(feature: Feature, values: Mapping | pd.DataFrame):
@@ -211,25 +246,82 @@ def _compute(feature: Feature, values: Mapping | pd.DataFrame):
     return feature.compute(*given)
 
 
-def select_model_inputs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the columns in ``MODEL_INPUTS`` of a frame, in this order and with their types.
+def inputs_of(model) -> list[str]:
+    """Return the inputs that a model was trained on, in its order.
+
+    A model may be older than a feature. One that does not name its inputs takes ``MODEL_INPUTS``.
+    """
+    names = getattr(model, "feature_names_in_", MODEL_INPUTS)
+    return [str(name) for name in names]
+
+
+def describe_lacking(rows: pd.DataFrame, inputs: Iterable[str]) -> pd.Series:
+    """Return the names of the inputs that each row lacks, joined by commas; empty if it has all.
+
+    A row lacks a feature that was defined after it was written.
+    """
+    lacking = np.full(len(rows), "", dtype=object)
+    for name in inputs:
+        is_missing = rows[name].isna().to_numpy()
+        if is_missing.any():
+            so_far = lacking[is_missing]
+            separator = np.where(so_far == "", "", ",").astype(object)
+            lacking[is_missing] = so_far + separator + name
+    return pd.Series(lacking, index=rows.index)
+
+
+def drop_incomplete(rows: pd.DataFrame, inputs: Iterable[str], use: str) -> pd.DataFrame:
+    """Leave out the rows that lack one of the inputs; log how many, which inputs, for which use."""
+    lacking = describe_lacking(rows, inputs)
+    is_complete = lacking == ""
+    if is_complete.all():
+        return rows
+    counts = lacking[~is_complete].value_counts().to_dict()
+    log.warning(
+        "%d of %d rows are left out of %s: they lack features that were defined later %s",
+        (~is_complete).sum(),
+        len(rows),
+        use,
+        counts,
+    )
+    return rows[is_complete]
+
+
+def select_model_inputs(frame: pd.DataFrame, names: Iterable[str] = ()) -> pd.DataFrame:
+    """Return the model inputs of a frame, in order and with their types.
+
+    Args:
+        frame: rows of model inputs.
+        names: of the inputs, as ``inputs_of`` returns them; those in ``MODEL_INPUTS`` if empty.
 
     Raises:
         FeatureError: inputs are missing, null, or hold a category that the contract does not know
             or something that is no finite number.
     """
-    missing = [name for name in MODEL_INPUTS if name not in frame]
+    wanted = list(names) or list(MODEL_INPUTS)
+    missing = [name for name in wanted if name not in frame or name not in MODEL_INPUTS]
     if missing:
         raise FeatureError(f"{len(missing)} model input(s) are missing: {', '.join(missing)}.")
-    inputs = frame[list(MODEL_INPUTS)]
+    inputs = frame[wanted]
     _check_categories(inputs)
     _check_numbers(inputs)
-    return inputs.astype({name: MODEL_INPUTS[name].type.pandas for name in NUMERICAL})
+    types = {name: MODEL_INPUTS[name].type.pandas for name in select_numerical(wanted)}
+    return inputs.astype(types)
+
+
+def select_categorical(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the categories of those inputs that are categorical, by name."""
+    return {name: CATEGORICAL[name] for name in names if name in CATEGORICAL}
+
+
+def select_numerical(names: Iterable[str]) -> list[str]:
+    """Return those of the inputs that are numbers."""
+    return [name for name in names if name not in CATEGORICAL]
 
 
 def _check_categories(inputs: pd.DataFrame) -> None:
     """Refuse categories that the contract does not know."""
-    for name, known in CATEGORICAL.items():
+    for name, known in select_categorical(inputs).items():
         is_unknown = ~inputs[name].isin(known)  # a null is unknown too
         if not is_unknown.any():
             continue
@@ -243,13 +335,15 @@ def _check_categories(inputs: pd.DataFrame) -> None:
 
 def _check_numbers(inputs: pd.DataFrame) -> None:
     """Refuse numbers that are null, text, infinite, or fractions where whole ones belong."""
-    if inputs[NUMERICAL].isna().any(axis=None):
+    numbers = inputs[select_numerical(inputs)]
+    if numbers.isna().any(axis=None):
         _check_nulls(inputs)
-    texts = inputs[NUMERICAL].select_dtypes(exclude=["number", "bool"])
+    texts = numbers.select_dtypes(exclude=["number", "bool"])
     _refuse_columns(list(texts), "numbers")
-    is_fraction = (inputs[INTEGER] % 1 != 0).any()
+    whole_numbers = numbers[[name for name in INTEGER if name in numbers]]
+    is_fraction = (whole_numbers % 1 != 0).any()
     _refuse_columns(is_fraction.index[is_fraction], "whole numbers")
-    is_infinite = np.isinf(inputs[NUMERICAL]).any()
+    is_infinite = np.isinf(numbers).any()
     _refuse_columns(is_infinite.index[is_infinite], "finite")
 
 
@@ -280,15 +374,15 @@ def indicate_categories(inputs: pd.DataFrame) -> np.ndarray:
         Zeros and ones, shape (rows, indicators), in the order of ``CATEGORICAL``.
     """
     indicators = []
-    for name, values in CATEGORICAL.items():
+    for name, values in select_categorical(inputs).items():
         codes = pd.Index(values).get_indexer(inputs[name])
         first = 1 if len(values) == 2 else 0
         indicators += [codes == code for code in range(first, len(values))]
     return np.column_stack(indicators).astype("float64")
 
 
-def feature_contract() -> pd.DataFrame:
-    """Describe every model input: ``feature, unit, origin, description, categories``."""
+def feature_contract(names: Iterable[str] = MODEL_INPUTS) -> pd.DataFrame:
+    """Describe model inputs: ``feature, unit, origin, description, categories``."""
     return pd.DataFrame(
         [
             {
@@ -298,7 +392,7 @@ def feature_contract() -> pd.DataFrame:
                 "description": feature.description,
                 "categories": CATEGORICAL.get(feature.name),
             }
-            for feature in FEATURES
+            for feature in map(MODEL_INPUTS.__getitem__, names)
         ]
     )
 
@@ -311,3 +405,7 @@ def describe_own_features() -> str:
             cells = (feature.name, feature.unit, feature.origin, feature.description)
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(describe_own_features())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -197,9 +198,11 @@ def look_up_features(
         max_age_days: older features count as stale and are left empty.
 
     Returns:
-        The spine with the stored features, ``features_as_of`` (their snapshot date) and
+        The spine with the stored features, ``features_as_of`` (their snapshot date),
         ``lookup_status``: ``found``, ``unknown_customer``, ``no_snapshot_yet``, ``stale`` or
-        ``duplicate`` (the same customer and date are more than once in the spine).
+        ``duplicate`` (the same customer and date are more than once in the spine), and
+        ``lacks_features``: names of the features that are younger than the row that was found,
+        joined by commas; empty if there is none.
 
     Raises:
         DataError: rows without an event date.
@@ -232,7 +235,9 @@ def look_up_features(
         ["duplicate", "unknown_customer", "no_snapshot_yet", "stale"],
         default="found",
     )
-    return joined
+    was_found = joined["lookup_status"] == "found"
+    lacking = definitions.describe_lacking(joined, definitions.STORED)
+    return joined.assign(lacks_features=lacking.where(was_found, ""))
 
 
 def _list_known(stored: pd.DataFrame) -> pd.DataFrame:
@@ -251,6 +256,38 @@ def _list_known(stored: pd.DataFrame) -> pd.DataFrame:
     known = known.drop_duplicates(["customer_id", "__known_from"], keep="last")
     known = known.sort_values("__known_from").rename(columns={"snapshot_date": "features_as_of"})
     return known.drop(columns="written_at")
+
+
+def read_features(
+    *,
+    version: int | None = None,
+    as_of: pd.Timestamp | None = None,
+    snapshot_date: pd.Timestamp | None = None,
+) -> pd.DataFrame:
+    """Read ``customer_features`` with all stored features, as ``tables.read`` takes the arguments.
+
+    Returns:
+        ``definitions.KEY`` and ``definitions.STORED``; a feature is null in rows that were written
+        before it was defined.
+    """
+    stored = tables.read(
+        "customer_features", version=version, as_of=as_of, snapshot_date=snapshot_date
+    )
+    return stored.reindex(columns=[*definitions.KEY, *definitions.STORED])
+
+
+def republish_features() -> int:
+    """Compute the features of all accepted customer rows again, and write what changes.
+
+    It gives rows from before a feature that was defined since; they keep their dates. Versions that
+    were trained before are refitted from the table versions that they recorded, so nothing changes
+    for them.
+
+    Returns:
+        Number of rows written.
+    """
+    customers = tables.read("customers")
+    return tables.merge("customer_features", definitions.build_features(customers))
 
 
 def newest_features() -> pd.Timestamp:
@@ -281,8 +318,8 @@ def build_training_set(
 
     Returns:
         One row per label, in key order: ``customer_id, event_date, churned`` (bool), ``label_date,
-        split``, the model inputs, ``features_as_of, lookup_status``. Rows whose status is not
-        ``found`` are there without features; ``training_rows`` leaves them out.
+        split``, the model inputs, ``features_as_of, lookup_status, lacks_features``. Rows whose
+        status is not ``found`` are there without features; ``training_rows`` leaves them out.
 
     Raises:
         DataError: no label had arrived by ``as_of``.
@@ -298,18 +335,26 @@ def build_training_set(
             "snapshot."
         )
     spine = labels.rename(columns={"snapshot_date": "event_date"}).reset_index(drop=True)
-    stored = tables.read("customer_features", version=versions.get("customer_features"))
+    stored = read_features(version=versions.get("customer_features"))
     return definitions.add_on_demand(look_up_features(spine, stored))
 
 
-def training_rows(training_set: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Return the rows of one split whose features were found.
+def training_rows(
+    training_set: pd.DataFrame, split: str, inputs: Iterable[str] = definitions.MODEL_INPUTS
+) -> pd.DataFrame:
+    """Return the rows of one split whose features were found, with all of the inputs.
+
+    Args:
+        training_set: as ``build_training_set`` returns it.
+        split: one of ``SPLITS``.
+        inputs: of the model that is trained or evaluated; one that was trained before needs fewer.
 
     Returns:
-        The columns of ``build_training_set``, whole numbers as int64.
+        The columns of ``build_training_set``, whole numbers among the inputs as int64. Rows that
+        lack an input are left out and counted in the log.
 
     Raises:
-        DataError: an unknown split, or none of its rows has features.
+        DataError: an unknown split, or none of its rows has the features.
     """
     if split not in SPLITS:
         raise DataError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}.")
@@ -318,5 +363,20 @@ def training_rows(training_set: pd.DataFrame, split: str) -> pd.DataFrame:
     if found.empty:
         counts = rows["lookup_status"].value_counts().to_dict()
         raise DataError(f"split {split!r} has no row with features (status of its rows: {counts}).")
-    whole_numbers = dict.fromkeys(definitions.INTEGER, "int64")
-    return found.astype(whole_numbers).reset_index(drop=True)
+    names = list(inputs)
+    undefined = [name for name in names if name not in training_set]
+    if undefined:
+        listed = ", ".join(undefined)
+        raise DataError(
+            f"the model needs {listed}; features/definitions.py no longer defines that."
+        )
+    complete = definitions.drop_incomplete(found, names, f"split {split!r}")
+    if complete.empty:
+        lacking = found["lacks_features"].value_counts().to_dict()
+        raise DataError(
+            f"split {split!r} has no row with all features: its {len(found)} rows were written "
+            f"before some were defined {lacking}. Run `python -m churn_utils republish-features`, "
+            "or wait for labels of newer months."
+        )
+    whole_numbers = [name for name in names if name in definitions.INTEGER]
+    return complete.astype(dict.fromkeys(whole_numbers, "int64")).reset_index(drop=True)

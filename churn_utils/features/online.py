@@ -2,8 +2,9 @@
 
 ``publish_changes`` copies what the change data feed of ``customer_features`` holds since the last
 publication. A feed with deletions, or a table that is another one or older than what was published,
-means that the table went back (a restore, a new home). Then everything is published again in one
-transaction: a row that the table no longer holds must not be served.
+means that the table went back (a restore, a new home); a store whose columns are not those of today
+was filled before a feature was defined. Then everything is published again in one transaction: a
+row that the table no longer holds must not be served.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from deltalake.exceptions import DeltaError
 from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.errors import DataError, OnlineStoreError
-from churn_utils.features.definitions import KEY, STORED
+from churn_utils.features.definitions import INTEGER, KEY, STORED
 from churn_utils.features.online_redis import RedisStore, derive_prefix
 from churn_utils.features.online_rows import Published
 from churn_utils.features.online_sqlite import SqliteStore
@@ -104,8 +105,12 @@ def _open_table() -> DeltaTable:
 
 def _is_same_table(published: Published, table: DeltaTable) -> bool:
     """Tell whether a store was filled from this table, with the columns of today."""
-    has_same_columns = published.columns == ",".join(COLUMNS)
-    return published.table_id == str(table.metadata().id) and has_same_columns
+    return published.table_id == str(table.metadata().id) and has_columns_of_today(published)
+
+
+def has_columns_of_today(published: Published) -> bool:
+    """Tell whether a store holds the features that are defined today, in their order."""
+    return published.columns == ",".join(COLUMNS)
 
 
 def _read_changes(table: DeltaTable, before: Published) -> pd.DataFrame | None:
@@ -129,11 +134,22 @@ def _read_changes(table: DeltaTable, before: Published) -> pd.DataFrame | None:
 def _newest_rows(frame: pd.DataFrame) -> list[tuple]:
     """Return each customer's newest month, of that the newest writing, in the order of ``COLUMNS``.
 
-    Values are plain Python ones, dates as ``YYYY-MM-DD``.
+    Values are plain Python ones, dates as ``YYYY-MM-DD``; a feature that a row lacks is None.
     """
     order = [name for name in (*KEY, "_commit_version") if name in frame]
     newest = frame.sort_values(order).drop_duplicates("customer_id", keep="last")
     dates = {name: newest[name].dt.strftime("%Y-%m-%d") for name in ("snapshot_date", "written_at")}
     newest = newest.assign(**dates)
-    values = [newest[name].tolist() for name in COLUMNS]
+    newest = newest.reindex(columns=COLUMNS)
+    values = [_list_values(newest[name]) for name in COLUMNS]
     return list(zip(*values, strict=True))
+
+
+def _list_values(column: pd.Series) -> list:
+    """Return the values of a column as plain Python ones, None for null."""
+    is_missing = column.isna()
+    if not is_missing.any():
+        return column.tolist()
+    if column.name in INTEGER:  # nulls made floats of them
+        column = column.astype("Int64")
+    return column.astype(object).where(~is_missing, None).tolist()

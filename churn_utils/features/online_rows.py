@@ -13,7 +13,8 @@ from churn_utils.errors import OnlineStoreError
 class OnlineRow(NamedTuple):
     """What the store holds of a customer.
 
-    Dates are written ``YYYY-MM-DD``; ``stored`` has the order of ``definitions.STORED``.
+    Dates are written ``YYYY-MM-DD``; ``stored`` has the order of ``definitions.STORED``, None for
+    features that were defined after the row was written.
     """
 
     snapshot_date: str

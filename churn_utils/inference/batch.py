@@ -10,7 +10,7 @@ from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.errors import DataError
 from churn_utils.evaluation.economics import OFFER
-from churn_utils.features import definitions
+from churn_utils.features import definitions, offline
 from churn_utils.inference import scoring
 from churn_utils.registry import deployments, versions
 from churn_utils.registry.versions import ModelVersion
@@ -45,11 +45,13 @@ def score_snapshot(
 
     Returns:
         The predictions, in customer order: columns of the table ``predictions``. The same call
-        again changes no row of the table.
+        again changes no row of the table. Customers whose row lacks an input of the version,
+        because the feature was defined later, are not among them; the log says how many.
 
     Raises:
         DataError: unknown role, a version that is named for another role than the shadow, no
-            champion in effect, no features of that month, or unknown customers.
+            champion in effect, no features of that month, unknown customers, or no row that holds
+            all inputs of the version.
     """
     scoring_version = versions.read_version(choose_version(as_of, role, version))
     return score_with(scoring_version, snapshot_date, as_of, role, customer_ids)
@@ -64,6 +66,7 @@ def score_with(
 ) -> pd.DataFrame:
     """Score as ``score_snapshot`` does, with a version that was read before."""
     rows = read_scoring_rows(snapshot_date, as_of, customer_ids)
+    rows = _keep_complete(rows, scoring_version)
     parts = []
     for start in range(0, len(rows), ROWS_AT_ONCE):
         part = rows.iloc[start : start + ROWS_AT_ONCE]
@@ -74,6 +77,21 @@ def score_with(
     predictions = predictions.join(pd.concat(parts)).assign(scored_at=as_of)
     tables.merge("predictions", predictions)
     return predictions
+
+
+def _keep_complete(rows: pd.DataFrame, version: versions.ModelVersion) -> pd.DataFrame:
+    """Return the rows that hold all inputs of a version."""
+    inputs = definitions.inputs_of(scoring.load_model(version))
+    use = f"the predictions of version {version.version}"
+    complete = definitions.drop_incomplete(rows, inputs, use).reset_index(drop=True)
+    if complete.empty:
+        lacking = definitions.describe_lacking(rows, inputs).value_counts().to_dict()
+        raise DataError(
+            f"version {version.version} cannot score any of {len(rows)} rows: they were written "
+            f"before some of its features were defined {lacking}. Run "
+            "`python -m churn_utils republish-features`, then score again."
+        )
+    return complete
 
 
 def choose_version(as_of: pd.Timestamp, role: str, version: int | None = None) -> int:
@@ -117,7 +135,7 @@ def read_scoring_rows(
     Raises:
         DataError: the snapshot has no features by then, or lacks some of the customers.
     """
-    rows = tables.read("customer_features", snapshot_date=snapshot_date, as_of=as_of)
+    rows = offline.read_features(snapshot_date=snapshot_date, as_of=as_of)
     if rows.empty:
         raise DataError(
             f"no features of {snapshot_date:%Y-%m-%d} had been written by {as_of:%Y-%m-%d}."
@@ -152,9 +170,9 @@ def build_retention_list(predictions: pd.DataFrame, as_of: pd.Timestamp, size: i
         return worth.reindex(columns=RETENTION_LIST)
     worth = worth.assign(rank=range(1, len(worth) + 1))
     snapshot_date = predictions["snapshot_date"].iloc[0]
-    rows = read_scoring_rows(snapshot_date, as_of)
-    chosen = rows.set_index("customer_id").loc[worth["customer_id"]].reset_index()
     version = versions.read_version(int(predictions["model_version"].iloc[0]))
+    rows = _keep_complete(read_scoring_rows(snapshot_date, as_of), version)
+    chosen = rows.set_index("customer_id").loc[worth["customer_id"]].reset_index()
     model = scoring.load_model(version)
     reasons = scoring.explain_rows(model, chosen, rows, top=len(REASONS))
     return worth.join(reasons)[RETENTION_LIST]

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from churn_utils.data import column_rules, columns
+from churn_utils.data.columns import WHOLE, Column
 from churn_utils.errors import ModelError
 from churn_utils.features import definitions
 from churn_utils.inference import scoring
@@ -25,7 +26,7 @@ from churn_utils.registry.versions import ModelVersion
 
 LARGEST_DIFFERENCE = 1e-6
 RANDOM_ROWS = 500
-LONGEST_TENURE_MONTHS = 90  # of random rows
+HIGHEST_DRAWN = {"tenure": 90}  # of random rows, where the contract allows more
 LARGEST_EXPONENT = 700  # of math.exp; beyond it the probability is 0 in 64 bits
 
 
@@ -36,7 +37,8 @@ def compile_model(model) -> Scorer:
         model: as ``training.models.fit_calibrated`` returns it.
 
     Returns:
-        Function of one customer's model inputs, in contract order, to the churn probability.
+        Function of one customer's model inputs, in contract order, to the churn probability. Inputs
+        that the model does not have, because they were defined later, are ignored.
 
     Raises:
         ModelError: a kind of model that has no compiled form.
@@ -75,8 +77,10 @@ def compare_forms(model, compiled: Scorer, example: pd.DataFrame, seed: int = 0)
     Raises:
         ModelError: they differ by more than 1e-6 somewhere.
     """
-    inputs = definitions.select_model_inputs(example)
-    rows = pd.concat([inputs, draw_random_rows(RANDOM_ROWS, seed)], ignore_index=True)
+    names = definitions.inputs_of(model)
+    inputs = definitions.select_model_inputs(example, names)
+    random_rows = draw_random_rows(RANDOM_ROWS, seed)
+    rows = pd.concat([inputs, random_rows[names]], ignore_index=True)
     own = scoring.predict_probability(model, rows)
     fast = [compiled(values) for values in rows_as_tuples(rows)]
     difference = float(np.abs(own - fast).max())
@@ -101,40 +105,41 @@ def load_compiled(version: ModelVersion) -> Scorer:
 
 
 def rows_as_tuples(inputs: pd.DataFrame) -> list[tuple]:
-    """Return rows of model inputs as plain Python values in contract order."""
-    values = [inputs[name].tolist() for name in definitions.MODEL_INPUTS]
+    """Return rows of model inputs as plain Python values in contract order, None without one."""
+    absent = [None] * len(inputs)
+    values = [
+        inputs[name].tolist() if name in inputs else absent for name in definitions.MODEL_INPUTS
+    ]
     return list(zip(*values, strict=True))
 
 
 def draw_random_rows(count: int, seed: int) -> pd.DataFrame:
-    """Draw rows of model inputs from the whole range that the contract allows.
+    """Draw customers from the whole range that the contract allows, and compute their inputs.
 
     Returns:
         ``count`` rows, columns ``definitions.MODEL_INPUTS``, on-demand features included.
     """
     generator = np.random.default_rng(seed)
-    categories = {}
-    for name, known in definitions.CATEGORICAL.items():
-        categories[name] = generator.choice(known, count)
-    rows = pd.DataFrame(categories)
-    shortest_months, _ = _bounds_of("tenure")
-    months = generator.integers(int(shortest_months), LONGEST_TENURE_MONTHS, count)
-    monthly = generator.uniform(*_bounds_of("monthly_charges"), count).round(2)
+    drawn = {
+        name: _draw_column(columns.BY_NAME[name], generator, count)
+        for name in columns.CUSTOMER_COLUMNS
+        if name != columns.CUSTOMER_ID
+    }
+    customers = pd.DataFrame(drawn).assign(**dict.fromkeys(definitions.KEY))
     total_to_expected = generator.uniform(*column_rules.TOTAL_TO_EXPECTED, count)
-    rows = rows.assign(
-        senior_citizen=generator.integers(0, 2, count),
-        tenure=months,
-        monthly_charges=monthly,
-        total_charges=(months * monthly * total_to_expected).round(2),
-        num_optional_services=generator.integers(0, 7, count),
-    )
-    return definitions.select_model_inputs(definitions.add_on_demand(rows))
+    expected = customers["tenure"] * customers["monthly_charges"]
+    customers["total_charges"] = (expected * total_to_expected).round(2)
+    features = definitions.build_features(customers)
+    return definitions.select_model_inputs(definitions.add_on_demand(features))
 
 
-def _bounds_of(name: str) -> tuple[float, float]:
-    """Return the range that the contract allows for a number."""
-    column = columns.BY_NAME[name]
-    lowest, highest = column.minimum, column.maximum
-    if lowest is None or highest is None:
-        raise ModelError(f"the contract gives no range for {name}; random rows need one.")
-    return lowest, highest
+def _draw_column(column: Column, generator: np.random.Generator, count: int) -> np.ndarray:
+    """Draw values of a column, evenly over its categories or its range."""
+    if column.categories:
+        return generator.choice(column.categories, count)
+    if column.minimum is None or column.maximum is None:
+        raise ModelError(f"the contract gives no range for {column.name}; random rows need one.")
+    highest = HIGHEST_DRAWN.get(column.name, column.maximum)
+    if column.type is WHOLE:
+        return generator.integers(int(column.minimum), int(highest), count, endpoint=True)
+    return generator.uniform(column.minimum, highest, count).round(2)

@@ -86,13 +86,19 @@ def compile_additive(encoder, estimator) -> Scorer:
         elif name == "linear":
             terms |= line_terms(transformer, inputs, own_weights)
     intercept = float(linear.intercept_[0])
-    ordered = [terms[name] for name in definitions.MODEL_INPUTS]
+    # an input that the model does not have, because it was defined later, adds nothing
+    ordered = [terms.get(name, ignore_value) for name in definitions.MODEL_INPUTS]
 
     def score(values: Sequence) -> float:
         """Return the log-odds of one customer; the comprehension is the hot path of the API."""
         return intercept + sum([term(value) for term, value in zip(ordered, values, strict=True)])
 
     return score
+
+
+def ignore_value(value: object) -> float:
+    """Return 0: the term of an input that a model does not have."""
+    return 0.0
 
 
 def category_terms(

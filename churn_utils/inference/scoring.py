@@ -29,12 +29,13 @@ def load_model(version: ModelVersion):
 
 
 def predict_probability(model, rows: pd.DataFrame) -> np.ndarray:
-    """Predict the churn probability of each row of model inputs, shape (n,).
+    """Predict the churn probability of each row from the inputs of this model, shape (n,).
 
     Raises:
-        FeatureError: rows that cannot be turned into model inputs.
+        FeatureError: rows that cannot be turned into the model's inputs, or lack one of them.
     """
-    return model.predict_proba(definitions.select_model_inputs(rows))[:, 1]
+    inputs = definitions.select_model_inputs(rows, definitions.inputs_of(model))
+    return model.predict_proba(inputs)[:, 1]
 
 
 def score_rows(version: ModelVersion, rows: pd.DataFrame) -> pd.DataFrame:
@@ -77,8 +78,9 @@ def explain_rows(
         Same index, columns ``reason_1`` … ``reason_top``: ``feature = value (+0.12)``; empty where
         nothing raises the probability.
     """
-    inputs = definitions.select_model_inputs(rows)
-    replacements = definitions.select_model_inputs(background).sample(
+    names = definitions.inputs_of(model)
+    inputs = definitions.select_model_inputs(rows, names)
+    replacements = definitions.select_model_inputs(background, names).sample(
         min(BACKGROUND_ROWS, len(background)), random_state=seed
     )
     effects = measure_effects(model, inputs, replacements)

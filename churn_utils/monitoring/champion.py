@@ -28,6 +28,15 @@ class Champion:
     economics: Economics = Economics()  # costs that it was trained for
 
     @cached_property
+    def inputs(self) -> list[str]:
+        """Model inputs of the champion; features that were defined later are not among them."""
+        return definitions.inputs_of(self.model)
+
+    def keep_complete(self, rows: pd.DataFrame, use: str) -> pd.DataFrame:
+        """Leave out the rows that lack one of its inputs; log how many, and of which use."""
+        return definitions.drop_incomplete(rows, self.inputs, use)
+
+    @cached_property
     def feature_reliance(self) -> pd.Series:
         """Share of each feature in what moves its probabilities; index feature."""
         return drift_tests.measure_feature_reliance(self.model, self.training_rows)
@@ -49,7 +58,7 @@ class Champion:
             FeatureError: rows without score that are no model inputs.
         """
         if drift_tests.SCORE not in rows:
-            inputs = definitions.select_model_inputs(rows)
+            inputs = definitions.select_model_inputs(rows, self.inputs)
             score = self.model.predict_proba(inputs)[:, 1]
             return inputs.assign(**{drift_tests.SCORE: score})
         unscored = rows[drift_tests.SCORE].isna().sum()
@@ -58,7 +67,7 @@ class Champion:
                 f"{unscored} of {len(rows)} rows have no {drift_tests.SCORE}; "
                 "score all rows or none."
             )
-        return rows[[*definitions.MODEL_INPUTS, drift_tests.SCORE]]
+        return rows[[*self.inputs, drift_tests.SCORE]]
 
 
 def load_champion(version: int) -> Champion:
@@ -75,10 +84,11 @@ def _load(home: str, run_id: str, number: int) -> Champion:
     as_of = settings.as_of_date(params["as_of"])
     since = settings.as_of_date(params["since"]) if params["since"] else None
     training_set = offline.build_training_set(as_of, table_versions, since)
-    rows = offline.training_rows(training_set, "train")
+    model = scoring.load_model(version)
+    rows = offline.training_rows(training_set, "train", definitions.inputs_of(model))
     return Champion(
         version=number,
-        model=scoring.load_model(version),
+        model=model,
         training_rows=rows,
         trained_to=rows["event_date"].max(),
         economics=version.economics,

@@ -157,7 +157,8 @@ def measure_feature_reliance(
         Share of each feature in the sum of the mean absolute changes of the probability; index
         ``feature``; sums to 1.
     """
-    inputs = definitions.select_model_inputs(rows.sample(min(sample, len(rows)), random_state=seed))
+    sampled = rows.sample(min(sample, len(rows)), random_state=seed)
+    inputs = definitions.select_model_inputs(sampled, definitions.inputs_of(model))
     generator = np.random.default_rng(seed)
     shuffled = []
     for name in inputs:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from churn_utils import settings
 from churn_utils.data import tables
-from churn_utils.features import definitions
+from churn_utils.features import definitions, offline
 from churn_utils.monitoring import decision, performance
 from churn_utils.monitoring.decision import Evidence
 from churn_utils.monitoring.retraining_value import WindowGain
@@ -48,7 +48,7 @@ def read_metrics(as_of: pd.Timestamp) -> pd.DataFrame:
 
 def read_inputs(snapshot_date: pd.Timestamp, as_of: pd.Timestamp) -> pd.DataFrame:
     """Return a month's rows as known at a date: ``customer_id`` and all model inputs."""
-    stored = tables.read("customer_features", snapshot_date=snapshot_date, as_of=as_of)
+    stored = offline.read_features(snapshot_date=snapshot_date, as_of=as_of)
     return definitions.add_on_demand(stored)
 
 
@@ -71,7 +71,7 @@ def read_scored(snapshot_date: pd.Timestamp, as_of: pd.Timestamp) -> pd.DataFram
         )
     predictions = tables.read("predictions", snapshot_date=snapshot_date)
     in_time = predictions[predictions["role"] != "backfill"].reset_index(drop=True)
-    features = tables.read("customer_features", snapshot_date=snapshot_date, as_of=as_of)
+    features = offline.read_features(snapshot_date=snapshot_date, as_of=as_of)
     slices = features[["customer_id", *definitions.SLICES]]
     rows = in_time.merge(slices, on="customer_id", how="left")
     labels = tables.read("churn_labels", snapshot_date=snapshot_date)

@@ -41,8 +41,8 @@ def decide_month(as_of: pd.Timestamp, counts: pd.Series) -> Decision:
     if standing is not None:
         return standing
     champion = load_champion(batch.choose_version(as_of, "champion"))
-    current = history.read_inputs(as_of, as_of)
-    labelled = _read_recent_labelled(as_of)
+    current = champion.keep_complete(history.read_inputs(as_of, as_of), f"drift of {as_of:%Y-%m}")
+    labelled = champion.keep_complete(_read_recent_labelled(as_of), f"labels by {as_of:%Y-%m}")
     made = drift.decide(as_of, delivery, current, labelled, champion, decided)
     tables.merge("monitoring_metrics", _measure_month(as_of, champion, current))
     tables.merge("decisions", made.to_frame())

@@ -103,7 +103,7 @@ def _can_be_fitted(rows: pd.DataFrame) -> bool:
 def encode_window(rows: pd.DataFrame, champion: Champion) -> Window:
     """Encode labelled rows once for all folds: knots and scales of the refit need no label."""
     inputs = champion.with_score(rows)
-    columns = models.build_estimator(REFIT_PARAMS, seed=0)[0]
+    columns = models.build_estimator(REFIT_PARAMS, seed=0, inputs=champion.inputs)[0]
     columns.set_params(one_hot="drop")  # indicators are built below, in a third of its time
     numbers = columns.fit_transform(inputs)
     indicators = definitions.indicate_categories(inputs)

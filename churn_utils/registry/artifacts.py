@@ -14,6 +14,7 @@ from churn_utils.registry.connection import connect_mlflow
 from churn_utils.settings import MODEL_NAME
 
 FORMAT = "skops"
+FEATURE_CONTRACT = "feature_contract.json"
 # Types that skops may load besides its own list; the list in a model's own folder may hold no other.
 TRUSTED_TYPES = [
     "sklearn.tree._tree.Tree",  # a forged one could crash the process; ours come from our own registry
@@ -92,6 +93,24 @@ def read_schema(version: int) -> dict[str, str]:
 def read_signature(version: int) -> list[str]:
     """Names of the inputs in the version's signature, in order."""
     return list(read_schema(version))
+
+
+def read_inputs(version: int) -> list[str]:
+    """Return the model inputs that a version's training run recorded, in order.
+
+    Raises:
+        ModelError: it recorded none, so nothing says what the version was trained on.
+    """
+    mlflow = connect_mlflow()
+    run_id = mlflow.MlflowClient().get_model_version(MODEL_NAME, str(version)).run_id
+    try:
+        contract = mlflow.artifacts.load_dict(f"runs:/{run_id}/{FEATURE_CONTRACT}")
+    except (mlflow.MlflowException, OSError) as error:
+        raise ModelError(
+            f"the run of version {version} has no {FEATURE_CONTRACT}, which names the inputs; train "
+            "with notebook 02 and register that run."
+        ) from error
+    return [entry["feature"] for entry in contract]
 
 
 def read_example(version: int) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from churn_utils import settings
 from churn_utils.errors import ModelError
 from churn_utils.features import definitions, offline
-from churn_utils.registry import deployments, provenance, tracking, versions
+from churn_utils.registry import artifacts, deployments, provenance, tracking, versions
 from churn_utils.training import models
 
 ROUNDING = 1e-6  # largest difference that another machine's arithmetic may make
@@ -147,9 +147,10 @@ def refit(version: int) -> CalibratedClassifierCV:
     """
     record = describe_version(version)
     rows = _read_rows(record)
-    train = offline.training_rows(rows, "train")
-    validate = offline.training_rows(rows, "validate")
-    return models.fit_calibrated(record.hyperparameters, train, validate, record.seed)
+    inputs = artifacts.read_inputs(version)
+    train = offline.training_rows(rows, "train", inputs)
+    validate = offline.training_rows(rows, "validate", inputs)
+    return models.fit_calibrated(record.hyperparameters, train, validate, record.seed, inputs)
 
 
 def compare_refit(version: int, rows: pd.DataFrame, probability: np.ndarray) -> RefitComparison:
@@ -163,11 +164,13 @@ def compare_refit(version: int, rows: pd.DataFrame, probability: np.ndarray) -> 
     Raises:
         ModelError: the record is incomplete.
     """
-    again = refit(version).predict_proba(definitions.select_model_inputs(rows))[:, 1]
-    gaps = np.abs(again - probability)
+    again = refit(version)
+    inputs = definitions.select_model_inputs(rows, definitions.inputs_of(again))
+    refitted = again.predict_proba(inputs)[:, 1]
+    gaps = np.abs(refitted - probability)
     return RefitComparison(
         rows=len(rows),
-        differing=int((again != probability).sum()),
+        differing=int((refitted != probability).sum()),
         largest=float(gaps.max()),
         changed=provenance.list_changes(versions.read_version(version).params),
     )

@@ -59,7 +59,9 @@ def log_training(
         The parent's run id.
     """
     mlflow = connect_mlflow()
-    rows = offline.training_rows(training_set, "train")
+    inputs = definitions.inputs_of(model)
+    contract = definitions.feature_contract(inputs).to_dict("records")
+    rows = offline.training_rows(training_set, "train", inputs)
     params = describe_training(study, len(rows), versions, as_of, since, seed, economics)
     tags = {"trained_by": settings.user()}
     with mlflow.start_run(run_name=f"training {as_of:%Y-%m-%d}", tags=tags) as run:
@@ -68,7 +70,7 @@ def log_training(
         for bound in ("lower", "upper"):
             mlflow.log_metrics(metrics[bound].add_suffix(f"_{bound}").to_dict())
         mlflow.log_table(importance, "importance.json")
-        mlflow.log_dict(definitions.feature_contract().to_dict("records"), "feature_contract.json")
+        mlflow.log_dict(contract, artifacts.FEATURE_CONTRACT)
         mlflow.log_text(render_figures(figures), "figures.html")
         log_trials(study, run.info)
         mlflow.sklearn.log_model(model, **describe_model(model, rows, economics, as_of))
@@ -170,11 +172,10 @@ def describe_model(
     """
     import mlflow
 
-    example = definitions.select_model_inputs(rows.head(5))
+    example = definitions.select_model_inputs(rows.head(5), definitions.inputs_of(model))
     predicted = mlflow.models.infer_signature(model_output=model.predict_proba(example))
     columns = [
-        mlflow.types.ColSpec(feature.type.mlflow, name)
-        for name, feature in definitions.MODEL_INPUTS.items()
+        mlflow.types.ColSpec(definitions.MODEL_INPUTS[name].type.mlflow, name) for name in example
     ]
     return {
         "name": "model",

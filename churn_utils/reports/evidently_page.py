@@ -39,7 +39,7 @@ def write_evidently_page(
 
     presets = [
         DataDriftPreset(
-            columns=list(definitions.MODEL_INPUTS),
+            columns=champion.inputs,
             num_method="psi",
             cat_method="psi",
             num_threshold=psi,
@@ -49,7 +49,8 @@ def write_evidently_page(
     ]
     path = settings.run_reports() / "evidently" / f"{window}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    snapshot = Report(presets).run(_describe(current), _describe(_reference_rows(champion)))
+    reference = _describe(_reference_rows(champion), champion.inputs)
+    snapshot = Report(presets).run(_describe(current, champion.inputs), reference)
     snapshot.save_html(str(path))
     _share_script(path)
     return path
@@ -63,17 +64,17 @@ def _reference_rows(champion: Champion) -> pd.DataFrame:
     return rows
 
 
-def _describe(rows: pd.DataFrame) -> Dataset:
+def _describe(rows: pd.DataFrame, inputs: list[str]) -> Dataset:
     """Return rows as evidently's data set, which says what each column is."""
     from evidently import BinaryClassification, DataDefinition, Dataset
 
     outcome = BinaryClassification(target=LABEL, prediction_probas=PROBABILITY, pos_label=1)
     definition = DataDefinition(
-        numerical_columns=definitions.NUMERICAL,
-        categorical_columns=list(definitions.CATEGORICAL),
+        numerical_columns=definitions.select_numerical(inputs),
+        categorical_columns=list(definitions.select_categorical(inputs)),
         classification=[outcome],
     )
-    columns = [*definitions.MODEL_INPUTS, PROBABILITY, LABEL]
+    columns = [*inputs, PROBABILITY, LABEL]
     described = rows[columns].reset_index(drop=True)
     described[LABEL] = described[LABEL].astype("int64")
     return Dataset.from_pandas(described, data_definition=definition)

@@ -9,7 +9,8 @@ from datetime import datetime
 from churn_utils import settings
 from churn_utils.errors import ModelError
 from churn_utils.evaluation.economics import Economics, decide
-from churn_utils.inference import compiled
+from churn_utils.features import definitions
+from churn_utils.inference import compiled, scoring
 from churn_utils.registry import versions
 from churn_utils.registry.versions import ModelVersion
 from churn_utils.serving import ab_test
@@ -29,6 +30,13 @@ class LoadedModel:
     trained_as_of: str  # simulated date of the training, YYYY-MM-DD
     family: str  # such as lightgbm
     registered_at: datetime  # in UTC
+    positions: tuple[int, ...]  # of its inputs among all; a version may be older than a feature
+
+    def can_score(self, inputs: tuple) -> bool:
+        """Tell whether a customer's model inputs hold all those of this version."""
+        if None not in inputs:
+            return True
+        return all(inputs[position] is not None for position in self.positions)
 
     def score(self, inputs: tuple) -> tuple[float, float, str, float]:
         """Score the model inputs of one customer, in the order of ``MODEL_INPUTS``.
@@ -121,12 +129,16 @@ class ModelCache:
 
 
 def _load(info: ModelVersion) -> LoadedModel:
+    predict_probability = compiled.load_compiled(info)  # refuses inputs that are not defined
+    order = list(definitions.MODEL_INPUTS)
+    inputs = definitions.inputs_of(scoring.load_model(info))
     return LoadedModel(
         version=info.version,
-        predict_probability=compiled.load_compiled(info),
+        predict_probability=predict_probability,
         economics=info.economics,
         threshold=info.threshold,
         trained_as_of=info.params.get("as_of", ""),
         family=info.params.get("family", ""),
         registered_at=info.registered_at,
+        positions=tuple(order.index(name) for name in inputs),
     )

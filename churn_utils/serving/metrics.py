@@ -40,6 +40,10 @@ class ServingMetrics:
         self.unknown = self._count(
             "churn_unknown_customers", "Requested customers without features"
         )
+        self.incomplete = self._count(
+            "churn_incomplete_customers",
+            "Requested customers whose row is older than a feature that the model needs",
+        )
         self.stale = self._count(
             "churn_stale_features", "Predictions from features older than allowed"
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from churn_utils.data import tables
 from churn_utils.errors import NotReadyError, OnlineStoreError
 from churn_utils.features import online
+from churn_utils.features.definitions import STORED
 from churn_utils.features.online_rows import OnlineRow
 
 UNPUBLISHED = "The features are not in the online store yet; try again."
@@ -56,7 +57,9 @@ class OnlineFeatures:
             NotReadyError: nothing is published, or the store does not answer.
         """
         try:
-            return await self._store.look_up(customer_ids)
+            rows = await self._store.look_up(customer_ids)
+            _check_features(rows)
+            return rows
         except NotReadyError as error:
             self.problem = UNPUBLISHED
             if self.newest:  # lost: published again at once; what never was there is waited for
@@ -76,10 +79,12 @@ class OnlineFeatures:
             OnlineStoreError: the store cannot be read.
         """
         try:
-            self.newest = self._store.read_published().newest
+            published = self._store.read_published()
         except (NotReadyError, OnlineStoreError):
             self.problem = AWAY
             raise
+        # Without the features of today it is as good as empty, until it is published again.
+        self.newest = published.newest if online.has_columns_of_today(published) else ""
         self.problem = "" if self.newest else UNPUBLISHED
         return self.newest
 
@@ -93,3 +98,10 @@ class OnlineFeatures:
         if not tables.exists(online.TABLE):
             return 0
         return online.publish_changes(self._store).rows
+
+
+def _check_features(rows: Sequence[OnlineRow | None]) -> None:
+    """Refuse rows that another process published with other features than those of today."""
+    for row in rows:
+        if row is not None and len(row.stored) != len(STORED):
+            raise NotReadyError("the online store holds other features than those of today.")

@@ -18,8 +18,9 @@ ABOUT = """Answers how likely a customer is to leave, and whether a retention of
 
 `POST /v1/predictions` takes customer ids and reads their online features; `POST /v1/scores` takes
 customers given whole. Every prediction names its model version and has a receipt under its
-`prediction_id`. Customers without features are listed in `unknown_customers`; if none of the
-request has any, the status is 404."""
+`prediction_id`. Customers without features are listed in `unknown_customers`, those whose row lacks
+a feature of the model in `incomplete_customers`; if none of the request can be scored, the status
+is 404."""
 HEADERS = {
     "X-Request-ID": "Name of the request in the log: the one that was sent, if it is letters, "
     "digits and ._- (64 at most), else a new one.",

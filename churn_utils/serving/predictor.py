@@ -107,12 +107,13 @@ class Predictor:
 
     async def predict(
         self, customer_ids: Sequence[str], request_id: str
-    ) -> tuple[list[dict], list[str]]:
+    ) -> tuple[list[dict], list[str], list[str]]:
         """Score customers from their online features.
 
         Returns:
-            One document per known customer, with the fields of ``schemas.Prediction``, and the ids
-            of the unknown ones.
+            One document per scored customer, with the fields of ``schemas.Prediction``; the ids of
+            unknown customers; and the ids of those whose stored row lacks an input of the model,
+            because the feature was defined later.
 
         Raises:
             NotReadyError: no model, no features, or no room in the inference log.
@@ -130,7 +131,8 @@ class Predictor:
         if unknown:
             self.metrics.unknown.inc(len(unknown))
         call = Call(request_id, "predictions", datetime.now(UTC), state.clock)
-        return self._score(known, models, call), unknown
+        documents, incomplete = self._score(known, models, call)
+        return documents, unknown, incomplete
 
     def score(self, customers: Sequence[dict], request_id: str) -> list[dict]:
         """Score customers given whole, with the fields of ``schemas.Customer``.
@@ -148,23 +150,25 @@ class Predictor:
             inputs = definitions.complete_inputs(stored)
             given.append((customer["customer_id"], None, inputs))
         call = Call(request_id, "scores", datetime.now(UTC), state.clock)
-        return self._score(given, models, call)
+        documents, _ = self._score(given, models, call)  # computed just now, so complete
+        return documents
 
     def find_receipt(self, prediction_id: str) -> dict | None:
         """Find the receipt of a prediction that was returned to a caller.
 
         Returns:
             The fields of ``schemas.Receipt``: the columns of the inference log, with the model
-            inputs under ``features``, and ``reproduced_probability``. None if there is no such
+            inputs under ``features`` (those that were defined by then), and ``reproduced_probability``. None if there is no such
             prediction, or it was a shadow's, which was never shown. The probability that is
             computed again is None if the version no longer exists.
         """
         entry = self.log.find(prediction_id)
         if entry is None or entry["arm"] == SHADOW:
             return None
-        inputs = {name: entry.pop(name) for name in definitions.MODEL_INPUTS}
+        inputs = {name: entry.pop(name, None) for name in definitions.MODEL_INPUTS}
         reproduced = self._reproduce(entry, tuple(inputs.values()))
-        return {**entry, "features": inputs, "reproduced_probability": reproduced}
+        features = {name: value for name, value in inputs.items() if value is not None}
+        return {**entry, "features": features, "reproduced_probability": reproduced}
 
     def _reproduce(self, entry: dict, inputs: tuple) -> float | None:
         """Compute a logged probability again; None if the version no longer exists.
@@ -189,18 +193,29 @@ class Predictor:
             raise NotReadyError(FULL_LOG)
         return state, state.models
 
-    def _score(self, customers: list[Customer], models: LoadedModels, call: Call) -> list[dict]:
-        """Score customers, log every prediction, return the documents of those that are shown."""
+    def _score(
+        self, customers: list[Customer], models: LoadedModels, call: Call
+    ) -> tuple[list[dict], list[str]]:
+        """Score customers and log every prediction.
+
+        Returns:
+            The documents of the predictions that are shown, and the ids of customers that lack an
+            input of the model that serves them.
+        """
         entries: list[tuple] = []
         documents: list[dict] = []
+        incomplete: list[str] = []
         count_prediction = self.metrics.predictions_of
         shadow = models.shadow
         for customer in customers:
-            if shadow is not None:
+            if shadow is not None and shadow.can_score(customer[2]):
                 _, entry = _predict_customer(customer, shadow, SHADOW, call)
                 entries.append(entry)
                 count_prediction(shadow.version, SHADOW).inc()
             model, arm = models.choose(customer[0])
+            if not model.can_score(customer[2]):
+                incomplete.append(customer[0])
+                continue
             document, entry = _predict_customer(customer, model, arm, call)
             documents.append(document)
             entries.append(entry)
@@ -208,7 +223,9 @@ class Predictor:
             if document["features_stale"]:
                 self.metrics.stale.inc()
         self.log.append(entries)
-        return documents
+        if incomplete:
+            self.metrics.incomplete.inc(len(incomplete))
+        return documents, incomplete
 
 
 def _predict_customer(

@@ -106,10 +106,15 @@ def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
         """Answer for customers by id, from their online features (`features_as_of`)."""
         body = parse_body(request, schemas.PredictionRequest)
         request_id = request.scope["state"]["request_id"]
-        predictions, unknown = await predictor.predict(body.customer_ids, request_id)
+        predictions, unknown, incomplete = await predictor.predict(body.customer_ids, request_id)
         if not predictions:
-            return _refuse_unknown(request, unknown)
-        return _json_response({"predictions": predictions, "unknown_customers": unknown})
+            return _refuse_all(request, unknown, incomplete)
+        content = {
+            "predictions": predictions,
+            "unknown_customers": unknown,
+            "incomplete_customers": incomplete,
+        }
+        return _json_response(content)
 
     async def score(request: Request) -> Response:
         """Answer for customers given whole; nothing is looked up."""
@@ -155,12 +160,15 @@ def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
         return _json_response(receipt)
 
 
-def _refuse_unknown(request: Request, unknown: list[str]) -> Response:
-    """Return 404 with the first of the customers who have no features."""
-    errors = []
-    for customer_id in unknown[:MOST_ERRORS]:
-        errors.append({"field": "customer_ids", "message": f"{customer_id} has no features"})
-    return problem(request.scope, 404, "None of the customers has features.", errors)
+def _refuse_all(request: Request, unknown: list[str], incomplete: list[str]) -> Response:
+    """Return 404 with the first of the customers who have no features, or not all of them."""
+    reasons = [f"{customer_id} has no features" for customer_id in unknown]
+    reasons += [
+        f"{customer_id} lacks features that were defined later" for customer_id in incomplete
+    ]
+    errors = [{"field": "customer_ids", "message": reason} for reason in reasons[:MOST_ERRORS]]
+    wanted = "all features of the model" if incomplete else "features"
+    return problem(request.scope, 404, f"None of the customers has {wanted}.", errors)
 
 
 def add_state_routes(app: FastAPI, predictor: Predictor, metrics: ServingMetrics) -> None:

@@ -25,7 +25,7 @@ from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offline
 from churn_utils.inference import scoring
-from churn_utils.registry import approvals, deployments, lineage, tracking, versions
+from churn_utils.registry import approvals, artifacts, deployments, lineage, tracking, versions
 from churn_utils.training import models
 from churn_utils.validation import gate
 from churn_utils.validation.challenger import Challenger
@@ -77,16 +77,17 @@ def build_sandbox(folder: Path, as_of: pd.Timestamp, version: int | None = None)
             f"no champion is in effect on {as_of:%Y-%m-%d}; run notebooks 02 to 04b first."
         )
     record = lineage.describe_version(version)
+    inputs = artifacts.read_inputs(version)
     economics = versions.read_version(version).economics
     labels, features = _read_labelled_months(as_of)
     _copy_empty_registry(folder)
     os.environ["CHURN_HOME"] = str(folder)
     tables.merge("churn_labels", labels)
     tables.merge("customer_features", features)
-    predecessor = _train(record, PREDECESSOR, economics)
+    predecessor = _train(record, PREDECESSOR, inputs, economics)
     _pass_gate(predecessor, as_of, versions.CHAMPION, economics)
     deployments.promote(predecessor, as_of)
-    challenger = _train(record, record.hyperparameters, economics)
+    challenger = _train(record, record.hyperparameters, inputs, economics)
     _pass_gate(challenger, as_of, versions.TRIAL, economics)
     return Sandbox(folder, predecessor, challenger)
 
@@ -120,13 +121,15 @@ def _copy_empty_registry(folder: Path) -> None:
         copy.commit()
 
 
-def _train(record: lineage.TrainingRecord, params: dict, economics: Economics) -> int:
+def _train(
+    record: lineage.TrainingRecord, params: dict, inputs: list[str], economics: Economics
+) -> int:
     """Train, log and register as notebooks 02 and 03 do, as of a record's date; return version."""
     as_of, seed = record.as_of, record.seed
     training_set = offline.build_training_set(as_of, since=record.since)
-    train = offline.training_rows(training_set, "train")
-    validate = offline.training_rows(training_set, "validate")
-    model = models.fit_calibrated(params, train, validate, seed)
+    train = offline.training_rows(training_set, "train", inputs)
+    validate = offline.training_rows(training_set, "validate", inputs)
+    model = models.fit_calibrated(params, train, validate, seed, inputs)
     probability = scoring.predict_probability(model, validate)
     scored = bootstrap.ScoredRows(validate["churned"], probability, validate["customer_id"])
     metrics = bootstrap.metrics_with_intervals(scored, economics, METRIC_DRAWS)

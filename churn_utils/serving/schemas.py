@@ -134,10 +134,18 @@ class PredictionResponse(BaseModel):
     """Predictions in the order of the request; customers without features are named."""
 
     model_config = show_example(
-        {"predictions": [examples.EXAMPLE_PREDICTION], "unknown_customers": ["0000-NONE"]}
+        {
+            "predictions": [examples.EXAMPLE_PREDICTION],
+            "unknown_customers": ["0000-NONE"],
+            "incomplete_customers": [],
+        }
     )
     predictions: list[Prediction]
     unknown_customers: list[str]
+    incomplete_customers: list[str] = Field(
+        description="Their stored row is older than a feature that the model needs; "
+        "`/v1/scores` answers for them."
+    )
 
 
 class ScoreResponse(BaseModel):

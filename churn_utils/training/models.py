@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
@@ -40,27 +42,34 @@ DEFAULTS = {
 }
 
 
-def build_model(params: dict, seed: int) -> Pipeline:
+def build_model(
+    params: dict, seed: int, inputs: Iterable[str] = definitions.MODEL_INPUTS
+) -> Pipeline:
     """Build the unfitted pipeline over model inputs: category codes, then the estimator."""
-    return make_pipeline(build_encoder(), build_estimator(params, seed))
+    names = list(inputs)
+    return make_pipeline(build_encoder(names), build_estimator(params, seed, names))
 
 
-def build_encoder() -> ColumnTransformer:
+def build_encoder(inputs: Iterable[str] = definitions.MODEL_INPUTS) -> ColumnTransformer:
     """Build the encoder of categories into the contract's codes; it learns nothing from rows."""
-    encoder = OrdinalEncoder(categories=list(definitions.CATEGORICAL.values()))
+    categories = definitions.select_categorical(inputs)
+    encoder = OrdinalEncoder(categories=list(categories.values()))
     return ColumnTransformer(
-        [("categories", encoder, list(definitions.CATEGORICAL))],
+        [("categories", encoder, list(categories))],
         remainder="passthrough",
         verbose_feature_names_out=False,
     ).set_output(transform="pandas")  # names reach LightGBM, so its importances can be read
 
 
-def build_estimator(params: dict, seed: int) -> BaseEstimator:
+def build_estimator(
+    params: dict, seed: int, inputs: Iterable[str] = definitions.MODEL_INPUTS
+) -> BaseEstimator:
     """Build the unfitted estimator over encoded inputs.
 
     Args:
         params: as ``search.suggest_params`` returns them.
         seed: of the estimator.
+        inputs: names of those that it takes.
 
     Raises:
         DataError: unknown model family; the message lists the valid ones.
@@ -72,7 +81,7 @@ def build_estimator(params: dict, seed: int) -> BaseEstimator:
             f"there is no model family {family!r}; the families are {', '.join(DEFAULTS)}."
         )
     if family == "logistic_regression":
-        return _build_logistic_regression(**hyperparameters)
+        return _build_logistic_regression(list(inputs), **hyperparameters)
     if family == "random_forest":
         return RandomForestClassifier(
             n_estimators=100, n_jobs=2, random_state=seed, **hyperparameters
@@ -92,15 +101,19 @@ def build_estimator(params: dict, seed: int) -> BaseEstimator:
     )
 
 
-def _build_logistic_regression(C: float, n_knots: int) -> Pipeline:  # noqa: N803 - scikit-learn's name
-    categorical = list(definitions.CATEGORICAL)
-    codes = [list(range(len(values))) for values in definitions.CATEGORICAL.values()]
+def _build_logistic_regression(
+    inputs: list[str],
+    C: float,  # noqa: N803 - scikit-learn's name
+    n_knots: int,
+) -> Pipeline:
+    categories = definitions.select_categorical(inputs)
+    codes = [list(range(len(values))) for values in categories.values()]
     one_hot = OneHotEncoder(categories=codes, drop="if_binary", sparse_output=False)
     splines = make_pipeline(StandardScaler(), SplineTransformer(n_knots, knots="quantile"))
-    linear = [name for name in definitions.NUMERICAL if name not in SMOOTH]
+    linear = [name for name in definitions.select_numerical(inputs) if name not in SMOOTH]
     columns = ColumnTransformer(
         [
-            ("one_hot", one_hot, categorical),
+            ("one_hot", one_hot, list(categories)),
             ("splines", splines, SMOOTH),
             ("linear", StandardScaler(), linear),
         ]
@@ -131,16 +144,30 @@ def log_loss_of_base_rate(rows: pd.DataFrame) -> float:
 
 @one_thread
 def fit_calibrated(
-    params: dict, train: pd.DataFrame, validate: pd.DataFrame, seed: int
+    params: dict,
+    train: pd.DataFrame,
+    validate: pd.DataFrame,
+    seed: int,
+    inputs: Iterable[str] = definitions.MODEL_INPUTS,
 ) -> CalibratedClassifierCV:
-    """Fit the pipeline on ``train``, and a sigmoid (Platt) that calibrates it on ``validate``."""
-    inputs = definitions.select_model_inputs(train)
-    model = build_model(params, seed).fit(inputs, train["churned"].to_numpy())
-    if isinstance(model[-1], RandomForestClassifier):
+    """Fit the pipeline on ``train``, and a sigmoid (Platt) that calibrates it on ``validate``.
+
+    Args:
+        params: as ``search.suggest_params`` returns them.
+        train: rows of the ``train`` split.
+        validate: rows of the ``validate`` split.
+        seed: of the estimator.
+        inputs: names of those that it takes, in order; a version may be older than a feature.
+    """
+    names = list(inputs)
+    known = definitions.select_model_inputs(train, names)
+    model = build_model(params, seed, names).fit(known, train["churned"].to_numpy())
+    if getattr(model[-1], "n_jobs", 1) != 1:
         # Threads add the trees' votes in any order, so the last bit would vary.
         model[-1].set_params(n_jobs=1)
     calibrated = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid")
-    return calibrated.fit(definitions.select_model_inputs(validate), validate["churned"].to_numpy())
+    unseen = definitions.select_model_inputs(validate, names)
+    return calibrated.fit(unseen, validate["churned"].to_numpy())
 
 
 @one_thread
@@ -158,7 +185,7 @@ def predict_unseen(model: CalibratedClassifierCV, validate: pd.DataFrame, seed: 
     Returns:
         Churn probabilities, shape (n,).
     """
-    inputs = definitions.select_model_inputs(validate)
+    inputs = definitions.select_model_inputs(validate, definitions.inputs_of(model))
     churned = validate["churned"].to_numpy()
     fitted = FrozenEstimator(model.estimator.estimator)
     probability = np.empty(len(validate))
@@ -176,7 +203,7 @@ def explain_importance(model: BaseEstimator, rows: pd.DataFrame, seed: int) -> p
     Returns:
         One row per feature, most important first: ``feature, importance, spread``.
     """
-    inputs = definitions.select_model_inputs(rows)
+    inputs = definitions.select_model_inputs(rows, definitions.inputs_of(model))
     result = permutation_importance(
         model, inputs, rows["churned"], scoring="neg_log_loss", n_repeats=3, random_state=seed
     )

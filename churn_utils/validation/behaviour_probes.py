@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from churn_utils.data import tables
 from churn_utils.errors import FeatureError, ModelError
-from churn_utils.features import definitions
+from churn_utils.features import definitions, offline
 from churn_utils.inference import compiled as compiled_form
 from churn_utils.inference import scoring
 from churn_utils.registry import artifacts, lineage, versions
@@ -57,10 +56,11 @@ def run_behaviour_probes(version: int, rows: pd.DataFrame, test_rows: int) -> Pr
     # The file is what is judged: not the copy that ``scoring`` keeps for a process.
     model = artifacts.load_model(version)
     probed = rows.head(test_rows)
-    inputs = definitions.select_model_inputs(probed)
+    names = definitions.inputs_of(model)
+    inputs = definitions.select_model_inputs(probed, names)
     some = inputs.sample(min(PROBED_ROWS, len(inputs)), random_state=0)
     threshold = versions.read_version(version).threshold
-    defects = list_defects()
+    defects = list_defects(names)
     compiled_cpu_ms, compile_error = measure_compiled(model, inputs)
     return ProbeResults(
         probability=scoring.predict_probability(model, rows),
@@ -90,7 +90,7 @@ def compare_by_id(model, rows: pd.DataFrame) -> float:
     newest = rows[rows["event_date"] == month]
     snapshot = newest["features_as_of"].max()
     newest = newest[newest["features_as_of"] == snapshot].head(PROBED_ROWS)
-    stored = tables.read("customer_features", snapshot_date=snapshot, as_of=month)
+    stored = offline.read_features(snapshot_date=snapshot, as_of=month)
     by_id = stored.set_index("customer_id").loc[newest["customer_id"]]
     own = scoring.predict_probability(model, newest)
     read = scoring.predict_probability(model, definitions.add_on_demand(by_id))
@@ -125,14 +125,17 @@ def measure_flips(
     return float(np.mean(before != after))
 
 
-def list_defects() -> dict[str, dict[str, object]]:
+def list_defects(
+    inputs: Iterable[str] = definitions.MODEL_INPUTS,
+) -> dict[str, dict[str, object]]:
     """Return changes that make a row impossible: ``name of the defect: {column: value}``."""
+    names = list(inputs)
     defects: dict[str, dict[str, object]] = {}
-    for name in definitions.MODEL_INPUTS:
+    for name in names:
         defects[f"{name} missing"] = {name: None}
-    for name in definitions.CATEGORICAL:
+    for name in definitions.select_categorical(names):
         defects[f"unknown {name}"] = {name: "?"}
-    for name in definitions.NUMERICAL:
+    for name in definitions.select_numerical(names):
         defects[f"{name} infinite"] = {name: np.inf}
     return defects
 

@@ -16,7 +16,7 @@ from churn_utils.evaluation.bootstrap import ScoredRows
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offline
 from churn_utils.inference import scoring
-from churn_utils.registry import deployments, lineage, versions
+from churn_utils.registry import artifacts, deployments, lineage, versions
 from churn_utils.registry.versions import ModelVersion
 from churn_utils.validation import isolation
 from churn_utils.validation.behaviour_probes import ProbeResults
@@ -92,14 +92,22 @@ class Challenger:
         return offline.build_training_set(self.as_of, since=self.since)
 
     @cached_property
+    def inputs(self) -> list[str]:
+        """Model inputs of the challenger, by its record."""
+        return artifacts.read_inputs(self.version)
+
+    @cached_property
     def rows(self) -> pd.DataFrame:
-        """Test rows of ``labelled``: the rows that decide."""
-        return offline.training_rows(self.labelled, "test")
+        """Test rows of ``labelled`` with all inputs of challenger and champion: they decide."""
+        inputs = list(self.inputs)
+        if self.champion is not None:
+            inputs += artifacts.read_inputs(self.champion)
+        return offline.training_rows(self.labelled, "test", dict.fromkeys(inputs))
 
     @cached_property
     def learned(self) -> pd.DataFrame:
         """Rows that the challenger was trained on by its record, with the columns of ``rows``."""
-        return offline.training_rows(lineage.read_training_set(self.version), "train")
+        return offline.training_rows(lineage.read_training_set(self.version), "train", self.inputs)
 
     @cached_property
     def probe_future(self) -> Future[ProbeResults]:

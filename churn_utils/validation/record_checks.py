@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -13,7 +15,7 @@ from churn_utils.registry import artifacts, lineage, provenance, versions
 from churn_utils.validation.challenger import Challenger
 from churn_utils.validation.finding import Finding
 
-ARTIFACTS = ["feature_contract.json", "figures.html", "importance.json"]
+ARTIFACTS = [artifacts.FEATURE_CONTRACT, "figures.html", "importance.json"]
 DOCUMENTED = ["data", "purpose", "threshold"]
 ORIGIN = ["code_sha256", "lock_sha256"]
 MAX_LABEL_AGE_DAYS = 31  # labels come monthly: older means that a month of them is missing
@@ -40,12 +42,17 @@ def check_documentation(challenger: Challenger) -> Finding:
 
 
 def check_signature(challenger: Challenger) -> Finding:
-    """The signature names exactly the contract's inputs, in order and type.
+    """The signature names exactly the inputs of its feature contract, in order and type.
 
-    Protects from a model that expects other columns than batch and API give it.
+    Protects from a model that expects other columns than batch and API give it. They give every
+    feature that is defined; a model from before a feature has a contract without it.
     """
     schema = artifacts.read_schema(challenger.version)
-    contract = {name: feature.type.mlflow for name, feature in definitions.MODEL_INPUTS.items()}
+    contract = {
+        name: definitions.MODEL_INPUTS[name].type.mlflow
+        for name in challenger.inputs
+        if name in definitions.MODEL_INPUTS
+    }
     names = schema.keys() | contract.keys()
     wrong = sorted(name for name in names if schema.get(name) != contract.get(name))
     same = list(schema.items()) == list(contract.items())
@@ -147,7 +154,7 @@ def check_leakage(challenger: Challenger) -> Finding:
     late = int((learned["label_date"] > challenger.as_of).sum())
     if late:
         problems.append(f"{late} rows whose label had not arrived")
-    alone = rank_inputs_alone(rows)
+    alone = rank_inputs_alone(rows, challenger.inputs)
     for name, auc in alone[alone > ONE_INPUT_AUC].items():
         problems.append(f"{name} alone ranks with {auc:.3f}")
     lower = float(challenger.samples["challenger"]["roc_auc"].quantile(0.025))
@@ -159,7 +166,9 @@ def check_leakage(challenger: Challenger) -> Finding:
     return Finding.of(not problems, requirement, detail, best_auc)
 
 
-def rank_inputs_alone(rows: pd.DataFrame) -> pd.Series:
+def rank_inputs_alone(
+    rows: pd.DataFrame, inputs: Iterable[str] = definitions.MODEL_INPUTS
+) -> pd.Series:
     """Return the ROC AUC that each input reaches alone on the same rows, best first.
 
     The score of a row is the churn rate of its category, or of its twentieth of a number. ``rows``
@@ -169,7 +178,7 @@ def rank_inputs_alone(rows: pd.DataFrame) -> pd.Series:
 
     churned = rows["churned"].to_numpy(dtype=float)
     found = {}
-    for name in definitions.MODEL_INPUTS:
+    for name in inputs:
         groups = rows[name]
         if name in definitions.NUMERICAL and groups.nunique() > BINS:
             groups = pd.qcut(groups, BINS, labels=False, duplicates="drop")

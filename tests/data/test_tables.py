@@ -92,6 +92,36 @@ def test_rows_that_do_not_fit_their_table_are_refused_and_nothing_is_written(hom
     assert bills() == {"a": 1.0} and tables.version_of("customers") == 0
 
 
+@pytest.mark.parametrize(
+    ("table", "name"), [("customer_features", "tip"), ("customers", "gender"), ("customers", "tip")]
+)
+def test_a_table_of_definitions_gains_what_is_defined_later(home, table, name):
+    tables.merge(table, snapshot({"a": 1.0, "b": 2.0}))
+    later = snapshot({"b": 2.0, "c": 3.0}).assign(**{name: ["x", "y"]})
+    if (table, name) == ("customers", "tip"):  # no column of the contract
+        with pytest.raises(DataError, match=r"extra \['tip'\]"):
+            tables.merge(table, later)
+        return
+    assert tables.merge(table, later) == 2 and tables.merge(table, later) == 0
+    assert tables.read(table)[name].tolist() == [None, "x", "y"]
+    assert name not in tables.read(table, version=0)
+
+
+def test_a_row_that_does_not_fit_adds_no_column(home):
+    tables.merge("customer_features", snapshot({"a": 1.0}))
+    with pytest.raises(DataError, match="do not fit"):
+        tables.merge("customer_features", snapshot({"b": "much"}).assign(tip=1))
+    assert "tip" not in tables.read("customer_features")
+
+
+def test_appended_features_are_added_and_null_before(home):
+    rows = pa.table({"prediction_id": ["a"], "arm": ["champion"]})
+    tables.append("inference_log", rows)
+    later = pa.table({"prediction_id": ["b"], "arm": ["champion"], "tip": [2]})
+    tables.append("inference_log", later)
+    assert tables.read("inference_log")["tip"].fillna(0).tolist() == [0, 2]
+
+
 @pytest.mark.parametrize("value", ["much", pytest.param("2", id="text of a number")])
 def test_text_for_a_number_is_refused(home, value):
     tables.merge("customers", snapshot({"a": 1.0}))

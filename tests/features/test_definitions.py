@@ -173,6 +173,21 @@ def test_indicators_are_one_column_a_category_and_of_two_only_the_second(inputs)
         assert column.tolist() == (inputs[name] == value).astype(float).tolist()
 
 
+@pytest.mark.parametrize("lost", ["gender", "tenure"])
+def test_what_a_row_lacks_is_lacking_in_what_is_computed(inputs, lost):
+    inputs = inputs.reset_index(drop=True)
+    stored = inputs[definitions.STORED].astype(object)
+    stored.loc[0, lost] = None
+    rows = definitions.add_on_demand(stored)
+    alone = definitions.complete_inputs(tuple(stored.iloc[0]))
+    is_used = lost == "tenure"
+    assert pd.isna(rows.loc[0, "avg_price_increase"]) == is_used == (alone[-1] is None)
+    assert rows["avg_price_increase"].iloc[1:].tolist() == inputs["avg_price_increase"][1:].tolist()
+    lacking = definitions.describe_lacking(rows, definitions.MODEL_INPUTS)
+    assert lacking[0] == lost + ",avg_price_increase" * is_used and set(lacking[1:]) == {""}
+    assert len(definitions.drop_incomplete(rows, [lost], "a test")) == len(rows) - 1
+
+
 def test_one_customer_given_whole_has_the_features_of_the_table_to_the_last_bit(extract):
     customers = contract.check_rows(extract)[0]
     stamped = customers.assign(

@@ -33,6 +33,22 @@ def test_features_can_be_read_once_they_are_published(features):
     assert known.snapshot_date == "2025-01-01" and unknown is None
 
 
+def test_store_of_other_features_counts_as_unpublished(features, losses):
+    features.publish()
+    factories.change_online_store("UPDATE published SET facts = replace(facts, ',tenure', '')")
+    assert features.read_newest() == "" and "not in the online store" in features.problem
+    assert features.publish() == 7043 and features.read_newest() == "2025-01-01"
+
+
+def test_rows_of_other_features_are_lost_until_published(features, losses):
+    features.publish()
+    features.read_newest()
+    factories.change_online_store('UPDATE online SET row = \'["2025-01-01","2025-01-01",1]\'')
+    with pytest.raises(NotReadyError, match="not in the online store"):
+        read(features, ID)
+    assert losses == [1]
+
+
 def test_loss_is_reported_once_and_only_of_what_was_there(features, losses):
     with pytest.raises(NotReadyError, match="not in the online store"):
         read(features, ID, "UNKNOWN")

@@ -73,7 +73,7 @@ def test_probabilities_are_those_of_batch_scoring(serving, serving_home):
     rows = tables.read("customer_features", snapshot_date=factories.SNAPSHOT)
     promote(serving_home.challenger)
     serving.refresh()
-    documents, unknown = predict(serving, *rows["customer_id"])
+    documents, unknown, _ = predict(serving, *rows["customer_id"])
     challenger = versions.read_version(serving_home.challenger)
     expected = scoring.score_rows(challenger, definitions.add_on_demand(rows))
     found = pd.DataFrame(documents)
@@ -86,7 +86,7 @@ def test_probabilities_are_those_of_batch_scoring(serving, serving_home):
 def test_features_sent_and_features_stored_score_the_same(steady, extract):
     customers = contract.check_rows(extract.head(300))[0].drop(columns="churn")
     sent = customers.astype(object).where(customers.notna(), None).to_dict("records")
-    by_id, _ = predict(steady, *customers["customer_id"])
+    by_id, *_ = predict(steady, *customers["customer_id"])
     by_features = steady.score(sent, "request")
     probabilities = [document["churn_probability"] for document in by_id]
     assert [document["churn_probability"] for document in by_features] == probabilities
@@ -95,7 +95,7 @@ def test_features_sent_and_features_stored_score_the_same(steady, extract):
 
 
 def test_unknown_customers_are_named_and_counted(steady):
-    documents, unknown = predict(steady, "UNKNOWN", ID)
+    documents, unknown, _ = predict(steady, "UNKNOWN", ID)
     assert unknown == ["UNKNOWN"] and [found["customer_id"] for found in documents] == [ID]
     assert read_metric(steady, "churn_unknown_customers_total") == 1
 
@@ -159,7 +159,7 @@ def test_split_serves_each_arm_its_customers(serving, serving_home, extract):
     split = ab_test.start(serving_home.challenger, factories.AS_OF, 0.3)
     serving.refresh()
     ids = extract["customer_id"].head(900).tolist()
-    documents, _ = predict(serving, *ids)
+    documents, *_ = predict(serving, *ids)
     expected = ["challenger" if split.includes(name) else "champion" for name in ids]
     assert [document["arm"] for document in documents] == expected
     assert {document["arm"]: document["model_version"] for document in documents} == {
@@ -175,7 +175,7 @@ def test_shadow_is_logged_and_never_returned(serving, serving_home):
     versions.set_tags(serving_home.challenger, {"gate": "fail"})  # a shadow needs no gate
     ab_test.start(serving_home.challenger, factories.AS_OF, mode=ab_test.SHADOW)
     serving.refresh()
-    documents, _ = predict(serving, ID)
+    documents, *_ = predict(serving, ID)
     champion = ("champion", serving_home.predecessor)
     assert [(found["arm"], found["model_version"]) for found in documents] == [champion]
     logged = read_log(serving).set_index("arm")
@@ -249,7 +249,7 @@ def test_features_that_redis_lost_are_published_at_once(serving_home, redis_addr
         refused, documents = 0, []
         while not documents:
             try:
-                documents, unknown = await opened.predict([ID], "request")
+                documents, unknown, _ = await opened.predict([ID], "request")
                 assert unknown == []
             except NotReadyError as error:
                 assert "not in the online store yet" in str(error)

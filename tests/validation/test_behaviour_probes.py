@@ -41,11 +41,11 @@ def find_unrefused(model, row):
 def test_a_path_that_scores_or_crashes_is_found(registered_home, rows, monkeypatch):
     real = definitions.select_model_inputs
 
-    def lenient(frame):
+    def lenient(frame, names):
         if frame["senior_citizen"].isna().any():
             raise KeyError("senior_citizen")
         contract = frame["contract"].fillna("One year").replace("?", "One year")
-        return real(frame.assign(contract=contract))
+        return real(frame.assign(contract=contract), names)
 
     inputs = real(rows.head(1))
     monkeypatch.setattr(definitions, "select_model_inputs", lenient)
