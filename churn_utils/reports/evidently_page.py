@@ -1,4 +1,4 @@
-"""evidently's report on a window: drift against the training rows, and classification quality."""
+"""What evidently's report needs and leaves: described rows, drift scores, a page."""
 
 from __future__ import annotations
 
@@ -16,57 +16,53 @@ from churn_utils.reports import html
 
 if TYPE_CHECKING:
     from evidently import Dataset
+    from evidently.core.report import Snapshot
 
 LABEL = "churned"
 PROBABILITY = "churn_probability"
 
 
-def write_evidently_page(
-    current: pd.DataFrame, champion: Champion, threshold: float, window: str, psi: float = 0.1
-) -> Path:
-    """Write ``evidently/<window>.html``, which needs no network, into the run's reports folder.
+def write_page(snapshot: Snapshot, window: str) -> Path:
+    """Write ``evidently/<window>.html`` into the run's reports folder; the page needs no network.
 
     Args:
-        current: labelled rows with all model inputs, ``churned`` and ``churn_probability``.
-        champion: its training rows are the reference.
-        threshold: probability from which a customer gets an offer.
+        snapshot: what evidently's ``Report.run`` returned.
         window: names the page, such as ``2025-04``.
-        psi: population stability index from which evidently calls a column drifted.
-    """
-    settings.disable_telemetry()
-    from evidently import Report  # 4 s, so only for those who need it
-    from evidently.presets import ClassificationPreset, DataDriftPreset
 
-    presets = [
-        DataDriftPreset(
-            columns=champion.inputs,
-            num_method="psi",
-            cat_method="psi",
-            num_threshold=psi,
-            cat_threshold=psi,
-        ),
-        ClassificationPreset(probas_threshold=threshold),
-    ]
+    Returns:
+        Path of the page.
+    """
     path = settings.run_reports() / "evidently" / f"{window}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    reference = _describe(_reference_rows(champion), champion.inputs)
-    snapshot = Report(presets).run(_describe(current, champion.inputs), reference)
     snapshot.save_html(str(path))
     _share_script(path)
     return path
 
 
-def _reference_rows(champion: Champion) -> pd.DataFrame:
+def tabulate_drift(snapshot: Snapshot) -> pd.Series:
+    """Return evidently's drift score of each column, largest first; index column."""
+    metrics = [found for found in snapshot.dict()["metrics"] if "column" in found["config"]]
+    scores = {found["config"]["column"]: float(found["value"]) for found in metrics}
+    return pd.Series(scores, dtype=float).sort_values(ascending=False).rename_axis("column")
+
+
+def describe_reference(champion: Champion) -> Dataset:
     """Return the rows that the champion was trained on, with its own score as the probability."""
     rows = champion.reference.copy()
     rows[PROBABILITY] = rows[drift_tests.SCORE]
     rows[LABEL] = champion.training_rows[LABEL]
-    return rows
+    return describe(rows, champion.inputs)
 
 
-def _describe(rows: pd.DataFrame, inputs: list[str]) -> Dataset:
-    """Return rows as evidently's data set, which says what each column is."""
-    from evidently import BinaryClassification, DataDefinition, Dataset
+def describe(rows: pd.DataFrame, inputs: list[str]) -> Dataset:
+    """Return rows as evidently's data set, which says what each column is.
+
+    Args:
+        rows: the model's inputs, ``churned`` and ``churn_probability``.
+        inputs: names of the model's inputs.
+    """
+    settings.disable_telemetry()
+    from evidently import BinaryClassification, DataDefinition, Dataset  # takes 4 s
 
     outcome = BinaryClassification(target=LABEL, prediction_probas=PROBABILITY, pos_label=1)
     definition = DataDefinition(

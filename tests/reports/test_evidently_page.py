@@ -91,21 +91,43 @@ def labelled(first_month, champion):
     ]
 
 
+def write_page(rows, champion, window):
+    """Run the report of notebook 07 and write its page."""
+    from evidently import Report
+    from evidently.presets import ClassificationPreset, DataDriftPreset
+
+    drift = DataDriftPreset(
+        columns=list(definitions.MODEL_INPUTS),
+        num_method="psi",
+        cat_method="psi",
+        num_threshold=0.1,
+        cat_threshold=0.1,
+    )
+    report = Report([drift, ClassificationPreset(probas_threshold=THRESHOLD)])
+    reference = evidently_page.describe_reference(champion)
+    snapshot = report.run(evidently_page.describe(rows, champion.inputs), reference)
+    return evidently_page.write_page(snapshot, window), snapshot
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, champion, labelled):
-    """Reports of a run: a page of an unchanged month, then one of a month with drift."""
+def written(tmp_path_factory, champion, labelled):
+    """Pages of an unchanged month, then of a month with drift: their folder and snapshots."""
     run = tmp_path_factory.mktemp("run")
     moved = labelled.assign(
         monthly_charges=1.3 * labelled["monthly_charges"], payment_method="Mailed check"
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHURN_RUN_REPORTS", str(run))
-        paths = [
-            evidently_page.write_evidently_page(rows, champion, THRESHOLD, window)
-            for rows, window in ((labelled, "2025-03"), (moved, "2025-04"))
-        ]
-    assert paths == [run / "evidently" / "2025-03.html", run / "evidently" / "2025-04.html"]
-    return run / "evidently"
+        quiet_page, quiet = write_page(labelled, champion, "2025-03")
+        drifted_page, drifted = write_page(moved, champion, "2025-04")
+    assert quiet_page == run / "evidently" / "2025-03.html"
+    assert drifted_page == run / "evidently" / "2025-04.html"
+    return run / "evidently", quiet, drifted
+
+
+@pytest.fixture(scope="module")
+def folder(written):
+    return written[0]
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +164,14 @@ def test_unchanged_month_has_no_drifted_column(pages):
 
 def test_drifted_month_has_its_drifted_columns(pages):
     assert sorted(name for name, found in drifted(pages["2025-04"]).items() if found) == MOVED
+
+
+def test_drift_table_agrees_with_the_page(written):
+    _, quiet, drifted = written
+    scores = evidently_page.tabulate_drift(drifted)
+    assert sorted(scores[scores > 0.1].index) == MOVED == sorted(scores.index[:2])
+    assert set(scores.index) == set(definitions.MODEL_INPUTS)
+    assert evidently_page.tabulate_drift(quiet).max() < 0.1
 
 
 def test_classification_quality_is_that_of_the_offers(pages, labelled):
