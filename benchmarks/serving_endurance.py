@@ -20,7 +20,7 @@ from serving_throughput import copy_home
 
 from churn_utils import settings
 from churn_utils.data import tables
-from churn_utils.registry import approvals, deployments
+from churn_utils.registry import approvals, deployments, promotion
 from churn_utils.serving import sandbox
 from churn_utils.serving.client import Api
 
@@ -38,12 +38,12 @@ def measure_changes(api: Api, versions: list[int], customer_ids: list[str]) -> d
     Returns:
         What was counted, by the text to print.
     """
-    granted = {version: deployments.check_deployed(version) for version in versions}
+    granted = {version: promotion.check_deployed(version) for version in versions}
     running = api.start_traffic(customer_ids, seconds=CHANGES * 1.5, callers=2)
     seconds = []
     for number in range(CHANGES):
         version = versions[number % 2]
-        deployments.take_effect(version, AS_OF, granted[version], deployments.PROMOTED)
+        promotion.activate(version, AS_OF, granted[version], deployments.PROMOTED)
         seconds.append(api.wait_for_version(version))
         print(f"change {number + 1} loaded after {seconds[-1]:.2f} s", end="\r", flush=True)
     if running.done():
@@ -179,7 +179,7 @@ def main() -> None:
         approvals.approve(
             copy.challenger, approvals.AUTOMATIC, "to take turns with its predecessor", AS_OF
         )
-        deployments.promote(copy.challenger, AS_OF)
+        promotion.promote(copy.challenger, AS_OF)
         ids = tables.read("customer_features", columns=["customer_id"])["customer_id"].tolist()
         with Api(CHURN_TODAY="2025-02-01", CHURN_POLL_SECONDS="0.2") as api:
             changes = measure_changes(api, [copy.predecessor, copy.challenger], ids)

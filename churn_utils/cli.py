@@ -244,13 +244,13 @@ def rollback(
 ) -> None:
     """Restore the champion before the present one; a running API follows by itself."""
     from churn_utils.features import offline
-    from churn_utils.registry import deployments
+    from churn_utils.registry import deployments, promotion
 
     date = _parse_date(as_of)
     if not by.strip() or not reason.strip():
         raise TyperException("--by or --reason is blank; a rollback needs a name and a reason.")
     _enter_home(home)
-    changes = deployments.rollback(date or offline.newest_features(), by, reason)
+    changes = promotion.rollback(date or offline.newest_features(), by, reason)
     print(f"Version {deployments.version_in_effect()} is in effect again. What changed:")
     print(changes.to_string())
 

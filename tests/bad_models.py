@@ -24,7 +24,7 @@ from churn_utils import settings
 from churn_utils.data import source
 from churn_utils.errors import DeploymentError
 from churn_utils.features import definitions, offline
-from churn_utils.registry import approvals, artifacts, deployments, versions
+from churn_utils.registry import approvals, artifacts, deployments, promotion, versions
 from churn_utils.registry.connection import connect_mlflow
 from churn_utils.simulation import customers, deliveries
 from churn_utils.simulation.scenarios import Simulation
@@ -118,9 +118,9 @@ class Gauntlet:
         """Approve the sound version, change its evidence and return the error of its promotion."""
         factories.run_gate(self.sound.version)
         approval = approvals.approve(self.sound.version, "Ada Lovelace", "good", AS_OF)
-        factories.change_evidence(self.sound.version, approval["evidence_sha256"], seed=99)
+        factories.change_evidence(self.sound.version, approval.evidence_sha256, seed=99)
         try:
-            deployments.promote(self.sound.version, AS_OF)
+            promotion.promote(self.sound.version, AS_OF)
         except DeploymentError as error:
             return str(error)
         return "promoted"
@@ -129,7 +129,7 @@ class Gauntlet:
         """Send a version through gate, approval and promotion; tell whether it is champion then."""
         if set(factories.run_gate(version)["verdict"]) == {"pass"}:
             approvals.approve(version, "Ada Lovelace", "good", AS_OF)
-            deployments.promote(version, AS_OF)
+            promotion.promote(version, AS_OF)
         return deployments.champion_at(AS_OF) == version
 
     def predicting(self, probability: np.ndarray) -> Challenger:

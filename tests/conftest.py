@@ -17,7 +17,7 @@ from churn_utils.data import contract, delivered_files
 from churn_utils.data import source as data_source
 from churn_utils.features import offline
 from churn_utils.pipeline import kernels, warm_process
-from churn_utils.registry import deployments, versions
+from churn_utils.registry import deployments, promotion, versions
 from churn_utils.reports import html
 from churn_utils.serving import sandbox
 
@@ -105,7 +105,7 @@ def patched_pipeline(kernel_pipeline, monkeypatch):
     monkeypatch.setattr(kernels, "use_forked_kernels", lambda: False)
     monkeypatch.setattr(html, "export_notebook", notebook_factory.write_empty_page)
     monkeypatch.setattr(html, "copy_assets", lambda folder: None)
-    monkeypatch.setattr(deployments, "realign_champion", lambda: None)
+    monkeypatch.setattr(promotion, "realign_champion", lambda: None)
     return kernel_pipeline
 
 

@@ -15,8 +15,9 @@ from churn_utils.data import contract, delivered_files, source
 from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics, decision_value_usd
 from churn_utils.features import definitions, offline
-from churn_utils.registry import artifacts, deployments, tracking, versions
+from churn_utils.registry import artifacts, deployments, gate_evidence, tracking, versions
 from churn_utils.registry.connection import connect_mlflow
+from churn_utils.registry.gate_evidence import GateEvidence
 from churn_utils.training import models
 from churn_utils.validation import gate
 from churn_utils.validation.challenger import Challenger
@@ -152,24 +153,28 @@ def pass_gate(version: int, as_of: pd.Timestamp = AS_OF, **changes) -> str:
         SHA-256 of the evidence.
     """
     champion = deployments.version_in_effect()
-    evidence = {
+    facts = {
         "version": version,
         "verdict": "pass",
         "as_of": f"{as_of:%Y-%m-%d}",
         "checks": [{"detail": "", "verdict": "pass"}],
         "champion": None if champion == version else champion,
         "model_sha256": artifacts.hash_model(version),
-        **versions.describe_record(version),
+        **gate_evidence.describe_record(version),
     }
-    digest = versions.write_evidence(version, evidence | changes)
+    evidence = GateEvidence.model_validate(facts | changes)
+    digest = gate_evidence.write_evidence(version, evidence)
     versions.set_tags(version, {"gate": "pass", "gate_evidence_sha256": digest})
     return digest
 
 
 def change_evidence(version: int, digest: str, **changes) -> None:
     """What somebody with write access to the files could do to evidence that is kept."""
-    evidence, _ = versions.read_evidence(version, digest)
-    text, run_id = json.dumps(evidence | changes), versions.read_version(version).run_id
+    evidence, _ = gate_evidence.read_evidence(version, digest)
+    text, run_id = (
+        json.dumps(evidence.model_dump() | changes),
+        versions.read_version(version).run_id,
+    )
     connect_mlflow().MlflowClient().log_text(run_id, text, f"gate/{digest}.json")
 
 

@@ -21,7 +21,15 @@ from churn_utils.features import offline
 from churn_utils.inference import batch, compiled, scoring
 from churn_utils.monitoring import history, monthly_cycle
 from churn_utils.monitoring.champion import load_champion
-from churn_utils.registry import approvals, artifacts, deployments, lineage, versions
+from churn_utils.registry import (
+    approvals,
+    artifacts,
+    deployments,
+    gate_evidence,
+    lineage,
+    promotion,
+    versions,
+)
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.predictor import Predictor
 from churn_utils.serving.settings import ServingSettings
@@ -206,12 +214,12 @@ def train_new() -> tuple[int, dict]:
     findings = gate.evaluate_gate(challenger).set_index("check")
     failed = findings[findings["verdict"] != "pass"]
     assert failed.empty, failed["detail"].to_dict()
-    evidence, _ = versions.read_evidence(version)
+    evidence, _ = gate_evidence.read_evidence(version)
     approvals.approve(version, "Ada Lovelace", "tested", THIRD)
-    deployments.promote(version, THIRD)
+    promotion.promote(version, THIRD)
     return version, {
         "gate": findings["verdict"].to_dict(),
-        "gate_rows": evidence["rows"],
+        "gate_rows": evidence.rows,
         "new_inputs": artifacts.read_inputs(version),
         "rows_train": int(versions.read_version(version).params["rows_train"]),
         "refit": lineage.compare_refit(

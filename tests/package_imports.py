@@ -8,7 +8,7 @@ PACKAGE = settings.PROJECT / "churn_utils"
 
 
 def imported_modules(path):
-    """Yield the package's modules that a file imports, as paths below the package without ending."""
+    """Yield the package's modules that a file imports: paths below the package without suffix."""
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
         if isinstance(node, ast.Import):

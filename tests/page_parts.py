@@ -1,4 +1,4 @@
-"""Executed notebooks for the tests of pages, and a parser of what a browser would find in a page."""
+"""Executed notebooks for the tests of pages, and a parser of what a browser finds in a page."""
 
 import json
 from html.parser import HTMLParser

@@ -6,7 +6,7 @@ import factories
 import pytest
 
 from churn_utils import cli
-from churn_utils.registry import approvals, deployments
+from churn_utils.registry import approvals, deployments, promotion
 
 COMMAND = [sys.executable, "-m", "churn_utils"]
 COMMANDS = ["serve", "ab-test", "rollback", "audit", "republish-features"]
@@ -89,7 +89,7 @@ def test_a_mistyped_home_is_refused_and_not_created(command, tmp_path, home, mon
 def test_rollback_restores_the_predecessor_and_audit_shows_it(serving_home, monkeypatch, capsys):
     monkeypatch.setenv("CHURN_TODAY", "2025-02-01")
     approvals.approve(serving_home.challenger, "Ada", "good", factories.AS_OF)
-    deployments.promote(serving_home.challenger, factories.AS_OF)
+    promotion.promote(serving_home.challenger, factories.AS_OF)
     assert cli.main(["rollback", "--by", "Grace", "--reason", "complaints"]) == 0
     assert f"Version {serving_home.predecessor} is in effect again" in capsys.readouterr().out
     assert deployments.version_in_effect() == serving_home.predecessor

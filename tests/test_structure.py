@@ -1,4 +1,4 @@
-"""The rules of the house: imports run downwards, notebooks keep their anatomy, files that belong together agree."""
+"""Rules: imports run downwards, notebooks keep their anatomy, related files agree."""
 
 import ast
 import re
@@ -212,10 +212,8 @@ def test_the_figures_of_the_readme_are_those_that_were_measured():
     )
     assert rows["ours less FLAML (paired, 95 %)"][0] in readme
     better, _, *equal = (float(cell[:-1]) for cell in rows["promoted"])
-    assert (
-        f"promoted in {better:.0f} % of 200 runs, an equal one in {min(equal):g} to {max(equal):g} %"
-        in readme
-    )
+    shares = f"{min(equal):g} to {max(equal):g} %"
+    assert f"promoted in {better:.0f} % of 200 runs, an equal one in {shares}" in readme
     drilled = [rows[name] for name in ("right action", "lost value recovered (median)")]
     scenarios = ["none", "price_rise", "competitor", "mix_shift", "data_bug"]
     for scenario, right, recovered in zip(scenarios, *drilled, strict=True):

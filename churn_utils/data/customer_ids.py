@@ -24,7 +24,7 @@ _BARRED = _INVISIBLE + _UNUSED_PLANES
 # A spreadsheet takes a cell that starts with one of = + - @ as a formula.
 ID_PATTERN = rf"^[^ =+\-@{_BARRED}]([^{_BARRED}]*[^ {_BARRED}])?$"
 # The same rule as the API documents it. Tools that generate examples list every character of a
-# class, which takes minutes for whole planes. So these stand in a lookahead, which RE2 does not know.
+# class, which takes minutes for whole planes. So these stand in a lookahead; RE2 knows none.
 DOCUMENTED_ID_PATTERN = (
     rf"^(?![\s\S]*[{_UNUSED_PLANES}])"
     rf"[^ =+\-@{_INVISIBLE}]([^{_INVISIBLE}]*[^ {_INVISIBLE}])?$"

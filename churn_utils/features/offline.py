@@ -24,8 +24,8 @@ def publish_snapshot(
     """Check a delivery against the contract and publish it: customers, quarantine, features.
 
     Args:
-        rows: text as ``delivered_files.read_delivery`` returns it; a ``churn`` column is checked and left to
-            ``record_labels``.
+        rows: text as ``delivered_files.read_delivery`` returns it; a ``churn`` column is checked
+            and left to ``record_labels``.
         snapshot_date: the month that the rows describe.
         written_at: simulated date on which they arrived.
 

@@ -14,7 +14,7 @@ from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions, offline
 from churn_utils.inference import scoring
 from churn_utils.monitoring import drift_tests
-from churn_utils.registry import versions
+from churn_utils.registry import lineage, versions
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +79,8 @@ def load_champion(version: int) -> Champion:
 def _load(home: str, run_id: str, number: int) -> Champion:
     """Load a champion once per process, home and run: a new home counts its versions from 1."""
     version = versions.read_version(number)
-    params = version.params
-    table_versions = {table: int(params[f"{table}_version"]) for table in offline.TRAINING_TABLES}
-    as_of = settings.as_of_date(params["as_of"])
-    since = settings.as_of_date(params["since"]) if params["since"] else None
-    training_set = offline.build_training_set(as_of, table_versions, since)
     model = scoring.load_model(version)
+    training_set = lineage.read_training_set(number)
     rows = offline.training_rows(training_set, "train", definitions.inputs_of(model))
     return Champion(
         version=number,

@@ -25,7 +25,8 @@ def ingest_month(
     Args:
         as_of: first day of the month.
         simulation: the one that this home is bound to.
-        delivered: text rows (``delivered_files.read_delivery``) by month; the simulator's by default.
+        delivered: text rows (``delivered_files.read_delivery``) by month; the simulator's by
+            default.
         labels: of the month before: ``customer_id, churn`` (Yes or No), ``slot_id``; the
             simulator's by default.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from churn_utils.errors import ModelError
@@ -10,7 +11,8 @@ from churn_utils.pipeline.plan import Report
 from churn_utils.pipeline.schedule import executed_path
 from churn_utils.pipeline.stages import GATE, Stage
 from churn_utils.pipeline.state import GateResult, RunState
-from churn_utils.registry import versions
+from churn_utils.registry import gate_evidence
+from churn_utils.registry.gate_evidence import CheckResult
 from churn_utils.reports.summary import read_summary
 
 PASS, FAIL = "pass", "fail"  # verdicts; importing the gate for them would cost every call 2 s
@@ -52,27 +54,23 @@ def read_refusal(version: int, report: Report) -> str:
     ``report`` is not used; every function that is called there gets it.
     """
     try:
-        evidence, _ = versions.read_evidence(version)
+        evidence, _ = gate_evidence.read_evidence(version)
     except ModelError as error:
         return f"its gate ({error})"
-    return describe_refusal(evidence["checks"])
+    return describe_refusal(evidence.checks)
 
 
-def describe_refusal(checks: list[dict]) -> str:
-    """Name the checks that failed, with figures and requirements; else those without a result.
-
-    Args:
-        checks: of the evidence: ``check, verdict, value, lower, upper, requirement, detail``.
-    """
+def describe_refusal(checks: Sequence[CheckResult]) -> str:
+    """Name the checks that failed, with figures and requirements; else those without a result."""
     failed = []
     without_result = []
     names = []
     for check in checks:
-        if check["verdict"] == FAIL:
+        if check.verdict == FAIL:
             failed.append(_describe_check(check))
-        elif check["verdict"] != PASS:
+        elif check.verdict != PASS:
             without_result.append(_describe_check(check))
-            names.append(check["check"])
+            names.append(check.check)
     if not failed:
         return "; ".join(without_result)
     if names:
@@ -80,13 +78,13 @@ def describe_refusal(checks: list[dict]) -> str:
     return "; ".join(failed)
 
 
-def _describe_check(check: dict) -> str:
+def _describe_check(check: CheckResult) -> str:
     """Return name, figure and requirement, as ``auc_floor (0.55 [0.5, 0.6]; required: …)``."""
     found = []
-    if check["value"] is not None:
-        found.append(f"{check['value']:.4g}")
-    if check["lower"] is not None:
-        found.append(f"[{check['lower']:.4g}, {check['upper']:.4g}]")
-    if check["detail"]:
-        found.append(check["detail"])
-    return f"{check['check']} ({' '.join(found)}; required: {check['requirement']})"
+    if check.value is not None:
+        found.append(f"{check.value:.4g}")
+    if check.lower is not None:
+        found.append(f"[{check.lower:.4g}, {check.upper:.4g}]")
+    if check.detail:
+        found.append(check.detail)
+    return f"{check.check} ({' '.join(found)}; required: {check.requirement})"

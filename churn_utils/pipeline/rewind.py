@@ -14,7 +14,7 @@ from churn_utils.pipeline.plan import MOST_MONTHS, Plan
 from churn_utils.pipeline.schedule import executed_path
 from churn_utils.pipeline.stages import BATCH, Stage, expand_timeline
 from churn_utils.pipeline.state import RunState, StageResult, TableVersions
-from churn_utils.registry import deployments
+from churn_utils.registry import promotion
 
 FIRST_MONTH = "2025-02"  # that notebook 05 scores in the first round
 STALE = "stale"  # no stage has this fingerprint
@@ -67,11 +67,11 @@ def _rewind(run_state: RunState, before: TableVersions) -> None:
     run_state.unfinished_rewind = before
     run_state.write()
     if changes_champion:
-        deployments.record_rewind(before["deployments"])
+        promotion.record_rewind(before["deployments"])
     for table, version in before.items():
         tables.rewind(table, version)
     if changes_champion:
-        deployments.realign_champion()
+        promotion.realign_champion()
     run_state.unfinished_rewind = {}
     run_state.write()
 

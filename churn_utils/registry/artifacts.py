@@ -1,4 +1,4 @@
-"""The files of a registered version: in a format that runs no code when it is loaded, their digest, their signature."""
+"""The files of a registered version: their format, digest, signature and input example."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from churn_utils.settings import MODEL_NAME
 
 FORMAT = "skops"
 FEATURE_CONTRACT = "feature_contract.json"
-# Types that skops may load besides its own list; the list in a model's own folder may hold no other.
+# Types that skops may load besides its own list; the list in a model folder may hold no other.
 TRUSTED_TYPES = [
-    "sklearn.tree._tree.Tree",  # a forged one could crash the process; ours come from our own registry
+    "sklearn.tree._tree.Tree",  # a forged one could crash the process
     "collections.OrderedDict",
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
@@ -29,7 +29,7 @@ TRUSTED_TYPES = [
 
 
 def name_version(version: int) -> str:
-    """MLflow's address of a version."""
+    """Return MLflow's address of a version."""
     return f"models:/{MODEL_NAME}/{version}"
 
 
@@ -38,7 +38,7 @@ def _read_info(version: int):
 
 
 def check_format(version: int) -> None:
-    """Check that loading a version's model runs no code of its own: skops, with no type that ours do not have.
+    """Check that loading a version's model runs no code: skops, with ``TRUSTED_TYPES`` alone.
 
     Raises:
         ModelError: it is kept in another format, or asks for other types.
@@ -47,8 +47,8 @@ def check_format(version: int) -> None:
     found = flavor.get("serialization_format", "none")
     if found != FORMAT:
         raise ModelError(
-            f"version {version} is kept as {found}, which may run code when it is loaded; log its model with "
-            f"serialization_format={FORMAT!r}."
+            f"version {version} is kept as {found}, which may run code when it is loaded; log its "
+            f"model with serialization_format={FORMAT!r}."
         )
     strange = sorted(set(flavor.get("skops_trusted_types") or []) - set(TRUSTED_TYPES))
     if strange:
@@ -68,31 +68,26 @@ def load_model(version: int):
 
 
 def hash_model(version: int) -> str:
-    """SHA-256 over names and contents of the files in a version's model folder, as they stand now.
+    """Return the SHA-256 over names and contents of the files in a version's model folder now.
 
-    A model takes a millisecond or two, so nothing is remembered: whoever replaces a file can set its date as well.
+    It takes some milliseconds, so nothing is cached: a replaced file can be given its old date.
     """
     client = connect_mlflow().MlflowClient()
     uri = client.get_model_version_download_uri(MODEL_NAME, str(version))
-    folder, digest = Path(url2pathname(urlparse(uri).path)), hashlib.sha256()
+    folder = Path(url2pathname(urlparse(uri).path))
+    digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if (
-            path.is_file() and path.name != "registered_model_meta"
-        ):  # MLflow writes that one when it loads a model
+        # MLflow writes ``registered_model_meta`` when it loads a model.
+        if path.is_file() and path.name != "registered_model_meta":
             content = hashlib.sha256(path.read_bytes()).hexdigest()
             digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
     return digest.hexdigest()
 
 
 def read_schema(version: int) -> dict[str, str]:
-    """Inputs in the version's signature, in order: name to type (``string``, ``long``, ``double``)."""
+    """Return the signature's inputs in order: name to type (``string``, ``long``, ``double``)."""
     inputs = _read_info(version).signature.inputs
     return {column.name: column.type.name for column in inputs.inputs}
-
-
-def read_signature(version: int) -> list[str]:
-    """Names of the inputs in the version's signature, in order."""
-    return list(read_schema(version))
 
 
 def read_inputs(version: int) -> list[str]:
@@ -107,14 +102,14 @@ def read_inputs(version: int) -> list[str]:
         contract = mlflow.artifacts.load_dict(f"runs:/{run_id}/{FEATURE_CONTRACT}")
     except (mlflow.MlflowException, OSError) as error:
         raise ModelError(
-            f"the run of version {version} has no {FEATURE_CONTRACT}, which names the inputs; train "
-            "with notebook 02 and register that run."
+            f"the run of version {version} has no {FEATURE_CONTRACT}, which names the inputs; "
+            "train with notebook 02 and register that run."
         ) from error
     return [entry["feature"] for entry in contract]
 
 
 def read_example(version: int) -> pd.DataFrame:
-    """Input example that was logged with the version's model.
+    """Read the input example that was logged with the version's model, with its columns.
 
     Raises:
         ModelError: none was logged.

@@ -16,7 +16,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from churn_utils import settings
 from churn_utils.errors import ModelError
 from churn_utils.features import definitions, offline
-from churn_utils.registry import artifacts, deployments, provenance, tracking, versions
+from churn_utils.registry import artifacts, deployments, provenance, versions
 from churn_utils.training import models
 
 ROUNDING = 1e-6  # largest difference that another machine's arithmetic may make
@@ -99,7 +99,7 @@ def describe_version(version: int) -> TrainingRecord:
         seed=int(params["seed"]),
         rows_train=params.get("rows_train", ""),
         tables={name: int(params[f"{name}_version"]) for name in offline.TRAINING_TABLES},
-        hyperparameters=tracking.read_hyperparameters(params),
+        hyperparameters=models.read_hyperparameters(params),
         **origin,
     )
 
@@ -185,19 +185,17 @@ def explain_deployed(as_of: pd.Timestamp) -> pd.DataFrame:
     Raises:
         ModelError: nothing is deployed at that date.
     """
-    version = deployments.champion_at(as_of)
-    if version is None:
+    deployment = deployments.find_in_effect(deployments.list_deployments(), as_of)
+    if deployment is None:
         raise ModelError(
             f"no version is in effect on {as_of:%Y-%m-%d}; promote one first (notebook 04b)."
         )
-    table = deployments.read_deployments()
-    row = table[(table["version"] == version) & (table["effective_from"] <= as_of)].iloc[-1]
-    facts = _list_facts(describe_version(version)) | {
-        "in effect since": f"{row['effective_from']:%Y-%m-%d} ({row['action']})",
-        "let answer by": f"{row['approved_by']}: {row['reason']}",
-        "on which evidence": row["evidence_sha256"],
+    facts = _list_facts(describe_version(deployment.version)) | {
+        "in effect since": f"{deployment.effective_from:%Y-%m-%d} ({deployment.action})",
+        "let answer by": f"{deployment.approved_by}: {deployment.reason}",
+        "on which evidence": deployment.evidence_sha256,
     }
-    return _make_table(facts)
+    return pd.DataFrame(facts.items(), columns=["question", "answer"])
 
 
 def explain_version(version: int) -> pd.DataFrame:
@@ -206,11 +204,8 @@ def explain_version(version: int) -> pd.DataFrame:
     Returns:
         ``question, answer``, one row per fact.
     """
-    return _make_table(_list_facts(describe_version(version)))
-
-
-def _make_table(facts: dict[str, str]) -> pd.DataFrame:
-    return pd.DataFrame({"question": list(facts), "answer": list(facts.values())})
+    facts = _list_facts(describe_version(version))
+    return pd.DataFrame(facts.items(), columns=["question", "answer"])
 
 
 def _list_facts(record: TrainingRecord) -> dict[str, str]:
@@ -252,7 +247,7 @@ def link_version(version: int) -> pd.DataFrame:
     links.append((f"packages {record.lock_sha256[:8]}", run))
     links.append((f"study, seed {record.seed}", run))
     links.append((run, name))
-    table = deployments.read_deployments()
-    for row in table[table["version"] == version].itertuples():
-        links.append((name, f"champion from {row.effective_from:%Y-%m}"))
+    for deployment in deployments.list_deployments():
+        if deployment.version == version:
+            links.append((name, f"champion from {deployment.effective_from:%Y-%m}"))
     return pd.DataFrame(links, columns=["source", "target"]).drop_duplicates(ignore_index=True)

@@ -17,7 +17,6 @@ from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions, offline
 from churn_utils.registry import artifacts, provenance
 from churn_utils.registry.connection import connect_mlflow
-from churn_utils.training.models import DEFAULTS
 from churn_utils.training.search import DONE, best_params
 
 if TYPE_CHECKING:
@@ -42,8 +41,6 @@ def log_training(
     """Log a training to MLflow as notebook 02 does: one run with the model, one nested per trial.
 
     Args:
-        study: finished.
-        model: fitted with the study's best parameters.
         training_set: rows of all splits.
         versions: Delta version of each table that the training set was built from.
         metrics: index metric, columns ``value, lower, upper``; logged as ``m``, ``m_lower``,
@@ -51,8 +48,6 @@ def log_training(
         importance: as ``explain_importance`` returns it.
         figures: plotly figures by name, logged together as one self-contained page.
         as_of: simulated date of training.
-        seed: of search, folds and model.
-        economics: costs that give the threshold.
         since: first month whose labels the training set holds; the first of all if None.
 
     Returns:
@@ -113,15 +108,6 @@ def _describe_costs(economics: Economics) -> dict[str, float]:
     }
 
 
-def read_hyperparameters(params: dict[str, str]) -> dict:
-    """Hyperparameters among a run's logged ``params``, as ``best_params`` returned them."""
-    defaults = DEFAULTS[params["family"]]
-    return {
-        "family": params["family"],
-        **{name: type(like)(float(params[name])) for name, like in defaults.items()},
-    }
-
-
 def render_figures(figures: dict) -> str:
     """Return one page that needs no network: the first figure holds plotly.js for all."""
     parts = ["<!doctype html><meta charset='utf-8'>"]
@@ -145,7 +131,7 @@ def log_trials(study: optuna.Study, parent: RunInfo) -> None:
             mlflow.entities.Metric("fold_log_loss", loss, start, step)
             for step, loss in trial.intermediate_values.items()
         ]
-        if trial.state == optuna.trial.TrialState.COMPLETE:
+        if trial.value is not None:  # a pruned trial has none
             metrics.append(mlflow.entities.Metric("log_loss", trial.value, start, 0))
         params = [mlflow.entities.Param(key, str(value)) for key, value in trial.params.items()]
         client.log_batch(child, metrics, params)
@@ -174,15 +160,15 @@ def describe_model(
 
     example = definitions.select_model_inputs(rows.head(5), definitions.inputs_of(model))
     predicted = mlflow.models.infer_signature(model_output=model.predict_proba(example))
-    columns = [
-        mlflow.types.ColSpec(definitions.MODEL_INPUTS[name].type.mlflow, name) for name in example
-    ]
+    inputs = mlflow.types.Schema(
+        [mlflow.types.ColSpec(definitions.MODEL_INPUTS[name].type.mlflow, name) for name in example]
+    )
     return {
         "name": "model",
         "serialization_format": artifacts.FORMAT,
         "skops_trusted_types": artifacts.TRUSTED_TYPES,
         "pyfunc_predict_fn": "predict_proba",
-        "signature": mlflow.models.ModelSignature(mlflow.types.Schema(columns), predicted.outputs),
+        "signature": mlflow.models.ModelSignature(inputs, predicted.outputs),
         "input_example": example,
         "pip_requirements": [f"{name}=={importlib.metadata.version(name)}" for name in PACKAGES],
         "metadata": {**_describe_costs(economics), "as_of": f"{as_of:%Y-%m-%d}"},

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from nbformat import NotebookNode
 
 from churn_utils import settings
+from churn_utils.registry.gate_evidence import GateEvidence
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler  # it imports matplotlib, 1 s of CPU
@@ -149,12 +150,12 @@ def style_table(table: pd.DataFrame) -> Styler:
     return styler.format(formats, na_rep="", escape="html")
 
 
-def render_gate(evidence: Mapping, digest: str) -> str:
+def render_gate(evidence: GateEvidence, digest: str) -> str:
     """Return a gate's evidence and its SHA-256, which an approval is bound to, as a page."""
     return render("gate.html", model=settings.MODEL_NAME, evidence=evidence, digest=digest)
 
 
-def write_gate(evidence: Mapping, digest: str) -> Path:
+def write_gate(evidence: GateEvidence, digest: str) -> Path:
     """Write the page of a gate into the run's reports, as ``gate_v<version>.html``."""
-    path = settings.run_reports() / f"gate_v{evidence['version']}.html"
+    path = settings.run_reports() / f"gate_v{evidence.version}.html"
     return write_text(path, render_gate(evidence, digest))

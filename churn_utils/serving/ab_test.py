@@ -18,7 +18,9 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from churn_utils.errors import UsageError
-from churn_utils.registry import approvals, deployments, versions
+from churn_utils.registry import approvals, deployments, promotion, versions
+from churn_utils.registry.approvals import Approval
+from churn_utils.registry.gate_evidence import GateEvidence
 
 SPLIT, SHADOW = "split", "shadow"  # modes; a shadow's predictions are logged as an arm of that name
 CHAMPION, CHALLENGER = "champion", "challenger"  # arms
@@ -83,7 +85,7 @@ def start(version: int, as_of: pd.Timestamp, share: float = 0.1, mode: str = SPL
     check_share(share)
     if mode == SPLIT:
         _, evidence = check_may_serve(version, as_of)
-        deployments.check_may_replace(version, evidence, as_of)
+        promotion.check_may_replace(version, evidence, as_of)
     started = AbTest(
         version=version,
         champion=champion,
@@ -97,7 +99,7 @@ def start(version: int, as_of: pd.Timestamp, share: float = 0.1, mode: str = SPL
     return started
 
 
-def check_may_serve(version: int, as_of: pd.Timestamp) -> tuple[dict, dict]:
+def check_may_serve(version: int, as_of: pd.Timestamp) -> tuple[Approval, GateEvidence]:
     """Check that a challenger may serve customers on a date.
 
     Returns:

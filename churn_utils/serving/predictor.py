@@ -158,9 +158,10 @@ class Predictor:
 
         Returns:
             The fields of ``schemas.Receipt``: the columns of the inference log, with the model
-            inputs under ``features`` (those that were defined by then), and ``reproduced_probability``. None if there is no such
-            prediction, or it was a shadow's, which was never shown. The probability that is
-            computed again is None if the version no longer exists.
+            inputs under ``features`` (those that were defined by then), and
+            ``reproduced_probability``. None if there is no such prediction, or it was a shadow's,
+            which was never shown. The probability that is computed again is None if the version no
+            longer exists.
         """
         entry = self.log.find(prediction_id)
         if entry is None or entry["arm"] == SHADOW:

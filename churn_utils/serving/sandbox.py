@@ -25,7 +25,15 @@ from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offline
 from churn_utils.inference import scoring
-from churn_utils.registry import approvals, artifacts, deployments, lineage, tracking, versions
+from churn_utils.registry import (
+    approvals,
+    artifacts,
+    deployments,
+    lineage,
+    promotion,
+    tracking,
+    versions,
+)
 from churn_utils.training import models
 from churn_utils.validation import gate
 from churn_utils.validation.challenger import Challenger
@@ -86,7 +94,7 @@ def build_sandbox(folder: Path, as_of: pd.Timestamp, version: int | None = None)
     tables.merge("customer_features", features)
     predecessor = _train(record, PREDECESSOR, inputs, economics)
     _pass_gate(predecessor, as_of, versions.CHAMPION, economics)
-    deployments.promote(predecessor, as_of)
+    promotion.promote(predecessor, as_of)
     challenger = _train(record, record.hyperparameters, inputs, economics)
     _pass_gate(challenger, as_of, versions.TRIAL, economics)
     return Sandbox(folder, predecessor, challenger)

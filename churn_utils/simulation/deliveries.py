@@ -24,8 +24,8 @@ def deliver_month(
     With the data bug (``broken``) all charges are in cents and a payment method has a new name.
 
     Returns:
-        Text as ``delivered_files.read_delivery`` returns it for an unlabelled file: no label, no slot, no
-        probability. Index ``line``, 2 for the first slot.
+        Text as ``delivered_files.read_delivery`` returns it for an unlabelled file: no label, no
+        slot, no probability. Index ``line``, 2 for the first slot.
     """
     rows = customers[list(CUSTOMER_COLUMNS)].astype({"senior_citizen": str, "tenure": str})
     first_line = int(customers.index[0]) + FIRST_LINE

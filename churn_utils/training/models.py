@@ -42,6 +42,16 @@ DEFAULTS = {
 }
 
 
+def read_hyperparameters(params: dict[str, str]) -> dict:
+    """Return ``family`` and its hyperparameters from the params, as text, of a training run."""
+    family = params["family"]
+    hyperparameters: dict[str, str | float] = {"family": family}
+    for name, default in DEFAULTS[family].items():
+        kind = type(default)
+        hyperparameters[name] = kind(float(params[name]))
+    return hyperparameters
+
+
 def build_model(
     params: dict, seed: int, inputs: Iterable[str] = definitions.MODEL_INPUTS
 ) -> Pipeline:

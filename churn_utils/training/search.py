@@ -152,12 +152,7 @@ def open_study(
 ) -> optuna.Study:
     """Create or reopen a study in which the warm start and every default wait for their turn.
 
-    Args:
-        train: rows; in a database, which several homes share, other rows are another study.
-        name: of the study.
-        seed: of the sampler.
-        warm_start: parameters to try first.
-        pruner: another than ``FoldPruner``.
+    In a database, which several homes may share, the same name with other rows is another study.
     """
     study = optuna.create_study(
         storage=open_storage(),

@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from churn_utils.errors import ChurnError, UsageError
 from churn_utils.features import offline
-from churn_utils.registry import artifacts, versions
+from churn_utils.registry import artifacts, gate_evidence, versions
+from churn_utils.registry.gate_evidence import GateEvidence
 from churn_utils.validation import (
     behaviour_checks,
     performance_checks,
@@ -71,12 +73,12 @@ def evaluate_gate(challenger: Challenger) -> pd.DataFrame:
     origin = {
         "model_sha256": artifacts.hash_model(challenger.version),
         "tables": offline.current_versions(),
-        **versions.describe_record(challenger.version),
+        **gate_evidence.describe_record(challenger.version),
     }
     findings = evaluate_checks(challenger)
     verdict = overall_verdict(findings)
-    evidence = _compile_evidence(challenger, findings, verdict) | origin
-    digest = versions.write_evidence(challenger.version, evidence)
+    evidence = _compile_evidence(challenger, findings, verdict, origin)
+    digest = gate_evidence.write_evidence(challenger.version, evidence)
     tags = {"gate": verdict, "gate_evidence_sha256": digest}
     for row in findings.itertuples():
         tags[f"gate.{row.check}"] = row.verdict
@@ -144,23 +146,26 @@ def overall_verdict(findings: pd.DataFrame) -> str:
     return NOT_EVALUATED
 
 
-def _compile_evidence(challenger: Challenger, findings: pd.DataFrame, verdict: str) -> dict:
-    """Return what an approval is bound to, apart from the digests of model and record."""
+def _compile_evidence(
+    challenger: Challenger, findings: pd.DataFrame, verdict: str, origin: dict[str, Any]
+) -> GateEvidence:
+    """Return what an approval is bound to; the origin are the digests and the table versions."""
     since = challenger.since
-    return {
-        "version": challenger.version,
-        "run_id": challenger.info.run_id,
-        "as_of": f"{challenger.as_of:%Y-%m-%d}",
-        "champion": challenger.champion,
-        "verdict": verdict,
-        "draws": challenger.draws,
-        "seed": challenger.seed,
-        "checks": json.loads(findings.to_json(orient="records")),
-        "rows": _count_rows(challenger),
-        "since": None if since is None else f"{since:%Y-%m-%d}",
-        "offer_cost_usd": challenger.economics.offer_cost_usd,
-        "churner_value_usd": challenger.economics.churner_value_usd,
-    }
+    return GateEvidence(
+        version=challenger.version,
+        run_id=challenger.info.run_id,
+        as_of=f"{challenger.as_of:%Y-%m-%d}",
+        champion=challenger.champion,
+        verdict=verdict,
+        draws=challenger.draws,
+        seed=challenger.seed,
+        checks=json.loads(findings.to_json(orient="records")),
+        rows=_count_rows(challenger),
+        since=None if since is None else f"{since:%Y-%m-%d}",
+        offer_cost_usd=challenger.economics.offer_cost_usd,
+        churner_value_usd=challenger.economics.churner_value_usd,
+        **origin,
+    )
 
 
 def _count_rows(challenger: Challenger) -> int:

@@ -17,7 +17,6 @@ from churn_utils.validation.finding import Finding
 
 ARTIFACTS = [artifacts.FEATURE_CONTRACT, "figures.html", "importance.json"]
 DOCUMENTED = ["data", "purpose", "threshold"]
-ORIGIN = ["code_sha256", "lock_sha256"]
 MAX_LABEL_AGE_DAYS = 31  # labels come monthly: older means that a month of them is missing
 MIN_LABELLED_SHARE = 0.95  # of a month's customers; a quarantined row has features later or never
 # ROC AUC of one input alone from which it is no feature but the answer; the best here has 0.75.
@@ -107,9 +106,7 @@ def check_lineage(challenger: Challenger) -> Finding:
     largest = float(gaps.max())
     differing = int((gaps > 0).sum())
     detail = f"{differing} of {len(gaps)} probabilities differ, by {largest:.2g} at most"
-    now = provenance.describe_origin()
-    params = challenger.info.params
-    changed = [name for name in ORIGIN if params.get(name) != now[name]]
+    changed = provenance.list_changes(challenger.info.params)
     if changed:
         detail += f"; changed since training: {', '.join(changed)}"
     requirement = "a refit from the record gives the same"

@@ -7,7 +7,7 @@ from bad_models import AS_OF, BAD, STUMPS, Gauntlet, register
 
 from churn_utils import settings
 from churn_utils.pipeline import kernels
-from churn_utils.registry import deployments, versions
+from churn_utils.registry import deployments, gate_evidence, versions
 from churn_utils.validation import gate
 
 
@@ -91,13 +91,11 @@ def test_only_a_better_challenger_is_promoted(gauntlet):
     worse, better = register(gauntlet.rows, STUMPS), gauntlet.sound.version
     assert gauntlet.promote(worse) and gauntlet.promote(better)
     assert versions.version_with_alias(versions.CHAMPION) == better
-    evidence, before = versions.read_evidence(better)
-    assert evidence["champion"] == worse and "champion" in {
-        check["check"] for check in evidence["checks"]
-    }
+    evidence, before = gate_evidence.read_evidence(better)
+    assert evidence.champion == worse and "champion" in {check.check for check in evidence.checks}
     assert set(factories.run_gate(better)["verdict"]) == {
         "pass"
     }  # against the same rival as before
-    assert versions.read_evidence(better)[1] == before
+    assert gate_evidence.read_evidence(better)[1] == before
     again = factories.run_gate(register(gauntlet.rows, STUMPS)).set_index("check")
     assert again.loc["champion", "verdict"] == "fail"

@@ -7,7 +7,8 @@ from churn_utils.errors import DataError
 
 NUMERIC = [column.name for column in COLUMNS if column.type is not TEXT]
 CATEGORIES = {column.name: list(column.categories) for column in COLUMNS if column.categories}
-# What changes in IBM's first row (tenure 1, no phone, DSL, bills of 29.85), the column to blame and the reason.
+# What changes in IBM's first row (tenure 1, no phone, DSL, bills of 29.85), the column to blame
+# and the reason.
 NUMBERS = [
     ({name: text}, name, f"is not a number: '{text}'")
     for name in NUMERIC

@@ -30,7 +30,7 @@ def nothing_listens(monkeypatch):
 
 @pytest.fixture
 def serve(monkeypatch):
-    """Answer ``source.URL`` with given bytes from a local server; return the list of requested paths."""
+    """Answer ``source.URL`` with given bytes from a local server; return the requested paths."""
     servers = []
 
     def start(content, status=200, length=None, hang_up=False):

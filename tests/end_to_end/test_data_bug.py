@@ -10,7 +10,7 @@ from churn_utils.pipeline import executor, kernels
 from churn_utils.pipeline.plan import Plan
 from churn_utils.pipeline.schedule import executed_path
 from churn_utils.pipeline.stages import DRIFT, MONITORING, PRODUCTION, Stage
-from churn_utils.registry import approvals, deployments
+from churn_utils.registry import approvals, promotion
 from churn_utils.simulation.scenarios import Simulation
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -24,7 +24,7 @@ def promoted_home(home, monkeypatch):
     version = factories.build_registered_home()["version"]
     factories.pass_gate(version)
     approvals.approve(version, "Ada Lovelace", "tested", factories.AS_OF)
-    deployments.promote(version, factories.AS_OF)
+    promotion.promote(version, factories.AS_OF)
     ingestion.ingest_month(factories.AS_OF, Simulation(PLAN.scenario, PLAN.seed))
     monkeypatch.setenv("CHURN_RUN_REPORTS", str(settings.reports()))
     kernels.use_forked_kernels()

@@ -16,7 +16,7 @@ from churn_utils.monitoring.champion import load_champion
 from churn_utils.pipeline.plan import PROFILES, Plan
 from churn_utils.pipeline.stages import expand_timeline
 from churn_utils.pipeline.state import read_state
-from churn_utils.registry import deployments, versions
+from churn_utils.registry import deployments, gate_evidence, promotion, versions
 from churn_utils.simulation.scenarios import Simulation
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -67,7 +67,7 @@ def test_run_ends_with_the_champion_and_the_last_call_list(finished_run):
 def test_approval_is_recorded_under_the_name_given(finished_run):
     assert finished_run["approved"].returncode == 0, finished_run["approved"].stderr
     version = deployments.champion_at(FEBRUARY)
-    assert deployments.check_deployed(version)["approver"] == "Ada Lovelace"
+    assert promotion.check_deployed(version).approver == "Ada Lovelace"
     assert deployments.read_deployments()["approved_by"].tolist() == ["Ada Lovelace"] * 2
 
 
@@ -153,8 +153,8 @@ def test_pages_are_small_offline_and_without_code(finished_run):
 
 def test_index_shows_the_numbers_of_the_run(finished_run):
     text = (settings.reports() / RUN / "index.html").read_text()
-    evidence, _ = versions.read_evidence(deployments.champion_at(FEBRUARY))
-    auc = next(check["value"] for check in evidence["checks"] if check["check"] == "auc_floor")
+    evidence, _ = gate_evidence.read_evidence(deployments.champion_at(FEBRUARY))
+    auc = next(check.value for check in evidence.checks if check.check == "auc_floor")
     assert f"<td>{auc:.4g}</td>" in text
     assert all(f'href="{name}.html"' in text for name in executed())
     assert all(

@@ -6,7 +6,7 @@ from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.errors import DataError
 from churn_utils.inference import batch
-from churn_utils.registry import approvals, deployments
+from churn_utils.registry import approvals, deployments, promotion
 
 AS_OF, SNAPSHOT = factories.AS_OF, factories.SNAPSHOT
 
@@ -18,7 +18,7 @@ def champion(registered_home):
     if deployments.champion_at(AS_OF) != version:
         factories.pass_gate(version)
         approvals.approve(version, "Ada Lovelace", "tested", AS_OF)
-        deployments.promote(version, AS_OF)
+        promotion.promote(version, AS_OF)
     return version
 
 

@@ -15,7 +15,7 @@ from churn_utils.monitoring.champion import load_champion
 from churn_utils.monitoring.decision import DATA_QUALITY, OK, QUARANTINE, RETRAIN, Decision
 from churn_utils.monitoring.ingestion import ingest_month
 from churn_utils.pipeline import executor
-from churn_utils.registry import approvals, deployments
+from churn_utils.registry import approvals, deployments, promotion
 from churn_utils.settings import month_start
 from churn_utils.simulation import customers, deliveries
 from churn_utils.simulation.scenarios import Simulation
@@ -28,7 +28,7 @@ def promote(version, as_of):
     """Approve and promote a version on made-up evidence: the gate is not tested here."""
     factories.pass_gate(version, as_of)
     approvals.approve(version, "Ada Lovelace", "tested", as_of)
-    deployments.promote(version, as_of)
+    promotion.promote(version, as_of)
 
 
 def run(until, simulation=PRICE_RISE):

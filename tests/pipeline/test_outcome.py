@@ -10,6 +10,7 @@ from churn_utils.pipeline.gate_result import describe_refusal
 from churn_utils.pipeline.plan import DONE, WAITING
 from churn_utils.pipeline.state import read_state
 from churn_utils.registry import deployments
+from churn_utils.registry.gate_evidence import CheckResult
 
 REFUSED = """
 from churn_utils.reports.summary import Summary
@@ -83,16 +84,20 @@ def list_deployments(version, month):
     return pd.DataFrame({"version": [version], "effective_from": [start]})
 
 
+def read_checks(checks):
+    return [CheckResult(**check) for check in checks]
+
+
 def index_text():
     return (settings.reports() / RUN / "index.html").read_text()
 
 
 def test_refusal_names_failed_checks_with_figure_and_limit():
-    assert describe_refusal(CHECKS) == FIGURES
+    assert describe_refusal(read_checks(CHECKS)) == FIGURES
 
 
 def test_refusal_without_a_failed_check_says_why():
-    text = describe_refusal(CHECKS[2:])
+    text = describe_refusal(read_checks(CHECKS[2:]))
     assert text.startswith("lineage (IsolationError: no answer; required: trained again")
 
 

@@ -8,7 +8,7 @@ from churn_utils.data import tables
 from churn_utils.errors import StageError
 from churn_utils.pipeline.plan import DONE
 from churn_utils.pipeline.state import read_state
-from churn_utils.registry import deployments
+from churn_utils.registry import deployments, promotion
 
 
 def test_stage_before_production_repeats_its_months(patched_pipeline):
@@ -58,13 +58,13 @@ def test_interrupted_rewind_is_completed_by_the_next_run(patched_pipeline, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(deployments, "realign_champion", interrupt)
+        patch.setattr(promotion, "realign_champion", interrupt)
         with pytest.raises(KeyboardInterrupt):
             patched_pipeline.run(start="04b_challenger_approval")
     run_state = read_state()
     assert "05_batch_inference" not in run_state.results and run_state.unfinished_rewind
     rewound.clear()
-    monkeypatch.setattr(deployments, "realign_champion", lambda: rewound.append("alias"))
+    monkeypatch.setattr(promotion, "realign_champion", lambda: rewound.append("alias"))
     code, _ = patched_pipeline.run()
     assert code == DONE
     assert {"deployments", "predictions", "decisions", "alias"} <= set(rewound)

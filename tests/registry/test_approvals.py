@@ -4,7 +4,7 @@ import pytest
 
 from churn_utils import settings
 from churn_utils.errors import DeploymentError, ModelError
-from churn_utils.registry import approvals, artifacts, versions
+from churn_utils.registry import approvals, artifacts, gate_evidence, versions
 from churn_utils.registry.connection import connect_mlflow
 
 
@@ -33,17 +33,30 @@ def check(version, *scopes):
     )
 
 
+def keep_approval(version, approver):
+    """What somebody with write access to the registry could do."""
+    approval = approvals.Approval(
+        approver=approver,
+        reason="good",
+        scope="champion",
+        evidence_sha256=gate_evidence.read_evidence(version)[1],
+        approved="2025-02-01",
+        expires="2025-03-04",
+    )
+    approvals.keep_approval(version, approval)
+
+
 def test_an_approval_comes_with_the_evidence_that_it_is_for(version):
     given = approve(version)
     approval, evidence = check(version)
-    assert approval == given and evidence == versions.read_evidence(version)[0]
+    assert approval == given and evidence == gate_evidence.read_evidence(version)[0]
 
 
 def test_approvals_of_two_scopes_stand_side_by_side(version):
     approve(version)
     approve(version, versions.TRIAL)
-    assert check(version)[0]["scope"] == "champion"
-    assert check(version, versions.TRIAL, versions.CHAMPION)[0]["scope"] == "trial"
+    assert check(version)[0].scope == "champion"
+    assert check(version, versions.TRIAL, versions.CHAMPION)[0].scope == "trial"
 
 
 def test_another_scope_is_not_enough(version):
@@ -52,19 +65,18 @@ def test_another_scope_is_not_enough(version):
         check(version)
 
 
-def test_an_approval_of_earlier_evidence_stays_and_counts_for_that_alone(version):
+def test_an_approval_counts_for_its_own_evidence_alone(version):
     approve(version)
-    digest = versions.read_evidence(version)[1]
+    digest = gate_evidence.read_evidence(version)[1]
     factories.pass_gate(version, draws=99)
     with pytest.raises(DeploymentError, match="is not what Ada Lovelace approved"):
         check(version)
-    assert approvals.check_approval(versions.read_version(version), digest, factories.AS_OF)[0][
-        "approver"
-    ]
+    approval, _ = approvals.check_approval(versions.read_version(version), digest, factories.AS_OF)
+    assert approval.approver == "Ada Lovelace"
 
 
-def test_an_approval_of_another_scope_under_a_foreign_name_is_void(version):
-    digest = approve(version, versions.TRIAL)["evidence_sha256"]
+def test_an_approval_under_the_tag_of_another_scope_is_void(version):
+    digest = approve(version, versions.TRIAL).evidence_sha256
     text = versions.read_version(version).tags[f"approval.trial.{digest}"]
     versions.set_tags(version, {f"approval.champion.{digest}": text})
     with pytest.raises(DeploymentError, match="approved for 'trial', not for 'champion'"):
@@ -72,7 +84,7 @@ def test_an_approval_of_another_scope_under_a_foreign_name_is_void(version):
 
 
 @pytest.mark.parametrize("change", ["replaced", "added"])
-def test_a_model_that_is_not_the_one_judged_is_neither_approved_nor_let_through(version, change):
+def test_a_changed_model_is_neither_approved_nor_let_through(version, change):
     model = factories.find_model_file(version)
     path = model if change == "replaced" else model.with_name("more.py")
     before = model.read_bytes()
@@ -120,33 +132,16 @@ def test_the_trainer_is_known_under_any_spelling(version, registered_home, spell
     name = spell(registered_home["trainer"])
     with pytest.raises(DeploymentError, match="may not approve"):
         approvals.approve(version, name, "mine", factories.AS_OF)
-    approval = {
-        "approver": name,
-        "reason": "mine",
-        "scope": "champion",
-        "approved": "2025-02-01",
-        "expires": "2025-03-04",
-        "evidence_sha256": versions.read_evidence(version)[1],
-    }
-    approvals.keep_approval(version, approval)
+    keep_approval(version, name)
     with pytest.raises(DeploymentError, match="by its trainer"):
         check(version)
 
 
-def test_evidence_whose_checks_did_not_all_pass_is_no_pass_whatever_its_verdict(version):
+def test_evidence_with_a_failed_check_is_no_pass(version):
     factories.pass_gate(version, checks=[{"verdict": "pass"}, {"verdict": "fail"}])
     with pytest.raises(DeploymentError, match="has not passed the gate"):
         approve(version)
-    digest = versions.read_evidence(version)[1]
-    approval = {
-        "approver": "Ada Lovelace",
-        "reason": "good",
-        "scope": "champion",
-        "approved": "2025-02-01",
-        "expires": "2025-03-04",
-        "evidence_sha256": digest,
-    }
-    approvals.keep_approval(version, approval)
+    keep_approval(version, "Ada Lovelace")
     with pytest.raises(DeploymentError, match="is not what Ada Lovelace approved"):
         check(version)
 
@@ -157,12 +152,12 @@ def test_an_approval_of_a_later_day_is_none_yet(version):
         check(version)
 
 
-def test_a_trainer_who_is_renamed_after_the_gate_is_still_the_trainer(version, registered_home):
+def test_a_renamed_trainer_is_still_the_trainer(version, registered_home):
     client, run = connect_mlflow().MlflowClient(), versions.read_version(version).run_id
-    evidence = versions.read_evidence(version)[0]
+    evidence = gate_evidence.read_evidence(version)[0]
     approve(version)
-    assert approvals.list_changes(version, evidence) == ""
-    client.set_tag(run, "trained_by", "somebody else")
+    assert gate_evidence.list_changes(version, evidence) == ""
+    client.set_tag(run, "trained_by", "another person")
     try:
         with pytest.raises(DeploymentError, match="may not approve it"):
             approvals.approve(version, registered_home["trainer"], "mine", factories.AS_OF)
@@ -171,7 +166,7 @@ def test_a_trainer_who_is_renamed_after_the_gate_is_still_the_trainer(version, r
             match=f"trained_by of version {version} changed after the gate",
         ):
             approve(version)
-        assert approvals.list_changes(version, evidence) == "trained_by"
+        assert gate_evidence.list_changes(version, evidence) == "trained_by"
     finally:
         client.set_tag(run, "trained_by", registered_home["trainer"])
 

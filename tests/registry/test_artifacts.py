@@ -11,7 +11,7 @@ from churn_utils.registry.connection import connect_mlflow
 
 @pytest.fixture
 def change_flavor(registered_home):
-    """Write into the file that says how a version's model is loaded, as somebody with access to it could."""
+    """Change the file that says how a version's model is loaded, as write access allows."""
     path = factories.find_model_file(registered_home["version"]).with_name("MLmodel")
     text = path.read_text()
 

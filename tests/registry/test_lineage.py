@@ -44,6 +44,17 @@ FIVE = {
 }
 
 
+REFIT = """
+import hashlib, sys
+from churn_utils.features import definitions
+from churn_utils.registry import lineage
+version = int(sys.argv[1])
+rows = lineage.read_training_set(version).astype(dict.fromkeys(definitions.INTEGER, "int64"))
+p = lineage.refit(version).predict_proba(definitions.select_model_inputs(rows))
+print(hashlib.sha256(p.tobytes()).hexdigest())
+"""
+
+
 def deliver_second_month():
     """The same customers a month later, every other one a churner, labelled on month 2."""
     rows = delivered_files.read_delivery(source.obtain_extract())
@@ -54,7 +65,7 @@ def deliver_second_month():
 
 
 def correct_first_month():
-    """Ten labels of month 0 are taken back on the day that they arrived."""
+    """Ten labels of month 0 are corrected on the day that they arrived."""
     rows = delivered_files.read_delivery(source.obtain_extract()).head(10)
     rows = rows.assign(churn=np.where(rows["churn"] == "Yes", "No", "Yes"))
     offline.record_labels(rows, factories.SNAPSHOT, factories.AS_OF)
@@ -109,13 +120,7 @@ def test_refit_reads_the_recorded_versions_not_the_latest(trained, rows):
 
 def test_another_process_refits_the_same_numbers(trained):
     version, _ = trained["boosted"]
-    code = (
-        "import sys, hashlib; from churn_utils.features import definitions; from churn_utils.registry import lineage\n"
-        "rows = lineage.read_training_set(int(sys.argv[1])).astype(dict.fromkeys(definitions.INTEGER, 'int64'))\n"
-        "p = lineage.refit(int(sys.argv[1])).predict_proba(definitions.select_model_inputs(rows))\n"
-        "print(hashlib.sha256(p.tobytes()).hexdigest())"
-    )
-    command = [sys.executable, "-c", code, str(version)]
+    command = [sys.executable, "-c", REFIT, str(version)]
     found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     rows = lineage.read_training_set(version).astype(dict.fromkeys(definitions.INTEGER, "int64"))
     registered = artifacts.load_model(version).predict_proba(definitions.select_model_inputs(rows))

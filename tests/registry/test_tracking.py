@@ -5,15 +5,13 @@ import pytest
 from churn_utils import settings
 from churn_utils.features import definitions, offline
 from churn_utils.inference import scoring
-from churn_utils.registry import artifacts, tracking, versions
+from churn_utils.registry import artifacts, versions
 from churn_utils.registry.connection import connect_mlflow
 from churn_utils.training import models
 
 
 @pytest.mark.parametrize("family", models.DEFAULTS)
-def test_every_family_comes_back_from_the_registry_with_the_same_probabilities(
-    registered_home, family
-):
+def test_every_family_survives_the_registry(registered_home, family):
     training_set = registered_home["training_set"]
     params = {"family": family, **models.DEFAULTS[family]}
     model = factories.fit_model(training_set, params, rows=800)
@@ -48,10 +46,10 @@ def test_the_stored_model_is_no_pickle(registered_home):
 
 
 @pytest.mark.parametrize("family", list(models.DEFAULTS))
-def test_hyperparameters_come_back_from_a_run_as_the_search_knows_them(family):
+def test_hyperparameters_survive_the_params_of_a_run(family):
     params = {"family": family, **models.DEFAULTS[family]}
     logged = {name: str(value) for name, value in params.items()} | {
         "seed": "1",
         "as_of": "2025-02-01",
     }
-    assert tracking.read_hyperparameters(logged) == params
+    assert models.read_hyperparameters(logged) == params

@@ -3,7 +3,6 @@ import time
 import factories
 import pytest
 
-from churn_utils import settings
 from churn_utils.errors import ModelError
 from churn_utils.features import definitions
 from churn_utils.registry import artifacts, versions
@@ -26,7 +25,7 @@ def test_a_version_knows_what_it_was_trained_on(registered_home):
 
 
 def test_the_signature_is_the_feature_contract(registered_home):
-    assert artifacts.read_signature(registered_home["version"]) == list(definitions.MODEL_INPUTS)
+    assert list(artifacts.read_schema(registered_home["version"])) == list(definitions.MODEL_INPUTS)
 
 
 def test_unknown_things_are_named(registered_home):
@@ -36,7 +35,7 @@ def test_unknown_things_are_named(registered_home):
         versions.read_run("nothing")
     with pytest.raises(ModelError, match="no training run 'nothing'"):
         versions.register_version("nothing", "", {})
-    assert versions.version_with_alias("nobody") is None
+    assert versions.version_with_alias("nothing") is None
 
 
 def test_an_empty_home_says_what_to_run_first(home):
@@ -67,44 +66,3 @@ def test_the_challenger_alias_is_moved(registered_home):
     versions.clear_challenger(registered_home["version"])
     assert versions.read_change_marker() != before
     versions.set_challenger(registered_home["version"])
-
-
-def test_evidence_is_kept_beside_what_was_kept_before_and_the_same_facts_are_one(registered_home):
-    version = factories.register_model(registered_home["training_set"], registered_home["model"])
-    first = factories.pass_gate(version, seed=0, verdict="fail")
-    second = factories.pass_gate(version, seed=1)
-    assert factories.pass_gate(version, seed=0, verdict="fail") == first != second
-    assert versions.read_version(version).tags["gate_runs"] == "2"
-    kept = [versions.read_evidence(version, digest) for digest in (first, second)]
-    assert [(found["seed"], found["run"], digest) for found, digest in kept] == [
-        (0, 1, first),
-        (1, 2, second),
-    ]
-    assert versions.read_evidence(version) == kept[0]  # the newest is what the gate found last
-
-
-def test_a_gate_that_ended_between_evidence_and_count_is_counted_by_the_next(registered_home):
-    version = factories.register_model(registered_home["training_set"], registered_home["model"])
-    factories.pass_gate(version)
-    connect_mlflow().MlflowClient().delete_model_version_tag(
-        settings.MODEL_NAME, str(version), "gate_runs"
-    )
-    factories.pass_gate(version)
-    assert versions.read_version(version).tags["gate_runs"] == "1"
-
-
-def test_evidence_that_was_edited_is_not_taken_for_the_same_facts(registered_home):
-    version = factories.register_model(registered_home["training_set"], registered_home["model"])
-    first = factories.pass_gate(version, seed=0)
-    factories.change_evidence(version, first, seed=1)
-    again = factories.pass_gate(version, seed=1)
-    assert versions.read_evidence(version)[1] == again != first
-
-
-def test_evidence_that_is_gone_is_missed(registered_home):
-    version = factories.register_model(registered_home["training_set"], registered_home["model"])
-    factories.pass_gate(version)
-    with pytest.raises(
-        ModelError, match=f"the evidence {'0' * 64} of version {version} cannot be read"
-    ):
-        versions.read_evidence(version, "0" * 64)

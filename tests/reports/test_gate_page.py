@@ -3,7 +3,8 @@ import re
 import factories
 import pytest
 
-from churn_utils.registry import versions
+from churn_utils.registry import gate_evidence
+from churn_utils.registry.gate_evidence import GateEvidence
 from churn_utils.reports import html
 from churn_utils.reports.figures import style
 
@@ -45,7 +46,7 @@ EVIDENCE = {
 
 
 def test_page_holds_every_check_and_no_address():
-    page = html.render_gate(EVIDENCE, "f" * 64)
+    page = html.render_gate(GateEvidence(**EVIDENCE), "f" * 64)
     assert "Gate of telco_churn 3" in page and "champion 1" in page and "f" * 64 in page
     assert "1373 test rows of 2025-04-01 and later" in page and "run 2" in page and "a" * 64 in page
     assert "0.84 [0.82, 0.86]" in page and "not evaluated" in page
@@ -57,7 +58,7 @@ def test_page_of_a_gate_is_written_beside_the_reports(registered_home, tmp_path,
     monkeypatch.setenv("CHURN_RUN_REPORTS", str(tmp_path))
     version = registered_home["version"]
     findings = factories.run_gate(version)
-    path = html.write_gate(*versions.read_evidence(version))
+    path = html.write_gate(*gate_evidence.read_evidence(version))
     assert path == tmp_path / f"gate_v{version}.html"
     text = path.read_text()
     assert all(check.replace("_", " ") in text for check in findings["check"])
@@ -66,7 +67,8 @@ def test_page_of_a_gate_is_written_beside_the_reports(registered_home, tmp_path,
 
 @pytest.mark.parametrize("verdict", list(style.VERDICT_COLOURS))
 def test_verdict_has_the_colour_of_the_figures(verdict):
-    page = html.render_gate({**EVIDENCE, "verdict": verdict, "checks": []}, "")
+    evidence = GateEvidence(**{**EVIDENCE, "verdict": verdict, "checks": []})
+    page = html.render_gate(evidence, "")
     assert f'class="verdict {verdict}"' in page
     variable = re.search(rf"\.verdict\.{verdict} {{ background: var\((--\w+)\)", page)[1]
     colour = re.search(rf"{variable}: (#\w+);", page)[1]

@@ -5,7 +5,7 @@ import pytest
 
 from churn_utils import settings
 from churn_utils.errors import DeploymentError, UsageError
-from churn_utils.registry import approvals, deployments, versions
+from churn_utils.registry import approvals, promotion, versions
 from churn_utils.serving import ab_test
 from churn_utils.serving.ab_test import AbTest
 
@@ -43,7 +43,7 @@ def test_ab_test_is_found_until_it_is_stopped(serving_home):
 def test_ab_test_against_a_former_champion_does_not_run(serving_home):
     ab_test.start(serving_home.challenger, factories.AS_OF)
     approvals.approve(serving_home.challenger, "Ada", "good", factories.AS_OF)
-    deployments.promote(serving_home.challenger, factories.AS_OF)
+    promotion.promote(serving_home.challenger, factories.AS_OF)
     versions.set_challenger(serving_home.challenger)
     assert ab_test.read_running() is None
 
@@ -73,8 +73,8 @@ def test_split_needs_evidence_that_allows_a_promotion(serving_home):
     challenger = serving_home.challenger
     later = factories.AS_OF + pd.Timedelta(days=20)
     approvals.approve(challenger, "Ada", "good", factories.AS_OF)
-    deployments.promote(challenger, factories.AS_OF)
-    deployments.rollback(later, "Grace", "complaints")
+    promotion.promote(challenger, factories.AS_OF)
+    promotion.rollback(later, "Grace", "complaints")
     with pytest.raises(
         DeploymentError, match="was rolled back, having been promoted on evidence of"
     ):
@@ -87,7 +87,7 @@ def test_split_needs_evidence_that_allows_a_promotion(serving_home):
 
 def test_approval_for_an_ab_test_does_not_promote(serving_home):
     with pytest.raises(DeploymentError, match="approved for 'trial'"):
-        deployments.promote(serving_home.challenger, factories.AS_OF)
+        promotion.promote(serving_home.challenger, factories.AS_OF)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import factories
 import pytest
 
 from churn_utils import cli, settings
-from churn_utils.registry import approvals, deployments, versions
+from churn_utils.registry import approvals, promotion, versions
 from churn_utils.serving import ab_test, ab_test_result
 from churn_utils.serving.ab_test_result import AbTestResult
 
@@ -127,7 +127,7 @@ def test_a_running_ab_test_is_not_replaced(run, serving_home):
 def test_status_lists_an_ab_test_ended_by_a_promotion(run, serving_home):
     run("start", serving_home.challenger)
     approvals.approve(serving_home.challenger, "Ada", "good", factories.AS_OF)
-    deployments.promote(serving_home.challenger, factories.AS_OF)
+    promotion.promote(serving_home.challenger, factories.AS_OF)
     assert "ended when the champion changed" in run("status")[1]
 
 

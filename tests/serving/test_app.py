@@ -16,7 +16,7 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from churn_utils.data import tables
-from churn_utils.registry import approvals, deployments
+from churn_utils.registry import approvals, deployments, promotion
 from churn_utils.serving import app
 from churn_utils.serving.client import find_free_port
 from churn_utils.serving.examples import EXAMPLE_CUSTOMER
@@ -286,8 +286,8 @@ def approve_for_promotion(home):
 
 def test_promotions_under_load_fail_no_request(serving_home):
     versions, rounds = approve_for_promotion(serving_home), 10
-    deployments.promote(versions[0], factories.AS_OF)
-    granted = {version: deployments.check_deployed(version) for version in versions}
+    promotion.promote(versions[0], factories.AS_OF)
+    granted = {version: promotion.check_deployed(version) for version in versions}
     answers, ended = [], threading.Event()
 
     def load(opened):
@@ -302,7 +302,7 @@ def test_promotions_under_load_fail_no_request(serving_home):
         worker.start()
         for i in range(1, rounds + 1):
             # not ``promote``: the gate has compared neither version with the other
-            deployments.take_effect(
+            promotion.activate(
                 versions[i % 2], factories.AS_OF, granted[versions[i % 2]], deployments.PROMOTED
             )
             end = time.monotonic() + 20

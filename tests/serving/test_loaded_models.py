@@ -23,11 +23,11 @@ SETTINGS = ServingSettings(today="2025-02-01", poll_seconds=0.05, log_seconds=0.
 # In another process, as run_all.py --fresh is: the API learns of it from the files alone.
 MAKE_NEW_HOME = """
 import factories
-from churn_utils.registry import approvals, deployments
+from churn_utils.registry import approvals, promotion
 version = factories.build_registered_home()["version"]
 factories.pass_gate(version)
 approvals.approve(version, "Ada", "good", factories.AS_OF)
-deployments.promote(version, factories.AS_OF)
+promotion.promote(version, factories.AS_OF)
 """
 
 

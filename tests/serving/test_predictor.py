@@ -13,7 +13,7 @@ from churn_utils.errors import NotReadyError, OnlineStoreError
 from churn_utils.features import definitions, offline
 from churn_utils.inference import log as inference_log
 from churn_utils.inference import scoring
-from churn_utils.registry import approvals, artifacts, deployments, versions
+from churn_utils.registry import approvals, artifacts, deployments, promotion, versions
 from churn_utils.serving import ab_test, ab_test_result, predictor, refresh
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.predictor import Predictor
@@ -59,7 +59,7 @@ def read_metric(opened, name, **labels):
 
 def promote(version):
     approvals.approve(version, "Ada", "good", factories.AS_OF)
-    deployments.promote(version, factories.AS_OF)
+    promotion.promote(version, factories.AS_OF)
 
 
 def read_log(opened):
@@ -105,7 +105,7 @@ def test_changes_of_champion_are_served_and_counted(serving, serving_home):
     assert predict_one(serving)["model_version"] == serving_home.predecessor
     serving.refresh()
     assert predict_one(serving)["model_version"] == serving_home.challenger
-    deployments.rollback(factories.AS_OF, "Grace Hopper", "complaints")
+    promotion.rollback(factories.AS_OF, "Grace Hopper", "complaints")
     serving.refresh()
     assert predict_one(serving)["model_version"] == serving_home.predecessor
     assert read_metric(serving, "churn_lineup_changes_total") == 3

@@ -11,7 +11,14 @@ from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.features import offline
 from churn_utils.inference import compiled
-from churn_utils.registry import approvals, artifacts, deployments, versions
+from churn_utils.registry import (
+    approvals,
+    artifacts,
+    deployments,
+    gate_evidence,
+    promotion,
+    versions,
+)
 from churn_utils.serving import ab_test, ab_test_result, refresh, serving_state
 from churn_utils.serving.ab_test_result import AbTestResult
 from churn_utils.serving.loaded_models import ModelCache
@@ -54,12 +61,12 @@ def serving(serving_home):
 
 def promote(version):
     approvals.approve(version, "Ada", "good", factories.AS_OF)
-    deployments.promote(version, factories.AS_OF)
+    promotion.promote(version, factories.AS_OF)
 
 
 def put_in_place_without_approval(version):
     """What somebody with write access to the table could do."""
-    _, digest = versions.read_evidence(version)
+    _, digest = gate_evidence.read_evidence(version)
     table = deployments.read_deployments()
     tables.merge("deployments", table.assign(version=version, evidence_sha256=digest))
 
@@ -87,7 +94,7 @@ def test_promotion_and_rollback_change_the_champion(serving, serving_home):
     assert serving.champion == serving_home.predecessor  # nothing changes without a refresh
     serving.refresh()
     assert serving.champion == serving_home.challenger
-    deployments.rollback(factories.AS_OF, "Grace Hopper", "complaints")
+    promotion.rollback(factories.AS_OF, "Grace Hopper", "complaints")
     serving.refresh()
     assert serving.champion == serving_home.predecessor
 
@@ -114,7 +121,7 @@ def test_without_a_version_that_may_serve_callers_are_told(serving_home):
 
 
 def test_changed_evidence_voids_a_version_at_the_next_refresh(serving_home, monkeypatch):
-    monkeypatch.setattr(versions, "hash_evidence", lambda text: "another")
+    monkeypatch.setattr(gate_evidence, "hash_text", lambda text: "another")
     state = Refreshed().refresh()
     assert state.models is None and state.refused_version == serving_home.predecessor
 

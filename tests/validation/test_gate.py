@@ -5,7 +5,7 @@ import pytest
 
 from churn_utils.errors import DeploymentError, UsageError
 from churn_utils.features import offline
-from churn_utils.registry import approvals, artifacts, versions
+from churn_utils.registry import approvals, artifacts, gate_evidence, versions
 from churn_utils.validation import gate
 
 
@@ -32,25 +32,26 @@ def test_only_all_pass_is_a_pass(verdicts, expected):
 
 def test_the_gate_keeps_evidence_and_tags_the_version(judged, registered_home):
     version, findings = judged
-    evidence, digest = versions.read_evidence(version)
+    evidence, digest = gate_evidence.read_evidence(version)
     tags = versions.read_version(version).tags
-    assert evidence["verdict"] == tags["gate"] == "pass"
-    assert tags["gate_evidence_sha256"] == digest and 1 <= evidence["run"] <= int(tags["gate_runs"])
-    assert evidence["model_sha256"] == artifacts.hash_model(version) and evidence["since"] is None
-    assert evidence["tables"] == offline.current_versions()
+    assert evidence.verdict == tags["gate"] == "pass"
+    assert tags["gate_evidence_sha256"] == digest and 1 <= evidence.run <= int(tags["gate_runs"])
+    assert evidence.model_sha256 == artifacts.hash_model(version) and evidence.since is None
+    assert evidence.tables == offline.current_versions()
     test_rows = offline.training_rows(registered_home["training_set"], "test")
-    assert evidence["rows"] == len(test_rows)
-    assert [check["check"] for check in evidence["checks"]] == findings["check"].tolist()
+    assert evidence.rows == len(test_rows)
+    assert [check.check for check in evidence.checks] == findings["check"].tolist()
 
 
 def test_evidence_has_the_keys_that_old_homes_verify(judged):
-    evidence, _ = versions.read_evidence(judged[0])
-    assert set(evidence) == {
+    evidence, _ = gate_evidence.read_evidence(judged[0])
+    facts = evidence.model_dump()
+    assert set(facts) == {
         *("version", "run_id", "as_of", "since", "champion", "verdict", "draws", "seed", "rows"),
         *("checks", "run", "model_sha256", "description_sha256", "artifacts_sha256"),
         *("tables", "trained_by", "offer_cost_usd", "churner_value_usd"),
     }
-    for check in evidence["checks"]:
+    for check in facts["checks"]:
         assert set(check) == {
             *("check", "verdict", "value", "lower", "upper", "requirement", "detail")
         }
@@ -58,9 +59,9 @@ def test_evidence_has_the_keys_that_old_homes_verify(judged):
 
 def test_the_gate_gives_the_same_evidence_twice(judged):
     version, _ = judged
-    before = versions.read_evidence(version)[1]
+    before = gate_evidence.read_evidence(version)[1]
     factories.run_gate(version)
-    assert versions.read_evidence(version)[1] == before
+    assert gate_evidence.read_evidence(version)[1] == before
 
 
 def test_a_gate_without_enough_draws_gives_no_verdict(registered_home):

@@ -11,21 +11,27 @@ from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.errors import DataError, DeploymentError, ModelError
 from churn_utils.inference import batch
-from churn_utils.registry import approvals, artifacts, deployments
-from churn_utils.registry import versions as registry_versions
+from churn_utils.registry import (
+    approvals,
+    artifacts,
+    deployments,
+    gate_evidence,
+    promotion,
+    versions,
+)
 from churn_utils.registry.connection import connect_mlflow
 
 
 @pytest.fixture(scope="module")
 def registered_home(tmp_path_factory):
-    """A home of its own: the promotions of this module would change what other modules compare with."""
+    """A home of its own: its promotions would change what other modules compare with."""
     with factories.at_home(tmp_path_factory.mktemp("deployments")):
         yield factories.build_registered_home()
 
 
 @pytest.fixture(scope="module")
-def versions(registered_home):
-    """Four versions of one model; every test has them approved again and starts with no deployment."""
+def four_versions(registered_home):
+    """Four versions of one model; each test has them approved again and starts undeployed."""
     return [
         factories.register_model(registered_home["training_set"], registered_home["model"])
         for _ in range(4)
@@ -33,22 +39,20 @@ def versions(registered_home):
 
 
 @pytest.fixture(autouse=True)
-def nothing_deployed(versions):
+def nothing_deployed(four_versions):
     """No deployment stands; what the audit holds stays."""
     tables.rewind("deployments", None)
-    deployments.realign_champion()
+    promotion.realign_champion()
 
 
 @pytest.fixture
-def approve_another(versions):
-    """Have one more version approved on evidence that says pass, and return it; the gate has tests of its own."""
-    waiting = iter(versions)
+def approve_another(four_versions):
+    """Function that has one more version approved, on evidence that says pass; returns it."""
+    waiting = iter(four_versions)
 
     def approve(as_of=factories.AS_OF):
         version = next(waiting)
-        registry_versions.register_version(
-            registry_versions.read_version(version).run_id, factories.DESCRIPTION, {}
-        )
+        versions.register_version(versions.read_version(version).run_id, factories.DESCRIPTION, {})
         approve_again(version, as_of)
         return version
 
@@ -69,21 +73,19 @@ def approve_again(version, as_of):
 
 def name_approval(version):
     """Tag of the approval for promotion on the newest evidence."""
-    return (
-        f"approval.champion.{registry_versions.read_version(version).tags['gate_evidence_sha256']}"
-    )
+    return f"approval.champion.{versions.read_version(version).tags['gate_evidence_sha256']}"
 
 
 def change_approval(version, **changes):
     tag = name_approval(version)
-    approval = json.loads(registry_versions.read_version(version).tags[tag])
-    registry_versions.set_tags(version, {tag: json.dumps({**approval, **changes})})
+    approval = json.loads(versions.read_version(version).tags[tag])
+    versions.set_tags(version, {tag: json.dumps({**approval, **changes})})
 
 
 def test_promotion_moves_the_alias_and_writes_the_deployment(approved):
-    table = deployments.promote(approved, factories.AS_OF)
-    assert registry_versions.version_with_alias(registry_versions.CHAMPION) == approved
-    assert registry_versions.version_with_alias(registry_versions.CHALLENGER) is None
+    table = promotion.promote(approved, factories.AS_OF)
+    assert versions.version_with_alias(versions.CHAMPION) == approved
+    assert versions.version_with_alias(versions.CHALLENGER) is None
     last = table.iloc[-1]
     assert (last["version"], last["approved_by"], last["effective_from"]) == (
         approved,
@@ -95,9 +97,9 @@ def test_promotion_moves_the_alias_and_writes_the_deployment(approved):
 
 def test_the_champion_of_a_date_is_the_one_in_effect_then(approved, approve_another):
     march, june = settings.month_start(2), settings.month_start(5)
-    deployments.promote(approved, factories.AS_OF)
+    promotion.promote(approved, factories.AS_OF)
     second = approve_another(march)
-    deployments.promote(second, march)
+    promotion.promote(second, march)
     table = deployments.read_deployments().set_index("version")
     assert table.loc[approved, "effective_to"] == table.loc[second, "effective_from"] == march
     assert deployments.champion_at(factories.SNAPSHOT) is None
@@ -106,89 +108,87 @@ def test_the_champion_of_a_date_is_the_one_in_effect_then(approved, approve_anot
 
 
 def test_a_standing_approval_is_not_replaced_by_a_later_caller(approved):
-    deployments.promote(approved, settings.month_start(2))
+    promotion.promote(approved, settings.month_start(2))
     again = approvals.approve(
         approved, "policy:all-checks-passed", "every check passed", settings.month_start(2)
     )
-    assert again["approver"] == "Ada Lovelace"
+    assert again.approver == "Ada Lovelace"
 
 
 def test_promoting_twice_changes_nothing(approved):
-    first = deployments.promote(approved, settings.month_start(2))
-    registry_versions.register_version(
-        registry_versions.read_version(approved).run_id, factories.DESCRIPTION, {}
+    first = promotion.promote(approved, settings.month_start(2))
+    versions.register_version(
+        versions.read_version(approved).run_id, factories.DESCRIPTION, {}
     )  # notebook 03 again
-    again = deployments.promote(approved, settings.month_start(2))
+    again = promotion.promote(approved, settings.month_start(2))
     pd.testing.assert_frame_equal(first, again)
-    assert registry_versions.version_with_alias(registry_versions.CHALLENGER) is None
+    assert versions.version_with_alias(versions.CHALLENGER) is None
 
 
 def test_without_approval_nothing_is_promoted(registered_home):
     version = factories.register_model(registered_home["training_set"], registered_home["model"])
     with pytest.raises(DeploymentError, match="gate: never run"):
-        deployments.promote(version, factories.AS_OF)
-    registry_versions.set_tags(version, {"gate": "pass"})
+        promotion.promote(version, factories.AS_OF)
+    versions.set_tags(version, {"gate": "pass"})
     with pytest.raises(DeploymentError, match="no approval"):
-        deployments.promote(version, factories.AS_OF)
+        promotion.promote(version, factories.AS_OF)
 
 
 def test_edited_evidence_voids_the_approval(approved):
     factories.change_evidence(
-        approved, registry_versions.read_evidence(approved)[1], checks=[{"detail": "all is well"}]
+        approved, gate_evidence.read_evidence(approved)[1], checks=[{"detail": "all is well"}]
     )
     with pytest.raises(DeploymentError, match="is not what Ada Lovelace approved"):
-        deployments.promote(approved, factories.AS_OF)
+        promotion.promote(approved, factories.AS_OF)
 
 
 def test_an_expired_approval_is_void(approved):
     with pytest.raises(DeploymentError, match="expired on 2025-03-04"):
-        deployments.promote(approved, settings.month_start(3))
+        promotion.promote(approved, settings.month_start(3))
 
 
 def test_an_approval_for_a_trial_is_none_for_promotion(approved):
     change_approval(approved, scope="trial")
     with pytest.raises(DeploymentError, match="approved for 'trial'"):
-        deployments.promote(approved, factories.AS_OF)
+        promotion.promote(approved, factories.AS_OF)
 
 
-def test_a_trainers_approval_is_void_however_it_came_there(approved, registered_home):
+def test_a_trainers_approval_is_void(approved, registered_home):
     change_approval(approved, approver=registered_home["trainer"])
     with pytest.raises(DeploymentError, match="by its trainer"):
-        deployments.promote(approved, factories.AS_OF)
+        promotion.promote(approved, factories.AS_OF)
 
 
 @pytest.mark.parametrize("text", ["{}", "yes", "[]", "null", '{"approver": "Ada"}'])
 def test_an_approval_that_is_no_approval_is_void(approved, text):
-    registry_versions.set_tags(approved, {name_approval(approved): text})
+    versions.set_tags(approved, {name_approval(approved): text})
     with pytest.raises(DeploymentError, match="lacks .*evidence_sha256"):
-        deployments.promote(approved, factories.AS_OF)
+        promotion.promote(approved, factories.AS_OF)
 
 
 def test_a_version_that_never_took_effect_is_not_deployed(approved):
     with pytest.raises(DeploymentError, match="was never promoted"):
-        deployments.check_deployed(approved)
+        promotion.check_deployed(approved)
 
 
-def test_two_promotions_of_one_day_are_both_on_record_and_the_later_holds(
-    approved, approve_another
-):
+def test_of_two_promotions_of_one_day_the_later_holds(approved, approve_another):
     march = settings.month_start(2)
-    deployments.promote(approved, march)
+    promotion.promote(approved, march)
     second = approve_another(march)
-    table = deployments.promote(second, march)
+    table = promotion.promote(second, march)
     assert {approved, second} <= set(table.loc[table["effective_from"] == march, "version"])
     assert deployments.champion_at(march) == second
 
 
 @pytest.fixture
 def three(registered_home, approve_another):
-    """Three versions promoted in months 7, 8 and 9 of this module's home; returns them in order."""
-    versions = []
+    """Three versions promoted in months 7, 8 and 9 of this module's home, in order."""
+    promoted = []
     for month in (7, 8, 9):
         version = approve_another(settings.month_start(month))
-        deployments.promote(version, settings.month_start(month))
-        versions.append(version)
-    return versions
+        promotion.promote(version, settings.month_start(month))
+        promoted.append(version)
+    return promoted
 
 
 def test_a_promotion_cannot_take_effect_before_a_later_one(three, approve_another):
@@ -198,17 +198,17 @@ def test_a_promotion_cannot_take_effect_before_a_later_one(three, approve_anothe
         DeploymentError,
         match=rf"nothing can take effect before that, on {factories.AS_OF:%Y-%m-%d}",
     ):
-        deployments.promote(fourth, factories.AS_OF)
+        promotion.promote(fourth, factories.AS_OF)
     pd.testing.assert_frame_equal(deployments.read_deployments(), before)
 
 
-def test_a_promotion_that_is_on_record_is_no_new_one_whatever_came_after_it(three):
+def test_a_recorded_promotion_is_not_repeated_after_later_ones(three):
     table, audit = deployments.read_deployments(), deployments.read_audit()
-    again = deployments.promote(three[0], settings.month_start(7))
+    again = promotion.promote(three[0], settings.month_start(7))
     pd.testing.assert_frame_equal(again, table)
     pd.testing.assert_frame_equal(deployments.read_audit(), audit)
     assert (
-        registry_versions.version_with_alias(registry_versions.CHAMPION)
+        versions.version_with_alias(versions.CHAMPION)
         == deployments.version_in_effect()
         == three[-1]
     )
@@ -221,35 +221,35 @@ def test_the_predecessor_is_the_champion_that_was_replaced(three):
     assert deployments.predecessor_at(settings.month_start(12)) == three[1]
 
 
-def test_the_champion_alias_follows_a_table_that_was_taken_back(approved, approve_another):
-    deployments.promote(approved, settings.month_start(2))
+def test_the_champion_alias_follows_a_rewound_table(approved, approve_another):
+    promotion.promote(approved, settings.month_start(2))
     version = tables.version_of("deployments")
-    deployments.promote(approve_another(), settings.month_start(2))
+    promotion.promote(approve_another(), settings.month_start(2))
     tables.rewind("deployments", version)
-    deployments.realign_champion()
+    promotion.realign_champion()
     assert (
-        registry_versions.version_with_alias(registry_versions.CHAMPION)
+        versions.version_with_alias(versions.CHAMPION)
         == approved
         == deployments.version_in_effect()
     )
     tables.rewind("deployments", None)
-    deployments.realign_champion()
+    promotion.realign_champion()
     assert (
-        registry_versions.version_with_alias(registry_versions.CHAMPION) is None
+        versions.version_with_alias(versions.CHAMPION) is None
         and deployments.version_in_effect() is None
     )
 
 
-def test_a_rollback_restores_the_champion_before_and_says_what_changed(three, registered_home):
+def test_a_rollback_restores_the_predecessor_and_compares(three, registered_home):
     first, second, third = three
     november = settings.month_start(10)
     entries = len(deployments.read_audit())
-    changed = deployments.rollback(november, "Grace Hopper", "complaints from the call centre")
+    changed = promotion.rollback(november, "Grace Hopper", "complaints from the call centre")
     assert changed.loc["version"].tolist() == [third, second]
     assert deployments.champion_at(settings.month_start(9)) == third  # the past is not rewritten
     assert (
         deployments.champion_at(november)
-        == registry_versions.version_with_alias(registry_versions.CHAMPION)
+        == versions.version_with_alias(versions.CHAMPION)
         == second
     )
     row = deployments.read_deployments().iloc[-1]
@@ -267,35 +267,35 @@ def test_a_rollback_restores_the_champion_before_and_says_what_changed(three, re
         third,
         "Grace Hopper",
     )
-    assert "complaints" in registry_versions.read_version(third).tags["status"]
+    assert "complaints" in versions.read_version(third).tags["status"]
 
 
 def test_scoring_after_a_rollback_uses_the_restored_version(three):
     _, second, third = three
-    deployments.rollback(settings.month_start(9), "Grace Hopper", "wrong")
+    promotion.rollback(settings.month_start(9), "Grace Hopper", "wrong")
     scored = batch.score_snapshot(factories.SNAPSHOT, settings.month_start(10), "champion")
     assert set(scored["model_version"]) == {second}
 
 
-def test_a_second_rollback_goes_one_further_back_and_a_third_is_refused(three):
+def test_a_second_rollback_goes_further_and_a_third_is_refused(three):
     first, second, third = three
     november = settings.month_start(10)
-    deployments.rollback(november, "Grace Hopper", "wrong")
+    promotion.rollback(november, "Grace Hopper", "wrong")
     assert deployments.predecessor_at(november) == first
-    changed = deployments.rollback(settings.month_start(11), "Grace Hopper", "wrong too")
+    changed = promotion.rollback(settings.month_start(11), "Grace Hopper", "wrong too")
     assert (
         changed.loc["version", "after"]
         == first
         == deployments.champion_at(settings.month_start(11))
     )
     with pytest.raises(DeploymentError, match=f"version {first} is in effect and no other stands"):
-        deployments.rollback(settings.month_start(11), "Grace Hopper", "and again")
+        promotion.rollback(settings.month_start(11), "Grace Hopper", "and again")
 
 
 def test_a_rollback_on_the_day_of_the_promotion_holds(three):
     _, second, third = three
     october = settings.month_start(9)
-    deployments.rollback(october, "Grace Hopper", "wrong")
+    promotion.rollback(october, "Grace Hopper", "wrong")
     assert deployments.champion_at(october) == second
     assert deployments.predecessor_at(october) == three[0]
 
@@ -303,29 +303,29 @@ def test_a_rollback_on_the_day_of_the_promotion_holds(three):
 def test_what_was_rolled_back_needs_new_evidence(three):
     third = three[-1]
     december = settings.month_start(11)
-    deployments.rollback(settings.month_start(10), "Grace Hopper", "wrong")
+    promotion.rollback(settings.month_start(10), "Grace Hopper", "wrong")
     change_approval(third, expires="2026-01-01")
     with pytest.raises(
         DeploymentError, match="was rolled back, having been promoted on evidence of 2025-10-01"
     ):
-        deployments.promote(third, december)
+        promotion.promote(third, december)
     approve_again(third, december)
-    deployments.promote(third, december)
+    promotion.promote(third, december)
     assert deployments.champion_at(december) == third
 
 
 @pytest.mark.parametrize(("by", "reason"), [("", "wrong"), ("Grace Hopper", " ")])
 def test_a_rollback_needs_a_name_and_a_reason(three, by, reason):
     with pytest.raises(DeploymentError, match="needs the name of who decides it and a reason"):
-        deployments.rollback(settings.month_start(10), by, reason)
+        promotion.rollback(settings.month_start(10), by, reason)
 
 
-def test_there_is_nothing_to_go_back_to_before_the_second_promotion(approved):
+def test_a_first_champion_cannot_be_rolled_back(approved):
     with pytest.raises(DeploymentError, match="nothing to roll back to .* no version is in effect"):
-        deployments.rollback(factories.AS_OF, "Grace Hopper", "wrong")
-    deployments.promote(approved, factories.AS_OF)
+        promotion.rollback(factories.AS_OF, "Grace Hopper", "wrong")
+    promotion.promote(approved, factories.AS_OF)
     with pytest.raises(DeploymentError, match="no other stands"):
-        deployments.rollback(factories.AS_OF, "Grace Hopper", "wrong")
+        promotion.rollback(factories.AS_OF, "Grace Hopper", "wrong")
 
 
 def test_a_version_that_no_longer_loads_is_not_restored(three, monkeypatch):
@@ -334,20 +334,20 @@ def test_a_version_that_no_longer_loads_is_not_restored(three, monkeypatch):
 
     monkeypatch.setattr(artifacts, "load_model", lost)
     with pytest.raises(ModelError, match="is gone"):
-        deployments.rollback(settings.month_start(10), "Grace Hopper", "wrong")
+        promotion.rollback(settings.month_start(10), "Grace Hopper", "wrong")
     assert deployments.champion_at(settings.month_start(10)) == three[-1]
 
 
 def test_the_past_cannot_be_rolled_back(three):
     with pytest.raises(DeploymentError, match="nothing can take effect before that"):
-        deployments.rollback(settings.month_start(8), "Grace Hopper", "wrong")
+        promotion.rollback(settings.month_start(8), "Grace Hopper", "wrong")
 
 
 @pytest.mark.parametrize("what", ["description", "artifacts"])
 def test_a_record_that_changed_after_the_gate_is_not_promoted(approved, what):
-    run_id = registry_versions.read_version(approved).run_id
+    run_id = versions.read_version(approved).run_id
     if what == "description":
-        registry_versions.register_version(run_id, "x", {})
+        versions.register_version(run_id, "x", {})
     else:
         connect_mlflow().MlflowClient().log_text(run_id, "{}", "importance.json")
     try:
@@ -355,104 +355,98 @@ def test_a_record_that_changed_after_the_gate_is_not_promoted(approved, what):
             DeploymentError,
             match=f"{what} of version {approved} changed after the gate. Run the gate",
         ):
-            deployments.promote(approved, factories.AS_OF)
+            promotion.promote(approved, factories.AS_OF)
         approve_again(approved, factories.AS_OF)
-        deployments.promote(approved, factories.AS_OF)
+        promotion.promote(approved, factories.AS_OF)
     finally:
-        registry_versions.register_version(run_id, factories.DESCRIPTION, {})
+        versions.register_version(run_id, factories.DESCRIPTION, {})
 
 
-def test_the_status_of_a_version_is_the_last_thing_that_happened_to_it(three):
+def test_the_status_tag_tells_the_last_change(three):
     second, third = three[1:]
     december = settings.month_start(11)
-    deployments.rollback(settings.month_start(10), "Grace Hopper", "wrong")
-    status = {
-        version: registry_versions.read_version(version).tags["status"]
-        for version in (second, third)
-    }
+    promotion.rollback(settings.month_start(10), "Grace Hopper", "wrong")
+    status = {version: versions.read_version(version).tags["status"] for version in (second, third)}
     assert status == {
         second: "rolled back to on 2025-11-01 by Grace Hopper",
         third: "rolled back on 2025-11-01 by Grace Hopper: wrong",
     }
     approve_again(third, december)
-    deployments.promote(third, december)
-    assert (
-        registry_versions.read_version(third).tags["status"]
-        == "promoted on 2025-12-01 by Ada Lovelace"
-    )
+    promotion.promote(third, december)
+    assert versions.read_version(third).tags["status"] == "promoted on 2025-12-01 by Ada Lovelace"
 
 
-def test_of_two_promotions_at_one_moment_the_second_looks_at_what_the_first_left(approve_another):
-    versions = [approve_another(), approve_another()]
+def test_of_two_simultaneous_promotions_one_is_refused(approve_another):
+    competing = [approve_another(), approve_another()]
     before, together = len(deployments.read_audit()), threading.Barrier(2)
 
     def promote(version):
         together.wait()
-        deployments.promote(version, factories.AS_OF)
+        promotion.promote(version, factories.AS_OF)
 
     with ThreadPoolExecutor(2) as workers:
         errors = [
             future.exception()
-            for future in [workers.submit(promote, version) for version in versions]
+            for future in [workers.submit(promote, version) for version in competing]
         ]
     assert sorted(error is None for error in errors) == [False, True]
     (error,) = filter(None, errors)
-    winner = versions[errors.index(None)]
+    winner = competing[errors.index(None)]
     assert f"against no champion, while version {winner} is in effect" in str(error)
     assert deployments.read_deployments()["version"].tolist() == [winner]
     assert len(deployments.read_audit()) == before + 1
 
 
-def test_a_promotion_does_not_wait_for_ever(approved, monkeypatch):
+def test_a_promotion_does_not_wait_forever(approved, monkeypatch):
     monkeypatch.setattr(tables, "WAIT_SECONDS", 0.1)
     other = FileLock(settings.lakehouse() / "deployments.lock")  # as another process would hold it
     with (
         other,
         pytest.raises(DataError, match="another process has been changing deployments in"),
     ):
-        deployments.promote(approved, factories.AS_OF)
-    deployments.promote(approved, factories.AS_OF)
+        promotion.promote(approved, factories.AS_OF)
+    promotion.promote(approved, factories.AS_OF)
 
 
-def test_a_rollback_to_evidence_that_was_edited_is_refused_and_changes_nothing(three):
+def test_a_rollback_to_edited_evidence_changes_nothing(three):
     second, third = three[1:]
-    factories.change_evidence(second, registry_versions.read_evidence(second)[1], seed=99)
+    factories.change_evidence(second, gate_evidence.read_evidence(second)[1], seed=99)
     table, audit = deployments.read_deployments(), deployments.read_audit()
     with pytest.raises(DeploymentError, match="is not what Ada Lovelace approved"):
-        deployments.rollback(settings.month_start(10), "Grace Hopper", "complaints")
+        promotion.rollback(settings.month_start(10), "Grace Hopper", "complaints")
     pd.testing.assert_frame_equal(deployments.read_deployments(), table)
     pd.testing.assert_frame_equal(deployments.read_audit(), audit)
-    assert registry_versions.version_with_alias(registry_versions.CHAMPION) == third
+    assert versions.version_with_alias(versions.CHAMPION) == third
 
 
-def test_an_approval_that_ran_out_does_not_stop_the_way_back(three):
+def test_an_expired_approval_does_not_prevent_a_rollback(three):
     november = settings.month_start(10)
     change_approval(
         three[1], expires="2025-09-02"
     )  # it was in force when the version took over, on 2025-09-01
-    deployments.rollback(november, "Grace Hopper", "complaints")
+    promotion.rollback(november, "Grace Hopper", "complaints")
     assert (
         deployments.version_in_effect()
-        == registry_versions.version_with_alias(registry_versions.CHAMPION)
+        == versions.version_with_alias(versions.CHAMPION)
         == three[1]
     )
-    assert deployments.check_deployed(three[1])["approver"] == "Ada Lovelace"
+    assert promotion.check_deployed(three[1]).approver == "Ada Lovelace"
 
 
-def test_a_rollback_goes_to_what_answered_last_however_often_it_was_promoted(three):
+def test_rollbacks_pass_through_repeated_promotions_in_order(three):
     first, second, third = three
     for month, version in ((10, first), (11, second)):
         approve_again(version, settings.month_start(month))
-        deployments.promote(version, settings.month_start(month))
+        promotion.promote(version, settings.month_start(month))
     for month, restored in ((12, first), (13, third), (14, second), (15, first)):
-        deployments.rollback(settings.month_start(month), "Grace Hopper", "wrong")
+        promotion.rollback(settings.month_start(month), "Grace Hopper", "wrong")
         assert deployments.version_in_effect() == restored
 
 
-def test_the_audit_outlives_a_rewind_of_the_deployments_and_tells_of_it(three):
+def test_the_audit_survives_a_rewind_and_records_it(three):
     before = deployments.read_audit()
     for _ in range(2):  # the second time there is nothing left to be told
-        deployments.record_rewind(None)
+        promotion.record_rewind(None)
         tables.rewind("deployments", None)
         audit = deployments.read_audit()
         pd.testing.assert_frame_equal(audit.head(len(before)), before)
@@ -468,7 +462,7 @@ def test_the_audit_outlives_a_rewind_of_the_deployments_and_tells_of_it(three):
 
 def test_a_rewind_that_leaves_the_champion_is_no_event(three):
     before = deployments.read_audit()
-    deployments.record_rewind(tables.version_of("deployments"))
+    promotion.record_rewind(tables.version_of("deployments"))
     pd.testing.assert_frame_equal(deployments.read_audit(), before)
 
 
@@ -477,33 +471,33 @@ def test_a_rewind_that_leaves_the_champion_is_no_event(three):
 
 def test_a_version_that_never_met_the_champion_is_not_promoted(approved, approve_another):
     late = approve_another()  # judged while there was no champion
-    deployments.promote(approved, factories.AS_OF)
+    promotion.promote(approved, factories.AS_OF)
     before = deployments.read_deployments()
     with pytest.raises(
         DeploymentError,
         match=f"against no champion, while version {approved} is in effect. Run the",
     ):
-        deployments.promote(late, factories.AS_OF)
+        promotion.promote(late, factories.AS_OF)
     third = approve_another()
     approve_again(late, factories.AS_OF)
-    deployments.promote(late, factories.AS_OF)
+    promotion.promote(late, factories.AS_OF)
     with pytest.raises(
         DeploymentError, match=f"against version {approved}, while version {late} is in effect"
     ):
-        deployments.promote(third, factories.AS_OF)
+        promotion.promote(third, factories.AS_OF)
     assert deployments.read_deployments()["version"].tolist() == [*before["version"], late]
 
 
-def test_a_version_that_met_a_champion_that_is_gone_is_not_promoted(approve_another):
+def test_a_comparison_with_a_former_champion_is_refused(approve_another):
     version = approve_another()
     factories.pass_gate(version, champion=99)
     approvals.approve(version, "Ada Lovelace", "tested", factories.AS_OF)
     with pytest.raises(DeploymentError, match="against version 99, while no champion is in effect"):
-        deployments.promote(version, factories.AS_OF)
+        promotion.promote(version, factories.AS_OF)
 
 
 @pytest.mark.parametrize("judged", [1, 4])
-def test_evidence_of_other_days_promotes_nobody(approved, judged):
+def test_evidence_of_other_days_allows_no_promotion(approved, judged):
     factories.pass_gate(approved, settings.month_start(judged))
     approvals.approve(approved, "Ada Lovelace", "tested", settings.month_start(4))
     change_approval(
@@ -512,7 +506,7 @@ def test_evidence_of_other_days_promotes_nobody(approved, judged):
     with pytest.raises(
         DeploymentError, match="not within 31 days before 2025-04-01. Run the gate again"
     ):
-        deployments.promote(approved, settings.month_start(3))
+        promotion.promote(approved, settings.month_start(3))
 
 
 def test_an_approval_is_of_no_day_before_its_evidence(approved):
@@ -521,22 +515,22 @@ def test_an_approval_is_of_no_day_before_its_evidence(approved):
         approvals.approve(approved, "Ada Lovelace", "tested", settings.month_start(3))
 
 
-def test_another_approval_does_not_replace_the_one_that_a_version_took_effect_under(three):
+def test_a_later_approval_does_not_replace_the_one_in_use(three):
     """A rollback, and each look at what is deployed, go back to the first."""
     first, second = three[:2]
-    before = registry_versions.read_version(first).tags[name_approval(first)]
+    before = versions.read_version(first).tags[name_approval(first)]
     again = approvals.approve(first, "Grace Hopper", "to go back to it", settings.month_start(9))
     assert (
-        again["approver"] == "Ada Lovelace"
-        and registry_versions.read_version(first).tags[name_approval(first)] == before
+        again.approver == "Ada Lovelace"
+        and versions.read_version(first).tags[name_approval(first)] == before
     )
     for restored in (second, first):
-        deployments.rollback(settings.month_start(9), "Grace Hopper", "complaints")
+        promotion.rollback(settings.month_start(9), "Grace Hopper", "complaints")
         assert deployments.version_in_effect() == restored
 
 
-def test_an_approval_that_does_not_hold_any_more_can_be_given_again(approved):
-    deployments.promote(approved, factories.AS_OF)
+def test_an_approval_that_is_void_can_be_given_again(approved):
+    promotion.promote(approved, factories.AS_OF)
     for changes in (
         {"expires": "2024-03-03"},
         {"expires": "soon"},
@@ -545,18 +539,18 @@ def test_an_approval_that_does_not_hold_any_more_can_be_given_again(approved):
     ):
         change_approval(approved, **changes)
         with pytest.raises(DeploymentError):
-            deployments.check_deployed(approved)
+            promotion.check_deployed(approved)
         approvals.approve(approved, "Grace Hopper", "put right", factories.AS_OF)
-        assert deployments.check_deployed(approved)["approver"] == "Grace Hopper"
+        assert promotion.check_deployed(approved).approver == "Grace Hopper"
 
 
 def test_a_rollback_in_a_year_that_was_mistyped_is_refused(three):
     with pytest.raises(DeploymentError, match="a rollback on 2026-10-01, a year or more ahead"):
-        deployments.rollback(settings.month_start(21), "Grace Hopper", "complaints")
+        promotion.rollback(settings.month_start(21), "Grace Hopper", "complaints")
     assert deployments.version_in_effect() == three[-1]
 
 
-def test_the_champion_is_not_promoted_again_on_evidence_that_it_did_not_win(three):
+def test_the_champion_is_not_promoted_on_other_evidence(three):
     third = three[-1]
     approve_again(third, settings.month_start(9))
     factories.pass_gate(third, settings.month_start(9), seed=1)
@@ -564,7 +558,7 @@ def test_the_champion_is_not_promoted_again_on_evidence_that_it_did_not_win(thre
     with pytest.raises(
         DeploymentError, match=f"version {third} is in effect already, on other evidence"
     ):
-        deployments.promote(third, settings.month_start(9))
+        promotion.promote(third, settings.month_start(9))
 
 
 # --- what is kept of gate and approval does not go when more of it comes
@@ -572,23 +566,23 @@ def test_the_champion_is_not_promoted_again_on_evidence_that_it_did_not_win(thre
 
 def test_the_gate_run_again_on_the_champion_leaves_it_in_effect(three):
     third = three[-1]
-    recorded = registry_versions.read_evidence(third)[1]
+    recorded = gate_evidence.read_evidence(third)[1]
     factories.pass_gate(third, settings.month_start(10), verdict="fail")
-    registry_versions.set_tags(third, {"gate": "fail"})
-    assert deployments.check_deployed(third)["evidence_sha256"] == recorded
+    versions.set_tags(third, {"gate": "fail"})
+    assert promotion.check_deployed(third).evidence_sha256 == recorded
 
 
-def test_an_approval_for_a_trial_leaves_the_way_back_open(three):
+def test_an_approval_for_a_trial_does_not_prevent_a_rollback(three):
     second = three[1]
     approve_again(second, settings.month_start(9))
     approvals.approve(
-        second, "Grace Hopper", "to be tried", settings.month_start(9), registry_versions.TRIAL
+        second, "Grace Hopper", "to be tried", settings.month_start(9), versions.TRIAL
     )
-    deployments.rollback(settings.month_start(9), "Grace Hopper", "wrong")
+    promotion.rollback(settings.month_start(9), "Grace Hopper", "wrong")
     assert deployments.version_in_effect() == second
 
 
-def test_a_champion_whose_model_was_replaced_is_not_deployed_and_not_restored(three):
+def test_a_replaced_model_is_not_deployed_and_not_restored(three):
     second, third = three[1:]
     for version in (second, third):
         model = factories.find_model_file(version)
@@ -596,39 +590,39 @@ def test_a_champion_whose_model_was_replaced_is_not_deployed_and_not_restored(th
         model.write_bytes(before + b" ")
         try:
             with pytest.raises(DeploymentError, match="are not those that the gate judged"):
-                deployments.check_deployed(version)
+                promotion.check_deployed(version)
             if version == second:
                 with pytest.raises(DeploymentError, match="are not those that the gate judged"):
-                    deployments.rollback(settings.month_start(10), "Grace Hopper", "wrong")
+                    promotion.rollback(settings.month_start(10), "Grace Hopper", "wrong")
         finally:
             model.write_bytes(before)
     assert deployments.version_in_effect() == third
 
 
-def test_other_seeds_on_the_same_labels_do_not_bring_back_what_was_rolled_back(three):
+def test_other_seeds_do_not_bring_back_a_rolled_back_version(three):
     third, october = three[-1], settings.month_start(9)
-    deployments.rollback(october, "Grace Hopper", "wrong")
+    promotion.rollback(october, "Grace Hopper", "wrong")
     factories.pass_gate(third, october, seed=7)
     approvals.approve(third, "Ada Lovelace", "tested", october)
     with pytest.raises(
         DeploymentError, match="evidence of 2025-10-01; that of 2025-10-01 is no later"
     ):
-        deployments.promote(third, october)
+        promotion.promote(third, october)
     november = settings.month_start(10)
     approve_again(third, november)
-    deployments.promote(third, november)
+    promotion.promote(third, november)
     assert deployments.version_in_effect() == third
 
 
 def test_a_restored_version_answers_on_the_evidence_that_stood(three):
     """It was promoted twice, and the second time undone: what let it answer is the first time's."""
     second, third = three[1:]
-    first_time = registry_versions.read_evidence(second)[1]
+    first_time = gate_evidence.read_evidence(second)[1]
     november = settings.month_start(10)
     approve_again(second, november)
-    deployments.promote(second, november)
+    promotion.promote(second, november)
     for _ in range(2):
-        deployments.rollback(november, "Grace Hopper", "wrong")
+        promotion.rollback(november, "Grace Hopper", "wrong")
     assert deployments.version_in_effect() == second
     assert deployments.read_deployments()["evidence_sha256"].iloc[-1] == first_time
 
@@ -638,15 +632,15 @@ def test_a_restored_version_answers_on_the_evidence_that_stood(three):
 
 def test_rollbacks_of_one_day_never_restore_what_was_rolled_back(approved, approve_another):
     march = settings.month_start(2)
-    deployments.promote(approved, factories.AS_OF)
+    promotion.promote(approved, factories.AS_OF)
     for _ in range(2):
-        deployments.promote(approve_another(march), march)
+        promotion.promote(approve_another(march), march)
     two, three = deployments.read_deployments()["version"].tolist()[1:]
     for restored in (two, approved):
-        deployments.rollback(march, "Grace Hopper", "wrong")
+        promotion.rollback(march, "Grace Hopper", "wrong")
         assert deployments.version_in_effect() == deployments.champion_at(march) == restored
     with pytest.raises(DeploymentError, match="no other stands"):
-        deployments.rollback(march, "Grace Hopper", "wrong")
+        promotion.rollback(march, "Grace Hopper", "wrong")
     assert deployments.read_deployments()["version"].tolist() == [
         approved,
         two,
@@ -657,7 +651,7 @@ def test_rollbacks_of_one_day_never_restore_what_was_rolled_back(approved, appro
 
 
 def test_entries_are_those_of_the_audit(three):
-    deployments.rollback(settings.month_start(9), "Grace Hopper", "wrong")
+    promotion.rollback(settings.month_start(9), "Grace Hopper", "wrong")
     table, audit = deployments.read_deployments(), deployments.read_audit().tail(4)
     assert (
         table["entry"].tolist() == audit["entry"].tolist()
@@ -665,10 +659,8 @@ def test_entries_are_those_of_the_audit(three):
     )
 
 
-def test_a_champion_is_in_effect_however_often_its_change_is_cut_short(
-    three, approve_another, monkeypatch
-):
-    """The table changes in one commit: whatever is killed before or after it, somebody answers."""
+def test_a_champion_is_in_effect_throughout_a_change(three, approve_another, monkeypatch):
+    """The table changes in one commit: whatever is killed before or after it, a version answers."""
     fourth, real, november = (
         approve_another(settings.month_start(10)),
         tables.merge,
@@ -682,5 +674,5 @@ def test_a_champion_is_in_effect_however_often_its_change_is_cut_short(
         return changed
 
     monkeypatch.setattr(tables, "merge", merge)
-    deployments.promote(fourth, november)
+    promotion.promote(fourth, november)
     assert seen == [("audit", three[-1]), ("deployments", fourth)]

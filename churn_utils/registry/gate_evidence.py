@@ -1,0 +1,173 @@
+"""The gate's evidence about a version: kept with its training run under its own SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from churn_utils.errors import DeploymentError, ModelError
+from churn_utils.registry import versions
+from churn_utils.registry.connection import connect_mlflow
+
+FOLDER = "gate"  # of a run's artifacts; all evidence that was ever kept is in it
+PASS = "pass"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check of the gate found; the fields are those of ``validation.finding.Finding``."""
+
+    check: str = ""
+    verdict: str = ""
+    value: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    requirement: str = ""
+    detail: str = ""
+
+
+class GateEvidence(BaseModel):
+    """What the gate found about a version, and on what; an approval is bound to it.
+
+    Attributes:
+        as_of: simulated date, as ``2025-02-01``; labels known by then counted.
+        champion: version that it was compared with; None if there was none.
+        run: number among the evidence of the version; set when it is kept.
+        run_id: of the training run.
+        draws, seed: of the bootstrap.
+        rows, since: number and first month of the rows that decided.
+        tables: Delta version of each table.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int
+    as_of: str
+    verdict: str
+    champion: int | None
+    checks: tuple[CheckResult, ...] = ()
+    run: int | None = None
+    run_id: str = ""
+    draws: int | None = None
+    seed: int | None = None
+    rows: int | None = None
+    since: str | None = None
+    offer_cost_usd: float | None = None
+    churner_value_usd: float | None = None
+    tables: dict[str, int] = {}
+    model_sha256: str = ""
+    trained_by: str = ""
+    description_sha256: str = ""
+    artifacts_sha256: str = ""
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether the verdict is pass and so is that of every check: the former is one word."""
+        verdicts = {check.verdict for check in self.checks}
+        return self.verdict == PASS and verdicts == {PASS}
+
+
+def describe_record(version: int) -> dict[str, str]:
+    """Describe what the gate judges of a version besides its predictions, as it is now.
+
+    Returns:
+        ``trained_by``, ``description_sha256`` and ``artifacts_sha256`` (without the evidence).
+    """
+    info = versions.read_version(version)
+    digest = hashlib.sha256()
+    for path in sorted(versions.list_artifacts(version)):
+        if path != FOLDER:
+            local = connect_mlflow().artifacts.download_artifacts(f"runs:/{info.run_id}/{path}")
+            digest.update(f"{path} {_hash_files(Path(local))}\n".encode())
+    return {
+        "trained_by": info.trained_by,
+        "description_sha256": hash_text(info.description),
+        "artifacts_sha256": digest.hexdigest(),
+    }
+
+
+def _hash_files(path: Path) -> str:
+    paths = [path] if path.is_file() else sorted(path.rglob("*"))
+    contents = [found.read_bytes() for found in paths if found.is_file()]
+    return " ".join(hashlib.sha256(content).hexdigest() for content in contents)
+
+
+def list_changes(version: int, evidence: GateEvidence) -> str:
+    """Name what of a version's record differs from what the gate judged; empty if nothing does."""
+    judged = evidence.model_dump()
+    record = describe_record(version)
+    changed = [name for name, value in record.items() if judged[name] != value]
+    return ", ".join(name.removesuffix("_sha256") for name in changed)
+
+
+def hash_text(text: str) -> str:
+    """Return the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_evidence(version: int, evidence: GateEvidence) -> str:
+    """Keep evidence with a version's training run, beside all that was kept before.
+
+    Its number becomes its ``run`` and the tag ``gate_runs``, so that trying seeds until one passes
+    leaves a trace. The same facts again are no new evidence: they keep their digest and number.
+
+    Returns:
+        Its SHA-256.
+    """
+    mlflow = connect_mlflow()
+    client = mlflow.MlflowClient()
+    run_id = versions.read_version(version).run_id
+    kept = [item.path for item in client.list_artifacts(run_id, FOLDER)]
+    for path in kept:
+        text = mlflow.artifacts.load_text(f"runs:/{run_id}/{path}")
+        digest = Path(path).stem
+        if hash_text(text) != digest:
+            continue
+        earlier = GateEvidence.model_validate_json(text)
+        if earlier == evidence.model_copy(update={"run": earlier.run}):
+            # An earlier call may have ended before it set the tag.
+            versions.set_tags(version, {"gate_runs": str(len(kept))})
+            return digest
+    number = len(kept) + 1
+    facts = evidence.model_copy(update={"run": number}).model_dump(mode="json")
+    text = json.dumps(facts, indent=1, sort_keys=True)
+    digest = hash_text(text)
+    client.log_text(run_id, text, f"{FOLDER}/{digest}.json")
+    versions.set_tags(version, {"gate_runs": str(number)})
+    return digest
+
+
+def read_evidence(version: int, digest: str | None = None) -> tuple[GateEvidence, str]:
+    """Return evidence of a version and its SHA-256 as it is now.
+
+    Args:
+        version: whose evidence.
+        digest: SHA-256 under which it was kept; the newest if None.
+
+    Raises:
+        ModelError: the version never went through the gate, or the evidence cannot be read.
+        DeploymentError: the evidence lacks facts or holds wrong ones: it was changed.
+    """
+    info = versions.read_version(version)
+    digest = digest or info.tags.get("gate_evidence_sha256")
+    if digest is None:
+        raise ModelError(f"version {version} has no gate evidence; run notebook 04a first.")
+    mlflow = connect_mlflow()
+    try:
+        text = mlflow.artifacts.load_text(f"runs:/{info.run_id}/{FOLDER}/{digest}.json")
+        facts = json.loads(text)
+    except (mlflow.MlflowException, OSError, ValueError) as error:
+        raise ModelError(
+            f"the evidence {digest} of version {version} cannot be read; run 04a again."
+        ) from error
+    try:
+        return GateEvidence.model_validate(facts), hash_text(text)
+    except ValidationError as error:
+        raise DeploymentError(
+            f"the evidence {digest} of version {version} was changed: {error.error_count()} of its "
+            "facts are missing or wrong. Run the gate again and have it approved again."
+        ) from error
