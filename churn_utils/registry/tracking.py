@@ -131,7 +131,8 @@ def log_trials(study: optuna.Study, parent: RunInfo) -> None:
             mlflow.entities.Metric("fold_log_loss", loss, start, step)
             for step, loss in trial.intermediate_values.items()
         ]
-        if trial.value is not None:  # a pruned trial has none
+        is_complete = trial.state == optuna.trial.TrialState.COMPLETE
+        if is_complete and trial.value is not None:
             metrics.append(mlflow.entities.Metric("log_loss", trial.value, start, 0))
         params = [mlflow.entities.Param(key, str(value)) for key, value in trial.params.items()]
         client.log_batch(child, metrics, params)
