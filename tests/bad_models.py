@@ -116,7 +116,7 @@ class Gauntlet:
 
     def edit_after_approval(self) -> str:
         """Approve the sound version, change its evidence and return the error of its promotion."""
-        factories.run_gate(self.sound.version)
+        factories.run_gate(self.sound.version, AS_OF)
         approval = approvals.approve(self.sound.version, "Ada Lovelace", "good", AS_OF)
         factories.change_evidence(self.sound.version, approval.evidence_sha256, seed=99)
         try:
@@ -127,7 +127,7 @@ class Gauntlet:
 
     def promote(self, version: int) -> bool:
         """Send a version through gate, approval and promotion; tell whether it is champion then."""
-        if set(factories.run_gate(version)["verdict"]) == {"pass"}:
+        if set(factories.run_gate(version, AS_OF)["verdict"]) == {"pass"}:
             approvals.approve(version, "Ada Lovelace", "good", AS_OF)
             promotion.promote(version, AS_OF)
         return deployments.champion_at(AS_OF) == version

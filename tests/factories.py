@@ -67,9 +67,9 @@ def deployed(version, start, end=None, approver="Ada Lovelace"):
     return pd.DataFrame([row]).astype({"effective_to": "M8[ns]"})
 
 
-def run_gate(version: int, draws: int = 400) -> pd.DataFrame:
-    """Put a version through the gate as of ``AS_OF`` and return its findings."""
-    return gate.evaluate_gate(Challenger(version, AS_OF, draws=draws))
+def run_gate(version: int, as_of: pd.Timestamp = AS_OF, draws: int = 400) -> pd.DataFrame:
+    """Put a version through the gate as of a date and return its findings."""
+    return gate.evaluate_gate(Challenger(version, as_of, draws=draws))
 
 
 def fit_model(training_set: pd.DataFrame, params: dict = PARAMS, rows: int | None = None):

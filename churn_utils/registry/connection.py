@@ -23,6 +23,8 @@ def connect_mlflow():
     address = f"sqlite:///{database}"
     found = identify_file(database)
     opened = _opened_files.get(address)
+    if opened is not None and opened == found and mlflow.get_tracking_uri() == address:
+        return mlflow  # the experiment is active: asking for it again would cost 15 ms a call
     if opened is not None and opened != found:
         _close_database(address)
     mlflow.set_tracking_uri(address)

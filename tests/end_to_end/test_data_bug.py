@@ -13,7 +13,7 @@ from churn_utils.pipeline.stages import DRIFT, MONITORING, PRODUCTION, Stage
 from churn_utils.registry import approvals, promotion
 from churn_utils.simulation.scenarios import Simulation
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 PLAN = Plan(scenario="data_bug", months=4)
 

@@ -38,6 +38,7 @@ def wait_until(holds, seconds=25):
         time.sleep(0.05)
 
 
+@pytest.mark.long
 def test_new_home_under_a_running_api_serves_its_own_model(serving_home, tmp_path):
     def predict():
         return client.post("/v1/predictions", json={"customer_ids": [ID]})

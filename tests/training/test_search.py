@@ -194,6 +194,7 @@ print("done", len(study.get_trials(states=search.DONE)))
 """
 
 
+@pytest.mark.long
 def test_two_workers_share_a_study_in_a_database(tmp_path, train):
     """Each has a home of its own; the database is all that they share."""
     url = f"sqlite:///{tmp_path / 'studies.db'}"
