@@ -6,7 +6,7 @@ BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test test-quick test-slow lab serve mlflow bench drill lock clean help
+.PHONY: run test test-quick test-slow lab serve mlflow bench drill drill-deliveries lock clean help
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,9 @@ bench: .venv/installed .venv-peers/installed .venv-flaml/installed  ## measure m
 
 drill: .venv/installed  ## run 20 years of every scenario and score the drift decisions; ARGS="--help" shows its options
 	$(BIN)/python benchmarks/drill.py $(ARGS)
+
+drill-deliveries: .venv/installed  ## send ten bad deliveries and all sound months through the checks of deliveries
+	$(BIN)/python benchmarks/bad_deliveries.py $(ARGS)
 
 lock: .venv/installed  ## resolve requirements.lock and locks/ again
 	PATH="$$PATH:$(BIN)" uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade \

@@ -59,7 +59,7 @@ def test_serve_ends_with_1_when_its_port_is_taken(home):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         found = subprocess.run(
-            [*COMMAND, "serve", "--port", str(port)], timeout=60, capture_output=True, text=True
+            [*COMMAND, "serve", "--port", str(port)], timeout=300, capture_output=True, text=True
         )
     said = (
         f"error: port {port} of 127.0.0.1 cannot be had: Address already in use. "

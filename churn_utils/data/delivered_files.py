@@ -163,19 +163,26 @@ def _check_header(path: Path, lines: list[_Line], expected: list[str]) -> None:
     cause = _find_cause(lines, expected)
     if cause:
         raise DataError(f"{path} {cause}.")
+    problems = _describe_wrong_names(header, expected)
+    similar = _list_similar_names(header, expected)
+    raise DataError(
+        f"{path} has the wrong columns: {problems}.{similar} Expected, in any order: "
+        f"{', '.join(expected)}."
+    )
+
+
+def _describe_wrong_names(header: list[str], expected: list[str]) -> str:
+    """Return which names are missing, extra and repeated in a header, and how many of each."""
     wrong = {
         "missing": [name for name in expected if name not in header],
         "extra": [repr(name) for name in header if name not in expected],
         "repeated": sorted(name for name, count in Counter(header).items() if count > 1),
     }
-    problems = [
-        f"{len(names)} {what} ({', '.join(names)})" for what, names in wrong.items() if names
-    ]
-    similar = _list_similar_names(header, wrong["missing"])
-    raise DataError(
-        f"{path} has the wrong columns: {'; '.join(problems)}.{similar} Expected, in any order: "
-        f"{', '.join(expected)}."
-    )
+    problems = []
+    for what, names in wrong.items():
+        if names:
+            problems.append(f"{len(names)} {what} ({', '.join(names)})")
+    return "; ".join(problems)
 
 
 def _find_cause(lines: list[_Line], expected: list[str]) -> str:
@@ -204,8 +211,9 @@ def _names_columns(fields: list[str], expected: list[str]) -> bool:
     return len(found & known) >= len(known) / 2
 
 
-def _list_similar_names(header: list[str], missing: list[str]) -> str:
+def _list_similar_names(header: list[str], expected: list[str]) -> str:
     """Return a sentence on the names in a header that look like missing ones."""
+    missing = [name for name in expected if name not in header]
     simplified = {_simplify(name): name for name in missing}
     pairs = []
     for name in header:

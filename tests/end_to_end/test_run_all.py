@@ -45,7 +45,7 @@ def finished_run(tmp_path_factory):
 def run_all(*arguments):
     command = [sys.executable, str(settings.PROJECT / "run_all.py"), *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, env=os.environ.copy(), timeout=500
+        command, capture_output=True, text=True, env=os.environ.copy(), timeout=1800
     )
 
 

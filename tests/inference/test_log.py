@@ -59,7 +59,7 @@ def full_disk(monkeypatch):
     return lambda: monkeypatch.setattr(tables, "append", real)
 
 
-def wait_until(holds, seconds=40):
+def wait_until(holds, seconds=120):
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "did not happen in time"

@@ -103,7 +103,7 @@ def test_isolated_calls_fork_from_the_warm_process(execute):
     assert kernels.use_forked_kernels()
     with warm_process.offer_isolation():
         offered = Path(os.environ[isolation.SERVERS_SOCKET])
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not offered.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         assert execute(source).split() == ["True", "ForkedProcess"]

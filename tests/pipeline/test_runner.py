@@ -105,13 +105,13 @@ def test_killed_run_goes_on_where_it_stopped(patched_pipeline):
     process = subprocess.Popen(
         [sys.executable, str(RUN_ALL)], env=os.environ.copy(), stdout=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while "01_feature_engineering" not in read_state().results and time.monotonic() < deadline:
         time.sleep(0.1)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
-    _, left_behind = psutil.wait_procs(children, timeout=20)
+    _, left_behind = psutil.wait_procs(children, timeout=120)
     assert left_behind == []
     patched_pipeline.edit("02_hyperparameter_optimisation")
     patched_pipeline.ran()

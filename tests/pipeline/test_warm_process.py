@@ -64,7 +64,7 @@ def die(report):
 def wait_for_file(path, report):
     """Report a path, then wait for the file that the receiver of the report makes."""
     report(path)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while not Path(path).exists() and time.monotonic() < end:
         time.sleep(0.01)
     return Path(path).exists()

@@ -1,5 +1,7 @@
+import statistics
+import time
+
 import factories
-import pandas as pd
 import pytest
 
 from churn_utils import settings
@@ -171,17 +173,14 @@ def test_a_renamed_trainer_is_still_the_trainer(version, registered_home):
         client.set_tag(run, "trained_by", registered_home["trainer"])
 
 
-def test_a_model_can_be_hashed_within_milliseconds(version):
-    seconds = pd.Series([_time(lambda: artifacts.hash_model(version)) for _ in range(9)])
-    assert (
-        seconds.median() < 0.05
-    )  # 5 ms on the machine that it was written on; the API asks at each renewal
-
-
-def _time(function):
-    start = pd.Timestamp.now()
-    function()
-    return (pd.Timestamp.now() - start).total_seconds()
+def test_a_model_is_hashed_within_milliseconds_of_cpu(version):
+    """The API hashes its model at each refresh; 5 ms on the machine that this was written on."""
+    seconds = []
+    for _ in range(9):
+        start = time.process_time()
+        artifacts.hash_model(version)
+        seconds.append(time.process_time() - start)
+    assert statistics.median(seconds) < 0.05
 
 
 def test_the_user_has_no_space_around(monkeypatch):

@@ -27,7 +27,7 @@ SETTINGS = ServingSettings(today="2025-02-01", poll_seconds=0.05, log_seconds=0.
 
 
 def wait_until_ready(client):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while client.get("/readyz").status_code != 200:
         assert time.monotonic() < end, client.get("/readyz").text
         time.sleep(0.05)
@@ -274,7 +274,7 @@ def test_schemathesis_finds_no_undocumented_response(live_server, tmp_path):
         "1",
         "--no-color",
     ]
-    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=900)
     assert found.returncode == 0, found.stdout[-6000:]
     assert "Tested: 7" in found.stdout and "No issues found" in found.stdout
 
@@ -305,7 +305,7 @@ def test_promotions_under_load_fail_no_request(serving_home):
             promotion.activate(
                 versions[i % 2], factories.AS_OF, granted[versions[i % 2]], deployments.PROMOTED
             )
-            end = time.monotonic() + 20
+            end = time.monotonic() + 120
             while serving_version(opened) != versions[i % 2]:
                 assert time.monotonic() < end, "the promotion was not taken up"
                 time.sleep(0.01)
@@ -342,7 +342,7 @@ def test_an_overloaded_server_logs_every_answer(serving_home):
         )
         while True:
             try:
-                with urllib.request.urlopen(request, timeout=10) as answer:
+                with urllib.request.urlopen(request, timeout=120) as answer:
                     given.extend(p["prediction_id"] for p in json.load(answer)["predictions"])
             except urllib.error.HTTPError as error:
                 refused.append(error.code)
@@ -350,7 +350,7 @@ def test_an_overloaded_server_logs_every_answer(serving_home):
                 return
 
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while time.monotonic() < end:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5)

@@ -31,7 +31,7 @@ promotion.promote(version, factories.AS_OF)
 """
 
 
-def wait_until(holds, seconds=25):
+def wait_until(holds, seconds=120):
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "did not happen in time"
