@@ -79,6 +79,7 @@ def check_delivery(
     delivered: pd.DataFrame,
     before: pd.DataFrame,
     months_between: int = 1,
+    rows_delivered: int | None = None,
     limits: Limits | None = None,
 ) -> list[DeliveryFault]:
     """Compare a delivery with the customers of the last accepted month.
@@ -87,6 +88,7 @@ def check_delivery(
         delivered: rows that passed the contract, with the columns ``CUSTOMER_COLUMNS``, typed.
         before: rows of the last accepted month, in the same columns.
         months_between: months from that month to the delivered one.
+        rows_delivered: with those that the contract rejected; by default there are none.
         limits: where a difference becomes a fault.
 
     Returns:
@@ -94,7 +96,7 @@ def check_delivery(
     """
     limits = limits or Limits()
     faults = [
-        _check_volume(delivered, before, limits),
+        _check_volume(rows_delivered or len(delivered), len(before), limits),
         *_check_segments(delivered, before, limits),
         *_check_dominance(delivered, before, limits),
         *_check_returned(delivered, before, months_between, limits),
@@ -122,15 +124,14 @@ def _digest_rows(rows: pd.DataFrame) -> int:
     return int(np.bitwise_xor.reduce(hashes.to_numpy()))
 
 
-def _check_volume(
-    delivered: pd.DataFrame, before: pd.DataFrame, limits: Limits
-) -> DeliveryFault | None:
-    share = len(delivered) / len(before)
+def _check_volume(rows: int, rows_before: int, limits: Limits) -> DeliveryFault | None:
+    """Compare the number of rows with that of the month before."""
+    share = rows / rows_before
     if limits.fewest_rows <= share <= limits.most_rows:
         return None
     limit = limits.fewest_rows if share < limits.fewest_rows else limits.most_rows
     reason = (
-        f"{len(delivered):,} rows, {len(before):,} the month before ({share:.0%}; "
+        f"{rows:,} rows, {rows_before:,} the month before ({share:.0%}; "
         f"{limits.fewest_rows:.0%} to {limits.most_rows:.0%} are expected)"
     )
     return DeliveryFault("volume", share, limit, reason)

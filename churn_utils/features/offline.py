@@ -3,34 +3,61 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 
 from churn_utils.data import contract, tables
 from churn_utils.data.columns import CUSTOMER_COLUMNS, LABEL, YES_NO
+from churn_utils.data.delivered_files import DAMAGE
 from churn_utils.errors import DataError
 from churn_utils.features import definitions
 
+WHOLE_DELIVERY = "(delivery)"  # stands for the column that failed where a delivery is held back
 MAX_AGE_DAYS = 62  # of monthly snapshots: an older one means that a customer was missed twice
 TRAINING_TABLES = ("customer_features", "churn_labels")
 SPLITS = {"train": 0.6, "validate": 0.8, "test": 1.0}  # upper ends
 
 
+@dataclass(frozen=True)
+class PublishedSnapshot:
+    """What became of the rows of a delivery; numbers of rows, and why it was held back."""
+
+    delivered: int
+    accepted: int
+    quarantined: int
+    customers_written: int = 0
+    features_written: int = 0
+    faults: tuple[str, ...] = ()  # empty if the delivery as a whole looks like a month
+
+    def to_series(self) -> pd.Series:
+        """Return the numbers of rows by name."""
+        numbers = asdict(self)
+        del numbers["faults"]
+        return pd.Series(numbers)
+
+
 def publish_snapshot(
-    rows: pd.DataFrame, snapshot_date: pd.Timestamp, written_at: pd.Timestamp
-) -> pd.Series:
+    rows: pd.DataFrame,
+    snapshot_date: pd.Timestamp,
+    written_at: pd.Timestamp,
+    find_faults: Callable[[pd.DataFrame, int], list[str]] | None = None,
+) -> PublishedSnapshot:
     """Check a delivery against the contract and publish it: customers, quarantine, features.
+
+    A delivery in which ``find_faults`` finds something is held back: all of its rows go to
+    ``quarantine``, and neither customers nor features are written.
 
     Args:
         rows: text as ``delivered_files.read_delivery`` returns it; a ``churn`` column is checked
             and left to ``record_labels``.
         snapshot_date: the month that the rows describe.
         written_at: simulated date on which they arrived.
-
-    Returns:
-        Counts: ``delivered, accepted, quarantined, customers_written, features_written``.
+        find_faults: takes the rows that keep the contract and the number of delivered rows;
+            returns why the delivery as a whole does not look like a month. Nothing is compared
+            when not given.
 
     Raises:
         DataError: no rows, or written before the month that it describes. Nothing is written then.
@@ -46,6 +73,11 @@ def publish_snapshot(
         )
     accepted, rejected = contract.check_rows(rows)
     stamp = {"snapshot_date": snapshot_date, "written_at": written_at}
+    faults = find_faults(accepted, len(rows)) if find_faults and len(accepted) else []
+    if faults:
+        held_back = _hold_back(rows.loc[accepted.index], faults)
+        accepted = accepted.head(0)
+        rejected = pd.concat([rejected, held_back])
     if len(rejected):
         unlabelled = rejected.drop(columns=LABEL, errors="ignore")
         tables.merge("quarantine", unlabelled.assign(**stamp))
@@ -56,15 +88,22 @@ def publish_snapshot(
         features = definitions.build_features(customers)
         customers_written = tables.merge("customers", customers)
         features_written = tables.merge("customer_features", features)
-    return pd.Series(
-        {
-            "delivered": len(rows),
-            "accepted": len(accepted),
-            "quarantined": len(rejected),
-            "customers_written": customers_written,
-            "features_written": features_written,
-        }
+    return PublishedSnapshot(
+        delivered=len(rows),
+        accepted=len(accepted),
+        quarantined=len(rejected),
+        customers_written=customers_written,
+        features_written=features_written,
+        faults=tuple(faults),
     )
+
+
+def _hold_back(rows: pd.DataFrame, faults: list[str]) -> pd.DataFrame:
+    """Return sound rows as they go to ``quarantine`` when their delivery is held back."""
+    rows = rows.drop(columns=DAMAGE, errors="ignore")
+    reason = "the delivery: " + "; ".join(faults)
+    held_back = rows.assign(failed_column=WHOLE_DELIVERY, reason=reason)
+    return held_back.rename_axis("line").reset_index()
 
 
 def split_of(slot_ids: pd.Series) -> pd.Series:

@@ -47,10 +47,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Delivery:
-    """How many rows of a snapshot arrived, and how many of them broke the contract."""
+    """How many rows of a snapshot arrived, how many were quarantined, and why all of them were."""
 
     delivered: int
     quarantined: int
+    faults: tuple[str, ...] = ()  # of the delivery as a whole
 
 
 class Shift(BaseModel):
@@ -70,6 +71,7 @@ class Evidence(BaseModel):
     champion_version: int  # that was in effect
     delivered: int  # rows of the month
     quarantined: int
+    faults: tuple[str, ...] = ()  # of the delivery as a whole
     shifts: dict[str, Shift] = {}  # of what the champion relies on; empty for a broken delivery
     weighted_psi: float | None = None  # over all features, by reliance; None for a broken delivery
     new_shifts: list[str] = []  # features to alert

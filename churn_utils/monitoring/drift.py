@@ -61,6 +61,7 @@ def decide(
         champion_version=champion.version,
         delivered=delivery.delivered,
         quarantined=delivery.quarantined,
+        faults=delivery.faults,
         shifts=observed.shifts,
         weighted_psi=observed.weighted_psi,
         new_shifts=observed.new_shifts,
@@ -76,7 +77,9 @@ def decide(
 
 
 def is_broken(delivery: Delivery | Evidence, limits: Limits | None = None) -> bool:
-    """Tell whether too many of the delivered rows were quarantined for the rest to be trusted."""
+    """Tell whether a delivery was held back, or too many of its rows to trust the rest."""
+    if delivery.faults:
+        return True
     share = (limits or Limits()).quarantined_share
     return delivery.quarantined > share * delivery.delivered
 
@@ -101,6 +104,12 @@ def decide_on_evidence(as_of: pd.Timestamp, evidence: Evidence, limits: Limits) 
 
 def _choose(evidence: Evidence, limits: Limits) -> tuple[str, str, str]:
     """Return ``(action, diagnosis, reason)``."""
+    if evidence.faults:
+        reason = (
+            f"the delivery does not look like a month: {'; '.join(evidence.faults)}; have it "
+            "corrected before it is scored"
+        )
+        return decision.QUARANTINE, decision.DATA_QUALITY, reason
     if is_broken(evidence, limits):
         share = evidence.quarantined / evidence.delivered
         reason = (

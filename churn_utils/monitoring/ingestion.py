@@ -8,10 +8,14 @@ from __future__ import annotations
 import pandas as pd
 
 from churn_utils import settings
+from churn_utils.data import delivery_checks, tables
 from churn_utils.errors import DataError
 from churn_utils.features import offline
+from churn_utils.features.offline import PublishedSnapshot
 from churn_utils.simulation import customers, deliveries
 from churn_utils.simulation.scenarios import Simulation
+
+MONTHS_COMPARED = 6  # how far back the last accepted month is looked for
 
 
 def ingest_month(
@@ -19,8 +23,11 @@ def ingest_month(
     simulation: Simulation,
     delivered: dict[int, pd.DataFrame] | None = None,
     labels: pd.DataFrame | None = None,
-) -> pd.Series:
+) -> PublishedSnapshot:
     """Ingest what arrives at an as-of month; rows are merged, so doing it twice changes nothing.
+
+    A delivery that does not look like a month of the same customers (``delivery_checks``) is held
+    back as a whole: its rows go to ``quarantine``.
 
     Args:
         as_of: first day of the month.
@@ -31,7 +38,7 @@ def ingest_month(
             simulator's by default.
 
     Returns:
-        Counts of the snapshot of ``as_of``, as ``offline.publish_snapshot`` returns them.
+        What became of the snapshot of ``as_of``.
 
     Raises:
         DataError: the month before was never ingested, or nothing describes this month (nothing is
@@ -46,7 +53,7 @@ def ingest_month(
     if labels is None:
         labels = _simulate_labels(month - 1, simulation)
     _record_labels(month - 1, as_of, labels)
-    return offline.publish_snapshot(delivered[month], as_of, written_at=as_of)
+    return _publish(month, delivered[month], as_of)
 
 
 def _check_order(as_of: pd.Timestamp, month: int, delivered: dict[int, pd.DataFrame]) -> None:
@@ -66,10 +73,49 @@ def _ingest_correction(
     month: int, rows: pd.DataFrame, as_of: pd.Timestamp, simulation: Simulation
 ) -> None:
     """Publish the corrected snapshot of an earlier month."""
-    offline.publish_snapshot(rows, settings.month_start(month), written_at=as_of)
+    _publish(month, rows, as_of)
     if month < settings.month_of(as_of) - 1:
         # Its labels arrived before the correction and were quarantined: record them again.
         _record_labels(month, as_of, _simulate_labels(month, simulation))
+
+
+def _publish(month: int, rows: pd.DataFrame, as_of: pd.Timestamp) -> PublishedSnapshot:
+    """Publish the delivery of a month unless it does not look like one."""
+
+    def find_faults(accepted: pd.DataFrame, rows_delivered: int) -> list[str]:
+        return _find_faults(accepted, rows_delivered, month, as_of)
+
+    return offline.publish_snapshot(rows, settings.month_start(month), as_of, find_faults)
+
+
+def _find_faults(
+    accepted: pd.DataFrame, rows_delivered: int, month: int, as_of: pd.Timestamp
+) -> list[str]:
+    """Return why a delivery does not look like a month, compared with the last accepted one."""
+    earlier = _read_accepted(month, as_of)
+    if not earlier:
+        return []
+    last = max(earlier)
+    faults = delivery_checks.check_delivery(accepted, earlier[last], month - last, rows_delivered)
+    reasons = [fault.reason for fault in faults]
+    if reasons:
+        named = {f"{settings.month_start(number):%Y-%m}": rows for number, rows in earlier.items()}
+        repeated = delivery_checks.find_identical_month(accepted, named)
+        if repeated is not None:
+            reasons.insert(0, f"its rows are those of {repeated}")
+    return reasons
+
+
+def _read_accepted(month: int, as_of: pd.Timestamp) -> dict[int, pd.DataFrame]:
+    """Return the customers of the months before, as known at a date, by number of the month."""
+    accepted = {}
+    if tables.exists("customers"):
+        for number in range(max(0, month - MONTHS_COMPARED), month):
+            date = settings.month_start(number)
+            rows = tables.read("customers", snapshot_date=date, as_of=as_of)
+            if len(rows):
+                accepted[number] = rows
+    return accepted
 
 
 def _simulate_labels(month: int, simulation: Simulation) -> pd.DataFrame:

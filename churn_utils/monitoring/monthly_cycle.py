@@ -13,6 +13,7 @@ import pandas as pd
 from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.features import offline
+from churn_utils.features.offline import PublishedSnapshot
 from churn_utils.inference import batch
 from churn_utils.monitoring import decision, drift, drift_tests, history, ingestion, performance
 from churn_utils.monitoring.champion import Champion, load_champion
@@ -23,11 +24,11 @@ from churn_utils.simulation.scenarios import Simulation, bind_home_to_scenario
 from churn_utils.training import models
 
 
-def decide_month(as_of: pd.Timestamp, counts: pd.Series) -> Decision:
+def decide_month(as_of: pd.Timestamp, published: PublishedSnapshot) -> Decision:
     """Decide what an as-of month calls for and write it to ``decisions``.
 
     A decision that stands is returned as it is. Only a quarantine is decided again, once the
-    month was delivered again and keeps the contract. ``counts`` are those of ``ingest_month``.
+    month was delivered again and is sound. ``published`` is what ``ingest_month`` returned.
 
     Also writes to ``monitoring_metrics`` the performance of the month before, whose labels are here
     now, and how far the new snapshot lies from the champion's training data.
@@ -35,7 +36,7 @@ def decide_month(as_of: pd.Timestamp, counts: pd.Series) -> Decision:
     Raises:
         DataError: no champion is in effect.
     """
-    delivery = Delivery(int(counts["delivered"]), int(counts["quarantined"]))
+    delivery = Delivery(published.delivered, published.quarantined, published.faults)
     decided = history.read_decisions()
     standing = _find_standing(decided, as_of, delivery)
     if standing is not None:

@@ -248,7 +248,7 @@ def publish_labelled(rows, month=JANUARY, label_date=None):
 
 def test_a_snapshot_is_published_without_its_label(home, delivery):
     counts = offline.publish_snapshot(delivery, JANUARY, FEBRUARY)
-    assert counts.to_dict() == {
+    assert counts.to_series().to_dict() == {
         "delivered": 8,
         "accepted": 8,
         "quarantined": 0,
@@ -268,7 +268,7 @@ def test_bad_rows_go_into_quarantine_and_none_is_lost(home, delivery):
     delivery.loc[4, "customer_id"] = delivery.loc[5, "customer_id"]
     delivery.loc[6, "tenure"] = "many"
     counts = offline.publish_snapshot(delivery, JANUARY, JANUARY)
-    assert (counts["delivered"], counts["accepted"], counts["quarantined"]) == (8, 3, 5)
+    assert (counts.delivered, counts.accepted, counts.quarantined) == (8, 3, 5)
     kept = tables.read("quarantine").sort_values("line")
     assert kept["line"].tolist() == [2, 3, 4, 5, 6]
     assert kept["failed_column"].tolist() == ["customer_id"] * 4 + ["tenure"]
@@ -281,9 +281,7 @@ def test_bad_rows_go_into_quarantine_and_none_is_lost(home, delivery):
 
 def test_a_delivery_of_bad_rows_alone_fills_only_the_quarantine(home, delivery):
     counts = offline.publish_snapshot(delivery.assign(gender="?"), JANUARY, JANUARY)
-    assert counts[
-        ["accepted", "quarantined", "customers_written", "features_written"]
-    ].tolist() == [0, 8, 0, 0]
+    assert counts == offline.PublishedSnapshot(delivered=8, accepted=0, quarantined=8)
     assert len(tables.read("quarantine")) == 8 and not tables.exists("customers")
 
 
@@ -292,7 +290,7 @@ def test_publishing_twice_changes_nothing(home, delivery):
     offline.publish_snapshot(delivery, JANUARY, JANUARY)
     before = tables.describe_tables()
     counts = offline.publish_snapshot(delivery, JANUARY, JANUARY)
-    assert counts[["customers_written", "features_written"]].tolist() == [0, 0]
+    assert (counts.customers_written, counts.features_written) == (0, 0)
     pd.testing.assert_frame_equal(tables.describe_tables(), before)
 
 

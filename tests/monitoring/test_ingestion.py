@@ -47,15 +47,15 @@ def test_a_month_without_rows_can_be_delivered_again():
     with pytest.raises(DataError, match="2025-02-01 has no rows"):
         ingestion.ingest_month(month_start(1), QUIET, delivered={1: rows.head(0)})
     assert len(tables.read("churn_labels")) == 7043  # the labels that came with it are not lost
-    assert ingestion.ingest_month(month_start(1), QUIET)["accepted"] == 7043
+    assert ingestion.ingest_month(month_start(1), QUIET).accepted == 7043
 
 
 def test_a_month_that_is_ingested_twice_changes_no_row():
     ingestion.ingest_month(month_start(1), QUIET)
     before = tables.describe_tables()
     counts = ingestion.ingest_month(month_start(1), QUIET)
-    assert counts["customers_written"] == counts["features_written"] == 0
-    assert counts["accepted"] == 7043
+    assert counts.customers_written == counts.features_written == 0
+    assert counts.accepted == 7043
     pd.testing.assert_frame_equal(tables.describe_tables(), before)
 
 

@@ -221,7 +221,7 @@ def test_bad_rows_are_quarantined_and_corrected_a_month_later(fresh):
     assert monthly_cycle.score_month(month_start(2)) == 0  # the rest is not acted upon
     delivered = {2: rows, 3: deliveries.deliver_at(3, QUIET)[3]}
     corrected = ingest_month(month_start(3), QUIET, delivered=delivered)
-    assert corrected["accepted"] == 7043
+    assert corrected.accepted == 7043
     assert customers_of(2)["customer_id"].nunique() == 7043
     assert len(tables.read("churn_labels", snapshot_date=month_start(2))) == 7043
     assert monthly_cycle.decide_month(month_start(3), corrected).action == OK
@@ -229,6 +229,30 @@ def test_bad_rows_are_quarantined_and_corrected_a_month_later(fresh):
     monthly_cycle.score_month(month_start(3))
     roles = tables.read("predictions").groupby("snapshot_date")["role"].unique().map(list)
     assert roles[month_start(2)] == ["backfill"] and roles[month_start(3)] == ["champion"]
+
+
+def test_a_delivery_that_is_no_month_is_held_back_as_a_whole(fresh):
+    rows = start_quietly()
+    as_of = month_start(2)
+    published = ingest_month(as_of, QUIET, delivered={2: rows.head(300)})
+    decision = monthly_cycle.decide_month(as_of, published)
+    assert (decision.action, decision.diagnosis) == (QUARANTINE, DATA_QUALITY)
+    assert "300 rows, 7,043 the month before (4%; 80% to 125% are expected)" in decision.reason
+    assert customers_of(2).empty and monthly_cycle.score_month(as_of) == 0
+    kept = tables.read("quarantine")
+    assert len(kept) == 300 and set(kept["failed_column"]) == {offline.WHOLE_DELIVERY}
+    assert kept["reason"].str.startswith("the delivery: 300 rows").all()
+    corrected = ingest_month(as_of, QUIET, delivered={2: rows})
+    assert monthly_cycle.decide_month(as_of, corrected).action == OK
+    assert monthly_cycle.score_month(as_of) == 7043
+
+
+def test_a_month_that_is_sent_again_is_named(fresh):
+    start_quietly()
+    january = deliveries.deliver_at(1, QUIET)[1]
+    published = ingest_month(month_start(2), QUIET, delivered={2: january})
+    assert published.faults[0] == "its rows are those of 2025-02"
+    assert published.quarantined == 7043
 
 
 def test_a_correction_within_the_month_is_decided_in_time(fresh):
