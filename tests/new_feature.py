@@ -187,11 +187,11 @@ def ingest_new_months(extract: pd.DataFrame) -> dict:
     later = extract.iloc[LEFT:]
     publish(later, SECOND, SECOND)
     offline.record_labels(contract.check_rows(extract)[0], SECOND, THIRD)
-    counts = pd.Series({"delivered": len(later), "quarantined": 0})
     publish(later, THIRD, THIRD)
     version = tables.version_of("customer_features")
     publish(later, THIRD, THIRD)
-    decided = monthly_cycle.decide_month(THIRD, counts)
+    published = offline.PublishedSnapshot(len(later), accepted=len(later), quarantined=0)
+    decided = monthly_cycle.decide_month(THIRD, published)
     rows = tables.read("customer_features", snapshot_date=SECOND)
     old = load_champion(deployments.champion_at(THIRD))
     return {

@@ -85,8 +85,11 @@ class Evidence(BaseModel):
         return max(self.gains, key=lambda gain: gain.lower, default=None)
 
     def to_json(self) -> str:
-        """Return the text that is stored."""
-        return json.dumps(self.model_dump(by_alias=True))
+        """Return the text that is stored; faults only where there are any, as in older rows."""
+        facts = self.model_dump(by_alias=True)
+        if not self.faults:
+            del facts["faults"]
+        return json.dumps(facts)
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def test_nothing_reads_a_label_before_it_arrived(after_run):
 
 def test_a_decision_stands_whatever_is_known_later(after_run):
     before = history.read_decisions()
-    would_be_quarantined = pd.Series({"delivered": 10, "quarantined": 10})
+    would_be_quarantined = offline.PublishedSnapshot(delivered=10, accepted=0, quarantined=10)
     again = monthly_cycle.decide_month(month_start(3), would_be_quarantined)
     assert again == Decision.from_row(before.iloc[1])
     stored = before.iloc[[1]].reset_index(drop=True)
