@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from drill import whole_number_from
 from results import save_table
 from tqdm import tqdm
 
 MONTHS = 12
-SCENARIOS = ("none", "price_rise", "competitor", "mix_shift", "data_bug")
 
 
 @cache
@@ -36,14 +36,6 @@ def deliver(month: int, seed: int, scenario: str) -> tuple[pd.DataFrame, pd.Data
     return rows, contract.check_rows(rows)[0]
 
 
-def find_reasons(rows: pd.DataFrame, before: pd.DataFrame) -> list[str]:
-    """Return why a delivery would be held back: reasons of its faults."""
-    from churn_utils.data import contract, delivery_checks
-
-    accepted, _ = contract.check_rows(rows)
-    return [fault.reason for fault in delivery_checks.check_delivery(accepted, before)]
-
-
 def drill_seed(seed: int) -> list[dict]:
     """Check every sound month and every fault of a seed.
 
@@ -51,26 +43,36 @@ def drill_seed(seed: int) -> list[dict]:
         One record per delivery: ``delivery`` (a scenario or a fault), ``seed, month, is_sound,
         held_back, reason``.
     """
-    from churn_utils.data import delivery_checks
+    from churn_utils.data import contract
     from churn_utils.simulation.bad_deliveries import FAULTS
+    from churn_utils.simulation.scenarios import SCENARIOS
 
     records = []
     for scenario in SCENARIOS:
         for month in range(1, MONTHS + 1):
             _, before = deliver(month - 1, seed, scenario)
-            _, accepted = deliver(month, seed, scenario)
-            faults = delivery_checks.check_delivery(accepted, before)
-            reasons = [fault.reason for fault in faults]
+            rows, accepted = deliver(month, seed, scenario)
+            reasons = find_reasons(accepted, before, len(rows))
             records.append(describe(scenario, seed, month, True, reasons))
     for number, (name, spoil) in enumerate(FAULTS.items()):
         draws = np.random.default_rng([seed, number])
         month = int(draws.integers(1, MONTHS + 1))
         sent_before, before = deliver(month - 1, seed, "none")
         sent, _ = deliver(month, seed, "none")
-        reasons = find_reasons(spoil(sent, sent_before, draws), before)
+        spoiled = spoil(sent, sent_before, draws)
+        accepted, _ = contract.check_rows(spoiled)
+        reasons = find_reasons(accepted, before, len(spoiled))
         records.append(describe(name, seed, month, False, reasons))
     deliver.cache_clear()
     return records
+
+
+def find_reasons(accepted: pd.DataFrame, before: pd.DataFrame, rows_delivered: int) -> list[str]:
+    """Return why a delivery would be held back, as ``monitoring.ingestion`` asks."""
+    from churn_utils.data import delivery_checks
+
+    faults = delivery_checks.check_delivery(accepted, before, rows_delivered=rows_delivered)
+    return [fault.reason for fault in faults]
 
 
 def describe(name: str, seed: int, month: int, is_sound: bool, reasons: list[str]) -> dict:
@@ -117,8 +119,12 @@ def summarise(drilled: pd.DataFrame, seeds: range) -> pd.DataFrame:
 def main() -> None:
     """Drill all seeds, print what went wrong, print and save the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=20, metavar="N", help="number of seeds")
-    parser.add_argument("--first-seed", type=int, default=100, metavar="N", help="first seed")
+    parser.add_argument(
+        "--seeds", type=whole_number_from(1), default=20, metavar="N", help="number of seeds"
+    )
+    parser.add_argument(
+        "--first-seed", type=whole_number_from(0), default=100, metavar="N", help="first seed"
+    )
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     drilled = drill_seeds(seeds)

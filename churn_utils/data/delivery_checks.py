@@ -262,9 +262,10 @@ def _list_continuity(
 
 def _check_exchanged(pairs: pd.DataFrame, limits: Limits) -> list[DeliveryFault]:
     """Find two columns whose values stand in each other's place."""
+    own_agreement = {name: _agreement(pairs, name, name) for name in CATEGORICAL}
     faults = []
     for first, second in EXCHANGEABLE:
-        own = _agreement(pairs, first, first) + _agreement(pairs, second, second)
+        own = own_agreement[first] + own_agreement[second]
         crossed = _agreement(pairs, first, second) + _agreement(pairs, second, first)
         margin = (crossed - own) / 2
         if margin > limits.exchange_margin:

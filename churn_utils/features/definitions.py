@@ -392,7 +392,7 @@ def feature_contract(names: Iterable[str] = MODEL_INPUTS) -> pd.DataFrame:
                 "description": feature.description,
                 "categories": CATEGORICAL.get(feature.name),
             }
-            for feature in map(MODEL_INPUTS.__getitem__, names)
+            for feature in (MODEL_INPUTS[name] for name in names)
         ]
     )
 

@@ -221,8 +221,7 @@ def read_codes(encoder) -> dict[str, Codes]:
     names = encoder.transformers_[0][2]
     codes: dict[str, Codes] = {}
     for name, categories in zip(names, fitted.categories_, strict=True):
-        numbers = np.arange(len(categories), dtype=float).tolist()
-        codes[name] = dict(zip(categories, numbers, strict=True))
+        codes[name] = {text: float(code) for code, text in enumerate(categories)}
     return codes
 
 

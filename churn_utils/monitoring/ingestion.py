@@ -5,6 +5,8 @@ What the outside world sends comes from the simulator; files from elsewhere can 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pandas as pd
 
 from churn_utils import settings
@@ -15,7 +17,7 @@ from churn_utils.features.offline import PublishedSnapshot
 from churn_utils.simulation import customers, deliveries
 from churn_utils.simulation.scenarios import Simulation
 
-MONTHS_COMPARED = 6  # how far back the last accepted month is looked for
+MONTHS_COMPARED = 6  # how far back an accepted month is looked for
 
 
 def ingest_month(
@@ -92,30 +94,32 @@ def _find_faults(
     accepted: pd.DataFrame, rows_delivered: int, month: int, as_of: pd.Timestamp
 ) -> list[str]:
     """Return why a delivery does not look like a month, compared with the last accepted one."""
-    earlier = _read_accepted(month, as_of)
-    if not earlier:
+    last, before = next(_iterate_accepted(month, as_of), (month, None))
+    if before is None:
         return []
-    last = max(earlier)
-    faults = delivery_checks.check_delivery(accepted, earlier[last], month - last, rows_delivered)
+    faults = delivery_checks.check_delivery(accepted, before, month - last, rows_delivered)
     reasons = [fault.reason for fault in faults]
-    if reasons:
-        named = {f"{settings.month_start(number):%Y-%m}": rows for number, rows in earlier.items()}
-        repeated = delivery_checks.find_identical_month(accepted, named)
+    if reasons:  # the other months are read only to name the cause
+        earlier = {
+            f"{settings.month_start(number):%Y-%m}": rows
+            for number, rows in _iterate_accepted(month, as_of)
+        }
+        repeated = delivery_checks.find_identical_month(accepted, earlier)
         if repeated is not None:
             reasons.insert(0, f"its rows are those of {repeated}")
     return reasons
 
 
-def _read_accepted(month: int, as_of: pd.Timestamp) -> dict[int, pd.DataFrame]:
-    """Return the customers of the months before, as known at a date, by number of the month."""
-    accepted = {}
-    if tables.exists("customers"):
-        for number in range(max(0, month - MONTHS_COMPARED), month):
-            date = settings.month_start(number)
-            rows = tables.read("customers", snapshot_date=date, as_of=as_of)
-            if len(rows):
-                accepted[number] = rows
-    return accepted
+def _iterate_accepted(month: int, as_of: pd.Timestamp) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Iterate over the months before that have customers, newest first: number and rows."""
+    if not tables.exists("customers"):
+        return
+    oldest = max(0, month - MONTHS_COMPARED)
+    for number in reversed(range(oldest, month)):
+        date = settings.month_start(number)
+        rows = tables.read("customers", snapshot_date=date, as_of=as_of)
+        if len(rows):
+            yield number, rows
 
 
 def _simulate_labels(month: int, simulation: Simulation) -> pd.DataFrame:
