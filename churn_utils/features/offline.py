@@ -9,13 +9,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from churn_utils.data import contract, tables
+from churn_utils.data import contract, quarantine, tables
 from churn_utils.data.columns import CUSTOMER_COLUMNS, LABEL, YES_NO
 from churn_utils.data.delivered_files import DAMAGE
 from churn_utils.errors import DataError
 from churn_utils.features import definitions
 
-WHOLE_DELIVERY = "(delivery)"  # stands for the column that failed where a delivery is held back
 MAX_AGE_DAYS = 62  # of monthly snapshots: an older one means that a customer was missed twice
 TRAINING_TABLES = ("customer_features", "churn_labels")
 SPLITS = {"train": 0.6, "validate": 0.8, "test": 1.0}  # upper ends
@@ -78,9 +77,8 @@ def publish_snapshot(
         held_back = _hold_back(rows.loc[accepted.index], faults)
         accepted = accepted.head(0)
         rejected = pd.concat([rejected, held_back])
-    if len(rejected):
-        unlabelled = rejected.drop(columns=LABEL, errors="ignore")
-        tables.merge("quarantine", unlabelled.assign(**stamp))
+    unlabelled = rejected.drop(columns=LABEL, errors="ignore")
+    quarantine.add(unlabelled.assign(**stamp))
     customers_written = 0
     features_written = 0
     if len(accepted):
@@ -102,7 +100,7 @@ def _hold_back(rows: pd.DataFrame, faults: list[str]) -> pd.DataFrame:
     """Return sound rows as they go to ``quarantine`` when their delivery is held back."""
     rows = rows.drop(columns=DAMAGE, errors="ignore")
     reason = "the delivery: " + "; ".join(faults)
-    held_back = rows.assign(failed_column=WHOLE_DELIVERY, reason=reason)
+    held_back = rows.assign(failed_column=quarantine.WHOLE_DELIVERY, reason=reason)
     return held_back.rename_axis("line").reset_index()
 
 
@@ -219,7 +217,7 @@ def _quarantine_labels(
         failed_column="churn",
         reason="label " + rows["churn"] + " of a customer who is not in that snapshot",
     )
-    tables.merge("quarantine", kept)
+    quarantine.add(kept)
 
 
 def look_up_features(

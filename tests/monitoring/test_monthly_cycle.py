@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from churn_utils.data import tables
+from churn_utils.data.quarantine import WHOLE_DELIVERY
 from churn_utils.errors import DataError, UsageError
 from churn_utils.features import offline
 from churn_utils.inference import batch
@@ -240,7 +241,7 @@ def test_a_delivery_that_is_no_month_is_held_back_as_a_whole(fresh):
     assert "300 rows, 7,043 the month before (4%; 80% to 125% are expected)" in decision.reason
     assert customers_of(2).empty and monthly_cycle.score_month(as_of) == 0
     kept = tables.read("quarantine")
-    assert len(kept) == 300 and set(kept["failed_column"]) == {offline.WHOLE_DELIVERY}
+    assert len(kept) == 300 and set(kept["failed_column"]) == {WHOLE_DELIVERY}
     assert kept["reason"].str.startswith("the delivery: 300 rows").all()
     corrected = ingest_month(as_of, QUIET, delivered={2: rows})
     assert monthly_cycle.decide_month(as_of, corrected).action == OK
