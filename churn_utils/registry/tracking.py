@@ -122,10 +122,10 @@ def log_trials(study: optuna.Study, parent: RunInfo) -> None:
     import mlflow  # late, as in connect_mlflow, which the caller has called
 
     client = mlflow.MlflowClient()
-    for trial in study.get_trials(states=DONE):
+    for place, trial in enumerate(study.get_trials(states=DONE), start=1):
         tags = {"mlflow.parentRunId": parent.run_id, "state": trial.state.name.lower()}
         start = _to_milliseconds(trial.datetime_start) or int(time.time() * 1000)
-        name = f"trial {trial.number + 1}"
+        name = f"trial {place}"
         child = client.create_run(parent.experiment_id, start, tags, name).info.run_id
         metrics = [
             mlflow.entities.Metric("fold_log_loss", loss, start, step)

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -110,6 +111,7 @@ def open_storage() -> optuna.storages.BaseStorage:
     if url is None:
         path = settings.home() / "optuna" / "studies.log"
         path.parent.mkdir(parents=True, exist_ok=True)
+        _cut_torn_line(path)
         return JournalStorage(JournalFileBackend(str(path)))
     for attempt in range(OPEN_ATTEMPTS):
         try:
@@ -122,6 +124,13 @@ def open_storage() -> optuna.storages.BaseStorage:
     raise DataError(
         f"CHURN_STUDY_STORAGE is {place!r}, which cannot be opened: {failure}"
     ) from failure
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Cut what a full disk has left of a file's last line: Optuna would refuse all lines."""
+    if path.exists():
+        content = path.read_bytes()
+        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def _open_database(url: str) -> RDBStorage:
@@ -146,7 +155,6 @@ def _open_database(url: str) -> RDBStorage:
 def open_study(
     train: pd.DataFrame,
     name: str,
-    seed: int,
     warm_start: dict | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
@@ -160,7 +168,7 @@ def open_study(
         pruner=pruner or FoldPruner(),
         load_if_exists=True,
     )
-    prepare_study(study, seed, warm_start)
+    prepare_study(study, warm_start)
     return study
 
 
@@ -172,35 +180,48 @@ def name_study(name: str, train: pd.DataFrame) -> str:
     return f"{name}, rows {hashlib.sha256(hashes.tobytes()).hexdigest()[:12]}"
 
 
-def prepare_study(study: optuna.Study, seed: int, warm_start: dict | None = None) -> None:
-    """Clean up after a killed search, seed the sampler, and enqueue the trials to begin with.
+def prepare_study(study: optuna.Study, warm_start: dict | None = None) -> None:
+    """Clean up after a killed search and enqueue the trials to begin with.
 
     Args:
         study: created or reopened.
-        seed: of the sampler.
         warm_start: parameters to try first, before every family's default.
     """
+    if settings.study_storage() is None:
+        _fail_unfinished_trials(study)
+    _enqueue_first_trials(study, warm_start)
+
+
+def _fail_unfinished_trials(study: optuna.Study) -> None:
+    """End the trials that a killed search has left; of a shared study the heartbeat does that.
+
+    Those that were enqueued too: the one that was cut off is repeated before them.
+    """
+    for trial in study.get_trials(states=[TrialState.RUNNING]):
+        study.tell(trial.number, state=TrialState.FAIL)
+    for _ in study.get_trials(states=[TrialState.WAITING]):
+        study.tell(study.ask(), state=TrialState.FAIL)
+
+
+def build_sampler(study: optuna.Study, seed: int) -> TPESampler:
+    """Return the sampler of a study's next trial, seeded by the number of finished trials.
+
+    A trial that was cut off is repeated with its own random numbers, and a search finds the same
+    however often it was killed. Of a shared study the process counts too: two workers must not draw
+    the same.
+    """
     is_shared = settings.study_storage() is not None
-    if not is_shared:
-        _fail_interrupted_trials(study)
-    # A resumed search must not draw its first trials again, nor a worker those of another.
-    own_seed = seed + len(study.get_trials(states=DONE)) + (os.getpid() if is_shared else 0)
+    worker = os.getpid() if is_shared else 0
+    sources = (seed, len(study.get_trials(deepcopy=False, states=DONE)), worker)
     with warnings.catch_warnings():  # the sampler's ``group`` is experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.sampler = TPESampler(
-            seed=own_seed,
+        return TPESampler(
+            seed=int(np.random.SeedSequence(sources).generate_state(1)[0]),
             multivariate=True,
             group=True,
             n_startup_trials=10,
             constant_liar=is_shared,
         )
-    _enqueue_first_trials(study, warm_start)
-
-
-def _fail_interrupted_trials(study: optuna.Study) -> None:
-    """End the trials that a killed search has left; of a shared study the heartbeat does that."""
-    for trial in study.get_trials(states=[TrialState.RUNNING]):
-        study.tell(trial.number, state=TrialState.FAIL)
 
 
 def _enqueue_first_trials(study: optuna.Study, warm_start: dict | None) -> None:
@@ -270,8 +291,9 @@ def announce_best(n_trials: int, report: Callable[[str], object] = print) -> Cal
 
     def announce(study: optuna.Study, trial: FrozenTrial) -> None:
         if trial.state == TrialState.COMPLETE and study.best_trial.number == trial.number:
-            number = f"trial {trial.number + 1:>3} of {n_trials}"
-            report(f"{number}: log loss {trial.value:.4f}  {trial.params['family']}")
+            done = len(study.get_trials(deepcopy=False, states=DONE))
+            place = f"trial {done:>3} of {n_trials}"
+            report(f"{place}: log loss {trial.value:.4f}  {trial.params['family']}")
 
     return announce
 
@@ -304,7 +326,7 @@ def run_study(
         DataError: fewer trials than families, or a storage that cannot be opened.
     """
     check_number_of_trials(n_trials)
-    study = open_study(train, name, seed, warm_start, pruner)
+    study = open_study(train, name, warm_start, pruner)
     folds = encode_folds(train, seed)
 
     def objective(trial: optuna.Trial) -> float:
@@ -314,6 +336,7 @@ def run_study(
 
     announce = announce_best(n_trials, report)
     while wait_for_turn(study, n_trials):
+        study.sampler = build_sampler(study, seed)
         study.optimize(objective, n_trials=1, callbacks=[announce])
     return study
 
@@ -365,11 +388,11 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
         trial has no log loss.
     """
     rows = []
-    for trial in study.get_trials(states=DONE):
+    for place, trial in enumerate(study.get_trials(states=DONE), start=1):
         is_complete = trial.state == TrialState.COMPLETE
         rows.append(
             {
-                "trial": trial.number + 1,
+                "trial": place,
                 "family": trial.params.get("family"),
                 "state": trial.state.name.lower(),
                 "log_loss": trial.value if is_complete else np.nan,

@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import threading
+import zlib
 from pathlib import Path
 
 import factories
@@ -135,6 +136,68 @@ def test_a_search_killed_in_a_trial_reaches_its_full_number(home, train):
     assert len(search.trials_table(again)) == 5
 
 
+class Killed(BaseException):
+    """Leaves its trial as a SIGKILL does: running."""
+
+
+@pytest.fixture
+def patched_fit(monkeypatch):
+    """Losses computed from the hyperparameters; raises at the folds of trials in a returned set.
+
+    A kill is given by the number of finished trials and the step at which it comes.
+    """
+    kills = set()
+
+    def cross_validate(params, folds, trial):
+        losses = []
+        for step in range(models.FOLDS):
+            place = (len(trial.study.get_trials(states=search.DONE)), step)
+            if place in kills:
+                kills.remove(place)
+                raise Killed
+            text = str(sorted(params.items())).encode()
+            losses.append(0.4 + step * zlib.crc32(text) / 2**40)  # none is pruned before step 1
+            trial.report(losses[-1], step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return float(np.mean(losses))
+
+    monkeypatch.setattr(search, "cross_validate", cross_validate)
+    return kills
+
+
+def search_until_done(rows, n_trials):
+    """Search, and start again after each kill; returns what was tried and what came of it."""
+    while True:
+        try:
+            study, _ = run_study(rows, n_trials)
+        except Killed:
+            continue
+        table = search.trials_table(study).drop(columns="seconds")
+        tried = [trial.params for trial in study.get_trials(states=search.DONE)]
+        return tried, table
+
+
+def test_a_killed_search_finds_the_same(home, train, patched_fit, monkeypatch):
+    rows = train.head(100)
+    tried, table = search_until_done(rows, 16)
+    assert {"complete", "pruned"} == set(table["state"])
+    # in enqueued, random and modelled trials, before the first fold and after it, twice in a row
+    patched_fit |= {(0, 0), (1, 1), (5, 0), (5, 1), (9, 0), (10, 0), (11, 1), (14, 0), (15, 0)}
+    monkeypatch.setenv("CHURN_HOME", str(home / "killed"))
+    tried_by_killed, table_of_killed = search_until_done(rows, 16)
+    assert patched_fit == set()  # every kill has come
+    assert tried_by_killed == tried
+    pd.testing.assert_frame_equal(table_of_killed, table)
+
+
+def test_a_torn_line_of_the_study_is_repeated(home, train, patched_fit):
+    tried, _ = search_until_done(train, 6)
+    path = home / "optuna" / "studies.log"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert search_until_done(train, 6)[0] == tried
+
+
 def study_with(*trials):
     """An in-memory study of complete trials, each given by its losses per fold."""
     study = optuna.create_study()
@@ -254,7 +317,7 @@ def test_two_workers_never_get_the_same_trial(tmp_path, monkeypatch):
 
 def test_params_enqueued_by_two_workers_are_tried_once(tmp_path, train, monkeypatch):
     monkeypatch.setenv("CHURN_STUDY_STORAGE", f"sqlite:///{tmp_path}/shared.db")
-    asked = search.open_study(train, "twice", seed=0)
+    asked = search.open_study(train, "twice")
     defaults = [trial.system_attrs["fixed_params"] for trial in asked.get_trials()]
     for params in defaults:  # as the other worker does, that has seen none of them yet
         asked.enqueue_trial(params)
