@@ -159,6 +159,8 @@ def pass_gate(version: int, as_of: pd.Timestamp = AS_OF, **changes) -> str:
         "as_of": f"{as_of:%Y-%m-%d}",
         "checks": [{"detail": "", "verdict": "pass"}],
         "champion": None if champion == version else champion,
+        "offer_cost_usd": ECONOMICS.offer_cost_usd,
+        "churner_value_usd": ECONOMICS.churner_value_usd,
         "model_sha256": artifacts.hash_model(version),
         **gate_evidence.describe_record(version),
     }
@@ -186,6 +188,18 @@ def find_model_file(version: int) -> Path:
         .get_model_version_download_uri(settings.MODEL_NAME, str(version))
     )
     return Path(uri.removeprefix("file://")) / "model.skops"
+
+
+def change_registry(statement: str, *values) -> None:
+    """Change MLflow's database as somebody with write access to the file could."""
+    with closing(sqlite3.connect(settings.mlflow_database())) as database, database:
+        assert database.execute(statement, values).rowcount
+
+
+def change_param(version: int, name: str, value) -> None:
+    """Change a parameter of a version's training run in MLflow's database."""
+    statement = "UPDATE params SET value = ? WHERE key = ? AND run_uuid = ?"
+    change_registry(statement, str(value), name, versions.read_version(version).run_id)
 
 
 def change_online_store(statement: str) -> None:

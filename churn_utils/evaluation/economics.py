@@ -34,9 +34,19 @@ class Economics:
         """Return the churn probability from which an offer pays: cost / value, never tuned."""
         return self.offer_cost_usd / self.churner_value_usd
 
+    def describe(self) -> str:
+        """Return the costs in words, to the cent where there are any."""
+        return (
+            f"{_in_usd(self.offer_cost_usd)} an offer, {_in_usd(self.churner_value_usd)} a churner"
+        )
+
     def expected_value_usd(self, probability):
         """Return the expected value in USD of an offer at this churn probability."""
         return self.churner_value_usd * probability - self.offer_cost_usd
+
+
+def _in_usd(amount: float) -> str:
+    return f"{amount:,.2f}".removesuffix(".00") + " USD"
 
 
 def decision_value_usd(

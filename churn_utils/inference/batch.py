@@ -12,7 +12,7 @@ from churn_utils.errors import DataError
 from churn_utils.evaluation.economics import OFFER
 from churn_utils.features import definitions, offline
 from churn_utils.inference import scoring
-from churn_utils.registry import deployments, versions
+from churn_utils.registry import deployments, promotion, versions
 from churn_utils.registry.versions import ModelVersion
 
 ROLES = ["champion", "shadow", "backfill"]
@@ -104,6 +104,7 @@ def choose_version(as_of: pd.Timestamp, role: str, version: int | None = None) -
 
     Raises:
         DataError: unknown role, a version named for another role, or no champion in effect.
+        DeploymentError: the champion's approval, evidence, files or costs were changed.
     """
     if role not in ROLES:
         raise DataError(f"there is no role {role!r}; the roles are {', '.join(ROLES)}.")
@@ -120,6 +121,7 @@ def choose_version(as_of: pd.Timestamp, role: str, version: int | None = None) -
             f"no champion is in effect on {as_of:%Y-%m-%d}; promote one first (notebooks 02 to "
             "04b)."
         )
+    promotion.check_deployed(champion)
     return champion
 
 

@@ -135,10 +135,22 @@ def _check_unchanged(info: ModelVersion, evidence: GateEvidence, digest: str) ->
             f"the files of version {version} are not those that the gate judged; "
             "run the gate again."
         )
+    _check_costs(info, evidence)
     changed = gate_evidence.list_changes(version, evidence)
     if changed:
         raise DeploymentError(
             f"{changed} of version {version} changed after the gate; run the gate again."
+        )
+
+
+def _check_costs(info: ModelVersion, evidence: GateEvidence) -> None:
+    """Check that a version decides by the costs that the gate judged it under."""
+    judged = evidence.economics
+    if judged is not None and info.economics != judged:
+        raise DeploymentError(
+            f"the run of version {info.version} says {info.economics.describe()}, the gate judged "
+            f"{judged.describe()}: the record was changed. Put it back, or train and register a "
+            "version again."
         )
 
 
@@ -225,7 +237,7 @@ def check_approval(
     Raises:
         DeploymentError: there is no approval, or it was given by the trainer, for another scope or
             for other evidence than there is now, it has expired or is of a later day, or the
-            model's files were changed since the gate.
+            model's files or costs were changed since the gate.
     """
     version = info.version
     approval = _find_approval(info, digest, scopes)
@@ -241,6 +253,7 @@ def check_approval(
             f"{approval.approver} approved. Train and register a version again, or put the files "
             "back."
         )
+    _check_costs(info, evidence)
     trainer = _find_trainer(approval.approver, info, evidence)
     if trainer:
         raise DeploymentError(f"version {version} was approved by its trainer, {trainer}.")

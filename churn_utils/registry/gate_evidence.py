@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from churn_utils.errors import DeploymentError, ModelError
+from churn_utils.evaluation.economics import Economics
 from churn_utils.registry import versions
 from churn_utils.registry.connection import connect_mlflow
 
@@ -63,6 +64,13 @@ class GateEvidence(BaseModel):
     trained_by: str = ""
     description_sha256: str = ""
     artifacts_sha256: str = ""
+
+    @property
+    def economics(self) -> Economics | None:
+        """Costs under which the version was judged; None if they were not recorded."""
+        if self.offer_cost_usd is None or self.churner_value_usd is None:
+            return None
+        return Economics(self.offer_cost_usd, self.churner_value_usd)
 
     @property
     def has_passed(self) -> bool:

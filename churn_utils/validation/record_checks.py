@@ -9,7 +9,6 @@ import pandas as pd
 
 from churn_utils.data import tables
 from churn_utils.errors import ModelError
-from churn_utils.evaluation.economics import Economics
 from churn_utils.features import definitions
 from churn_utils.registry import artifacts, lineage, provenance, versions
 from churn_utils.validation.challenger import Challenger
@@ -85,16 +84,9 @@ def check_economics(challenger: Challenger) -> Finding:
     """
     own = challenger.info.economics
     now = challenger.economics
-    requirement = f"trained for {_describe_costs(now)}"
-    detail = f"trained for {_describe_costs(own)}"
+    requirement = f"trained for {now.describe()}"
+    detail = f"trained for {own.describe()}"
     return Finding.of(own == now, requirement, detail)
-
-
-def _describe_costs(economics: Economics) -> str:
-    return (
-        f"{economics.offer_cost_usd:,.0f} USD an offer, "
-        f"{economics.churner_value_usd:,.0f} USD a churner"
-    )
 
 
 def check_lineage(challenger: Challenger) -> Finding:

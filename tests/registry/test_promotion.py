@@ -142,6 +142,17 @@ def test_edited_evidence_voids_the_approval(approved):
         promotion.promote(approved, factories.AS_OF)
 
 
+def test_costs_that_the_gate_did_not_judge_are_refused(approved):
+    promotion.promote(approved, factories.AS_OF)
+    factories.change_param(approved, "offer_cost_usd", 5.0)
+    with pytest.raises(DeploymentError, match="5 USD an offer.*judged 500 USD an offer"):
+        promotion.check_deployed(approved)
+    with pytest.raises(DeploymentError, match="the record was changed"):
+        batch.score_snapshot(factories.SNAPSHOT, factories.AS_OF, "backfill")
+    factories.change_param(approved, "offer_cost_usd", 500.0)
+    promotion.check_deployed(approved)
+
+
 def test_an_expired_approval_is_void(approved):
     with pytest.raises(DeploymentError, match="expired on 2025-03-04"):
         promotion.promote(approved, settings.month_start(3))
