@@ -6,7 +6,7 @@ BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test test-quick test-slow lab serve mlflow bench drill drill-deliveries lock clean help
+.PHONY: run test test-package test-notebooks test-quick test-slow lab serve mlflow bench drill drill-deliveries lock clean help
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,11 +18,17 @@ run: .venv/installed  ## run all notebooks as one pipeline; ARGS="--help" shows 
 # would start those of few tests last, which are the long ones.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
-test: .venv/installed  ## format, lint, types, all tests, then every notebook under nbval
+# The notebooks and the other tests need nothing of each other, so they run side by side.
+test: .venv/installed  ## format, lint, types, all tests, and every notebook under nbval
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(MAKE) --jobs 2 --output-sync=line test-package test-notebooks
+
+test-package: .venv/installed
 	$(PYTEST) -m "not long" tests
+
+test-notebooks: .venv/installed
 	home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 	CHURN_HOME="$$home" CHURN_REPORTS="$$home/reports" $(BIN)/python -m pytest -q -p tests.nbval_kernels --nbval-lax --nbval-current-env notebooks
 
