@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from churn_utils.errors import ChurnError, UsageError
 from churn_utils.pipeline.parameters import read_notebooks
-from churn_utils.pipeline.plan import DONE, FAILED, PROFILES, WRONG_USAGE, Plan
+from churn_utils.pipeline.plan import (
+    DONE,
+    FAILED,
+    PROFILES,
+    WRONG_USAGE,
+    Acceptance,
+    Plan,
+)
 from churn_utils.pipeline.schedule import make_schedule
 from churn_utils.pipeline.stages import expand_timeline, find_stage
 from churn_utils.pipeline.state import RunState, read_state
@@ -41,6 +48,8 @@ examples:
   run_all.py --only 05 07                 run two stages again, with the home as it is
   run_all.py --manual-approval            stop when a challenger has passed its gate
   run_all.py --approve-as 'Ada Lovelace'  go on from there, under that name
+  run_all.py --accept-delivery 2025-04 --by 'Ada Lovelace' --reason 'half was sold'
+                                          let a month pass that was held back, and go on
   run_all.py --fresh --profile fast       start again with an empty home, small and quick
 """
 
@@ -74,6 +83,11 @@ def build_parser() -> argparse.ArgumentParser:
     approval.add_argument("--approve-as", metavar="NAME", help=text)
     text = "stop with exit code 3 before the approval"
     approval.add_argument("--manual-approval", help=text, **FLAG)
+    let_pass = parser.add_argument_group("a delivery that was held back")
+    text = "let this month pass (such as 2025-04) and run it and the months after it again"
+    let_pass.add_argument("--accept-delivery", metavar="MONTH", help=text)
+    let_pass.add_argument("--by", metavar="NAME", default="", help="who decides it, for the record")
+    let_pass.add_argument("--reason", metavar="TEXT", default="", help="why, for the record")
     where = parser.add_argument_group("where")
     text = "tables, models and state (default: data, or CHURN_HOME)"
     where.add_argument("--home", type=Path, metavar="DIR", help=text)
@@ -113,6 +127,21 @@ def parse_overrides(items: list[str]) -> dict[str, str]:
     return overrides
 
 
+def find_acceptance(options: argparse.Namespace) -> Acceptance | None:
+    """Return the delivery that the options let pass, or None.
+
+    Raises:
+        UsageError: a name or reason without a delivery, or a call in which it has no effect.
+    """
+    if not options.accept_delivery:
+        if options.by or options.reason:
+            raise UsageError("--by and --reason belong to --accept-delivery MONTH.")
+        return None
+    if options.fresh or options.list or options.only:
+        raise UsageError("--accept-delivery does not go with --fresh, --list or --only.")
+    return Acceptance(options.accept_delivery, options.by, options.reason)
+
+
 def make_plan(options: argparse.Namespace) -> Plan:
     """Turn the options of the command line into a plan.
 
@@ -128,6 +157,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         approver=options.approve_as,
         manual_approval=options.manual_approval,
         fresh=options.fresh,
+        acceptance=find_acceptance(options),
     )
     timeline = expand_timeline(plan, RunState() if plan.fresh else read_state())
     only = tuple(find_stage(text, timeline) for text in options.only)

@@ -1,4 +1,4 @@
-"""Command line of the package: serve the API, run A/B tests, roll back, read the audit, republish.
+"""Command line of the package: serve the API, run A/B tests, roll back, audit, let data pass.
 
 Commands import what they need when they run, so that ``--help`` answers at once.
 """
@@ -255,9 +255,27 @@ def rollback(
     print(changes.to_string())
 
 
+@app.command(epilog=_epilog('accept-delivery 2025-04 --by "Ada Lovelace" --reason "half was sold"'))
+def accept_delivery(
+    month: Annotated[str, typer.Argument(help="that was held back, such as 2025-04")],
+    by: Annotated[str, typer.Option(metavar="NAME", help="who decides it, for the record")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="why, for the record")],
+    home: Home = None,
+) -> None:
+    """Let a month pass whose delivery was held back; the next run_all.py takes it in.
+
+    Rows that break the contract stay in quarantine.
+    """
+    from churn_utils.monitoring import accepted_deliveries
+
+    _enter_home(home)
+    with _report_as_wrong_usage(UsageError):
+        print(accepted_deliveries.accept_delivery(month, by, reason))
+
+
 @app.command(epilog=_epilog("audit", "audit --home /tmp/competitor"))
 def audit(home: Home = None) -> None:
-    """Show every promotion and rollback in the order in which they were made."""
+    """Show every promotion, rollback and accepted delivery in the order in which they were made."""
     from churn_utils.registry import deployments
 
     _enter_home(home)

@@ -9,7 +9,7 @@ from churn_utils import cli
 from churn_utils.registry import approvals, deployments, promotion
 
 COMMAND = [sys.executable, "-m", "churn_utils"]
-COMMANDS = ["serve", "ab-test", "rollback", "audit", "republish-features"]
+COMMANDS = ["serve", "ab-test", "rollback", "accept-delivery", "audit", "republish-features"]
 AB_TEST = [f"ab-test {action}" for action in ("start", "shadow", "status", "stop")]
 
 
@@ -74,6 +74,7 @@ def test_serve_ends_with_1_when_its_port_is_taken(home):
         "ab-test status",
         "ab-test stop 3 --reason x",
         "rollback --by x --reason x",
+        "accept-delivery 2025-04 --by x --reason x",
         "audit",
         "republish-features",
     ],

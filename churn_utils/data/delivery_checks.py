@@ -6,6 +6,7 @@ row may be sound while half of them are missing, or while ids no longer belong t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
@@ -111,17 +112,17 @@ def find_identical_month(delivered: pd.DataFrame, months: dict[str, pd.DataFrame
         delivered: rows with ``CUSTOMER_COLUMNS``, typed.
         months: accepted rows of earlier months by name, in the same columns.
     """
-    wanted = _digest_rows(delivered)
+    wanted = digest_rows(delivered)
     for name, rows in months.items():
-        if len(rows) == len(delivered) and _digest_rows(rows) == wanted:
+        if len(rows) == len(delivered) and digest_rows(rows) == wanted:
             return name
     return None
 
 
-def _digest_rows(rows: pd.DataFrame) -> int:
-    """Return a number that depends on the rows and not on their order."""
+def digest_rows(rows: pd.DataFrame) -> str:
+    """Return a digest of rows with ``CUSTOMER_COLUMNS`` that does not depend on their order."""
     hashes = pd.util.hash_pandas_object(rows[list(CUSTOMER_COLUMNS)], index=False)
-    return int(np.bitwise_xor.reduce(hashes.to_numpy()))
+    return hashlib.sha256(np.sort(hashes.to_numpy()).tobytes()).hexdigest()
 
 
 def _check_volume(rows: int, rows_before: int, limits: Limits) -> DeliveryFault | None:

@@ -14,6 +14,7 @@ from churn_utils.data import delivery_checks, tables
 from churn_utils.errors import DataError
 from churn_utils.features import offline
 from churn_utils.features.offline import PublishedSnapshot
+from churn_utils.monitoring import accepted_deliveries
 from churn_utils.simulation import customers, deliveries
 from churn_utils.simulation.scenarios import Simulation
 
@@ -29,7 +30,8 @@ def ingest_month(
     """Ingest what arrives at an as-of month; rows are merged, so doing it twice changes nothing.
 
     A delivery that does not look like a month of the same customers (``delivery_checks``) is held
-    back as a whole: its rows go to ``quarantine``.
+    back as a whole: its rows go to ``quarantine``, unless a person has accepted them
+    (``accepted_deliveries``).
 
     Args:
         as_of: first day of the month.
@@ -99,6 +101,8 @@ def _find_faults(
         return []
     faults = delivery_checks.check_delivery(accepted, before, month - last, rows_delivered)
     reasons = [fault.reason for fault in faults]
+    if reasons and accepted_deliveries.is_accepted(settings.month_start(month), accepted):
+        return []
     if reasons:  # the other months are read only to name the cause
         earlier = {
             f"{settings.month_start(number):%Y-%m}": rows

@@ -42,6 +42,15 @@ class RunIdentity(BaseModel):
 
 
 @dataclass(frozen=True)
+class Acceptance:
+    """A month that a person lets pass although its delivery does not look like one."""
+
+    month: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """What one call of the pipeline is to do; the fields are the options of ``run_all.py``.
 
@@ -59,6 +68,7 @@ class Plan:
     approver: str | None = None
     manual_approval: bool = False
     fresh: bool = False
+    acceptance: Acceptance | None = None  # of a delivery that was held back
 
     def __post_init__(self) -> None:
         """Refuse a run that ends before its first month is labelled."""

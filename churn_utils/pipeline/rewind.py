@@ -12,11 +12,10 @@ from pathlib import Path
 from churn_utils.data import tables
 from churn_utils.pipeline.plan import MOST_MONTHS, Plan
 from churn_utils.pipeline.schedule import executed_path
-from churn_utils.pipeline.stages import BATCH, Stage, expand_timeline
+from churn_utils.pipeline.stages import BATCH, FIRST_MONTH, Stage, expand_timeline
 from churn_utils.pipeline.state import RunState, StageResult, TableVersions
 from churn_utils.registry import promotion
 
-FIRST_MONTH = "2025-02"  # that notebook 05 scores in the first round
 STALE = "stale"  # no stage has this fingerprint
 
 

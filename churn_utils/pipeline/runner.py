@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 from churn_utils import settings
@@ -11,7 +12,7 @@ from churn_utils.pipeline import outcome
 from churn_utils.pipeline.execution import Execution, Watch
 from churn_utils.pipeline.gate_result import PASS, read_verdict
 from churn_utils.pipeline.parameters import read_notebooks
-from churn_utils.pipeline.plan import DONE, WAITING, Plan, Report, describe_call
+from churn_utils.pipeline.plan import DONE, WAITING, Acceptance, Plan, Report, describe_call
 from churn_utils.pipeline.rewind import invalidate
 from churn_utils.pipeline.schedule import choose_stages, make_schedule, next_segment
 from churn_utils.pipeline.stages import GATE, name_stage
@@ -52,6 +53,8 @@ def run(
         run_state = RunState() if plan.fresh else read_state()
         if run_state.identity is not None:
             check_same_scenario(run_state.identity.model_dump(), plan.identity.model_dump())
+        if plan.acceptance is not None:
+            _accept_delivery(plan.acceptance, say)
         execution = Execution(plan, run_state, notebooks, say, watch)
         names = choose_stages(plan, execution.schedule, execution.list_finished())
         _check_approves_what_waits(plan, run_state, names)
@@ -60,6 +63,13 @@ def run(
         run_state.identity = plan.identity
         ended = _run_and_write_pages(execution, names)
         return WAITING if ended.status == "waiting" else DONE
+
+
+def _accept_delivery(acceptance: Acceptance, say: Report) -> None:
+    """Record that a person lets a month pass, so that its stage is no longer up to date."""
+    from churn_utils.monitoring import accepted_deliveries  # loads the data contract
+
+    say(accepted_deliveries.accept_delivery(**asdict(acceptance)))
 
 
 def _check_approves_what_waits(plan: Plan, run_state: RunState, names: list[str]) -> None:

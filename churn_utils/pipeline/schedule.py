@@ -13,7 +13,14 @@ import pandas as pd
 from churn_utils.errors import UsageError
 from churn_utils.pipeline.parameters import Notebooks, resolve_parameters
 from churn_utils.pipeline.plan import Plan, Values
-from churn_utils.pipeline.stages import APPROVAL, PRODUCTION, Stage, expand_timeline
+from churn_utils.pipeline.stages import (
+    APPROVAL,
+    FEATURES,
+    FIRST_MONTH,
+    PRODUCTION,
+    Stage,
+    expand_timeline,
+)
 from churn_utils.pipeline.state import RunState
 
 NOT_FINGERPRINTED = ("APPROVER", "REASON")
@@ -67,8 +74,12 @@ def _fingerprint_stages(
     """Return by ``stage.name`` a hash of its notebook, parameters and the stages that it needs.
 
     Who approves is left out: another caller does not give a standing approval again. Months that
-    ended in a retraining are the same however long the run goes on.
+    ended in a retraining are the same however long the run goes on. A delivery that a person has
+    let pass since makes the stage that ingests it run again.
     """
+    from churn_utils.registry import deployments  # which --help need not wait for
+
+    accepted = deployments.list_accepted()
     fingerprints: dict[str, str] = {}
     for stage in stages:
         content: object = notebooks[stage.kind].cells
@@ -80,9 +91,26 @@ def _fingerprint_stages(
             if name not in NOT_FINGERPRINTED
         }
         before = [fingerprints[name] for name in stage.needs]
-        text = json.dumps((content, values, before), sort_keys=True)
+        parts: list[object] = [content, values, before]
+        months = _months_ingested(plan, stage, run_state)
+        let_pass = [delivery for delivery in accepted if delivery[0] in months]
+        if let_pass:
+            parts.append(let_pass)
+        text = json.dumps(parts, sort_keys=True)
         fingerprints[stage.name] = hashlib.sha256(text.encode()).hexdigest()
     return fingerprints
+
+
+def _months_ingested(plan: Plan, stage: Stage, run_state: RunState) -> set[str]:
+    """Return the months, such as 2025-04, whose deliveries a stage ingests."""
+    if stage.kind == FEATURES:
+        return {FIRST_MONTH}
+    if stage.kind != PRODUCTION:
+        return set()
+    retraining = run_state.retraining_after(stage.name)
+    last = f"{plan.end:%Y-%m}" if retraining is None else retraining.month
+    months = pd.period_range(stage.month or FIRST_MONTH, last, freq="M")[1:]
+    return set(months.astype(str))
 
 
 def _describe_months(plan: Plan, stage: Stage, run_state: RunState) -> dict[str, object]:

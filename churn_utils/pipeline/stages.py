@@ -16,6 +16,7 @@ GATE, APPROVAL = "04a_challenger_validation", "04b_challenger_approval"
 BATCH, SERVING = "05_batch_inference", "06_real_time_serving"
 MONITORING, DRIFT = "07_model_monitoring", "08_drift_detection"
 PRODUCTION = "production"  # months that the package runs; it has no notebook
+FIRST_MONTH = "2025-02"  # that 01 ingests and 05 scores in the first round
 
 # Tables that a stage changes; they are rewound when it is repeated. The table `audit` is not one
 # of them: it records what happened to the home, and that a stage was repeated happened too.

@@ -8,8 +8,9 @@ import pandas as pd
 
 from churn_utils.data import tables
 
-# Actions, as both tables hold them; ``taken back`` stands in the audit alone.
-PROMOTED, ROLLED_BACK, REWOUND = "promoted", "rolled back", "taken back"
+# Actions, as both tables hold them; those of the second line stand in the audit alone.
+PROMOTED, ROLLED_BACK = "promoted", "rolled back"
+REWOUND, ACCEPTED = "taken back", "accepted delivery"
 AUDIT = ["entry", "as_of", "action", "version", "replaced", "by", "reason", "evidence_sha256"]
 
 
@@ -150,3 +151,11 @@ def append_audit(change: dict) -> int:
     row = pd.DataFrame([{"entry": entry, **change}], columns=AUDIT)
     tables.merge("audit", row.astype({"version": "Int64", "replaced": "Int64"}))
     return entry
+
+
+def list_accepted() -> list[tuple[str, str]]:
+    """Return month (such as 2025-04) and digest of the deliveries that were accepted, in order."""
+    audit = read_audit()
+    accepted = audit[audit["action"] == ACCEPTED]
+    months = pd.to_datetime(accepted["as_of"]).dt.strftime("%Y-%m")
+    return list(zip(months, accepted["evidence_sha256"], strict=True))

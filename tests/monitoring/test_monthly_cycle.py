@@ -6,6 +6,7 @@ import factories
 import pandas as pd
 import pytest
 
+from churn_utils import cli
 from churn_utils.data import tables
 from churn_utils.data.quarantine import WHOLE_DELIVERY
 from churn_utils.errors import DataError, UsageError
@@ -18,7 +19,7 @@ from churn_utils.monitoring.ingestion import ingest_month
 from churn_utils.pipeline import executor
 from churn_utils.registry import approvals, deployments, promotion
 from churn_utils.settings import month_start
-from churn_utils.simulation import customers, deliveries
+from churn_utils.simulation import bad_deliveries, customers, deliveries
 from churn_utils.simulation.scenarios import Simulation
 
 PRICE_RISE = Simulation("price_rise", seed=5)
@@ -254,6 +255,75 @@ def test_a_month_that_is_sent_again_is_named(fresh):
     published = ingest_month(month_start(2), QUIET, delivered={2: january})
     assert published.faults[0] == "its rows are those of 2025-02"
     assert published.quarantined == 7043
+
+
+def send_half_of_the_customers(monkeypatch):
+    """From month 2 on upstream sends 3,500 rows, of which three break the contract."""
+    deliver_at = deliveries.deliver_at
+
+    def deliver_half(month, simulation):
+        delivered = deliver_at(month, simulation)
+        if month < 2:
+            return delivered
+        half = bad_deliveries.FAULTS["cut to 3,500 rows"](delivered[month], None, None)
+        is_bad = half.index < 5  # the first three lines
+        return {month: half.assign(gender=half["gender"].mask(is_bad, "?"))}
+
+    monkeypatch.setattr(deliveries, "deliver_at", deliver_half)
+
+
+def accept(month="2025-03", by="Ada Lovelace", reason="half was sold"):
+    return cli.main(["accept-delivery", month, "--by", by, "--reason", reason])
+
+
+def test_an_accepted_month_is_decided_again_and_followed(fresh, monkeypatch):
+    start_quietly()
+    send_half_of_the_customers(monkeypatch)
+    run(until=2, simulation=QUIET)
+    assert history.read_decisions()["decision"].tolist() == [QUARANTINE]
+    assert accept() == 0
+    run(until=3, simulation=QUIET)
+    assert history.list_quarantined_months() == set()
+    assert history.list_scored_months("champion") == {month_start(m) for m in (1, 2, 3)}
+    accepted = tables.read("customers").groupby("snapshot_date").size()
+    assert [accepted[month_start(m)] for m in (2, 3)] == [3497, 3497]  # the contract is not waived
+    entry = deployments.read_audit().iloc[-1]
+    assert (entry["action"], entry["as_of"]) == ("accepted delivery", month_start(2))
+    assert (entry["by"], entry["reason"]) == ("Ada Lovelace", "half was sold")
+    assert accept() == 2  # it is in
+
+
+def test_an_acceptance_holds_for_the_rows_that_were_held_back(fresh):
+    rows = start_quietly()
+    ingest_month(month_start(2), QUIET, delivered={2: rows.head(3500)})
+    assert accept() == 0
+    fewer = ingest_month(month_start(2), QUIET, delivered={2: rows.head(3000)})
+    assert fewer.faults and fewer.accepted == 0
+    in_other_order = rows.head(3500).iloc[::-1]
+    again = ingest_month(month_start(2), QUIET, delivered={2: in_other_order})
+    assert not again.faults and again.accepted == 3500
+
+
+def test_what_cannot_be_accepted_is_said_in_one_line(fresh, capsys):
+    rows = start_quietly()
+    ingest_month(month_start(2), QUIET, delivered={2: rows.assign(gender="?")})
+    capsys.readouterr()
+    refused = {
+        "no delivery of 2025-09": {"month": "2025-09"},
+        "'soon' is no month": {"month": "soon"},
+        "2025-02 is not held back": {"month": "2025-02"},
+        "2025-03 is not held back as a whole": {},  # its rows break the contract
+        "one of them is blank": {"by": " "},
+        "name and reason": {"reason": ""},
+    }
+    for message, arguments in refused.items():
+        assert accept(**arguments) == 2
+        said = capsys.readouterr().err
+        assert message in said and said.count("\n") == 1
+    ingest_month(month_start(2), QUIET, delivered={2: rows.head(300)})
+    assert accept() == 0
+    assert accept() == 2 and "was accepted before" in capsys.readouterr().err
+    assert len(deployments.list_accepted()) == 1
 
 
 def test_a_correction_within_the_month_is_decided_in_time(fresh):

@@ -41,6 +41,13 @@ def call_main(*arguments):
         (["--only", "17"], "there is no stage '17'; the stages are 00_overview"),
         (["--profile", "huge"], "invalid choice: 'huge'"),
         (["--approve-as", "Ada", "--manual-approval"], "not allowed with argument"),
+        (["--by", "Ada"], "--by and --reason belong to --accept-delivery"),
+        (["--accept-delivery", "2025-04", "--fresh"], "does not go with --fresh"),
+        (["--accept-delivery", "2025-04", "--by", "Ada"], "one of them is blank"),
+        (
+            ["--accept-delivery", "2025-04", "--by", "Ada", "--reason", "right"],
+            "no delivery of 2025-04 has arrived",
+        ),
     ],
 )
 def test_wrong_usage_exits_with_2_and_the_remedy(home, capsys, arguments, message):

@@ -7,6 +7,7 @@ from churn_utils.pipeline.parameters import read_notebooks
 from churn_utils.pipeline.plan import Plan
 from churn_utils.pipeline.schedule import make_schedule
 from churn_utils.pipeline.state import RunState, StageResult
+from churn_utils.registry import deployments
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,27 @@ def test_months_before_a_retraining_do_not_depend_on_the_end(fingerprint):
     found = find_changed(default, fingerprint(Plan(months=12), run_state))
     assert found == ["production_2025-05", "07_model_monitoring", "08_drift_detection"]
     assert "production" in find_changed(default, fingerprint(Plan(months=3), run_state))
+
+
+@pytest.mark.parametrize(
+    ("month", "first"),
+    [
+        ("2025-02", "01_feature_engineering"),
+        ("2025-03", "production"),
+        ("2025-05", "production"),
+        ("2025-06", "production_2025-05"),
+        ("2025-09", None),
+    ],
+)
+def test_accepted_delivery_repeats_the_stage_that_ingests_it(
+    fingerprint, monkeypatch, month, first
+):
+    ended = StageResult(seconds=1.0, page=False, retrain=MAY)
+    run_state = RunState(results={"production": ended})
+    before = fingerprint(Plan(), run_state)
+    monkeypatch.setattr(deployments, "list_accepted", lambda: [(month, "digest")])
+    found = find_changed(before, fingerprint(Plan(), run_state))
+    assert (found[0] if found else None) == first
 
 
 def test_another_scenario_is_another_production(fingerprint):
