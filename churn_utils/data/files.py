@@ -1,4 +1,4 @@
-"""Files that other processes read while they are written: replaced whole, or created once."""
+"""Files that others read while they are written: replaced whole, or created once."""
 
 from __future__ import annotations
 
@@ -6,12 +6,36 @@ import os
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# A spreadsheet runs text that begins so as a formula, or moves it into another cell.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace a file, made with its folder when missing; a killed process leaves no half of it."""
     partial = _write_partial(path, content)
     partial.replace(path)
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table, without its index, as a CSV that is safe to open in a spreadsheet.
+
+    Text that would be a formula gets an apostrophe in front; numbers stay numbers.
+    """
+    safe = table.map(_neutralise)
+    # With these line ends a carriage return within a field is quoted too (RFC 4180).
+    write_atomically(path, safe.to_csv(index=False, lineterminator="\r\n"))
+
+
+def _neutralise(value: object) -> object:
+    """Return a value of which a spreadsheet makes no formula."""
+    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
+        return f"'{value}"
+    return value
 
 
 def create_once(path: Path, content: str | bytes) -> None:

@@ -16,6 +16,8 @@ from churn_utils.errors import DataError
 from churn_utils.features import definitions
 
 MAX_AGE_DAYS = 62  # of monthly snapshots: an older one means that a customer was missed twice
+# Of the labels of a month, above which the file as a whole is taken for wrong.
+ODD_LABEL_SHARE = 0.2
 TRAINING_TABLES = ("customer_features", "churn_labels")
 SPLITS = {"train": 0.6, "validate": 0.8, "test": 1.0}  # upper ends
 
@@ -137,54 +139,83 @@ def record_labels(
         slot_ids: the slot of each row; its own id when not given. Decides the split.
 
     Returns:
-        Counts: ``delivered``, ``labels_written`` (inserted or changed), ``quarantined``: labels of
-        customers who are not in that snapshot (unknown, or with a row that broke the contract) are
-        kept in ``quarantine``.
+        Counts: ``delivered``, ``labels_written`` (inserted or changed), ``quarantined``: labels
+        that are neither Yes nor No, of customers who have several, or of customers who are not in
+        that snapshot (unknown, or with a row that broke the contract) are kept in ``quarantine``.
 
     Raises:
-        DataError: labels that arrive before their month is over, that are neither Yes nor No, or of
-            a snapshot that never arrived; slots that do not cover the rows. Nothing is written
-            then.
+        DataError: labels that arrive before their month is over or of a snapshot that never
+            arrived, more than ``ODD_LABEL_SHARE`` of them odd, or slots that do not cover the rows.
+            Nothing is written then.
     """
     if label_date <= snapshot_date:
         raise DataError(
             f"labels of {snapshot_date:%Y-%m-%d} cannot arrive on {label_date:%Y-%m-%d}."
         )
-    slots = rows["customer_id"] if slot_ids is None else slot_ids
-    _check_labels(rows, slots)
+    if slot_ids is not None:
+        _check_slots(rows, slot_ids)
+    rows = rows.reset_index(drop=True).fillna({"customer_id": ""})
+    slots = rows["customer_id"] if slot_ids is None else slot_ids.set_axis(rows.index)
     if not has_arrived(snapshot_date):
         raise DataError(
             f"{len(rows)} label(s) of {snapshot_date:%Y-%m-%d} arrived before that snapshot. "
             "Nothing was written; publish the snapshot first, then record its labels."
         )
-    known = rows["customer_id"].isin(_customers_of(snapshot_date, "customers"))
+    reasons = _find_odd_labels(rows, snapshot_date)
+    sound = rows.drop(index=reasons.index)
     labels = pd.DataFrame(
         {
-            "customer_id": rows["customer_id"],
+            "customer_id": sound["customer_id"],
             "snapshot_date": snapshot_date,
-            "churned": rows["churn"] == "Yes",
+            "churned": sound["churn"] == "Yes",
             "label_date": label_date,
-            "split": split_of(slots),
+            "split": split_of(slots.loc[sound.index]),
         }
     )
-    written = tables.merge("churn_labels", labels[known])
-    _quarantine_labels(rows[~known], snapshot_date, label_date)
-    quarantined = int((~known).sum())
+    written = tables.merge("churn_labels", labels)
+    _quarantine_labels(rows, reasons, snapshot_date, label_date)
     return pd.Series(
-        {"delivered": len(rows), "labels_written": written, "quarantined": quarantined}
+        {"delivered": len(rows), "labels_written": written, "quarantined": len(reasons)}
     )
 
 
-def _check_labels(rows: pd.DataFrame, slots: pd.Series) -> None:
-    """Refuse labels that are neither Yes nor No, and slots that do not cover the rows."""
-    is_wrong = ~rows[LABEL].isin(YES_NO)
-    if is_wrong.any():
-        example = rows[LABEL][is_wrong].iloc[0]
-        raise DataError(f"{is_wrong.sum()} label(s) are neither Yes nor No, such as {example!r}.")
+def _check_slots(rows: pd.DataFrame, slots: pd.Series) -> None:
+    """Refuse slots that do not cover the rows."""
     if not slots.index.equals(rows.index) or slots.isna().any():
         raise DataError(
             f"slot_ids must name a slot for each of the {len(rows)} rows, under the same index."
         )
+
+
+def _find_odd_labels(rows: pd.DataFrame, snapshot_date: pd.Timestamp) -> pd.Series:
+    """Return why labels cannot be taken, by position; sound ones are left out.
+
+    Raises:
+        DataError: too many of them are odd.
+    """
+    ids = rows["customer_id"]
+    is_wrong = ~rows[LABEL].isin(YES_NO)
+    is_repeated = ids.duplicated(keep=False)
+    is_unknown = ~ids.isin(_customers_of(snapshot_date, "customers"))
+    found = {
+        " is neither Yes nor No": is_wrong,
+        " of a customer who has several": is_repeated,
+        " of a customer who is not in that snapshot": is_unknown,
+    }
+    causes = pd.Series(np.select(list(found.values()), list(found), default=""))
+    causes = causes[causes != ""]
+    reasons = "label " + rows[LABEL].loc[causes.index].astype(str) + causes
+    # That the customer's own row broke the contract is no fault of the label.
+    has_row = ids.isin(_customers_of(snapshot_date, "quarantine"))
+    is_odd = is_wrong | is_repeated | (is_unknown & ~has_row)
+    odd = reasons[is_odd.loc[reasons.index]]
+    if len(odd) > ODD_LABEL_SHARE * len(rows):
+        raise DataError(
+            f"{len(odd):,} of {len(rows):,} labels of {snapshot_date:%Y-%m} cannot be taken "
+            f"(at most {ODD_LABEL_SHARE:.0%} may be odd), such as: {odd.iloc[0]}. "
+            "Nothing was written; ask for the labels again."
+        )
+    return reasons
 
 
 def has_arrived(snapshot_date: pd.Timestamp) -> bool:
@@ -203,19 +234,17 @@ def _customers_of(snapshot_date: pd.Timestamp, table: str) -> pd.Series:
 
 
 def _quarantine_labels(
-    rows: pd.DataFrame, snapshot_date: pd.Timestamp, label_date: pd.Timestamp
+    rows: pd.DataFrame, reasons: pd.Series, snapshot_date: pd.Timestamp, label_date: pd.Timestamp
 ) -> None:
-    """Keep labels of unknown customers; lines below 0 distinguish them from rows of a snapshot."""
-    if rows.empty:
-        return
-    kept = pd.DataFrame(None, index=rows.index, columns=list(CUSTOMER_COLUMNS))
+    """Keep labels with a reason; their lines count from -1 downwards, unlike a snapshot's."""
+    kept = pd.DataFrame(None, index=reasons.index, columns=list(CUSTOMER_COLUMNS))
     kept = kept.assign(
-        customer_id=rows["customer_id"],
+        customer_id=rows["customer_id"].loc[reasons.index],
         snapshot_date=snapshot_date,
         written_at=label_date,
-        line=-np.arange(1, len(rows) + 1),
-        failed_column="churn",
-        reason="label " + rows["churn"] + " of a customer who is not in that snapshot",
+        line=-1 - reasons.index,
+        failed_column=LABEL,
+        reason=reasons,
     )
     quarantine.add(kept)
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from churn_utils import settings
 from churn_utils.data import tables
+from churn_utils.data.files import write_csv
 from churn_utils.errors import DataError
 from churn_utils.evaluation.economics import OFFER
 from churn_utils.features import definitions, offline
@@ -187,6 +188,5 @@ def write_retention_list(table: pd.DataFrame, as_of: pd.Timestamp) -> Path:
         Path of ``retention_list_<month>.csv``.
     """
     path = settings.run_reports() / f"retention_list_{as_of:%Y-%m}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.round({"churn_probability": 4, "expected_value_usd": 2}).to_csv(path, index=False)
+    write_csv(path, table.round({"churn_probability": 4, "expected_value_usd": 2}))
     return path
