@@ -22,6 +22,9 @@ OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 # Of lines that are damaged, above which the file as a whole has the wrong form.
 DAMAGED_SHARE = 0.5
 LINES_SEARCHED_FOR_HEADER = 20
+NAMES_SHOWN = 21  # in a message; a file of another kind may seem to have thousands of columns
+LETTERS_SHOWN = 40  # of each of them
+NAMES_COMPARED = 200  # with the expected ones
 GZIP = b"\x1f\x8b"
 LARGEST_FILE_BYTES = 8 * 2**30  # when unpacked; 30 million customers
 # First bytes of files that are no CSV, and what to do about them.
@@ -175,14 +178,25 @@ def _describe_wrong_names(header: list[str], expected: list[str]) -> str:
     """Return which names are missing, extra and repeated in a header, and how many of each."""
     wrong = {
         "missing": [name for name in expected if name not in header],
-        "extra": [repr(name) for name in header if name not in expected],
-        "repeated": sorted(name for name, count in Counter(header).items() if count > 1),
+        "extra": [repr(_shorten(name)) for name in header if name not in expected],
+        "repeated": sorted(_shorten(name) for name, count in Counter(header).items() if count > 1),
     }
     problems = []
     for what, names in wrong.items():
         if names:
-            problems.append(f"{len(names)} {what} ({', '.join(names)})")
+            problems.append(f"{len(names)} {what} ({_list_first(names)})")
     return "; ".join(problems)
+
+
+def _shorten(text: str) -> str:
+    """Return the beginning of a text, as much as a message can show."""
+    return text if len(text) <= LETTERS_SHOWN else f"{text[:LETTERS_SHOWN]}…"
+
+
+def _list_first(texts: list[str]) -> str:
+    """Return texts separated by commas, as many as a message can show."""
+    more = ", …" if len(texts) > NAMES_SHOWN else ""
+    return ", ".join(texts[:NAMES_SHOWN]) + more
 
 
 def _find_cause(lines: list[_Line], expected: list[str]) -> str:
@@ -190,7 +204,7 @@ def _find_cause(lines: list[_Line], expected: list[str]) -> str:
     header = lines[0].fields
     first = SEPARATOR.join(header)
     if first.lower().startswith("sep="):
-        return f"starts with {first!r}, a line for Excel alone; delete it and keep commas"
+        return f"starts with {_shorten(first)!r}, a line for Excel alone; delete it and keep commas"
     for separator, name in OTHER_SEPARATORS.items():
         if _names_columns(first.split(separator), expected):
             return f"is separated by {name} ({separator!r}) where commas are expected"
@@ -216,7 +230,7 @@ def _list_similar_names(header: list[str], expected: list[str]) -> str:
     missing = [name for name in expected if name not in header]
     simplified = {_simplify(name): name for name in missing}
     pairs = []
-    for name in header:
+    for name in map(_shorten, header[:NAMES_COMPARED]):
         similar = get_close_matches(_simplify(name), simplified, n=1, cutoff=0.8)
         if similar and name != simplified[similar[0]]:
             pairs.append(f"{name!r} looks like {simplified[similar[0]]}")
@@ -233,7 +247,8 @@ def _check_width(line: _Line, width: int) -> _Line:
     surplus = line.fields[width:]
     if line.damage or not surplus:
         return line
-    damage = f"has {len(line.fields)} fields where {width} are expected, surplus: {surplus}"
+    shown = _list_first([repr(_shorten(field)) for field in surplus])
+    damage = f"has {len(line.fields)} fields where {width} are expected, surplus: {shown}"
     return _Line(line.number, line.fields, damage)
 
 

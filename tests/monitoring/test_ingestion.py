@@ -82,12 +82,13 @@ def test_labels_of_unknown_customers_are_quarantined():
 
 
 def test_odd_labels_are_quarantined_alone():
-    labels = deliveries.make_labels(customers.simulate_month(0, QUIET))
+    ingestion.ingest_month(month_start(1), QUIET)
+    labels = deliveries.make_labels(customers.simulate_month(1, QUIET))
     labels.loc[labels.index[:2], "churn"] = ["maybe", None]
     labels.loc[labels.index[3], "customer_id"] = labels["customer_id"].iloc[2]
     labels.loc[labels.index[4], "customer_id"] = None
-    ingestion.ingest_month(month_start(1), QUIET, labels=labels)
-    assert len(tables.read("churn_labels", snapshot_date=month_start(0))) == 7043 - 5
+    ingestion.ingest_month(month_start(2), QUIET, labels=labels)
+    assert len(tables.read("churn_labels", snapshot_date=month_start(1))) == 7043 - 5
     kept = tables.read("quarantine").sort_values("line", ascending=False)
     assert kept["line"].tolist() == [-1, -2, -3, -4, -5]
     assert kept["failed_column"].unique().tolist() == ["churn"]
