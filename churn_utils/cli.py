@@ -6,7 +6,9 @@ Commands import what they need when they run, so that ``--help`` answers at once
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -167,10 +169,18 @@ def serve(
     ] = False,
 ) -> None:
     """Serve the champion over HTTP; Ctrl-C ends it."""
+    if until_stdin_closes:  # also during the imports below
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     from churn_utils.serving.server import run_server
 
     with _report_as_wrong_usage(UsageError):
-        run_server(host, port, until_stdin_closes)
+        run_server(host, port)
+
+
+def _end_with_stdin() -> None:
+    """Send this process SIGTERM when standard input closes: what started it has ended."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @ab_test_app.command(epilog=_epilog("ab-test start 3", "ab-test start 3 --share 0.25"))

@@ -17,6 +17,7 @@ from churn_utils.pipeline.rewind import invalidate
 from churn_utils.pipeline.schedule import choose_stages, make_schedule, next_segment
 from churn_utils.pipeline.stages import GATE, name_stage
 from churn_utils.pipeline.state import STATE_FILE, RunState, WaitingApproval, hold_home, read_state
+from churn_utils.pipeline.temporary_folder import use_own_temporary_folder
 from churn_utils.reports.index import RunOutcome
 from churn_utils.simulation.scenarios import check_same_scenario
 
@@ -49,7 +50,7 @@ def run(
     """
     notebooks = read_notebooks()
     make_schedule(plan, RunState(), notebooks)  # what is wrong in the plan is said first
-    with hold_home():
+    with hold_home(), use_own_temporary_folder():
         run_state = RunState() if plan.fresh else read_state()
         if run_state.identity is not None:
             check_same_scenario(run_state.identity.model_dump(), plan.identity.model_dump())

@@ -26,7 +26,7 @@ from churn_utils.pipeline.plan import Report
 from churn_utils.validation import isolation, isolation_server
 
 CAN_FORK = sys.platform.startswith("linux")
-PRELOAD = ["churn_utils.pipeline.warm_up"]
+PRELOAD = ["churn_utils.pipeline.end_with_run", "churn_utils.pipeline.warm_up"]
 
 
 def start() -> None:
@@ -131,8 +131,10 @@ def _make_sendable(error: Exception) -> Exception:
 def end_with_parent() -> None:
     """End this process when the pipeline is killed.
 
-    The fork server, which is this process's parent for the operating system, would go on.
+    Linux kills it with the fork server, which is its parent there and ends with the pipeline.
+    Elsewhere a thread waits for the end of the pipeline.
     """
+    isolation_server.kill_with_parent()
     threading.Thread(target=_exit_after_parent, daemon=True).start()
 
 

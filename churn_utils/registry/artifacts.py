@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 import pandas as pd
 
 from churn_utils.errors import ModelError
 from churn_utils.registry.connection import connect_mlflow
+from churn_utils.registry.versions import path_of_uri
 from churn_utils.settings import MODEL_NAME
 
 FORMAT = "skops"
@@ -67,14 +66,18 @@ def load_model(version: int):
     return connect_mlflow().sklearn.load_model(name_version(version))
 
 
+def locate_model(version: int) -> Path:
+    """Return the folder of a version's model."""
+    client = connect_mlflow().MlflowClient()
+    return path_of_uri(client.get_model_version_download_uri(MODEL_NAME, str(version)))
+
+
 def hash_model(version: int) -> str:
     """Return the SHA-256 over names and contents of the files in a version's model folder now.
 
     It takes some milliseconds, so nothing is cached: a replaced file can be given its old date.
     """
-    client = connect_mlflow().MlflowClient()
-    uri = client.get_model_version_download_uri(MODEL_NAME, str(version))
-    folder = Path(url2pathname(urlparse(uri).path))
+    folder = locate_model(version)
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         # MLflow writes ``registered_model_meta`` when it loads a model.
@@ -116,5 +119,5 @@ def read_example(version: int) -> pd.DataFrame:
     """
     if not _read_info(version).saved_input_example_info:
         raise ModelError(f"version {version} has no input example; log its model with one.")
-    uri = name_version(version)
-    return connect_mlflow().models.Model.load(uri).load_input_example(uri)
+    folder = str(locate_model(version))  # MLflow would copy the files of a name to be read
+    return connect_mlflow().models.Model.load(folder).load_input_example(folder)

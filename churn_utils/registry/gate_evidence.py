@@ -87,10 +87,10 @@ def describe_record(version: int) -> dict[str, str]:
     """
     info = versions.read_version(version)
     digest = hashlib.sha256()
+    folder = versions.locate_artifacts(info.run_id)
     for path in sorted(versions.list_artifacts(version)):
         if path != FOLDER:
-            local = connect_mlflow().artifacts.download_artifacts(f"runs:/{info.run_id}/{path}")
-            digest.update(f"{path} {_hash_files(Path(local))}\n".encode())
+            digest.update(f"{path} {_hash_files(folder / path)}\n".encode())
     return {
         "trained_by": info.trained_by,
         "description_sha256": hash_text(info.description),

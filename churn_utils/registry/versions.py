@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import pandas as pd
 
@@ -264,6 +267,16 @@ def version_to_judge(as_of: pd.Timestamp) -> int:
 def list_artifacts(version: int) -> list[str]:
     """Return the paths of the artifacts that the version's training run logged."""
     return [item.path for item in _client().list_artifacts(read_version(version).run_id)]
+
+
+def locate_artifacts(run_id: str) -> Path:
+    """Return the folder of a run's artifacts; MLflow would copy them to be read."""
+    return path_of_uri(_get_run(run_id).info.artifact_uri)
+
+
+def path_of_uri(uri: str) -> Path:
+    """Return the local path that a ``file:`` URI names."""
+    return Path(url2pathname(urlparse(uri).path))
 
 
 def set_tags(version: int, tags: dict[str, str]) -> None:

@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sqlite3
 import sys
 import tempfile
-import threading
 
 import uvicorn
 
@@ -30,13 +28,12 @@ HIGHEST_PORT = 65535
 log = logging.getLogger(__name__)
 
 
-def run_server(host: str, port: int, until_stdin_closes: bool = False) -> None:
+def run_server(host: str, port: int) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Args:
         host: address to listen on.
         port: port to listen on; 0 takes any free one.
-        until_stdin_closes: also end when standard input does.
 
     Raises:
         UsageError, ChurnError: as ``prepare``; a variable that it cannot work with.
@@ -47,8 +44,6 @@ def run_server(host: str, port: int, until_stdin_closes: bool = False) -> None:
     serving = ServingSettings()
     sockets = prepare(serving, host, port)
     sys.setswitchinterval(SWITCH_SECONDS)
-    if until_stdin_closes:
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
     bound_port = sockets[0].getsockname()[1]
     log.info("serving on http://%s:%d; Ctrl-C ends it", host, bound_port)
     config = uvicorn.Config(
@@ -63,15 +58,6 @@ def run_server(host: str, port: int, until_stdin_closes: bool = False) -> None:
     )
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets)
-
-
-def _end_with_stdin() -> None:
-    """Send this process SIGTERM when standard input closes.
-
-    The program that started it has ended then.
-    """
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def prepare(serving: ServingSettings, host: str, port: int) -> list[socket.socket]:

@@ -17,12 +17,14 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import NoReturn
 
 FORKS = sys.platform.startswith("linux")
-PR_SET_CHILD_SUBREAPER = 36  # option of prctl(2): orphans of this process's children become its own
+# Options of prctl(2): the signal that this process gets when the thread that started it ends, and
+# that orphans of this process's children become its own.
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 # A call may take so many times its CPU limit by the clock, on a machine that is busy or asleep.
 WALL_PER_CPU = 10
 
@@ -43,6 +45,12 @@ class Reply:
 
     succeeded: bool
     content: object
+
+
+def kill_with_parent() -> None:
+    """Have the system kill this process when its parent ends, whatever it is doing; Linux only."""
+    if FORKS:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def serve(handle: int, forks: bool, preload: Sequence[str]) -> None:
@@ -72,6 +80,7 @@ def offer_servers(address: str) -> NoReturn:
             caller, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
+                kill_with_parent()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 connection = Connection(caller.detach())
                 connection.send(os.getpid())
@@ -98,9 +107,16 @@ def _serve_connection(connection: Connection, forks: bool) -> None:
         except (EOFError, OSError):
             return
         if not forks:
+            threading.Thread(target=_end_with_caller, args=(connection,), daemon=True).start()
             connection.send(_run(request))
             return
-        connection.send(_run_in_fork(request))
+        connection.send(_run_in_fork(request, connection))
+
+
+def _end_with_caller(connection: Connection) -> None:
+    """End this process when its caller has ended, which sends nothing during a call."""
+    wait([connection])
+    os._exit(1)
 
 
 def _run(request: Request) -> Reply:
@@ -111,13 +127,14 @@ def _run(request: Request) -> Reply:
         return Reply(False, f"{type(error).__name__}: {error}")
 
 
-def _run_in_fork(request: Request) -> Reply:
-    """Run a request in a fork of this process; kill the fork when its time is over."""
+def _run_in_fork(request: Request, caller: Connection) -> Reply:
+    """Run a request in a fork; kill the fork when its time is over or the caller has ended."""
     receiver, sender = Pipe(duplex=False)
     child = os.fork()
     if child == 0:
         import resource  # not on Windows, where calls are not forked
 
+        kill_with_parent()
         # SIGXCPU ends this process once all its threads have used so many seconds of CPU.
         seconds = math.ceil(request.seconds)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
@@ -126,7 +143,8 @@ def _run_in_fork(request: Request) -> Reply:
     sender.close()
     longest = WALL_PER_CPU * request.seconds
     try:
-        if not receiver.poll(longest):
+        # The caller sends nothing during a call: its connection is ready when it has ended.
+        if receiver not in wait([receiver, caller], longest):
             return Reply(False, f"{request.function} did not answer within {longest:.0f} s.")
         return receiver.recv()
     except EOFError:

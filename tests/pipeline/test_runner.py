@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -14,9 +15,16 @@ from notebook_factory import ALL, RUN
 from churn_utils import settings
 from churn_utils.errors import StageError, UsageError
 from churn_utils.pipeline.plan import DONE
-from churn_utils.pipeline.state import hold_home, read_state
+from churn_utils.pipeline.state import hold_home
 
 RUN_ALL = settings.PROJECT / "run_all.py"
+
+
+@pytest.fixture
+def temporary():
+    """A folder for temporary files; its path is short, for the sockets in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def test_finished_run_does_nothing_and_says_so(patched_pipeline):
@@ -99,21 +107,27 @@ def test_missing_notebook_is_named(patched_pipeline):
 
 
 @pytest.mark.slow
-def test_killed_run_goes_on_where_it_stopped(patched_pipeline):
-    slow = "import time; time.sleep(60)"
-    patched_pipeline.edit("02_hyperparameter_optimisation", slow)
+def test_killed_run_goes_on_where_it_stopped(patched_pipeline, temporary):
+    started = temporary.with_suffix(".started")
+    hold_interpreter = "import re; re.match('(a*)*b', 'a' * 60)"  # no other thread can run
+    source = f"open({str(started)!r}, 'w').close(); {hold_interpreter}"
+    patched_pipeline.edit("02_hyperparameter_optimisation", source)
     process = subprocess.Popen(
-        [sys.executable, str(RUN_ALL)], env=os.environ.copy(), stdout=subprocess.DEVNULL
+        [sys.executable, str(RUN_ALL)],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 300
-    while "01_feature_engineering" not in read_state().results and time.monotonic() < deadline:
+    while not started.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
+    started.unlink()
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.wait()
-    _, left_behind = psutil.wait_procs(children, timeout=120)
+    _, left_behind = psutil.wait_procs(children, timeout=30)
     assert left_behind == []
     patched_pipeline.edit("02_hyperparameter_optimisation")
     patched_pipeline.ran()
     assert patched_pipeline.run()[0] == DONE
     assert "01_feature_engineering" not in patched_pipeline.ran()
+    assert list(temporary.iterdir()) == []

@@ -1,11 +1,12 @@
 import os
+import tempfile
 
 import factories
 import pytest
 import yaml
 
 from churn_utils.errors import ModelError
-from churn_utils.registry import artifacts
+from churn_utils.registry import artifacts, gate_evidence
 from churn_utils.registry.connection import connect_mlflow
 
 
@@ -22,6 +23,23 @@ def change_flavor(registered_home):
 
     yield change
     path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        artifacts.hash_model,
+        artifacts.load_model,
+        artifacts.read_example,
+        artifacts.read_inputs,
+        artifacts.read_schema,
+        gate_evidence.describe_record,
+    ],
+)
+def test_reading_a_version_leaves_no_copy(registered_home, tmp_path, monkeypatch, read):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    read(registered_home["version"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ours_are_kept_in_a_format_that_runs_no_code(registered_home):

@@ -4,8 +4,11 @@ import sys
 import time
 from pathlib import Path
 
+import isolated_calls
+import psutil
 import pytest
 
+from churn_utils import settings
 from churn_utils.errors import IsolationError
 from churn_utils.validation import isolation
 from churn_utils.validation.isolation_server import FORKS
@@ -159,3 +162,30 @@ def test_without_fork_each_call_has_a_server():
         assert server.process is None  # what has answered must not be taken for alive
         pids.add(pid)
     assert len(pids) == 2
+
+
+CALLER = """
+from churn_utils.validation.isolation import IsolationServer
+server = IsolationServer(preload=[])
+server.start()
+answer = server.submit("isolated_calls:spin", seconds=600)
+print(server.process.pid, flush=True)
+answer.result()
+"""
+
+
+@needs_fork
+@pytest.mark.slow
+def test_a_call_ends_with_its_caller():
+    folders = [str(Path(isolated_calls.__file__).parent), str(settings.PROJECT)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    command = [sys.executable, "-c", CALLER]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as caller:
+        server = psutil.Process(int(caller.stdout.readline()))
+        deadline = time.monotonic() + 60
+        while not server.children() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        called = server.children()
+        caller.kill()
+    _, left_behind = psutil.wait_procs([server, *called], timeout=30)
+    assert len(called) == 1 and left_behind == []
