@@ -1,4 +1,4 @@
-"""Command line of the package: serve the API, run A/B tests, roll back, audit, let data pass.
+"""Command line of the package: serve the API, run A/B tests, roll back, audit, erase.
 
 Commands import what they need when they run, so that ``--help`` answers at once.
 """
@@ -283,9 +283,29 @@ def accept_delivery(
         print(accepted_deliveries.accept_delivery(month, by, reason))
 
 
+@app.command(epilog=_epilog('erase 7590-VHVEG --by "Ada Lovelace" --reason "asked for it"'))
+def erase(
+    customer_id: Annotated[str, typer.Argument(help="of the customer")],
+    by: Annotated[str, typer.Option(metavar="NAME", help="who decides it, for the record")],
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="why, for the record")],
+    home: Home = None,
+) -> None:
+    """Erase a customer from tables, logs, online store, pages and lists; cannot be undone.
+
+    The audit keeps an entry without the id. Stop the API first: what it has not written yet would
+    be written afterwards.
+    """
+    from churn_utils.pipeline import erasure
+
+    _enter_home(home)
+    with _report_as_wrong_usage(UsageError):
+        erased = erasure.erase_customer(customer_id, by, reason)
+    print(erasure.describe(erased))
+
+
 @app.command(epilog=_epilog("audit", "audit --home /tmp/competitor"))
 def audit(home: Home = None) -> None:
-    """Show every promotion, rollback and accepted delivery in the order in which they were made."""
+    """Show every promotion, rollback, accepted delivery and erasure in their order."""
     from churn_utils.registry import deployments
 
     _enter_home(home)

@@ -9,7 +9,15 @@ from churn_utils import cli
 from churn_utils.registry import approvals, deployments, promotion
 
 COMMAND = [sys.executable, "-m", "churn_utils"]
-COMMANDS = ["serve", "ab-test", "rollback", "accept-delivery", "audit", "republish-features"]
+COMMANDS = [
+    "serve",
+    "ab-test",
+    "rollback",
+    "accept-delivery",
+    "erase",
+    "audit",
+    "republish-features",
+]
 AB_TEST = [f"ab-test {action}" for action in ("start", "shadow", "status", "stop")]
 
 
@@ -75,6 +83,7 @@ def test_serve_ends_with_1_when_its_port_is_taken(home):
         "ab-test stop 3 --reason x",
         "rollback --by x --reason x",
         "accept-delivery 2025-04 --by x --reason x",
+        "erase 7590-VHVEG --by x --reason x",
         "audit",
         "republish-features",
     ],

@@ -85,11 +85,11 @@ def _check_kind(name: str, given: pa.DataType, wanted: pa.DataType) -> None:
     """Refuse text for a number and the other way round, which a cast would convert."""
     if pa.types.is_null(given):
         return
-    if _is_text(given) != _is_text(wanted):
+    if is_text(given) != is_text(wanted):
         raise pa.ArrowInvalid(f"{name} is {given}")
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
     """Tell whether a type is one of Arrow's three for text."""
     texts = (pa.string(), pa.large_string(), pa.string_view())
     return kind in texts

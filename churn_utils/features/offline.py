@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
-from churn_utils.data import contract, quarantine, tables
+from churn_utils.data import contract, erased_customers, quarantine, tables
 from churn_utils.data.columns import CUSTOMER_COLUMNS, LABEL, YES_NO
 from churn_utils.data.delivered_files import DAMAGE
 from churn_utils.errors import DataError
@@ -72,6 +72,7 @@ def publish_snapshot(
         raise DataError(
             f"a snapshot of {snapshot_date:%Y-%m-%d} cannot arrive on {written_at:%Y-%m-%d}."
         )
+    rows = erased_customers.drop_rows(rows)
     accepted, rejected = contract.check_rows(rows)
     stamp = {"snapshot_date": snapshot_date, "written_at": written_at}
     faults = find_faults(accepted, len(rows)) if find_faults and len(accepted) else []
@@ -156,6 +157,7 @@ def record_labels(
         _check_slots(rows, slot_ids)
     rows = rows.reset_index(drop=True).fillna({"customer_id": ""})
     slots = rows["customer_id"] if slot_ids is None else slot_ids.set_axis(rows.index)
+    rows = erased_customers.drop_rows(rows)
     if not has_arrived(snapshot_date):
         raise DataError(
             f"{len(rows)} label(s) of {snapshot_date:%Y-%m-%d} arrived before that snapshot. "
@@ -202,7 +204,7 @@ def _find_odd_labels(rows: pd.DataFrame, snapshot_date: pd.Timestamp) -> pd.Seri
         " of a customer who has several": is_repeated,
         " of a customer who is not in that snapshot": is_unknown,
     }
-    causes = pd.Series(np.select(list(found.values()), list(found), default=""))
+    causes = pd.Series(np.select(list(found.values()), list(found), ""), index=rows.index)
     causes = causes[causes != ""]
     reasons = "label " + rows[LABEL].loc[causes.index].astype(str) + causes
     # That the customer's own row broke the contract is no fault of the label.

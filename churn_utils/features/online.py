@@ -10,6 +10,7 @@ row that the table no longer holds must not be served.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -38,6 +39,11 @@ class Publication:
     version: int  # of the table, up to which
 
 
+def sqlite_path() -> Path:
+    """Return the file of the default store in this home."""
+    return settings.home() / "online" / "store.sqlite"
+
+
 def open_store(address: str = "", prefix: str = "") -> SqliteStore | RedisStore:
     """Open an online store.
 
@@ -49,7 +55,7 @@ def open_store(address: str = "", prefix: str = "") -> SqliteStore | RedisStore:
         OnlineStoreError: an address of another kind, or a Redis server that does not answer.
     """
     if not address:
-        return SqliteStore(settings.home() / "online" / "store.sqlite")
+        return SqliteStore(sqlite_path())
     if not address.startswith(("redis://", "rediss://", "unix://")):
         raise OnlineStoreError(
             "CHURN_ONLINE_STORE must be empty (SQLite) or start with redis://, rediss:// or "

@@ -127,6 +127,10 @@ class RedisStore:
                 kept.append(row)
         return kept
 
+    def erase(self, customer_id: str) -> int:
+        """Delete a customer's row; return how many there were."""
+        return self._db.hdel(self._rows, customer_id)
+
     def count(self) -> int:
         """Return the number of customers in the store."""
         return self._db.hlen(self._rows)

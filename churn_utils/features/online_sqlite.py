@@ -123,6 +123,13 @@ class SqliteStore:
         self._db.executemany(UPSERT_IF_NEWER, records)
         self._db.execute(REPLACE_PUBLISHED, (after.to_text(),))
 
+    def erase(self, customer_id: str) -> int:
+        """Delete a customer's row and what the file keeps of it; return how many there were."""
+        cursor = self._db.execute("DELETE FROM online WHERE customer_id = ?", (customer_id,))
+        self._db.execute("VACUUM")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return cursor.rowcount
+
     def count(self) -> int:
         """Return the number of customers in the store."""
         (number,) = self._db.execute("SELECT count(*) FROM online").fetchone()

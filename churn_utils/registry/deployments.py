@@ -10,7 +10,7 @@ from churn_utils.data import tables
 
 # Actions, as both tables hold them; those of the second line stand in the audit alone.
 PROMOTED, ROLLED_BACK = "promoted", "rolled back"
-REWOUND, ACCEPTED = "taken back", "accepted delivery"
+REWOUND, ACCEPTED, ERASED = "taken back", "accepted delivery", "erased customer"
 AUDIT = ["entry", "as_of", "action", "version", "replaced", "by", "reason", "evidence_sha256"]
 
 
