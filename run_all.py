@@ -3,9 +3,16 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+
+from churn_utils.pipeline.stopping import ending, stop_on_signals
+
+if __name__ == "__main__":  # before the imports below, which take seconds
+    stop_on_signals(shlex.join(["run_all.py", *sys.argv[1:]]))
+
 import argparse
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +26,7 @@ from churn_utils.pipeline.plan import (
     WRONG_USAGE,
     Acceptance,
     Plan,
+    describe_call,
 )
 from churn_utils.pipeline.schedule import make_schedule
 from churn_utils.pipeline.stages import expand_timeline, find_stage
@@ -38,6 +46,7 @@ exit codes:
   1  a stage failed; its executed notebook is kept and named
   2  wrong usage
   3  waiting for approval (--manual-approval)
+  130, 143  stopped by Ctrl-C or SIGTERM; the same call goes on
 
 examples:
   run_all.py                              run what is not finished; a killed run goes on
@@ -201,6 +210,7 @@ def run_with_progress(plan: Plan) -> int:
     ) as bar:
 
         def watch(progress: Progress) -> None:
+            ending.next_call = describe_call(plan)  # without --fresh, which has been done
             bar.total = progress.total
             bar.n = progress.done
             running = [f"{name} {place}".strip() for name, place in progress.running.items()]

@@ -67,6 +67,7 @@ def _run_kernel(arguments: list[str], environment: dict[str, str], folder: str) 
     warm_process.end_with_parent()
     os.setsid()  # a process group of its own: an interrupt at the terminal reaches run_all alone
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

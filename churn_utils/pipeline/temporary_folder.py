@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from multiprocessing.util import Finalize
 from pathlib import Path
 
 from churn_utils import settings
 from churn_utils.data.files import write_atomically
+from churn_utils.pipeline.stopping import ending
 
 PREFIX = "churn-"
 RECORD = "pipeline/temporary_folder"  # of the home: the path of the folder of the run in it
@@ -34,11 +35,12 @@ def use_own_temporary_folder() -> Iterator[None]:
         record.unlink(missing_ok=True)
 
 
-@functools.cache
+@cache
 def _make_folder() -> Path:
     """Make the folder, once in a process, and have it used by this process and its children."""
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    ending.cleanups.append(partial(_delete, folder))
     # After multiprocessing has deleted its own folder in this one, which has priority -100.
     Finalize(None, _delete, args=(folder,), exitpriority=-200)
     return folder

@@ -11,6 +11,7 @@ import multiprocessing.connection
 import multiprocessing.forkserver
 import os
 import pickle
+import signal
 import sys
 import tempfile
 import threading
@@ -33,7 +34,10 @@ def start() -> None:
     """Start the warm process, if it does not run yet; its imports go on in the background."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
+    # Ctrl-C at a terminal reaches this process's children too; it is this one that ends them.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     multiprocessing.forkserver.ensure_running()
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @contextmanager

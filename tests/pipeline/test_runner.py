@@ -1,6 +1,7 @@
 """A whole call of the pipeline, with small notebooks."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from churn_utils.pipeline.plan import DONE
 from churn_utils.pipeline.state import hold_home
 
 RUN_ALL = settings.PROJECT / "run_all.py"
+HOLD = "import re; re.match('(a*)*b', 'a' * 60)"  # holds the interpreter: no other thread can run
+needs_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
 
 
 @pytest.fixture
@@ -106,20 +109,76 @@ def test_missing_notebook_is_named(patched_pipeline):
         patched_pipeline.run()
 
 
+def wait_until(is_so):
+    deadline = time.monotonic() + 300
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert is_so()
+
+
+def start_program(temporary, *arguments):
+    """Start ``run_all.py`` as a terminal does, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, str(RUN_ALL), *arguments],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def handles_signals(process):
+    """Tell whether a process has set its handlers, as it does before its imports."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) >> signal.SIGTERM - 1 & 1)
+
+
+def check_stopped(process, number):
+    _, said = process.communicate(timeout=60)
+    name = signal.Signals(number).name
+    assert process.returncode == 128 + number
+    assert len(said.splitlines()) == 1
+    assert said.startswith(f"run_all.py: stopped by {name}; go on with:  run_all.py --")
+    return said
+
+
+@needs_linux
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_during_the_imports_ends_a_run(patched_pipeline, temporary, number):
+    process = start_program(temporary, "--fresh")
+    wait_until(lambda: handles_signals(process))
+    os.killpg(process.pid, number)
+    assert "--fresh" in check_stopped(process, number)
+    assert not settings.home().exists()
+
+
+@needs_linux
+@pytest.mark.long
+def test_signal_to_a_running_stage_ends_all_and_says_how(patched_pipeline, temporary):
+    started = temporary.with_suffix(".started")
+    patched_pipeline.edit("00_overview", f"open({str(started)!r}, 'w').close(); {HOLD}")
+    process = start_program(temporary, "--fresh", "--months", "3")
+    wait_until(started.exists)
+    started.unlink()
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    said = check_stopped(process, signal.SIGINT)
+    assert "--months 3" in said and "--fresh" not in said
+    _, left_behind = psutil.wait_procs(children, timeout=30)
+    assert left_behind == [] and list(temporary.iterdir()) == []
+
+
+@needs_linux
 @pytest.mark.slow
 def test_killed_run_goes_on_where_it_stopped(patched_pipeline, temporary):
     started = temporary.with_suffix(".started")
-    hold_interpreter = "import re; re.match('(a*)*b', 'a' * 60)"  # no other thread can run
-    source = f"open({str(started)!r}, 'w').close(); {hold_interpreter}"
+    source = f"open({str(started)!r}, 'w').close(); {HOLD}"
     patched_pipeline.edit("02_hyperparameter_optimisation", source)
-    process = subprocess.Popen(
-        [sys.executable, str(RUN_ALL)],
-        env={**os.environ, "TMPDIR": str(temporary)},
-        stdout=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 300
-    while not started.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+    process = start_program(temporary)
+    wait_until(started.exists)
     started.unlink()
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -84,6 +85,14 @@ def test_function_is_called_in_another_warm_process(call, reported, monkeypatch)
     assert found["arguments"] == (1, "two", None) and reported == ["got 1", "got two", "got None"]
     assert found["process"] != os.getpid() and found["home"] == "/somewhere/else" and found["warm"]
     assert multiprocessing.active_children() == []
+
+
+def is_interrupt_blocked(report):
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_interrupt_is_left_to_the_process_that_called(call):
+    assert call("is_interrupt_blocked")
 
 
 def test_lines_come_while_the_function_runs(call, tmp_path):
