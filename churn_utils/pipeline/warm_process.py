@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import pickle
 import signal
@@ -34,6 +35,7 @@ def start() -> None:
     """Start the warm process, if it does not run yet; its imports go on in the background."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
+    multiprocessing.resource_tracker.ensure_running()  # it unblocks what is blocked here
     # Ctrl-C at a terminal reaches this process's children too; it is this one that ends them.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     multiprocessing.forkserver.ensure_running()
