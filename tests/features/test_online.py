@@ -278,3 +278,12 @@ def test_what_is_wrong_with_an_address_is_said(home):
         online_store.open_store("redis://127.0.0.1:1/0")
     with pytest.raises(DataError, match="run notebook 01"):
         online_store.publish_changes(online_store.open_store())
+
+
+def test_an_erased_customer_is_unknown(store, deliver, extract):
+    deliver(JANUARY)
+    online_store.publish_changes(store)
+    first, second = extract["customer_id"].head(2)
+    assert (store.erase(first), store.erase(first)) == (1, 0)
+    erased, other = look_up(store, first, second)
+    assert erased is None and other is not None and store.count() == 19
