@@ -81,8 +81,11 @@ lock: .venv/installed  ## resolve requirements.lock and locks/ again
 	    --output-file locks/flaml.lock locks/flaml.in
 
 clean:  ## delete tables, models, state and reports; data/raw and .venv stay
-	rm -rf data/lakehouse data/mlflow data/online data/optuna data/pipeline data/world.json
+	# As clear_home does it: a home that is half cleared is no finished run, and the next run clears it.
+	mkdir -p data/pipeline && touch data/pipeline/clearing && rm -f data/pipeline/state.json
+	rm -rf data/lakehouse data/mlflow data/online data/optuna data/world.json
 	find reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
+	rm -rf data/pipeline
 
 # Byte-compiled while installing: the first run is 8 s faster for it.
 .venv/installed: requirements.lock pyproject.toml

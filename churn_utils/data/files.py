@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -46,6 +48,19 @@ def create_once(path: Path, content: str | bytes) -> None:
     with suppress(FileExistsError):
         os.link(partial, path)
     partial.unlink()
+
+
+def delete_folder(folder: Path) -> None:
+    """Delete a folder, if it is there, although other processes may still add files to it."""
+    for attempts_left in range(9, -1, -1):
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            if not folder.exists():
+                return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or not attempts_left:
+                raise
 
 
 def identify_file(path: Path) -> tuple[int, int] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import reduce
 from operator import and_
 from pathlib import Path
@@ -17,6 +17,7 @@ from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from churn_utils import settings
 from churn_utils.data.columns import BY_NAME
+from churn_utils.data.files import delete_folder
 from churn_utils.data.table_rows import (
     check_keys,
     convert_to_arrow,
@@ -78,18 +79,24 @@ def merge(table: str, frame: pd.DataFrame) -> int:
         DataError: key columns missing, null or duplicated, or columns that differ from the table's
             and cannot be added to it.
     """
-    path = path_of(table)
-    key = KEYS[table]
-    check_keys(table, key, frame)
+    path_of(table)  # a table that the design does not know is refused first
+    check_keys(table, KEYS[table], frame)
     rows = convert_to_arrow(frame)
+    with hold(table):  # Delta refuses the second of two merges at once
+        return _merge(table, rows)
+
+
+def _merge(table: str, rows: pa.Table) -> int:
+    """Merge rows into a table that is held; return the number inserted or updated."""
     if not exists(table):
-        if not frame.empty:
+        if len(rows):
             _create(table, rows)
-        return len(frame)
+        return len(rows)
     rows = _fit_to_table(table, rows)
-    target = DeltaTable(str(path))
+    target = DeltaTable(str(path_of(table)))
+    key = KEYS[table]
     is_same_key = " AND ".join(f"target.{name} = source.{name}" for name in key)
-    others = [name for name in frame.columns if name not in key]
+    others = [name for name in rows.column_names if name not in key]
     is_changed = " OR ".join(f"(target.{name} IS DISTINCT FROM source.{name})" for name in others)
     merger = target.merge(
         rows,
@@ -117,9 +124,10 @@ def append(table: str, rows: pa.Table) -> None:
     Raises:
         DataError: columns that differ from the table's.
     """
-    if exists(table):
-        rows = _fit_to_table(table, rows)
-    write_deltalake(str(path_of(table)), rows, mode="append")
+    with hold(table):
+        if exists(table):
+            rows = _fit_to_table(table, rows)
+        write_deltalake(str(path_of(table)), rows, mode="append")
 
 
 def _fit_to_table(table: str, rows: pa.Table) -> pa.Table:
@@ -146,13 +154,15 @@ def _may_gain(table: str, names: list[str]) -> bool:
 def hold(table: str) -> Iterator[None]:
     """Keep other processes from changing a table between a read and the write that follows from it.
 
+    Every change holds its table; one that holds it already may change it.
+
     Raises:
         DataError: another one has held it for ``WAIT_SECONDS``.
     """
     path = path_of(table).with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(path).acquire(timeout=WAIT_SECONDS)
+        lock = FileLock(path, is_singleton=True).acquire(timeout=WAIT_SECONDS)
     except Timeout as error:
         raise DataError(
             f"another process has been changing {table} in {settings.home()} for "
@@ -256,11 +266,23 @@ def rewind(table: str, version: int | None) -> None:
     """Restore a table to a version, or to no rows (None); its history stays readable."""
     if not exists(table):
         return
-    delta = DeltaTable(str(path_of(table)))
-    if version is None:
-        delta.delete()
-    elif version != delta.version():
-        delta.restore(version)
+    with hold(table):
+        delta = DeltaTable(str(path_of(table)))
+        if version is None:
+            delta.delete()
+        elif version != delta.version():
+            delta.restore(version)
+
+
+def delete_all() -> None:
+    """Delete every table as a whole: what writes one at the same time does so before or after.
+
+    The files of their locks stay, for what waits for one.
+    """
+    for folder in settings.lakehouse().glob("*/"):
+        is_known = folder.name in KEYS  # else of an earlier state of the project
+        with hold(folder.name) if is_known else nullcontext():
+            delete_folder(folder)
 
 
 def read_change_marker(table: str) -> int:

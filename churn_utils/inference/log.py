@@ -177,7 +177,8 @@ def _open_table() -> ds.Dataset:
 def _compact() -> None:
     """Put the small files of many writes together."""
     try:
-        DeltaTable(str(tables.path_of(TABLE))).optimize.compact()
+        with tables.hold(TABLE):
+            DeltaTable(str(tables.path_of(TABLE))).optimize.compact()
     except Exception:  # another API may compact at the same time; small files do until next time
         log.exception("could not compact %s; will try again", TABLE)
 

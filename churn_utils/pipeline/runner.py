@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from churn_utils import settings
+from churn_utils.data import tables
+from churn_utils.data.files import delete_folder
 from churn_utils.errors import UsageError
 from churn_utils.pipeline import outcome
 from churn_utils.pipeline.execution import Execution, Watch
@@ -21,15 +22,24 @@ from churn_utils.pipeline.temporary_folder import use_own_temporary_folder
 from churn_utils.reports.index import RunOutcome
 from churn_utils.simulation.scenarios import check_same_scenario
 
+CLEARING = "pipeline/clearing"  # in a home that was to be cleared and is not yet
+
 
 def clear_home(reports: Path) -> None:
-    """Delete this run's reports and what runs made in this home; delivered files stay."""
+    """Delete this run's reports and what runs made in this home; delivered files stay.
+
+    The state goes first: a home that is half cleared is no finished run, and the next run sees the
+    mark and clears it.
+    """
     home = settings.home()
-    for name in ("lakehouse", "mlflow", "online", "optuna"):
-        shutil.rmtree(home / name, ignore_errors=True)
-    for name in (STATE_FILE, "world.json"):
-        (home / name).unlink(missing_ok=True)
-    shutil.rmtree(reports, ignore_errors=True)
+    mark = home / CLEARING
+    mark.touch()
+    (home / STATE_FILE).unlink(missing_ok=True)
+    tables.delete_all()
+    for folder in (home / "mlflow", home / "online", home / "optuna", reports):
+        delete_folder(folder)
+    (home / "world.json").unlink(missing_ok=True)
+    mark.unlink()
 
 
 def run(
@@ -51,6 +61,8 @@ def run(
     notebooks = read_notebooks()
     make_schedule(plan, RunState(), notebooks)  # what is wrong in the plan is said first
     with hold_home(), use_own_temporary_folder():
+        if (settings.home() / CLEARING).exists():
+            plan = replace(plan, fresh=True)
         run_state = RunState() if plan.fresh else read_state()
         if run_state.identity is not None:
             check_same_scenario(run_state.identity.model_dump(), plan.identity.model_dump())

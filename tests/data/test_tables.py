@@ -1,9 +1,12 @@
+import multiprocessing
+import threading
 import time
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from table_races import ROWS, append_until, change_together
 
 from churn_utils import settings
 from churn_utils.data import tables
@@ -333,6 +336,46 @@ def test_appended_rows_are_added_and_wrong_columns_refused(home):
     assert tables.read("inference_log")["prediction_id"].tolist() == ["a", "a"]
     with pytest.raises(DataError, match=r"missing \['arm'\]"):
         tables.append("inference_log", rows.drop_columns("arm"))
+
+
+ROUNDS = [pytest.param(2, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_two_processes_that_change_a_table_both_succeed(tmp_path, monkeypatch, rounds):
+    homes = [str(tmp_path / str(number)) for number in range(rounds)]
+    context = multiprocessing.get_context("spawn")
+    barrier, errors = context.Barrier(2), context.Queue()
+    workers = [
+        context.Process(target=change_together, args=(homes, worker, barrier, errors))
+        for worker in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(300)
+    assert [worker.exitcode for worker in workers] == [0, 0] and errors.empty()
+    for home in homes:
+        monkeypatch.setenv("CHURN_HOME", home)
+        labels = tables.read("churn_labels")
+        assert len(labels) == ROWS and labels["bill"].nunique() == 1
+        counts = tables.read("inference_log")["prediction_id"].value_counts()
+        assert counts.to_dict() == {"of 0": ROWS, "of 1": ROWS}
+
+
+def test_tables_are_deleted_while_one_is_written(home):
+    stop, errors = threading.Event(), []
+    writer = threading.Thread(target=append_until, args=(stop, errors))
+    writer.start()
+    for _ in range(10):
+        tables.delete_all()
+        time.sleep(0.02)
+    stop.set()
+    writer.join()
+    assert errors == []
+    (settings.lakehouse() / "invoices").mkdir()  # as an earlier state of the project may have left
+    tables.delete_all()
+    assert {path.suffix for path in settings.lakehouse().iterdir()} == {".lock"}
 
 
 def test_the_change_marker_moves_with_every_version(home):

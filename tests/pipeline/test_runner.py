@@ -1,6 +1,7 @@
 """A whole call of the pipeline, with small notebooks."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,12 +11,15 @@ from pathlib import Path
 
 import nbformat
 import psutil
+import pyarrow as pa
 import pytest
 from notebook_factory import ALL, RUN
 
 from churn_utils import settings
+from churn_utils.data import tables
 from churn_utils.errors import StageError, UsageError
 from churn_utils.pipeline.plan import DONE
+from churn_utils.pipeline.runner import CLEARING
 from churn_utils.pipeline.state import hold_home
 
 RUN_ALL = settings.PROJECT / "run_all.py"
@@ -101,6 +105,44 @@ def test_home_holds_one_run_and_fresh_replaces_it(patched_pipeline):
     assert code == DONE
     assert sorted(patched_pipeline.ran()) == sorted(ALL)
     assert (settings.raw() / "delivered.csv").read_text() == "kept"
+
+
+class Killed(BaseException):
+    """Ends a run as a SIGKILL does."""
+
+
+@pytest.mark.parametrize("deleted", range(6))
+def test_clearing_that_was_killed_is_no_finished_run(patched_pipeline, monkeypatch, deleted):
+    patched_pipeline.run()
+    tables.append("inference_log", pa.table({"prediction_id": ["a"]}))
+    for name in ("mlflow", "online", "optuna"):
+        (settings.home() / name).mkdir(exist_ok=True)
+    patched_pipeline.ran()
+    folders = []
+
+    def delete(folder, real=shutil.rmtree):
+        if len(folders) == deleted:
+            raise Killed
+        folders.append(folder)
+        real(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", delete)
+        with pytest.raises(Killed):
+            patched_pipeline.run(fresh=True)
+    code, _ = patched_pipeline.run()
+    assert code == DONE and sorted(patched_pipeline.ran()) == sorted(ALL)
+    assert not tables.exists("inference_log")
+    patched_pipeline.run()
+    assert patched_pipeline.ran() == []  # it is cleared once
+
+
+def test_make_clean_deletes_the_state_before_the_tables():
+    *_, recipe = (settings.PROJECT / "Makefile").read_text().partition("\nclean:")
+    recipe, *_ = recipe.partition("\n\n")
+    order = [recipe.index(name) for name in (CLEARING, "rm -f data/pipeline/state.json")]
+    order += [recipe.index("data/lakehouse"), recipe.index("rm -rf data/pipeline")]
+    assert order == sorted(order)
 
 
 def test_missing_notebook_is_named(patched_pipeline):
