@@ -87,8 +87,20 @@ clean:  ## delete tables, models, state and reports; data/raw and .venv stay
 	find reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
 	rm -rf data/pipeline
 
+# In a project that was moved or copied the programs in .venv/bin still start those of the old folder.
+ifneq ($(wildcard .venv/bin/activate),)
+ifeq ($(shell grep -cF "$(CURDIR)/.venv" .venv/bin/activate),0)
+MOVED := moved
+endif
+endif
+
+.PHONY: moved
+moved:
+	@echo "This folder was moved or copied: its .venv is made again."
+	rm -rf .venv
+
 # Byte-compiled while installing: the first run is 8 s faster for it.
-.venv/installed: requirements.lock pyproject.toml
+.venv/installed: requirements.lock pyproject.toml $(MOVED)
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed; name it with  make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv

@@ -313,6 +313,33 @@ def audit(home: Home = None) -> None:
     print("No version was ever promoted." if table.empty else table.to_string(index=False))
 
 
+@app.command(epilog=_epilog("verify", "verify --home /tmp/competitor", "verify --adopt"))
+def verify(
+    adopt: Annotated[
+        bool,
+        typer.Option(
+            "--adopt",
+            help="first record all that has no digest as it is now, and sign all if "
+            "CHURN_SIGNING_KEY is set",
+        ),
+    ] = False,
+    home: Home = None,
+) -> None:
+    """Compare tables, versions, approvals, evidence and audit with what was recorded of them."""
+    from churn_utils.registry import verification
+
+    _enter_home(home)
+    if adopt:
+        verification.adopt_home()
+    found = verification.verify_home()
+    for entry in found:
+        if entry.state != verification.SOUND:
+            print(f"{entry.state}: {entry.subject}: {entry.detail}")
+    print(verification.summarise(found))
+    if any(entry.state == verification.WRONG for entry in found):
+        raise typer.Exit(REFUSED)
+
+
 @app.command(epilog=_epilog("republish-features", "republish-features --home /tmp/competitor"))
 def republish_features(home: Home = None) -> None:
     """Compute the features of every month again, after a feature was added."""

@@ -79,6 +79,16 @@ def mlflow_database() -> Path:
     return mlflow_folder() / "mlflow.db"
 
 
+def ledger() -> Path:
+    """Return the file of digests of versions, approvals, evidence and audit."""
+    return mlflow_folder() / "ledger.jsonl"
+
+
+def signing_key() -> str:
+    """Return the key that signs a home's ledgers (``CHURN_SIGNING_KEY``); empty without one."""
+    return os.environ.get("CHURN_SIGNING_KEY", "")
+
+
 def study_storage() -> str | None:
     """Return the database URL of a shared search (``CHURN_STUDY_STORAGE``); None: a local file."""
     return os.environ.get("CHURN_STUDY_STORAGE") or None

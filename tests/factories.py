@@ -198,8 +198,9 @@ def change_registry(statement: str, *values) -> None:
 
 def change_param(version: int, name: str, value) -> None:
     """Change a parameter of a version's training run in MLflow's database."""
-    statement = "UPDATE params SET value = ? WHERE key = ? AND run_uuid = ?"
-    change_registry(statement, str(value), name, versions.read_version(version).run_id)
+    run = "SELECT run_id FROM model_versions WHERE version = ?"
+    statement = f"UPDATE params SET value = ? WHERE key = ? AND run_uuid = ({run})"
+    change_registry(statement, str(value), name, version)
 
 
 def change_online_store(statement: str) -> None:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from churn_utils.data import tables
 from churn_utils.data.columns import CUSTOMER_ID
 from churn_utils.data.files import write_atomically
+from churn_utils.data.table_digests import record_rewriting
 from churn_utils.data.table_rows import is_text
 
 LOG = "_delta_log"
@@ -40,7 +41,7 @@ def count_rows(customer_id: str) -> dict[str, int]:
 
 def erase_rows(table: str, customer_id: str) -> None:
     """Write the files of a table again without a customer's rows; done twice it changes nothing."""
-    with tables.hold(table):
+    with record_rewriting(tables.path_of(table)):
         for path in _list_files(table):
             if _count_in_file(path, customer_id):
                 _write_without(path, customer_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import reduce
@@ -12,12 +13,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, Schema, write_deltalake
-from filelock import FileLock, Timeout
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from churn_utils import settings
+from churn_utils.data import integrity
 from churn_utils.data.columns import BY_NAME
 from churn_utils.data.files import delete_folder
+from churn_utils.data.table_digests import TableDigests, hold_commits, read_digests, record_commits
 from churn_utils.data.table_rows import (
     check_keys,
     convert_to_arrow,
@@ -44,18 +46,28 @@ CHANGE_DATA_FEED = {"customer_features"}
 # rows from before hold null there. Every other table refuses columns that it does not know.
 TABLES_OF_COLUMNS = {"customers", "quarantine"}  # take what ``columns`` defines
 TABLES_OF_FEATURES = {"customer_features", "inference_log"}  # take any feature
-WAIT_SECONDS = 60.0  # for another process that changes the same table
+# deltalake 1.6 ends in a panic at some of these, and looks in another folder at the others.
+NOT_IN_PATHS = re.compile(r"[\[\]\\^|?#\x00-\x1f]|%[0-9A-Fa-f]{2}")
+WAIT_SECONDS = integrity.WAIT_SECONDS
 
 
 def path_of(table: str) -> Path:
     """Return the folder of a table.
 
     Raises:
-        DataError: no such table in the design; the message lists the valid names.
+        DataError: no such table in the design (the message lists the valid names), or a home at a
+            path that Delta's library cannot read.
     """
     if table not in KEYS:
         raise DataError(f"there is no table {table!r}; the tables are {', '.join(KEYS)}.")
-    return settings.lakehouse() / table
+    folder = settings.lakehouse()
+    if NOT_IN_PATHS.search(str(folder)):
+        raise DataError(
+            f"tables cannot be kept in {folder}: a folder there has one of []\\^|?# or a code such "
+            "as %20 in its name, which Delta's library cannot read. Give the home another path "
+            "(--home, CHURN_HOME)."
+        )
+    return folder / table
 
 
 def exists(table: str) -> bool:
@@ -82,7 +94,7 @@ def merge(table: str, frame: pd.DataFrame) -> int:
     path_of(table)  # a table that the design does not know is refused first
     check_keys(table, KEYS[table], frame)
     rows = convert_to_arrow(frame)
-    with hold(table):  # Delta refuses the second of two merges at once
+    with _record_commits(table, copies_rows=True):  # Delta refuses the second of two merges at once
         return _merge(table, rows)
 
 
@@ -124,10 +136,32 @@ def append(table: str, rows: pa.Table) -> None:
     Raises:
         DataError: columns that differ from the table's.
     """
-    with hold(table):
+    with _record_commits(table):
         if exists(table):
             rows = _fit_to_table(table, rows)
         write_deltalake(str(path_of(table)), rows, mode="append")
+
+
+def compact(table: str) -> None:
+    """Put the small files of many writes together."""
+    with _record_commits(table, copies_rows=True):
+        DeltaTable(str(path_of(table))).optimize.compact()
+
+
+@contextmanager
+def _record_commits(table: str, copies_rows: bool = False) -> Iterator[None]:
+    """Record what is committed to a table within, while no other process commits.
+
+    Args:
+        table: its name.
+        copies_rows: whether rows are copied into new files, so that the old ones must be sound.
+    """
+    path = path_of(table)
+    with hold_commits(path):
+        if copies_rows and exists(table):
+            check_whole(table)
+        with record_commits(path):
+            yield
 
 
 def _fit_to_table(table: str, rows: pa.Table) -> pa.Table:
@@ -159,16 +193,7 @@ def hold(table: str) -> Iterator[None]:
     Raises:
         DataError: another one has held it for ``WAIT_SECONDS``.
     """
-    path = path_of(table).with_suffix(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        lock = FileLock(path, is_singleton=True).acquire(timeout=WAIT_SECONDS)
-    except Timeout as error:
-        raise DataError(
-            f"another process has been changing {table} in {settings.home()} for "
-            f"{WAIT_SECONDS:.0f} s: nothing was written here; look at what it did, then try again."
-        ) from error
-    with lock:
+    with integrity.hold(path_of(table).with_suffix(".lock"), WAIT_SECONDS):
         yield
 
 
@@ -205,11 +230,7 @@ def read(
     delta = _open_version(table, version)
     needed = None if columns is None else list(dict.fromkeys([*columns, *key]))
     _check_columns(table, delta, needed or key)
-    # Delta's own file system aborts the process at exit (deltalake 1.6).
-    files = SubTreeFileSystem(str(path_of(table)), LocalFileSystem())
-    rows = delta.to_pyarrow_dataset(filesystem=files).to_table(
-        needed, _build_filter(as_of, snapshot_date)
-    )
+    rows = read_rows(delta, table, needed, _build_filter(as_of, snapshot_date))
     frame = rows.to_pandas(date_as_object=False).sort_values(key, ignore_index=True)
     if as_of is not None:
         of_one_row = [name for name in key if name != "written_at"]
@@ -217,11 +238,71 @@ def read(
     return frame if columns is None else frame[columns]
 
 
+def read_rows(
+    delta: DeltaTable, table: str, columns: list[str] | None, condition: ds.Expression | None
+) -> pa.Table:
+    """Read rows of an open table, after the files that may hold them were checked.
+
+    Raises:
+        DataError: one of these files, or the log, is not as it was written.
+    """
+    dataset = _open_dataset(delta, table)
+    _check_digests(delta, table, dataset, condition)
+    return dataset.to_table(columns, condition)
+
+
+def _open_dataset(delta: DeltaTable, table: str) -> ds.Dataset:
+    # Delta's own file system aborts the process at exit (deltalake 1.6).
+    files = SubTreeFileSystem(str(path_of(table)), LocalFileSystem())
+    return delta.to_pyarrow_dataset(filesystem=files)
+
+
+def _check_digests(
+    delta: DeltaTable, table: str, dataset: ds.Dataset, condition: ds.Expression | None = None
+) -> None:
+    """Check the log of a table and the files that may hold what meets a condition."""
+    digests = read_digests(path_of(table), delta.version())
+    if digests is not None:
+        digests.check_log(delta.version())
+        digests.check_files(file.path for file in dataset.get_fragments(condition))
+
+
+def check_whole(table: str) -> TableDigests | None:
+    """Check the log and all files of the newest version of a table.
+
+    Returns:
+        What was recorded of it; None if it is of before digests were kept.
+
+    Raises:
+        DataError: the table cannot be opened, or is not as it was written.
+    """
+    delta = _open_version(table, None)
+    _check_digests(delta, table, _open_dataset(delta, table))
+    return read_digests(path_of(table), delta.version())
+
+
+def check_changes(delta: DeltaTable, table: str, since: int) -> None:
+    """Check the log of an open table and the files of its commits from a version on.
+
+    Raises:
+        DataError: one of these files, or the log, is not as it was written.
+    """
+    digests = read_digests(path_of(table), delta.version())
+    if digests is not None:
+        digests.check_log(delta.version())
+        for commit in digests.commits:
+            if since <= commit["version"] <= delta.version():
+                digests.check_files(commit["files"])
+
+
 def _open_version(table: str, version: int | None) -> DeltaTable:
     """Open a version of a table, the latest if it is None."""
     try:
         return DeltaTable(str(path_of(table)), version=version)
     except Exception as error:
+        digests = read_digests(path_of(table), -1)
+        if digests is not None:
+            digests.check_log(digests.newest)  # says which file of it was changed
         newest = version_of(table)
         if version is not None and not 0 <= version <= newest:
             raise DataError(
@@ -266,7 +347,7 @@ def rewind(table: str, version: int | None) -> None:
     """Restore a table to a version, or to no rows (None); its history stays readable."""
     if not exists(table):
         return
-    with hold(table):
+    with _record_commits(table):
         delta = DeltaTable(str(path_of(table)))
         if version is None:
             delta.delete()

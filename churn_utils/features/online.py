@@ -127,6 +127,7 @@ def _read_changes(table: DeltaTable, before: Published) -> pd.DataFrame | None:
     version = table.version()
     if before.version > version or not _is_same_table(before, table):
         return None
+    tables.check_changes(table, TABLE, before.version + 1)
     try:
         feed = table.load_cdf(starting_version=before.version + 1, ending_version=version)
     except DeltaError:  # versions that were vacuumed: their changes are still in the table

@@ -177,8 +177,7 @@ def _open_table() -> ds.Dataset:
 def _compact() -> None:
     """Put the small files of many writes together."""
     try:
-        with tables.hold(TABLE):
-            DeltaTable(str(tables.path_of(TABLE))).optimize.compact()
+        tables.compact(TABLE)
     except Exception:  # another API may compact at the same time; small files do until next time
         log.exception("could not compact %s; will try again", TABLE)
 
@@ -206,7 +205,8 @@ def read_shown_predictions(
         & ds.field("features_as_of").isin(pa.array(months, pa.date32()))
         & (ds.field("arm") != "shadow")
     )
-    found = _open_table().to_table([*columns, "answered_at", "prediction_id"], wanted)
+    delta = DeltaTable(str(tables.path_of(TABLE)))
+    found = tables.read_rows(delta, TABLE, [*columns, "answered_at", "prediction_id"], wanted)
     found = found.sort_by([("answered_at", "ascending"), ("prediction_id", "ascending")])
     return found.select(columns).to_pandas(date_as_object=False)
 

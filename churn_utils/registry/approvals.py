@@ -10,6 +10,8 @@ import pandas as pd
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from churn_utils import settings
+from churn_utils.data import home_ledger
+from churn_utils.data.home_ledger import VERSION
 from churn_utils.errors import DeploymentError
 from churn_utils.registry import artifacts, deployments, gate_evidence, versions
 from churn_utils.registry.gate_evidence import PASS, GateEvidence
@@ -170,7 +172,9 @@ def _find_standing(info: ModelVersion, scope: str, digest: str) -> Approval | No
 def keep_approval(version: int, approval: Approval) -> None:
     """Keep an approval with a version, beside those for other scopes and other evidence."""
     tag = _name_tag(approval.scope, approval.evidence_sha256)
-    versions.set_tags(version, {tag: json.dumps(approval.model_dump())})
+    facts = approval.model_dump()
+    home_ledger.record(VERSION, version, tag, facts)
+    versions.set_tags(version, {tag: json.dumps(facts)})
 
 
 def _name_tag(scope: str, digest: str) -> str:
@@ -278,6 +282,8 @@ def _find_approval(info: ModelVersion, digest: str, scopes: tuple[str, ...]) -> 
             approval = _parse_approval(info.version, info.tags[tag])
             # An approval that was copied from another scope or other evidence does not count.
             if (approval.scope, approval.evidence_sha256) == (scope, digest):
+                facts = approval.model_dump()
+                home_ledger.check(VERSION, info.version, tag, facts, DeploymentError)
                 return approval
     raise DeploymentError(_explain_missing(info, digest, scopes[0]))
 

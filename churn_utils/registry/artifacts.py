@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import pandas as pd
 
+from churn_utils.data import home_ledger, integrity
+from churn_utils.data.home_ledger import VERSION
 from churn_utils.errors import ModelError
-from churn_utils.registry.connection import connect_mlflow
-from churn_utils.registry.versions import path_of_uri
+from churn_utils.registry.connection import connect_mlflow, path_of_uri
 from churn_utils.settings import MODEL_NAME
 
 FORMAT = "skops"
 FEATURE_CONTRACT = "feature_contract.json"
+MODEL, CONTRACT = "model folder", "feature contract"  # parts of a version in the home's ledger
 # Types that skops may load besides its own list; the list in a model folder may hold no other.
 TRUSTED_TYPES = [
     "sklearn.tree._tree.Tree",  # a forged one could crash the process
@@ -60,9 +63,11 @@ def load_model(version: int):
     """Load a version's scikit-learn model; no pickle is run.
 
     Raises:
-        ModelError: it is kept in another format, or asks for types that this project does not use.
+        ModelError: it is kept in another format, asks for types that this project does not use, or
+            its files are not those that were registered.
     """
     check_format(version)
+    check_files(version)
     return connect_mlflow().sklearn.load_model(name_version(version))
 
 
@@ -70,6 +75,25 @@ def locate_model(version: int) -> Path:
     """Return the folder of a version's model."""
     client = connect_mlflow().MlflowClient()
     return path_of_uri(client.get_model_version_download_uri(MODEL_NAME, str(version)))
+
+
+def check_files(version: int) -> None:
+    """Check that a version's model folder is what was registered.
+
+    Raises:
+        ModelError: a file was changed, added or removed since.
+    """
+    home_ledger.check(VERSION, version, MODEL, hash_model(version), ModelError)
+
+
+def record_files(version: int, run_id: str) -> None:
+    """Record the digests of a version's model folder and feature contract."""
+    try:
+        contract = _read_contract(run_id)
+    except ModelError:  # the gate will refuse it
+        contract = ""
+    home_ledger.record(VERSION, version, CONTRACT, integrity.hash_text(contract))
+    home_ledger.record(VERSION, version, MODEL, hash_model(version))
 
 
 def hash_model(version: int) -> str:
@@ -97,18 +121,26 @@ def read_inputs(version: int) -> list[str]:
     """Return the model inputs that a version's training run recorded, in order.
 
     Raises:
-        ModelError: it recorded none, so nothing says what the version was trained on.
+        ModelError: it recorded none, so nothing says what the version was trained on; or they were
+            changed since the version was registered.
     """
+    client = connect_mlflow().MlflowClient()
+    run_id = client.get_model_version(MODEL_NAME, str(version)).run_id
+    contract = _read_contract(run_id)
+    home_ledger.check(VERSION, version, CONTRACT, integrity.hash_text(contract), ModelError)
+    return [entry["feature"] for entry in json.loads(contract)]
+
+
+def _read_contract(run_id: str) -> str:
+    """Return the feature contract of a training run, as JSON."""
     mlflow = connect_mlflow()
-    run_id = mlflow.MlflowClient().get_model_version(MODEL_NAME, str(version)).run_id
     try:
-        contract = mlflow.artifacts.load_dict(f"runs:/{run_id}/{FEATURE_CONTRACT}")
+        return mlflow.artifacts.load_text(f"runs:/{run_id}/{FEATURE_CONTRACT}")
     except (mlflow.MlflowException, OSError) as error:
         raise ModelError(
-            f"the run of version {version} has no {FEATURE_CONTRACT}, which names the inputs; "
-            "train with notebook 02 and register that run."
+            f"run {run_id} has no {FEATURE_CONTRACT}, which names the inputs; train with notebook "
+            "02 and register that run."
         ) from error
-    return [entry["feature"] for entry in contract]
 
 
 def read_example(version: int) -> pd.DataFrame:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
 from churn_utils import settings
 from churn_utils.data.files import identify_file
 
+# Where MLflow keeps addresses of folders, which are absolute.
+ADDRESSES = {
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}
 # By address: device and inode of the file that MLflow opened there.
 _opened_files: dict[str, tuple[int, int] | None] = {}
 
@@ -27,13 +40,44 @@ def connect_mlflow():
         return mlflow  # the experiment is active: asking for it again would cost 15 ms a call
     if opened is not None and opened != found:
         _close_database(address)
+    # It is by run id, and those of a copy are those of the original.
+    mlflow.tracking._tracking_service.utils._artifact_repos_cache.clear()
+    artifacts = (settings.mlflow_folder() / "artifacts").as_uri()
+    if found is not None:
+        _mend_addresses(database, artifacts)
     mlflow.set_tracking_uri(address)
     if mlflow.get_experiment_by_name(settings.EXPERIMENT) is None:
-        artifacts = settings.mlflow_folder() / "artifacts"
-        mlflow.create_experiment(settings.EXPERIMENT, artifact_location=artifacts.as_uri())
+        mlflow.create_experiment(settings.EXPERIMENT, artifact_location=artifacts)
     mlflow.set_experiment(settings.EXPERIMENT)
     _opened_files[address] = found or identify_file(database)
     return mlflow
+
+
+def path_of_uri(uri: str) -> Path:
+    """Return the local path that a ``file:`` URI names."""
+    return Path(url2pathname(urlparse(uri).path))
+
+
+def _mend_addresses(database: Path, artifacts: str) -> None:
+    """Let the addresses in a database name the folder where it is: the home may have been moved.
+
+    The artifacts of a copy would be read from the original otherwise.
+    """
+    with closing(sqlite3.connect(database)) as opened, opened:
+        is_new = not opened.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone()
+        if is_new:
+            return
+        query = "SELECT artifact_location FROM experiments WHERE name = ?"
+        found = opened.execute(query, (settings.EXPERIMENT,)).fetchone()
+        if found is None or found[0] == artifacts:
+            return
+        before = found[0]
+        for table, column in ADDRESSES.items():
+            opened.execute(
+                f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                f"WHERE substr({column}, 1, ?) = ?",
+                (artifacts, len(before) + 1, len(before), before),
+            )
 
 
 def _close_database(address: str) -> None:

@@ -6,7 +6,10 @@ from dataclasses import dataclass, fields
 
 import pandas as pd
 
-from churn_utils.data import tables
+from churn_utils.data import home_ledger, tables
+from churn_utils.data.home_ledger import AUDIT as AUDITED
+from churn_utils.data.home_ledger import RECORD
+from churn_utils.errors import DeploymentError
 
 # Actions, as both tables hold them; those of the second line stand in the audit alone.
 PROMOTED, ROLLED_BACK = "promoted", "rolled back"
@@ -139,17 +142,48 @@ def read_audit() -> pd.DataFrame:
     Returns:
         One row per change with the columns ``AUDIT``; ``version`` is in effect from ``as_of`` on
         and ``replaced`` was before, each missing where there is none.
+
+    Raises:
+        DeploymentError: an entry was dropped or changed.
     """
-    if not tables.exists("audit"):
-        return pd.DataFrame(columns=AUDIT)
-    return tables.read("audit", columns=AUDIT).astype({"version": "Int64", "replaced": "Int64"})
+    rows = pd.DataFrame(columns=AUDIT)
+    if tables.exists("audit"):
+        rows = tables.read("audit", columns=AUDIT)
+        rows = rows.astype({"version": "Int64", "replaced": "Int64"})
+    entries = home_ledger.read_entries()
+    recorded = {entry.number for entry in entries if entry.kind == AUDITED}
+    dropped = sorted(recorded - set(rows["entry"]))
+    if dropped:
+        raise DeploymentError(
+            f"entries {dropped} of the audit are gone. Restore the home from a copy."
+        )
+    for row in rows.to_dict("records"):
+        entry, facts = row["entry"], _describe(row)
+        if entry in recorded:  # the newest may not be: its process may have been killed
+            home_ledger.check(AUDITED, entry, RECORD, facts, DeploymentError, entries)
+    return rows
+
+
+def record_audit() -> None:
+    """Record the entries of the audit that are not recorded yet."""
+    recorded = {entry.number for entry in home_ledger.read_entries() if entry.kind == AUDITED}
+    for row in read_audit().to_dict("records"):
+        if row["entry"] not in recorded:
+            home_ledger.record(AUDITED, row["entry"], RECORD, _describe(row))
+
+
+def _describe(row: dict) -> dict[str, str]:
+    return {name: "" if pd.isna(value) else str(value) for name, value in row.items()}
 
 
 def append_audit(change: dict) -> int:
     """Append a change, with the columns ``AUDIT`` but ``entry``, to the audit; return its entry."""
+    record_audit()
     entry = len(read_audit()) + 1
     row = pd.DataFrame([{"entry": entry, **change}], columns=AUDIT)
-    tables.merge("audit", row.astype({"version": "Int64", "replaced": "Int64"}))
+    row = row.astype({"version": "Int64", "replaced": "Int64"})
+    tables.merge("audit", row)
+    record_audit()
     return entry
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from churn_utils.data import home_ledger
+from churn_utils.data.home_ledger import VERSION
+from churn_utils.data.integrity import hash_text
 from churn_utils.errors import DeploymentError, ModelError
 from churn_utils.evaluation.economics import Economics
 from churn_utils.registry import versions
@@ -16,6 +19,7 @@ from churn_utils.registry.connection import connect_mlflow
 
 FOLDER = "gate"  # of a run's artifacts; all evidence that was ever kept is in it
 PASS = "pass"
+EVIDENCE = "evidence"  # the part of a version in the home's ledger, followed by the digest
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,6 @@ def list_changes(version: int, evidence: GateEvidence) -> str:
     return ", ".join(name.removesuffix("_sha256") for name in changed)
 
 
-def hash_text(text: str) -> str:
-    """Return the SHA-256 of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def write_evidence(version: int, evidence: GateEvidence) -> str:
     """Keep evidence with a version's training run, beside all that was kept before.
 
@@ -144,9 +143,17 @@ def write_evidence(version: int, evidence: GateEvidence) -> str:
     facts = evidence.model_copy(update={"run": number}).model_dump(mode="json")
     text = json.dumps(facts, indent=1, sort_keys=True)
     digest = hash_text(text)
+    home_ledger.record(VERSION, version, f"{EVIDENCE} {digest}")
     client.log_text(run_id, text, f"{FOLDER}/{digest}.json")
     versions.set_tags(version, {"gate_runs": str(number)})
     return digest
+
+
+def list_digests(version: int) -> list[str]:
+    """Return the SHA-256 of each piece of evidence that is kept with a version."""
+    client = connect_mlflow().MlflowClient()
+    run_id = versions.read_version(version).run_id
+    return [Path(item.path).stem for item in client.list_artifacts(run_id, FOLDER)]
 
 
 def read_evidence(version: int, digest: str | None = None) -> tuple[GateEvidence, str]:

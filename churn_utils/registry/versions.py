@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 import pandas as pd
 
 from churn_utils import settings
+from churn_utils.data import home_ledger
+from churn_utils.data.home_ledger import RECORD, VERSION
 from churn_utils.errors import ModelError
 from churn_utils.evaluation.economics import Economics
-from churn_utils.registry.connection import connect_mlflow
+from churn_utils.registry import artifacts
+from churn_utils.registry.connection import connect_mlflow, path_of_uri
 from churn_utils.settings import MODEL_NAME
 
 CHAMPION, CHALLENGER = "champion", "challenger"  # aliases
@@ -119,8 +120,22 @@ def register_version(run_id: str, description: str, tags: dict[str, str]) -> int
         source = f"models:/{run.outputs.model_outputs[0].model_id}"
         version = int(client.create_model_version(MODEL_NAME, source, run_id, tags=tags).version)
     client.update_model_version(MODEL_NAME, str(version), description)
+    record_version(version)
     set_challenger(version)
     return version
+
+
+def record_version(version: int) -> None:
+    """Record what a version is made of, unless it was recorded when it was registered."""
+    if home_ledger.find(home_ledger.read_entries(), VERSION, version, RECORD) is None:
+        info = _read(version)
+        artifacts.record_files(version, info.run_id)
+        home_ledger.record(VERSION, version, RECORD, _describe_record(info))
+
+
+def _describe_record(info: ModelVersion) -> dict[str, str]:
+    """Return what of a version's record may not change: run, trainer, parameters, costs too."""
+    return {"run_id": info.run_id, "trained_by": info.trained_by, **info.params}
 
 
 def latest_run(as_of: pd.Timestamp) -> str:
@@ -162,8 +177,14 @@ def read_version(version: int) -> ModelVersion:
     """Read a version and its training run from the registry: once, to be handed on.
 
     Raises:
-        ModelError: no such version.
+        ModelError: no such version, or its record was changed since it was registered.
     """
+    info = _read(version)
+    home_ledger.check(VERSION, version, RECORD, _describe_record(info), ModelError)
+    return info
+
+
+def _read(version: int) -> ModelVersion:
     mlflow = connect_mlflow()
     try:
         found = mlflow.MlflowClient().get_model_version(MODEL_NAME, str(version))
@@ -214,9 +235,8 @@ def list_versions() -> pd.DataFrame:
         One row per version, newest first:
         ``version, aliases, gate, trained_by, as_of, family, log_loss``.
     """
-    found = _client().search_model_versions(f"name='{MODEL_NAME}'")
     rows = []
-    for number in sorted((int(entry.version) for entry in found), reverse=True):
+    for number in reversed(list_numbers()):
         info = read_version(number)
         rows.append(
             {
@@ -231,6 +251,12 @@ def list_versions() -> pd.DataFrame:
         )
     columns = ["version", "aliases", "gate", "trained_by", "as_of", "family", "log_loss"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def list_numbers() -> list[int]:
+    """Return the numbers of all versions, oldest first."""
+    found = _client().search_model_versions(f"name='{MODEL_NAME}'")
+    return sorted(int(entry.version) for entry in found)
 
 
 def version_with_alias(alias: str) -> int | None:
@@ -272,11 +298,6 @@ def list_artifacts(version: int) -> list[str]:
 def locate_artifacts(run_id: str) -> Path:
     """Return the folder of a run's artifacts; MLflow would copy them to be read."""
     return path_of_uri(_get_run(run_id).info.artifact_uri)
-
-
-def path_of_uri(uri: str) -> Path:
-    """Return the local path that a ``file:`` URI names."""
-    return Path(url2pathname(urlparse(uri).path))
 
 
 def set_tags(version: int, tags: dict[str, str]) -> None:

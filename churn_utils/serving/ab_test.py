@@ -17,7 +17,9 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from churn_utils.errors import UsageError
+from churn_utils.data import home_ledger
+from churn_utils.data.home_ledger import VERSION
+from churn_utils.errors import DeploymentError, UsageError
 from churn_utils.registry import approvals, deployments, promotion, versions
 from churn_utils.registry.approvals import Approval
 from churn_utils.registry.gate_evidence import GateEvidence
@@ -128,7 +130,11 @@ def read_running() -> AbTest | None:
 def read_last(version: int) -> AbTest | None:
     """Return the last A/B test of a version, running or not; None if there was none."""
     text = versions.read_version(version).tags.get(TAG)
-    return AbTest(**json.loads(text)) if text else None
+    if not text:
+        return None
+    facts = json.loads(text)
+    home_ledger.check(VERSION, version, TAG, facts, DeploymentError)
+    return AbTest(**facts)
 
 
 def stop(version: int, reason: str) -> AbTest:
@@ -147,5 +153,6 @@ def stop(version: int, reason: str) -> AbTest:
 
 
 def _store(test: AbTest) -> None:
+    home_ledger.record(VERSION, test.version, TAG, asdict(test))
     text = json.dumps(asdict(test))
     versions.set_tags(test.version, {TAG: text})

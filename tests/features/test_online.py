@@ -7,7 +7,6 @@ import sqlite3
 import factories
 import pandas as pd
 import pytest
-from deltalake import DeltaTable
 
 from churn_utils import settings
 from churn_utils.data import tables
@@ -125,7 +124,7 @@ def test_a_table_that_went_back_takes_the_store_back(store, deliver):
     deliver(FEBRUARY, contract="Two year")
     deliver(FEBRUARY, ids=["7590-VHVEG"], written=MARCH, contract="One year")
     online_store.publish_changes(store)
-    DeltaTable(str(tables.path_of("customer_features"))).restore(0)
+    tables.rewind("customer_features", 0)
     assert online_store.publish_changes(store) == online_store.Publication("everything", 20, 3)
     row = look_up(store, "7590-VHVEG")[0]
     assert (row.snapshot_date, row.stored[definitions.STORED.index("contract")]) == (
@@ -139,7 +138,7 @@ def test_a_customer_whom_the_table_lost_is_lost_online(store, deliver):
     deliver(JANUARY, ids=["7590-VHVEG"])
     deliver(JANUARY, ids=["5575-GNVDE"])
     online_store.publish_changes(store)
-    DeltaTable(str(tables.path_of("customer_features"))).restore(0)
+    tables.rewind("customer_features", 0)
     deliver(FEBRUARY, ids=["7590-VHVEG"])  # the way back and new rows in one feed
     online_store.publish_changes(store)
     assert [row and row.snapshot_date for row in look_up(store, "5575-GNVDE", "7590-VHVEG")] == [

@@ -8,7 +8,7 @@ import pytest
 from filelock import FileLock
 
 from churn_utils import settings
-from churn_utils.data import tables
+from churn_utils.data import home_ledger, tables
 from churn_utils.errors import DataError, DeploymentError, ModelError
 from churn_utils.inference import batch
 from churn_utils.registry import (
@@ -77,9 +77,11 @@ def name_approval(version):
 
 
 def change_approval(version, **changes):
+    """Change facts of the approval as if it had been given so: the ledger knows of it."""
     tag = name_approval(version)
-    approval = json.loads(versions.read_version(version).tags[tag])
-    versions.set_tags(version, {tag: json.dumps({**approval, **changes})})
+    facts = json.loads(versions.read_version(version).tags[tag]) | changes
+    home_ledger.record("version", version, tag, facts)
+    versions.set_tags(version, {tag: json.dumps(facts)})
 
 
 def test_promotion_moves_the_alias_and_writes_the_deployment(approved):
@@ -142,15 +144,28 @@ def test_edited_evidence_voids_the_approval(approved):
         promotion.promote(approved, factories.AS_OF)
 
 
-def test_costs_that_the_gate_did_not_judge_are_refused(approved):
+@pytest.fixture
+def cheap_offer(approved):
+    """A deployed version whose cost of an offer was changed in MLflow's database for a while."""
     promotion.promote(approved, factories.AS_OF)
     factories.change_param(approved, "offer_cost_usd", 5.0)
-    with pytest.raises(DeploymentError, match="5 USD an offer.*judged 500 USD an offer"):
-        promotion.check_deployed(approved)
-    with pytest.raises(DeploymentError, match="the record was changed"):
-        batch.score_snapshot(factories.SNAPSHOT, factories.AS_OF, "backfill")
+    yield approved
     factories.change_param(approved, "offer_cost_usd", 500.0)
-    promotion.check_deployed(approved)
+
+
+def test_costs_that_were_changed_are_refused(cheap_offer):
+    for use in (
+        lambda: promotion.check_deployed(cheap_offer),
+        lambda: batch.score_snapshot(factories.SNAPSHOT, factories.AS_OF, "backfill"),
+    ):
+        with pytest.raises(ModelError, match="offer_cost_usd: '500.0', now '5.0'"):
+            use()
+
+
+def test_an_old_home_has_its_costs_from_the_evidence(cheap_offer, tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "ledger", lambda: tmp_path / "none")
+    with pytest.raises(DeploymentError, match="5 USD an offer.*judged 500 USD an offer"):
+        batch.score_snapshot(factories.SNAPSHOT, factories.AS_OF, "backfill")
 
 
 def test_an_expired_approval_is_void(approved):
