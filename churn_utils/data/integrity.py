@@ -64,7 +64,7 @@ def hold(path: Path, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
         lock = FileLock(path, is_singleton=True).acquire(timeout=wait_seconds)
     except Timeout as error:
         raise DataError(
-            f"another process has been changing {path.stem} in {path.parent} for "
+            f"another process has been changing {path.name.split('.')[0]} in {path.parent} for "
             f"{wait_seconds:.0f} s: nothing was written here; look at what it did, then try again."
         ) from error
     with lock:

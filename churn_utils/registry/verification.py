@@ -36,12 +36,14 @@ def verify_home() -> list[Verified]:
         One entry for each table, each part of each version, the audit and the deployments. If the
         ledger itself is wrong, versions and audit are left out: nothing tells what they were.
     """
-    present = [name for name in tables.KEYS if tables.path_of(name).exists()]
-    found = [_verify(f"table {name}", partial(_check_table, name)) for name in present]
-    found.append(_verify("ledger", _check_ledger))
-    if found[-1].state == WRONG:
+    ledger = _verify("ledger", _check_ledger)
+    entries = [] if ledger.state == WRONG else home_ledger.read_entries()
+    announced = {entry.part for entry in entries if entry.kind == TABLE}
+    present = [name for name in tables.KEYS if tables.exists(name) or name in announced]
+    found = [ledger]
+    found += [_verify(f"table {name}", partial(_check_table, name)) for name in present]
+    if ledger.state == WRONG:
         return found
-    entries = home_ledger.read_entries()
     recorded = {entry.number for entry in entries if entry.kind == VERSION}
     for number in sorted(recorded | set(versions.list_numbers())):
         for part, check in _list_checks(number, entries):

@@ -9,7 +9,7 @@ import pytest
 from deltalake import DeltaTable
 
 from churn_utils import settings
-from churn_utils.data import source, tables
+from churn_utils.data import source, table_digests, tables
 from churn_utils.data.files import write_csv
 from churn_utils.errors import UsageError
 from churn_utils.features import definitions, offline, online
@@ -43,6 +43,7 @@ def small_home(home, extract):
     offline.publish_snapshot(shifted, month_start(2), month_start(2))
     tables.append("inference_log", make_answers([ERASED, "OTHER"]))
     DeltaTable(str(tables.path_of("customers"))).create_checkpoint()
+    table_digests.adopt(tables.path_of("customers"))
     publish_online()
     write_csv(settings.reports() / "run" / "retention_list_2025-02.csv", rows)
     page = settings.reports() / "run" / "05_batch_inference.html"

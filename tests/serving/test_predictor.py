@@ -223,13 +223,11 @@ def test_split_is_evaluated_when_predictions_follow_the_labels(
 
 
 def test_new_features_are_served_and_follow_a_restore(serving, extract):
-    from deltalake import DeltaTable
-
     february = settings.month_start(1)
     offline.publish_snapshot(extract.head(10).assign(contract="Two year"), february, february)
     serving.refresh()
     assert predict_one(serving)["features_as_of"] == "2025-02-01"
-    DeltaTable(str(tables.path_of("customer_features"))).restore(0)
+    tables.rewind("customer_features", 0)
     serving.refresh()
     assert predict_one(serving)["features_as_of"] == "2025-01-01"
 

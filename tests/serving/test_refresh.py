@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import factories
 import pytest
-from deltalake import DeltaTable
 
 from churn_utils import settings
 from churn_utils.data import tables
@@ -215,7 +214,7 @@ def test_new_features_are_published_and_follow_a_restore(serving, extract):
     offline.publish_snapshot(extract.head(10).assign(contract="Two year"), february, february)
     serving.refresh()
     assert serving.features.newest == "2025-02-01"
-    DeltaTable(str(tables.path_of("customer_features"))).restore(0)
+    tables.rewind("customer_features", 0)
     serving.refresh()
     assert serving.features.newest == "2025-01-01"
 
