@@ -12,6 +12,7 @@ import pandas as pd
 from churn_utils.data import contract, erased_customers, quarantine, tables
 from churn_utils.data.columns import CUSTOMER_COLUMNS, LABEL, YES_NO
 from churn_utils.data.delivered_files import DAMAGE
+from churn_utils.data.delivery_checks import digest_rows
 from churn_utils.errors import DataError
 from churn_utils.features import definitions
 
@@ -77,7 +78,7 @@ def publish_snapshot(
     stamp = {"snapshot_date": snapshot_date, "written_at": written_at}
     faults = find_faults(accepted, len(rows)) if find_faults and len(accepted) else []
     if faults:
-        held_back = _hold_back(rows.loc[accepted.index], faults)
+        held_back = _hold_back(rows.loc[accepted.index], faults, digest_rows(accepted))
         accepted = accepted.head(0)
         rejected = pd.concat([rejected, held_back])
     unlabelled = rejected.drop(columns=LABEL, errors="ignore")
@@ -99,10 +100,13 @@ def publish_snapshot(
     )
 
 
-def _hold_back(rows: pd.DataFrame, faults: list[str]) -> pd.DataFrame:
-    """Return sound rows as they go to ``quarantine`` when their delivery is held back."""
+def _hold_back(rows: pd.DataFrame, faults: list[str], digest: str) -> pd.DataFrame:
+    """Return sound rows as they go to ``quarantine`` when their delivery is held back.
+
+    The digest tells them from those of a longer delivery that was held back on the same day.
+    """
     rows = rows.drop(columns=DAMAGE, errors="ignore")
-    reason = "the delivery: " + "; ".join(faults)
+    reason = f"the delivery: {'; '.join(faults)} (delivery {digest[:12]})"
     held_back = rows.assign(failed_column=quarantine.WHOLE_DELIVERY, reason=reason)
     return held_back.rename_axis("line").reset_index()
 

@@ -4,9 +4,9 @@ import pytest
 from notebook_factory import ALL, MAY, RETRAINED, RUN
 
 from churn_utils import settings
-from churn_utils.data import tables
+from churn_utils.data import quarantine, tables
 from churn_utils.errors import StageError
-from churn_utils.pipeline.plan import DONE
+from churn_utils.pipeline.plan import DONE, Acceptance
 from churn_utils.pipeline.state import read_state
 from churn_utils.registry import deployments, promotion
 
@@ -21,6 +21,22 @@ def test_stage_before_production_repeats_its_months(patched_pipeline):
     folder = settings.reports() / RUN
     assert not list(folder.glob("*_2025-05.html"))
     assert not list((folder / "notebooks").glob("*_2025-05.ipynb"))
+
+
+def test_accepted_delivery_repeats_the_months_of_its_stage(patched_pipeline, extract):
+    patched_pipeline.run()
+    april = settings.month_start(3)
+    rows = extract.head(8).drop(columns="churn").reset_index()
+    faults = {"failed_column": quarantine.WHOLE_DELIVERY, "reason": "the delivery: 8 rows"}
+    quarantine.add(rows.assign(snapshot_date=april, written_at=april, **faults))
+    patched_pipeline.ran()
+    acceptance = Acceptance("2025-04", "Ada Lovelace", "eight are left")
+    code, lines = patched_pipeline.run(acceptance=acceptance)
+    assert code == DONE
+    assert sorted(patched_pipeline.ran()) == sorted(ALL[8:])
+    assert lines[0].startswith("8 rows of 2025-04 are accepted by Ada Lovelace")
+    patched_pipeline.run()
+    assert patched_pipeline.ran() == []
 
 
 def test_shorter_run_takes_a_later_retraining_back(patched_pipeline):

@@ -16,7 +16,7 @@ import pytest
 from notebook_factory import ALL, RUN
 
 from churn_utils import settings
-from churn_utils.data import tables
+from churn_utils.data import erased_customers, tables
 from churn_utils.errors import StageError, UsageError
 from churn_utils.pipeline.plan import DONE
 from churn_utils.pipeline.runner import CLEARING
@@ -98,6 +98,7 @@ def test_home_holds_one_run_and_fresh_replaces_it(patched_pipeline):
     patched_pipeline.run()
     settings.raw().mkdir(parents=True)
     (settings.raw() / "delivered.csv").write_text("kept")
+    erased_customers.remember("7590-VHVEG")
     with pytest.raises(UsageError, match="--fresh"):
         patched_pipeline.run(seed=7)
     patched_pipeline.ran()
@@ -105,6 +106,7 @@ def test_home_holds_one_run_and_fresh_replaces_it(patched_pipeline):
     assert code == DONE
     assert sorted(patched_pipeline.ran()) == sorted(ALL)
     assert (settings.raw() / "delivered.csv").read_text() == "kept"
+    assert erased_customers.is_erased("7590-VHVEG")
 
 
 class Killed(BaseException):
