@@ -200,9 +200,10 @@ def _find_odd_labels(rows: pd.DataFrame, snapshot_date: pd.Timestamp) -> pd.Seri
         DataError: too many of them are odd.
     """
     ids = rows["customer_id"]
+    known = _customers_of(snapshot_date, "customers").drop_duplicates()
     is_wrong = ~rows[LABEL].isin(YES_NO)
     is_repeated = ids.duplicated(keep=False)
-    is_unknown = ~ids.isin(_customers_of(snapshot_date, "customers"))
+    is_unknown = ~ids.isin(known)
     found = {
         " is neither Yes nor No": is_wrong,
         " of a customer who has several": is_repeated,
@@ -211,15 +212,17 @@ def _find_odd_labels(rows: pd.DataFrame, snapshot_date: pd.Timestamp) -> pd.Seri
     causes = pd.Series(np.select(list(found.values()), list(found), ""), index=rows.index)
     causes = causes[causes != ""]
     reasons = "label " + rows[LABEL].loc[causes.index].astype(str) + causes
-    # That the customer's own row broke the contract is no fault of the label.
-    has_row = ids.isin(_customers_of(snapshot_date, "quarantine"))
-    is_odd = is_wrong | is_repeated | (is_unknown & ~has_row)
-    odd = reasons[is_odd.loc[reasons.index]]
-    if len(odd) > ODD_LABEL_SHARE * len(rows):
+    # That the customer's own row broke the contract is no fault of the label. And only as many
+    # labels of strangers are odd as customers lack theirs: others may have left with a delivery.
+    is_stranger = is_unknown & ~ids.isin(_customers_of(snapshot_date, "quarantine"))
+    unlabelled = int((~known.isin(ids)).sum())
+    odd = int((is_wrong | is_repeated).sum()) + min(int(is_stranger.sum()), unlabelled)
+    if odd > ODD_LABEL_SHARE * len(rows):
+        example = reasons[(is_wrong | is_repeated | is_stranger).loc[reasons.index]].iloc[0]
         raise DataError(
-            f"{len(odd):,} of {len(rows):,} labels of {snapshot_date:%Y-%m} cannot be taken "
-            f"(at most {ODD_LABEL_SHARE:.0%} may be odd), such as: {odd.iloc[0]}. "
-            "Nothing was written; ask for the labels again."
+            f"{odd:,} of {len(rows):,} labels of {snapshot_date:%Y-%m} cannot be taken (at most "
+            f"{ODD_LABEL_SHARE:.0%} may be odd), such as: {example}. Nothing was written; ask for "
+            "the labels again."
         )
     return reasons
 
