@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from churn_utils import causes
 from churn_utils.errors import ChurnError, UsageError
 from churn_utils.pipeline.parameters import read_notebooks
 from churn_utils.pipeline.plan import (
@@ -221,6 +222,7 @@ def run_with_progress(plan: Plan) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the command line and run; returns the exit code."""
+    causes.print_what_the_terminal_can()
     options = build_parser().parse_args(arguments)
     for name, folder in (("CHURN_HOME", options.home), ("CHURN_REPORTS", options.reports)):
         if folder:
@@ -234,6 +236,12 @@ def main(arguments: list[str] | None = None) -> int:
     except ChurnError as error:
         print(f"run_all.py: {error}", file=sys.stderr)
         return WRONG_USAGE if isinstance(error, UsageError) else FAILED
+    except Exception as error:
+        cause = causes.explain_error(error)
+        if cause is None:
+            raise
+        print(f"run_all.py: {cause}", file=sys.stderr)
+        return FAILED
 
 
 if __name__ == "__main__":

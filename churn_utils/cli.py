@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperCommand
 from typer.exceptions import TyperException
 
+from churn_utils import causes
 from churn_utils.errors import ChurnError, UsageError
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ app.add_typer(ab_test_app, name="ab-test")
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 refused or failed, 2 wrong usage."""
+    causes.print_what_the_terminal_can()
     command = typer.main.get_command(app)
     try:
         code = command.main(arguments, prog_name=PROGRAM, standalone_mode=False)
@@ -118,6 +120,12 @@ def main(arguments: list[str] | None = None) -> int:
         return WRONG_USAGE
     except ChurnError as error:
         print(f"error: {error}", file=sys.stderr)
+        return REFUSED
+    except Exception as error:
+        cause = causes.explain_error(error)
+        if cause is None:
+            raise
+        print(f"error: {cause}", file=sys.stderr)
         return REFUSED
     return code or DONE
 

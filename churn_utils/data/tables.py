@@ -13,9 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, Schema, write_deltalake
+from deltalake.exceptions import DeltaError
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-from churn_utils import settings
+from churn_utils import causes, settings
 from churn_utils.data import integrity
 from churn_utils.data.columns import BY_NAME
 from churn_utils.data.files import delete_folder
@@ -117,7 +118,8 @@ def _merge(table: str, rows: pa.Table) -> int:
         target_alias="target",
     )
     merger = merger.when_matched_update_all(predicate=is_changed).when_not_matched_insert_all()
-    counts = merger.execute()
+    with _name_damaged(table):
+        counts = merger.execute()
     return counts["num_target_rows_inserted"] + counts["num_target_rows_updated"]
 
 
@@ -227,10 +229,12 @@ def read(
     key = KEYS[table]
     if as_of is not None and "written_at" not in key:
         raise DataError(f"table {table} has no written_at; it cannot be read as of a date.")
-    delta = _open_version(table, version)
+    with _name_damaged(table):
+        delta = _open_version(table, version)
     needed = None if columns is None else list(dict.fromkeys([*columns, *key]))
     _check_columns(table, delta, needed or key)
-    rows = read_rows(delta, table, needed, _build_filter(as_of, snapshot_date))
+    with _name_damaged(table):
+        rows = read_rows(delta, table, needed, _build_filter(as_of, snapshot_date))
     frame = rows.to_pandas(date_as_object=False).sort_values(key, ignore_index=True)
     if as_of is not None:
         of_one_row = [name for name in key if name != "written_at"]
@@ -293,6 +297,26 @@ def check_changes(delta: DeltaTable, table: str, since: int) -> None:
         for commit in digests.commits:
             if since <= commit["version"] <= delta.version():
                 digests.check_files(commit["files"])
+
+
+@contextmanager
+def _name_damaged(table: str) -> Iterator[None]:
+    """Name the table when one of its files cannot be read or written.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    try:
+        yield
+    except (DeltaError, pa.ArrowException, OSError) as error:
+        if causes.explain_error(error) is not None:
+            raise
+        first_line, *_ = str(error).splitlines() or [type(error).__name__]
+        raise DataError(
+            f"table {table} in {settings.lakehouse()} cannot be read or written: {first_line} "
+            "If a file of it is missing or damaged, restore the folder from a copy, or make a new "
+            "home (run_all.py --fresh)."
+        ) from error
 
 
 def _open_version(table: str, version: int | None) -> DeltaTable:

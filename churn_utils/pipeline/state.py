@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from churn_utils import settings
 from churn_utils.data.files import write_atomically
-from churn_utils.errors import UsageError
+from churn_utils.errors import ChurnError, UsageError
 from churn_utils.pipeline.plan import RunIdentity
 
 TableVersions = dict[str, int | None]  # by table; None where there is none
@@ -102,11 +102,21 @@ class RunState(BaseModel):
 
 
 def read_state() -> RunState:
-    """Return the state of the run in this home, that of a new home where nothing ran yet."""
+    """Return the state of the run in this home, that of a new home where nothing ran yet.
+
+    Raises:
+        ChurnError: the file is empty, damaged or of another form.
+    """
     path = settings.home() / STATE_FILE
     if not path.exists():
         return RunState()
-    return RunState.model_validate_json(path.read_text())
+    try:
+        return RunState.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ChurnError(
+            f"{path}, which holds the state of this home's run, is empty, damaged or of another "
+            "form: restore it from a copy, or start again with run_all.py --fresh."
+        ) from error
 
 
 @contextmanager

@@ -81,12 +81,20 @@ def bind_home_to_scenario(simulation: Simulation) -> Simulation:
 
     Raises:
         UsageError: the home follows another one; the message names both and the remedy.
+        DataError: the file is empty or damaged.
     """
     path = settings.home() / "world.json"
     wanted = asdict(simulation)
     if not path.exists():
         write_atomically(path, json.dumps(wanted))
-    check_same_scenario(json.loads(path.read_text()), wanted)
+    try:
+        bound = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(
+            f"{path}, which names the scenario of this home, is empty or damaged: write "
+            f"{json.dumps(wanted)} to it if that is right, or start again with run_all.py --fresh."
+        ) from error
+    check_same_scenario(bound, wanted)
     return simulation
 
 
