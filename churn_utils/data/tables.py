@@ -48,7 +48,7 @@ CHANGE_DATA_FEED = {"customer_features"}
 TABLES_OF_COLUMNS = {"customers", "quarantine"}  # take what ``columns`` defines
 TABLES_OF_FEATURES = {"customer_features", "inference_log"}  # take any feature
 # deltalake 1.6 ends in a panic at some of these, and looks in another folder at the others.
-NOT_IN_PATHS = re.compile(r"[\[\]\\^|?#\x00-\x1f]|%[0-9A-Fa-f]{2}")
+NOT_IN_PATHS = re.compile(r"[\[\]\\^|?\x00-\x1f]|%[0-9A-Fa-f]{2}")
 WAIT_SECONDS = integrity.WAIT_SECONDS
 
 
@@ -64,7 +64,7 @@ def path_of(table: str) -> Path:
     folder = settings.lakehouse()
     if NOT_IN_PATHS.search(str(folder)):
         raise DataError(
-            f"tables cannot be kept in {folder}: a folder there has one of []\\^|?# or a code such "
+            f"tables cannot be kept in {folder}: a folder there has one of []\\^|? or a code such "
             "as %20 in its name, which Delta's library cannot read. Give the home another path "
             "(--home, CHURN_HOME)."
         )

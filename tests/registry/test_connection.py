@@ -17,7 +17,7 @@ from churn_utils.registry import approvals, promotion, versions
 AS_OF, SNAPSHOT = factories.AS_OF, factories.SNAPSHOT
 
 
-@pytest.fixture(params=["moved", "a home ü 50%"])
+@pytest.fixture(params=["moved", "a home ü 50% #1"])
 def moved(serving_home, tmp_path, request, monkeypatch):
     """A home that was used where it was and then moved."""
     promotion.check_deployed(serving_home.predecessor)
@@ -49,7 +49,7 @@ def test_a_copy_does_not_read_the_original(serving_home, tmp_path, monkeypatch):
     scoring.load_model(versions.read_version(serving_home.predecessor))
 
 
-@pytest.mark.parametrize("name", ["a[b", "a]b", "a%20b", "a^b", "a|b", "a?b", "a#b", "a\\b"])
+@pytest.mark.parametrize("name", ["a[b", "a]b", "a%20b", "a^b", "a|b", "a?b", "a\\b"])
 def test_a_path_that_delta_cannot_read_is_refused(tmp_path, name, monkeypatch):
     monkeypatch.setenv("CHURN_HOME", str(tmp_path / name))
     with pytest.raises(DataError, match="Give the home another path"):
