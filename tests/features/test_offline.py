@@ -385,6 +385,12 @@ def test_labels_of_unknown_and_quarantined_customers_are_kept_in_quarantine(home
     )  # with the row of the snapshot
 
 
+def test_labels_of_customers_who_left_are_quarantined(home, delivery):
+    offline.publish_snapshot(delivery.head(4), JANUARY, JANUARY)
+    counts = offline.record_labels(delivery, JANUARY, FEBRUARY)
+    assert counts.to_dict() == {"delivered": 8, "labels_written": 4, "quarantined": 4}
+
+
 def test_labels_can_be_recorded_once_a_quarantined_month_is_corrected(home, delivery):
     offline.publish_snapshot(delivery.assign(gender="?"), JANUARY, JANUARY)
     assert offline.record_labels(delivery, JANUARY, FEBRUARY)["quarantined"] == 8

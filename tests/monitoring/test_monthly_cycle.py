@@ -277,6 +277,7 @@ def accept():
     return cli.main(["accept-delivery", *words])
 
 
+@pytest.mark.long  # short forms: test_accepted_deliveries.py, and test_rewind.py for the pipeline
 def test_an_accepted_month_is_decided_again_and_followed(fresh, monkeypatch):
     start_quietly()
     send_half_of_the_customers(monkeypatch)
