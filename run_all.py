@@ -232,6 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.list:
             show_stages(plan)
             return DONE
+        causes.check_open_files()
         return run_with_progress(plan)
     except ChurnError as error:
         print(f"run_all.py: {error}", file=sys.stderr)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 import sys
 
+from churn_utils.errors import ChurnError
+
+LEAST_FILES = 256  # that a run must be allowed to hold open; with fewer its kernels die unexplained
 NOT_WRITABLE = "make it writable for this user, or name another folder (--home, --reports)"
 NO_FOLDER = "a file is where a folder should be: move it away, or name another folder"
 NO_ROOM = "free some space there, then run the same again"
@@ -44,6 +48,24 @@ def explain_error(error: BaseException) -> str | None:
             return f"a database of this home cannot be used: {cause}; restore it from a copy."
         cause = cause.__cause__ or cause.__context__
     return None
+
+
+def check_open_files() -> None:
+    """Check that a run may open enough files; raise the limit where the system allows.
+
+    Raises:
+        ChurnError: it does not.
+    """
+    if os.name != "posix":
+        return
+    import resource  # not on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= LEAST_FILES:
+        return
+    if hard != resource.RLIM_INFINITY and hard < LEAST_FILES:
+        raise ChurnError(f"only {hard} files may be open at once; {TOO_MANY_FILES}.")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (LEAST_FILES, hard))
 
 
 def print_what_the_terminal_can() -> None:

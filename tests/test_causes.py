@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import resource
 import sqlite3
 import sys
 
@@ -96,6 +97,17 @@ def test_file_in_place_of_a_folder_is_named(patched_pipeline, capsys, tmp_path, 
     option = {"CHURN_HOME": "--home", "CHURN_REPORTS": "--reports"}[variable]
     code, said = call([option, str(path)], capsys)
     assert code == FAILED and str(path) in said
+
+
+def test_too_few_open_files_are_refused_or_raised(home, monkeypatch, capsys):
+    raised = []
+    monkeypatch.setattr(run_all, "run_with_progress", lambda plan: DONE)
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: raised.append(limits))
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (64, 64))
+    code, said = call([], capsys)
+    assert code == FAILED and "only 64 files may be open at once; allow more" in said
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (64, 4096))
+    assert run_all.main([]) == DONE and raised == [(256, 4096)]
 
 
 def test_ascii_terminal_shows_question_marks(home, monkeypatch):
