@@ -56,6 +56,7 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.predictor = predictor
+    app.state.metrics = metrics
     app.state.access_log = access_log
     add_error_handlers(app)
     add_prediction_routes(app, predictor)

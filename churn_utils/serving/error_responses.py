@@ -32,19 +32,26 @@ def problem(
     The state of ``scope`` holds the id of the request; ``errors`` have a ``field`` and a
     ``message`` each; ``retry_after`` is in seconds.
     """
+    request_id = scope["state"].get("request_id", "")
+    document = describe_problem(status, detail, request_id, errors)
+    all_headers = dict(headers or {})
+    if retry_after:
+        all_headers["Retry-After"] = str(retry_after)
+    return Response(document, status, all_headers, media_type="application/problem+json")
+
+
+def describe_problem(
+    status: int, detail: str, request_id: str = "", errors: list[dict[str, str]] | None = None
+) -> bytes:
+    """Return a ``Problem`` document as JSON."""
     content = {
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
-        "request_id": scope["state"].get("request_id", ""),
+        "request_id": request_id,
         "errors": errors or [],
     }
-    all_headers = dict(headers or {})
-    if retry_after:
-        all_headers["Retry-After"] = str(retry_after)
-    return Response(
-        orjson.dumps(content), status, all_headers, media_type="application/problem+json"
-    )
+    return orjson.dumps(content)
 
 
 def add_error_handlers(app: FastAPI) -> None:

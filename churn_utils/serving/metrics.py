@@ -31,6 +31,11 @@ class ServingMetrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
+        self.refused_heads = self._count(
+            "churn_refused_heads",
+            "Requests refused before the application: malformed, too large or too slow a head",
+            ["status"],
+        )
         self.predictions = self._count(
             "churn_predictions", "Predictions by model version and arm", ARM_LABELS
         )
@@ -83,6 +88,10 @@ class ServingMetrics:
         self.log_failures = self._gauge(
             "churn_log_failures", "Writes of the inference log that failed and were repeated"
         )
+
+    def count_refused_head(self, status: int) -> None:
+        """Count a request that was refused before the application saw it."""
+        self.refused_heads.labels(int(status)).inc()
 
     def show_serving(self, arms: dict[str, int]) -> None:
         """Show which version answers in each arm from now on, and count the change."""

@@ -106,8 +106,8 @@ async def read_body(
     A body that is announced to have more than ``most_bytes`` is not read.
 
     Returns:
-        The refusal (413) of a body that is too large, else None; and the ``receive`` for the
-        application, which replays what was read.
+        The refusal of a body that is too large (413) or did not arrive (408), else None; and the
+        ``receive`` for the application, which replays what was read.
     """
     too_large = f"The body is larger than {most_bytes} bytes."
     announced = headers.get(b"content-length", b"0")
@@ -120,6 +120,9 @@ async def read_body(
         message = await receive()
         messages.append(message)
         size += len(message.get("body", b""))
+    if message["type"] == "http.disconnect":
+        # No answer: what came would be taken for the whole body.
+        return problem(scope, 408, "The body of the request did not arrive."), receive
     if size > most_bytes:
         return problem(scope, 413, too_large), receive
     scope["state"]["body"] = b"".join(message.get("body", b"") for message in messages)

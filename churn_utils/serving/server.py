@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import sys
 import tempfile
+from functools import partial
 
 import uvicorn
 
@@ -17,7 +18,7 @@ from churn_utils import settings
 from churn_utils.errors import ChurnError, UsageError
 from churn_utils.features import online
 from churn_utils.serving.app import create_app
-from churn_utils.serving.protocol import GatheringProtocol
+from churn_utils.serving.protocol import ChurnProtocol, ConnectionLimits, OpenConnections
 from churn_utils.serving.settings import ServingSettings
 
 # How long an answer waits for the thread that writes the log; Python's own 5 ms show in the p99.
@@ -46,18 +47,32 @@ def run_server(host: str, port: int) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     bound_port = sockets[0].getsockname()[1]
     log.info("serving on http://%s:%d; Ctrl-C ends it", host, bound_port)
+    app = create_app(serving)
+    open_connections = OpenConnections(_limits_of(serving), app.state.metrics.count_refused_head)
     config = uvicorn.Config(
-        create_app(serving),
+        app,
         access_log=False,
         server_header=False,
-        limit_concurrency=serving.max_connections,
+        proxy_headers=bool(serving.proxies),
+        forwarded_allow_ips=serving.proxies,
         timeout_graceful_shutdown=DRAIN_SECONDS,
         log_config=None,
-        http=GatheringProtocol,
+        # uvicorn calls it as it would a class
+        http=partial(ChurnProtocol, open_connections=open_connections),  # type: ignore[arg-type]
         ws="none",
     )
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets)
+
+
+def _limits_of(serving: ServingSettings) -> ConnectionLimits:
+    """Return the limits of connections that the settings ask for."""
+    return ConnectionLimits(
+        connections=serving.max_connections,
+        per_address=serving.max_connections_per_address,
+        seconds=serving.receive_seconds,
+        unlimited_addresses=frozenset(serving.proxies),
+    )
 
 
 def prepare(serving: ServingSettings, host: str, port: int) -> list[socket.socket]:

@@ -54,6 +54,12 @@ class ServingSettings(BaseSettings):
     """larger bodies are refused with 413"""
     max_connections: PositiveInt = 1_000
     """requests over further ones are answered 503; twice as many are closed"""
+    max_connections_per_address: PositiveInt = 250
+    """of one caller's address; requests over further ones are answered 503"""
+    receive_seconds: FiniteFloat = Field(default=10.0, gt=0)
+    """in which a request's head, and its body, must arrive (408), and an answer be taken"""
+    trusted_proxies: str = ""
+    """comma-separated addresses whose X-Forwarded-For is believed; empty: none"""
     today: str = ""
     """simulated today, such as 2025-02-01; empty: the day of the newest features"""
     poll_seconds: FiniteFloat = Field(default=1.0, gt=0)
@@ -114,6 +120,11 @@ class ServingSettings(BaseSettings):
         """The keys that open the API."""
         texts = _split(self.api_keys)
         return tuple(text.encode() for text in texts)
+
+    @property
+    def proxies(self) -> list[str]:
+        """Addresses of the proxies in front of the API."""
+        return _split(self.trusted_proxies)
 
     @property
     def origins(self) -> list[str]:
