@@ -68,11 +68,12 @@ def add_error_handlers(app: FastAPI) -> None:
 async def _handle_invalid(request: Request, error: RequestValidationError) -> Response:
     """Return 422 that names the first fields that are wrong."""
     found = error.errors()
+    count = f"{MOST_ERRORS} or more" if len(found) >= MOST_ERRORS else str(len(found))
     errors = []
     for entry in found[:MOST_ERRORS]:
         message = entry["msg"].removeprefix("Value error, ")  # pydantic's, before our own words
         errors.append({"field": _name_field(entry), "message": message})
-    return problem(request.scope, 422, f"{len(found)} field(s) are not as documented.", errors)
+    return problem(request.scope, 422, f"{count} field(s) are not as documented.", errors)
 
 
 async def _handle_http(request: Request, error: HTTPException) -> Response:

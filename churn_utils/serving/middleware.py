@@ -23,7 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from churn_utils.serving.error_responses import problem
 from churn_utils.serving.metrics import ServingMetrics
-from churn_utils.serving.request_checks import CallerCheck, Headers, client_address, read_body
+from churn_utils.serving.request_bodies import read_body
+from churn_utils.serving.request_checks import CallerCheck, Headers, client_address
 from churn_utils.serving.settings import ServingSettings
 
 PROTECTED = "/v1/"

@@ -1,4 +1,4 @@
-"""Checks of a request before the application: API key, rate of the caller, size of the body."""
+"""Checks of a request before the application: API key and rate of the caller."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from fastapi import Response
-from starlette.types import Message, Receive, Scope
+from starlette.types import Scope
 
 from churn_utils.serving.error_responses import problem
 
@@ -96,47 +96,3 @@ def client_address(scope: Scope) -> str:
     """Return the caller's address; empty where the server does not know it."""
     client: tuple[str, int] | None = scope.get("client")
     return "" if client is None else client[0]
-
-
-async def read_body(
-    scope: Scope, headers: Headers, receive: Receive, most_bytes: int
-) -> tuple[Response | None, Receive]:
-    """Read the body into ``scope["state"]["body"]``.
-
-    A body that is announced to have more than ``most_bytes`` is not read.
-
-    Returns:
-        The refusal of a body that is too large (413) or did not arrive (408), else None; and the
-        ``receive`` for the application, which replays what was read.
-    """
-    too_large = f"The body is larger than {most_bytes} bytes."
-    announced = headers.get(b"content-length", b"0")
-    if not announced.isdigit() or int(announced) > most_bytes:
-        return problem(scope, 413, too_large), receive
-    message = await receive()
-    messages = [message]
-    size = len(message.get("body", b""))
-    while message.get("more_body") and size <= most_bytes:
-        message = await receive()
-        messages.append(message)
-        size += len(message.get("body", b""))
-    if message["type"] == "http.disconnect":
-        # No answer: what came would be taken for the whole body.
-        return problem(scope, 408, "The body of the request did not arrive."), receive
-    if size > most_bytes:
-        return problem(scope, 413, too_large), receive
-    scope["state"]["body"] = b"".join(message.get("body", b"") for message in messages)
-    return None, _replay(messages, receive)
-
-
-def _replay(messages: list[Message], receive: Receive) -> Receive:
-    """Return a ``receive`` that gives the messages first and then what else arrives."""
-    waiting = iter(messages)
-
-    async def receive_again() -> Message:
-        """Return the next message."""
-        for message in waiting:
-            return message
-        return await receive()
-
-    return receive_again

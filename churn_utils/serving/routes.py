@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import orjson
 from fastapi import FastAPI, Path, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
@@ -25,8 +24,8 @@ from churn_utils.serving.examples import EXAMPLE_PREDICTION
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.openapi import document, document_body
 from churn_utils.serving.predictor import Predictor
+from churn_utils.serving.request_bodies import parse_body
 
-Parsed = TypeVar("Parsed", bound=BaseModel)
 Endpoint = Callable[[Request], Awaitable[Response]]
 PredictionId = Annotated[
     str,
@@ -78,21 +77,6 @@ class DirectRoute(APIRoute):
         return match, child_scope
 
     handle = Route.handle
-
-
-def parse_body(request: Request, schema: type[Parsed]) -> Parsed:
-    """Parse and validate the body that ``ApiMiddleware`` has read, in one step.
-
-    Raises:
-        RequestValidationError: the body is not JSON, or not as documented; the location of each
-            error begins with ``body``, as FastAPI's own do.
-    """
-    try:
-        return schema.model_validate_json(request.scope["state"]["body"])
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        in_body = [{**entry, "loc": ("body", *entry["loc"])} for entry in found]
-        raise RequestValidationError(in_body) from error
 
 
 def _json_response(content: dict) -> Response:

@@ -9,7 +9,15 @@ import math
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    FailFast,
+    Field,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
 
 from churn_utils.data.column_rules import RULES, ColumnRule
 from churn_utils.data.columns import BY_NAME, CUSTOMER_COLUMNS, CUSTOMER_ID, TEXT, Column
@@ -50,7 +58,9 @@ class PredictionRequest(Strict):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"customer_ids": ["7590-VHVEG", "5575-GNVDE"]}]}
     )
-    customer_ids: list[CustomerId] = Field(min_length=1, max_length=MOST_CUSTOMERS)
+    customer_ids: Annotated[list[CustomerId], FailFast()] = Field(
+        min_length=1, max_length=MOST_CUSTOMERS
+    )
 
 
 class _CustomerRules(Strict):
@@ -107,7 +117,7 @@ class ScoreRequest(Strict):
         json_schema_extra={"examples": [{"customers": [examples.EXAMPLE_CUSTOMER]}]}
     )
     # built when the module is imported, which a type checker cannot follow
-    customers: list[Customer] = Field(  # type: ignore[valid-type]
+    customers: Annotated[list[Customer], FailFast()] = Field(  # type: ignore[valid-type]
         min_length=1, max_length=MOST_CUSTOMERS
     )
 

@@ -1,0 +1,155 @@
+"""Read a request's body and validate it, both within bounds."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+from starlette.types import Message, Receive, Scope
+
+from churn_utils.serving.error_responses import MOST_ERRORS, problem
+from churn_utils.serving.request_checks import Headers
+from churn_utils.serving.schemas import MOST_CUSTOMERS
+
+Parsed = TypeVar("Parsed", bound=BaseModel)
+MOST_KEYS = 50  # of an object; the largest that is documented has about 20
+
+
+def parse_body(request: Request, schema: type[Parsed]) -> Parsed:
+    """Parse and validate the body that ``ApiMiddleware`` has read.
+
+    Validation builds an error for each field that is wrong or unknown. So that a small body cannot
+    ask for many, objects with too many keys are refused before it, the lists of the schemas stop
+    at the first item that is wrong, and the items after it are validated one by one until
+    ``MOST_ERRORS`` errors are found.
+
+    Raises:
+        RequestValidationError: the body is not JSON, or not as documented; the location of each
+            error begins with ``body``, as FastAPI's own do.
+    """
+    content = _parse_json(request.scope["state"]["body"])
+    _check_keys(content, ("body",))
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        raise RequestValidationError(_list_errors(schema, content, error)) from error
+
+
+def _parse_json(body: bytes) -> Any:
+    """Return what a JSON text holds.
+
+    Raises:
+        RequestValidationError: it is none.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass  # slower, but it takes NaN, so that validation can name the field that holds it
+    try:
+        return from_json(body)
+    except ValueError as error:
+        found = {"type": "json_invalid", "loc": ("body",), "msg": f"Invalid JSON: {error}"}
+        raise RequestValidationError([found]) from error
+
+
+def _check_keys(value: Any, location: tuple) -> None:
+    """Refuse an object, or one in its lists, that has more than ``MOST_KEYS`` keys.
+
+    Lists are looked at as far as they may be long.
+
+    Raises:
+        RequestValidationError: names the first one.
+    """
+    if not isinstance(value, dict):
+        return
+    if len(value) > MOST_KEYS:
+        message = f"has {len(value)} keys; at most {MOST_KEYS} are allowed"
+        raise RequestValidationError([{"type": "too_long", "loc": location, "msg": message}])
+    for name, items in value.items():
+        if isinstance(items, list):
+            for position, item in enumerate(items[:MOST_CUSTOMERS]):
+                _check_keys(item, (*location, name, position))
+
+
+def _list_errors(
+    schema: type[BaseModel], content: Any, error: ValidationError
+) -> list[dict[str, Any]]:
+    """List about the first ``MOST_ERRORS`` errors of a body, given those that were found first."""
+    found: list[dict[str, Any]] = []
+    items_of = {}
+    for entry in error.errors(include_url=False, include_input=False):
+        location = entry["loc"]
+        if len(location) > 1 and isinstance(location[1], int):
+            items_of[location[0]] = content[location[0]]
+        else:
+            found.append({**entry, "loc": ("body", *location)})
+    for name, items in items_of.items():
+        for position, item in enumerate(items[:MOST_CUSTOMERS]):
+            if len(found) >= MOST_ERRORS:
+                break
+            found += _list_item_errors(schema, str(name), position, item)
+    return found
+
+
+def _list_item_errors(
+    schema: type[BaseModel], name: str, position: int, item: Any
+) -> list[dict[str, Any]]:
+    """List the errors of one item of a list; other fields of the body are left out of them."""
+    try:
+        schema.model_validate({name: [item]})
+    except ValidationError as error:
+        entries = error.errors(include_url=False, include_input=False)
+        return [
+            {**entry, "loc": ("body", name, position, *entry["loc"][2:])}
+            for entry in entries
+            if entry["loc"][:2] == (name, 0)
+        ]
+    return []
+
+
+async def read_body(
+    scope: Scope, headers: Headers, receive: Receive, most_bytes: int
+) -> tuple[Response | None, Receive]:
+    """Read the body into ``scope["state"]["body"]``.
+
+    A body that is announced to have more than ``most_bytes`` is not read.
+
+    Returns:
+        The refusal of a body that is too large (413) or did not arrive (408), else None; and the
+        ``receive`` for the application, which replays what was read.
+    """
+    too_large = f"The body is larger than {most_bytes} bytes."
+    announced = headers.get(b"content-length", b"0")
+    if not announced.isdigit() or int(announced) > most_bytes:
+        return problem(scope, 413, too_large), receive
+    message = await receive()
+    messages = [message]
+    size = len(message.get("body", b""))
+    while message.get("more_body") and size <= most_bytes:
+        message = await receive()
+        messages.append(message)
+        size += len(message.get("body", b""))
+    if message["type"] == "http.disconnect":
+        # No answer: what came would be taken for the whole body.
+        return problem(scope, 408, "The body of the request did not arrive."), receive
+    if size > most_bytes:
+        return problem(scope, 413, too_large), receive
+    scope["state"]["body"] = b"".join(message.get("body", b"") for message in messages)
+    return None, _replay(messages, receive)
+
+
+def _replay(messages: list[Message], receive: Receive) -> Receive:
+    """Return a ``receive`` that gives the messages first and then what else arrives."""
+    waiting = iter(messages)
+
+    async def receive_again() -> Message:
+        """Return the next message."""
+        for message in waiting:
+            return message
+        return await receive()
+
+    return receive_again
