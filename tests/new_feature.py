@@ -134,9 +134,9 @@ def use_before(folder: Path, extract: pd.DataFrame, older: int) -> str:
     """
     np.save(folder / "before.npy", predict_first_month(older))
     publish(extract.head(LEFT), SECOND, SECOND)
-    (documents, _, _), predictor = ask(extract["customer_id"].head(2).tolist())
+    answers, predictor = ask(extract["customer_id"].head(2).tolist())
     write_log(predictor)
-    return documents[0]["prediction_id"]
+    return answers.predictions[0]["prediction_id"]
 
 
 class Messages(logging.Handler):
@@ -247,23 +247,23 @@ def score_months(version: int) -> dict:
 def ask_api(extract: pd.DataFrame, prediction_id: str) -> dict:
     """Ask the API for a customer of before, one of now and an unknown one; read receipts."""
     left, present = extract["customer_id"].iloc[0], extract["customer_id"].iloc[LEFT]
-    (documents, unknown, incomplete), predictor = ask([left, present, "UNKNOWN"])
+    answers, predictor = ask([left, present, "UNKNOWN"])
     customers = contract.check_rows(extract.head(1))[0].drop(columns="churn")
     given = predictor.score(customers.astype(object).to_dict("records"), "request")
-    (no_documents, _, _), _ = ask([left], predictor)
+    nothing, _ = ask([left], predictor)
     write_log(predictor)
     scored = tables.read("predictions", snapshot_date=THIRD)
     batched = scored.query("role == 'champion'").set_index("customer_id")["churn_probability"]
     old = predictor.find_receipt(prediction_id)
-    new = predictor.find_receipt(documents[0]["prediction_id"])
+    new = predictor.find_receipt(answers.predictions[0]["prediction_id"])
     counted = predictor.metrics.registry.get_sample_value("churn_incomplete_customers_total")
     return {
-        "answered": [document["customer_id"] == present for document in documents],
-        "version": documents[0]["model_version"],
-        "gap_to_batch": abs(documents[0]["churn_probability"] - batched[present]),
-        "unknown": unknown,
-        "incomplete": [name == left for name in incomplete],
-        "alone": len(no_documents),
+        "answered": [document["customer_id"] == present for document in answers.predictions],
+        "version": answers.predictions[0]["model_version"],
+        "gap_to_batch": abs(answers.predictions[0]["churn_probability"] - batched[present]),
+        "unknown": answers.unknown,
+        "incomplete": [name == left for name in answers.incomplete],
+        "alone": len(nothing.predictions),
         "counted": counted,
         "given_version": given[0]["model_version"],
         "old_receipt": [old["churn_probability"], old["reproduced_probability"]],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -48,6 +49,7 @@ class Feature:
             ``compute`` takes, in its order.
         compute: takes the values of one customer or whole Series.
         categories: every value of a category.
+        minimum, maximum: least and largest value of a number.
         is_slice: whether gate and monitoring look at each of its groups separately.
     """
 
@@ -59,6 +61,8 @@ class Feature:
     computed_from: tuple[str, ...] = ()
     compute: Callable[..., Any] = take_as_delivered
     categories: tuple[str, ...] = ()
+    minimum: float = -math.inf
+    maximum: float = math.inf
     is_slice: bool = False
 
     @property
@@ -110,6 +114,8 @@ def _take_column(column: Column) -> Feature:
         unit,
         column.description,
         categories=column.categories,
+        minimum=column.minimum,
+        maximum=column.maximum,
         is_slice=column.is_slice,
     )
 
@@ -127,6 +133,8 @@ FEATURES = (
         "billed so far; 0 before the first bill",
         computed_from=("total_charges",),
         compute=fill_first_bill,
+        minimum=BY_NAME["total_charges"].minimum,
+        maximum=BY_NAME["total_charges"].maximum,
     ),
     Feature(
         "num_optional_services",
@@ -135,6 +143,8 @@ FEATURES = (
         "how many of the six internet options are bought",
         computed_from=INTERNET_OPTIONS,
         compute=num_optional_services,
+        minimum=0,
+        maximum=len(INTERNET_OPTIONS),
     ),
     Feature(
         "avg_price_increase",
@@ -172,6 +182,32 @@ def _pick_inputs(feature: Feature) -> Callable[[Sequence], tuple]:
 
 # For the API's hot path: each on-demand feature with what picks its inputs out of a stored row.
 _PICK_AND_COMPUTE = [(_pick_inputs(feature), feature.compute) for feature in _ON_DEMAND]
+
+
+def _build_check(feature: Feature) -> Callable[[Any], bool]:
+    """Return what tells whether a value of a stored row can be one of the feature."""
+    if feature.type is TEXT:
+        return frozenset(feature.categories).__contains__
+    types = (int,) if feature.type is WHOLE else (int, float)
+    return lambda value: type(value) in types and feature.minimum <= value <= feature.maximum
+
+
+# For the API's hot path.
+_CHECKS = [(feature.name, _build_check(feature)) for feature in _STORED]
+
+
+def find_impossible(stored: Sequence) -> str:
+    """Say what cannot be in a row of stored features; empty if all can.
+
+    Args:
+        stored: values in the order of ``STORED``; None where the row lacks a feature.
+    """
+    if len(stored) != len(_CHECKS):
+        return f"it holds {len(stored)} features instead of {len(_CHECKS)}"
+    for value, (name, is_possible) in zip(stored, _CHECKS, strict=True):
+        if value is not None and not is_possible(value):
+            return f"{name} is {value!r}"
+    return ""
 
 
 def build_features(customers: pd.DataFrame) -> pd.DataFrame:

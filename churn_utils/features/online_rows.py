@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from datetime import date
 from typing import NamedTuple
 
 import orjson
 
-from churn_utils.errors import OnlineStoreError
+from churn_utils.features.definitions import find_impossible
 
 
 class OnlineRow(NamedTuple):
     """What the store holds of a customer.
 
     Dates are written ``YYYY-MM-DD``; ``stored`` has the order of ``definitions.STORED``, None for
-    features that were defined after the row was written.
+    features that were defined after the row was written. ``damage`` says why the row cannot be
+    used, as when another program wrote it; then the rest is empty.
     """
 
     snapshot_date: str
     written_at: str
     stored: tuple
+    damage: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,16 @@ def text_of_row(row: tuple) -> str:
 
 
 def row_of_text(text: str | bytes) -> OnlineRow:
-    """Return the row that a text of ``text_of_row`` holds.
+    """Return the row that a text of ``text_of_row`` holds, or what is wrong with it.
 
-    Raises:
-        OnlineStoreError: it holds none, as when another program wrote into the store.
+    Types, categories and ranges are checked: a model would answer for an impossible value as well.
     """
     try:
         snapshot_date, written_at, *stored = orjson.loads(text)
+        date.fromisoformat(snapshot_date)
+        impossible = find_impossible(stored)
     except (ValueError, TypeError) as error:
-        raise OnlineStoreError(
-            f"a row of the online store cannot be read: {text[:40]!r}; publish it again."
-        ) from error
+        return OnlineRow("", "", (), damage=f"{text[:40]!r} cannot be read: {error}")
+    if impossible:
+        return OnlineRow("", "", (), damage=impossible)
     return OnlineRow(snapshot_date, written_at, tuple(stored))

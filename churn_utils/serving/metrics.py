@@ -45,6 +45,10 @@ class ServingMetrics:
         self.unknown = self._count(
             "churn_unknown_customers", "Requested customers without features"
         )
+        self.damaged = self._count(
+            "churn_damaged_rows",
+            "Requested customers whose online row cannot be read or holds impossible values",
+        )
         self.incomplete = self._count(
             "churn_incomplete_customers",
             "Requested customers whose row is older than a feature that the model needs",

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from churn_utils.data import tables
 from churn_utils.errors import NotReadyError, OnlineStoreError
 from churn_utils.features import online
-from churn_utils.features.definitions import STORED
 from churn_utils.features.online_rows import OnlineRow
 
 UNPUBLISHED = "The features are not in the online store yet; try again."
@@ -57,9 +56,7 @@ class OnlineFeatures:
             NotReadyError: nothing is published, or the store does not answer.
         """
         try:
-            rows = await self._store.look_up(customer_ids)
-            _check_features(rows)
-            return rows
+            return await self._store.look_up(customer_ids)
         except NotReadyError as error:
             self.problem = UNPUBLISHED
             if self.newest:  # lost: published again at once; what never was there is waited for
@@ -98,10 +95,3 @@ class OnlineFeatures:
         if not tables.exists(online.TABLE):
             return 0
         return online.publish_changes(self._store).rows
-
-
-def _check_features(rows: Sequence[OnlineRow | None]) -> None:
-    """Refuse rows that another process published with other features than those of today."""
-    for row in rows:
-        if row is not None and len(row.stored) != len(STORED):
-            raise NotReadyError("the online store holds other features than those of today.")

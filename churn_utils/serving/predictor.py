@@ -44,6 +44,23 @@ class Call(NamedTuple):
     clock: FeatureClock
 
 
+class Answers(NamedTuple):
+    """What is answered to a request for customers by id.
+
+    Attributes:
+        predictions: one document per scored customer, with the fields of ``schemas.Prediction``.
+        unknown: ids of customers without features.
+        incomplete: ids of those whose stored row lacks an input of the model, because the feature
+            was defined later.
+        damaged: ids of those whose stored row cannot be read, or holds impossible values.
+    """
+
+    predictions: list[dict]
+    unknown: list[str]
+    incomplete: list[str]
+    damaged: list[str]
+
+
 class Predictor:
     """Scores customers with the ``state`` in place, which only a refresh replaces."""
 
@@ -105,15 +122,8 @@ class Predictor:
             return FULL_LOG
         return self.features.problem
 
-    async def predict(
-        self, customer_ids: Sequence[str], request_id: str
-    ) -> tuple[list[dict], list[str], list[str]]:
+    async def predict(self, customer_ids: Sequence[str], request_id: str) -> Answers:
         """Score customers from their online features.
-
-        Returns:
-            One document per scored customer, with the fields of ``schemas.Prediction``; the ids of
-            unknown customers; and the ids of those whose stored row lacks an input of the model,
-            because the feature was defined later.
 
         Raises:
             NotReadyError: no model, no features, or no room in the inference log.
@@ -122,17 +132,23 @@ class Predictor:
         rows = await self.features.read(customer_ids)
         known: list[Customer] = []
         unknown: list[str] = []
+        damaged: list[str] = []
         for customer_id, row in zip(customer_ids, rows, strict=True):
             if row is None:
                 unknown.append(customer_id)
+            elif row.damage:
+                damaged.append(customer_id)
+                log.error("the online row of %s cannot be used: %s", customer_id, row.damage)
             else:
                 inputs = definitions.complete_inputs(row.stored)
                 known.append((customer_id, row.snapshot_date, inputs))
         if unknown:
             self.metrics.unknown.inc(len(unknown))
+        if damaged:
+            self.metrics.damaged.inc(len(damaged))
         call = Call(request_id, "predictions", datetime.now(UTC), state.clock)
         documents, incomplete = self._score(known, models, call)
-        return documents, unknown, incomplete
+        return Answers(documents, unknown, incomplete, damaged)
 
     def score(self, customers: Sequence[dict], request_id: str) -> list[dict]:
         """Score customers given whole, with the fields of ``schemas.Customer``.

@@ -23,7 +23,7 @@ from churn_utils.serving.error_responses import MOST_ERRORS, problem
 from churn_utils.serving.examples import EXAMPLE_PREDICTION
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.openapi import document, document_body
-from churn_utils.serving.predictor import Predictor
+from churn_utils.serving.predictor import Answers, Predictor
 from churn_utils.serving.request_bodies import parse_body
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -90,13 +90,14 @@ def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
         """Answer for customers by id, from their online features (`features_as_of`)."""
         body = parse_body(request, schemas.PredictionRequest)
         request_id = request.scope["state"]["request_id"]
-        predictions, unknown, incomplete = await predictor.predict(body.customer_ids, request_id)
-        if not predictions:
-            return _refuse_all(request, unknown, incomplete)
+        answers = await predictor.predict(body.customer_ids, request_id)
+        if not answers.predictions:
+            return _refuse_all(request, answers)
         content = {
-            "predictions": predictions,
-            "unknown_customers": unknown,
-            "incomplete_customers": incomplete,
+            "predictions": answers.predictions,
+            "unknown_customers": answers.unknown,
+            "incomplete_customers": answers.incomplete,
+            "unavailable_customers": answers.damaged,
         }
         return _json_response(content)
 
@@ -144,14 +145,24 @@ def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
         return _json_response(receipt)
 
 
-def _refuse_all(request: Request, unknown: list[str], incomplete: list[str]) -> Response:
-    """Return 404 with the first of the customers who have no features, or not all of them."""
-    reasons = [f"{customer_id} has no features" for customer_id in unknown]
+def _refuse_all(request: Request, answers: Answers) -> Response:
+    """Return 404 with the first of the customers for whom there is no answer, and why.
+
+    503 if the row of one of them cannot be used: that can be repaired.
+    """
+    reasons = [f"{customer_id} has no features" for customer_id in answers.unknown]
     reasons += [
-        f"{customer_id} lacks features that were defined later" for customer_id in incomplete
+        f"{customer_id} lacks features that were defined later"
+        for customer_id in answers.incomplete
+    ]
+    reasons += [
+        f"{customer_id} has features that cannot be used" for customer_id in answers.damaged
     ]
     errors = [{"field": "customer_ids", "message": reason} for reason in reasons[:MOST_ERRORS]]
-    wanted = "all features of the model" if incomplete else "features"
+    if answers.damaged:
+        detail = "The features of the customers cannot be used at the moment."
+        return problem(request.scope, 503, detail, errors, retry_after=60)
+    wanted = "all features of the model" if answers.incomplete else "features"
     return problem(request.scope, 404, f"None of the customers has {wanted}.", errors)
 
 

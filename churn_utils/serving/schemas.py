@@ -148,6 +148,7 @@ class PredictionResponse(BaseModel):
             "predictions": [examples.EXAMPLE_PREDICTION],
             "unknown_customers": ["0000-NONE"],
             "incomplete_customers": [],
+            "unavailable_customers": [],
         }
     )
     predictions: list[Prediction]
@@ -155,6 +156,9 @@ class PredictionResponse(BaseModel):
     incomplete_customers: list[str] = Field(
         description="Their stored row is older than a feature that the model needs; "
         "`/v1/scores` answers for them."
+    )
+    unavailable_customers: list[str] = Field(
+        description="Their stored row cannot be read, or holds impossible values."
     )
 
 

@@ -185,16 +185,55 @@ def test_rows_that_redis_lost_are_published_again_not_unknown(home, redis_addres
     store._db.delete(store._rows, store._published)
 
 
-@pytest.mark.parametrize("text", ["no row", "[]", "7"])
-def test_a_row_that_is_none_is_an_error_of_the_store(store, deliver, text):
+def write_text(store, customer_id, text):
+    """Put a text into the store where a customer's row belongs."""
+    if isinstance(store, online_store.RedisStore):
+        store._db.hset(store._rows, customer_id, text)
+    else:
+        store._db.execute("UPDATE online SET row = ? WHERE customer_id = ?", (text, customer_id))
+
+
+@pytest.mark.parametrize(
+    ("text", "damage"),
+    [
+        ("no row", "'no row' cannot be read"),
+        ("[]", "cannot be read"),
+        ("7", "cannot be read"),
+        ('["2025-13-01", "2025-01-01"]', "cannot be read"),
+        ('["2025-01-01", "2025-01-01", "Female"]', "it holds 1 features instead of"),
+    ],
+)
+def test_a_row_that_is_none_is_damaged_alone(store, deliver, text, damage):
     deliver(JANUARY)
     online_store.publish_changes(store)
-    if isinstance(store, online_store.RedisStore):
-        store._db.hset(store._rows, "7590-VHVEG", text)
-    else:
-        store._db.execute("UPDATE online SET row = ? WHERE customer_id = '7590-VHVEG'", (text,))
-    with pytest.raises(OnlineStoreError, match="a row of the online store cannot be read"):
-        look_up(store, "7590-VHVEG")
+    write_text(store, "7590-VHVEG", text)
+    damaged, other = look_up(store, "7590-VHVEG", "5575-GNVDE")
+    assert damage in damaged.damage and not damaged.stored
+    assert not other.damage and len(other.stored) == len(definitions.STORED)
+
+
+@pytest.mark.parametrize(
+    ("feature", "value"),
+    [
+        ("monthly_charges", -1e9),
+        ("monthly_charges", "70"),
+        ("monthly_charges", True),
+        ("tenure", 1.5),
+        ("tenure", 100_000),
+        ("gender", "female"),
+        ("gender", ["Female"]),
+        ("num_optional_services", 7),
+    ],
+)
+def test_a_row_with_an_impossible_value_is_damaged(store, deliver, feature, value):
+    deliver(JANUARY)
+    online_store.publish_changes(store)
+    (row,) = look_up(store, "7590-VHVEG")
+    stored = list(row.stored)
+    stored[definitions.STORED.index(feature)] = value
+    write_text(store, "7590-VHVEG", json.dumps([row.snapshot_date, row.written_at, *stored]))
+    (damaged,) = look_up(store, "7590-VHVEG")
+    assert damaged.damage
 
 
 def test_a_store_that_cannot_be_read_says_so(home):

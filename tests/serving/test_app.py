@@ -72,6 +72,28 @@ def test_unknown_customers_are_named_or_404_if_all_are(client):
     )
 
 
+def test_a_damaged_row_makes_its_customer_alone_unavailable(client):
+    factories.change_online_store(
+        f"CREATE TABLE kept AS SELECT * FROM online WHERE customer_id='{ID}'"
+    )
+    factories.change_online_store(
+        f"UPDATE online SET row = replace(row, 29.85, -1e9) WHERE customer_id = '{ID}'"
+    )
+    try:
+        both = predict(client, ID, "5575-GNVDE")
+        alone = predict(client, ID)
+        ready = client.get("/readyz")
+        counted = client.get("/metrics").text
+    finally:
+        factories.change_online_store("INSERT OR REPLACE INTO online SELECT * FROM kept")
+        factories.change_online_store("DROP TABLE kept")
+    assert both.status_code == 200 and both.json()["unavailable_customers"] == [ID]
+    assert [found["customer_id"] for found in both.json()["predictions"]] == ["5575-GNVDE"]
+    assert alone.status_code == 503 and ID in alone.json()["errors"][0]["message"]
+    assert ready.status_code == 200 and "churn_damaged_rows_total 2.0" in counted
+    assert predict(client, ID).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "message"),
     [

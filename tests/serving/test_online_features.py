@@ -40,13 +40,15 @@ def test_store_of_other_features_counts_as_unpublished(features, losses):
     assert features.publish() == 7043 and features.read_newest() == "2025-01-01"
 
 
-def test_rows_of_other_features_are_lost_until_published(features, losses):
+def test_a_row_of_other_features_is_damaged_alone(features, losses):
     features.publish()
     features.read_newest()
-    factories.change_online_store('UPDATE online SET row = \'["2025-01-01","2025-01-01",1]\'')
-    with pytest.raises(NotReadyError, match="not in the online store"):
-        read(features, ID)
-    assert losses == [1]
+    factories.change_online_store(
+        f"UPDATE online SET row = '[\"2025-01-01\",\"2025-01-01\",1]' WHERE customer_id = '{ID}'"
+    )
+    damaged, other = read(features, ID, "5575-GNVDE")
+    assert damaged.damage and not other.damage
+    assert losses == [] and features.problem == ""
 
 
 def test_loss_is_reported_once_and_only_of_what_was_there(features, losses):

@@ -242,13 +242,14 @@ def test_features_that_redis_lost_are_published_at_once(serving_home, redis_addr
         while opened.state.models is None:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)  # the refreshes pause now
-        assert (await opened.predict(["UNKNOWN"], "request"))[1] == ["UNKNOWN"]
+        assert (await opened.predict(["UNKNOWN"], "request")).unknown == ["UNKNOWN"]
         redis.Redis.from_url(redis_address).flushall()
         refused, documents = 0, []
         while not documents:
             try:
-                documents, unknown, _ = await opened.predict([ID], "request")
-                assert unknown == []
+                answers = await opened.predict([ID], "request")
+                documents = answers.predictions
+                assert answers.unknown == []
             except NotReadyError as error:
                 assert "not in the online store yet" in str(error)
                 refused += 1
