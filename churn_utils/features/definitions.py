@@ -61,8 +61,8 @@ class Feature:
     computed_from: tuple[str, ...] = ()
     compute: Callable[..., Any] = take_as_delivered
     categories: tuple[str, ...] = ()
-    minimum: float = -math.inf
-    maximum: float = math.inf
+    minimum: float | None = None
+    maximum: float | None = None
     is_slice: bool = False
 
     @property
@@ -189,7 +189,9 @@ def _build_check(feature: Feature) -> Callable[[Any], bool]:
     if feature.type is TEXT:
         return frozenset(feature.categories).__contains__
     types = (int,) if feature.type is WHOLE else (int, float)
-    return lambda value: type(value) in types and feature.minimum <= value <= feature.maximum
+    minimum = -math.inf if feature.minimum is None else feature.minimum
+    maximum = math.inf if feature.maximum is None else feature.maximum
+    return lambda value: type(value) in types and minimum <= value <= maximum
 
 
 # For the API's hot path.

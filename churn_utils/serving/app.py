@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,14 +9,17 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from churn_utils.serving.error_responses import add_error_handlers
+from churn_utils.serving.log_lines import LineWriter
 from churn_utils.serving.metrics import ServingMetrics
-from churn_utils.serving.middleware import AccessLog, ApiMiddleware
+from churn_utils.serving.middleware import ApiMiddleware
 from churn_utils.serving.openapi import ABOUT, add_documents
 from churn_utils.serving.predictor import Predictor
 from churn_utils.serving.routes import add_prediction_routes, add_state_routes
 from churn_utils.serving.settings import ServingSettings
+from churn_utils.serving.shutdown import Drain
 
 VERSION = "1.0.0"
+STANDARD_OUTPUT = 1  # its file descriptor
 # ours is on /metrics
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 
@@ -33,16 +35,19 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     settings = settings or ServingSettings()
     metrics = ServingMetrics()
     predictor = Predictor(settings, metrics)
-    access_log = AccessLog()
+    access_log = LineWriter(STANDARD_OUTPUT) if settings.access_log else None
+    drain = Drain()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await predictor.start()
-        writing = asyncio.create_task(access_log.keep_writing())
+        if access_log is not None:
+            access_log.start()
+            metrics.lines_dropped.set_function(lambda: access_log.dropped)
         yield
         await predictor.stop()
-        writing.cancel()
-        await asyncio.gather(writing, return_exceptions=True)
+        if access_log is not None:
+            access_log.close()
 
     app = FastAPI(
         title="Telco churn",
@@ -57,15 +62,16 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     )
     app.state.predictor = predictor
     app.state.metrics = metrics
-    app.state.access_log = access_log
+    app.state.drain = drain
     add_error_handlers(app)
     add_prediction_routes(app, predictor)
-    add_state_routes(app, predictor, metrics)
+    add_state_routes(app, predictor, metrics, drain)
     add_documents(app, settings)
     app.add_middleware(
         ApiMiddleware,
         settings=settings,
         metrics=metrics,
-        access_log=access_log if settings.access_log else None,
+        access_log=access_log,
+        drain=drain,
     )
     return app

@@ -43,7 +43,7 @@ class Api:
         command = [sys.executable, "-m", "churn_utils", "serve", "--port", str(self.port)]
         self._process = subprocess.Popen(
             [*command, "--until-stdin-closes"],
-            env={**os.environ, "CHURN_ACCESS_LOG": "0", **variables},
+            env={**os.environ, "CHURN_ACCESS_LOG": "0", "CHURN_DRAIN_SECONDS": "0", **variables},
             stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=subprocess.STDOUT,

@@ -22,6 +22,7 @@ class ServingMetrics:
         self._add_requests()
         self._add_refreshes()
         self._add_log()
+        self._add_access_log()
 
     def _add_requests(self) -> None:
         self.seconds = Histogram(
@@ -96,6 +97,11 @@ class ServingMetrics:
     def count_refused_head(self, status: int) -> None:
         """Count a request that was refused before the application saw it."""
         self.refused_heads.labels(int(status)).inc()
+
+    def _add_access_log(self) -> None:
+        self.lines_dropped = self._gauge(
+            "churn_access_log_dropped", "Lines of the access log that could not be written"
+        )
 
     def show_serving(self, arms: dict[str, int]) -> None:
         """Show which version answers in each arm from now on, and count the change."""

@@ -6,26 +6,22 @@ prediction.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import re
-import sys
-import threading
 import time
 from datetime import UTC, datetime
-from typing import Any
 
-import orjson
 import uuid_utils
 from fastapi import Response
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from churn_utils.serving.error_responses import problem
+from churn_utils.serving.log_lines import LineWriter
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.request_bodies import read_body
 from churn_utils.serving.request_checks import CallerCheck, Headers, client_address
 from churn_utils.serving.settings import ServingSettings
+from churn_utils.serving.shutdown import Drain
 
 PROTECTED = "/v1/"
 # counted by their path also when refused before a route is found
@@ -39,49 +35,6 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 REQUEST_ID_HEADER = b"x-request-id"
 PREFLIGHT_HEADERS = {b"origin", b"access-control-request-method"}
 MOST_PATH_CHARACTERS = 200  # of a path in the access log
-log = logging.getLogger(__name__)
-
-
-class AccessLog:
-    """One JSON line per request on standard output.
-
-    Lines are written together: a write each would cost as much as a prediction.
-    """
-
-    def __init__(self) -> None:
-        """Start without lines."""
-        self._lines: list[bytes] = []
-        self._writing = threading.Lock()
-
-    def append(self, facts: dict[str, Any]) -> None:
-        """Keep the facts of a request until the next ``write``."""
-        line = orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE)
-        self._lines.append(line)
-
-    async def keep_writing(self, every_seconds: float = 0.5) -> None:
-        """Write the lines again and again, in a thread, and once more when cancelled."""
-        try:
-            while True:
-                await asyncio.sleep(every_seconds)
-                await asyncio.to_thread(self.write)
-        finally:
-            self.write()
-
-    def write(self) -> None:
-        """Write what is kept.
-
-        If that fails, the lines are lost and the log says how many.
-        """
-        with self._writing:
-            lines = self._lines[:]
-            del self._lines[: len(lines)]  # others may append meanwhile
-            try:
-                # the binary stream, so that it is one piece however the text stream is buffered
-                sys.stdout.buffer.write(b"".join(lines))
-                sys.stdout.buffer.flush()
-            except OSError as error:  # a full disk, or a reader that went away
-                count = len(lines)
-                log.error("%d line(s) of the access log could not be written: %s", count, error)
 
 
 class ApiMiddleware:
@@ -92,9 +45,11 @@ class ApiMiddleware:
         app: ASGIApp,
         settings: ServingSettings,
         metrics: ServingMetrics,
-        access_log: AccessLog | None = None,
+        access_log: LineWriter | None = None,
+        drain: Drain | None = None,
     ) -> None:
         """Wrap ``app``; without ``access_log`` no lines are kept."""
+        self._drain = drain or Drain()
         self._settings = settings
         self._metrics = metrics
         self._access_log = access_log
@@ -119,6 +74,8 @@ class ApiMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"].append((REQUEST_ID_HEADER, request_id))
+                if self._drain.is_draining:
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:

@@ -19,6 +19,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from churn_utils.serving.error_responses import describe_problem
 from churn_utils.serving.middleware import SURPLUS
 
+LINGER_SECONDS = 1.0  # that an idle connection is kept while the server ends
+
 
 class GatheringTransport:
     """A transport that sends the writes of one turn of the event loop together.
@@ -181,6 +183,17 @@ class ChurnProtocol(HttpToolsProtocol):
     def abort(self) -> None:
         """Close the connection at once."""
         self.transport.abort()
+
+    def shutdown(self) -> None:
+        """End the connection (called by uvicorn): after the answer under way, or the next one.
+
+        A request may be on its way over a connection that is idle here; closing at once would
+        reset it.
+        """
+        if self.is_idle:
+            self.loop.call_later(LINGER_SECONDS, super().shutdown)
+        else:
+            super().shutdown()
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived, and bound what has not ended with it."""

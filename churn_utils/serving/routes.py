@@ -25,8 +25,10 @@ from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.openapi import document, document_body
 from churn_utils.serving.predictor import Answers, Predictor
 from churn_utils.serving.request_bodies import parse_body
+from churn_utils.serving.shutdown import Drain
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+SHUTTING_DOWN = "This process is about to end."
 PredictionId = Annotated[
     str,
     Path(
@@ -166,7 +168,9 @@ def _refuse_all(request: Request, answers: Answers) -> Response:
     return problem(request.scope, 404, f"None of the customers has {wanted}.", errors)
 
 
-def add_state_routes(app: FastAPI, predictor: Predictor, metrics: ServingMetrics) -> None:
+def add_state_routes(
+    app: FastAPI, predictor: Predictor, metrics: ServingMetrics, drain: Drain
+) -> None:
     """Add ``/v1/model``, the probes ``/healthz`` and ``/readyz``, and ``/metrics``."""
 
     @app.get(
@@ -201,7 +205,7 @@ def add_state_routes(app: FastAPI, predictor: Predictor, metrics: ServingMetrics
     )
     async def ready() -> Response:
         """Tell whether requests can be answered; name a version that was refused."""
-        reason = predictor.why_not_ready()
+        reason = SHUTTING_DOWN if drain.is_draining else predictor.why_not_ready()
         if reason:
             raise NotReadyError(reason)
         refused = predictor.state.refused_version

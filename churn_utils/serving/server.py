@@ -18,12 +18,13 @@ from churn_utils import settings
 from churn_utils.errors import ChurnError, UsageError
 from churn_utils.features import online
 from churn_utils.serving.app import create_app
+from churn_utils.serving.log_lines import log_to_standard_error
 from churn_utils.serving.protocol import ChurnProtocol, ConnectionLimits, OpenConnections
 from churn_utils.serving.settings import ServingSettings
+from churn_utils.serving.shutdown import FINISH_SECONDS, DrainingServer
 
 # How long an answer waits for the thread that writes the log; Python's own 5 ms show in the p99.
 SWITCH_SECONDS = 0.0005
-DRAIN_SECONDS = 10  # that requests under way have to end after SIGTERM
 OTHER_FILES = 256  # held open beside the connections: libraries, tables, databases
 HIGHEST_PORT = 65535
 log = logging.getLogger(__name__)
@@ -39,11 +40,9 @@ def run_server(host: str, port: int) -> None:
     Raises:
         UsageError, ChurnError: as ``prepare``; a variable that it cannot work with.
     """
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
     serving = ServingSettings()
     sockets = prepare(serving, host, port)
+    close_log = log_to_standard_error()
     sys.setswitchinterval(SWITCH_SECONDS)
     bound_port = sockets[0].getsockname()[1]
     log.info("serving on http://%s:%d; Ctrl-C ends it", host, bound_port)
@@ -55,14 +54,15 @@ def run_server(host: str, port: int) -> None:
         server_header=False,
         proxy_headers=bool(serving.proxies),
         forwarded_allow_ips=serving.proxies,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_graceful_shutdown=FINISH_SECONDS,
         log_config=None,
         # uvicorn calls it as it would a class
         http=partial(ChurnProtocol, open_connections=open_connections),  # type: ignore[arg-type]
         ws="none",
     )
+    server = DrainingServer(config, app.state.drain, serving.drain_seconds, close_log)
     with contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets)
+        server.run(sockets)
 
 
 def _limits_of(serving: ServingSettings) -> ConnectionLimits:

@@ -58,6 +58,8 @@ class ServingSettings(BaseSettings):
     """of one caller's address; requests over further ones are answered 503"""
     receive_seconds: FiniteFloat = Field(default=10.0, gt=0)
     """in which a request's head, and its body, must arrive (408), and an answer be taken"""
+    drain_seconds: FiniteFloat = Field(default=5.0, ge=0)
+    """how long requests are still answered after SIGTERM, while /readyz says 503"""
     trusted_proxies: str = ""
     """comma-separated addresses whose X-Forwarded-For is believed; empty: none"""
     today: str = ""

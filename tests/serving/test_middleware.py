@@ -7,16 +7,19 @@ from starlette.testclient import TestClient
 
 from churn_utils.errors import ChurnError
 from churn_utils.serving.error_responses import add_error_handlers
+from churn_utils.serving.log_lines import LineWriter
 from churn_utils.serving.metrics import ServingMetrics
-from churn_utils.serving.middleware import AccessLog, ApiMiddleware
+from churn_utils.serving.middleware import ApiMiddleware
 from churn_utils.serving.settings import ServingSettings
+
+STANDARD_OUTPUT = 1
 
 
 def build_client(**changes):
     app = FastAPI()
     add_error_handlers(app)
     app.state.metrics = ServingMetrics()
-    app.state.access_log = AccessLog()
+    app.state.access_log = LineWriter(STANDARD_OUTPUT)
 
     @app.post("/v1/echo")
     async def echo(request: Request) -> Response:
@@ -220,7 +223,8 @@ def test_every_request_leaves_a_json_line(capfdbinary):
     client = build_client(api_keys="secret-key")
     client.get("/open", headers={"X-Request-ID": "id-1"})
     client.post("/v1/echo", headers={"X-API-Key": "secret-key"})
-    client.app.state.access_log.write()
+    client.app.state.access_log.start()
+    client.app.state.access_log.close()
     lines = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
     assert [(line["request_id"], line["path"], line["status"]) for line in lines][0] == (
         "id-1",
@@ -242,44 +246,3 @@ def test_other_than_http_is_passed_on():
         )
     )
     assert seen == ["lifespan"]
-
-
-def test_a_failed_write_loses_its_lines_and_the_log_goes_on(capfdbinary, monkeypatch, caplog):
-    class Full:
-        def write(self, data):
-            raise OSError("No space left on device")
-
-    access_log = AccessLog()
-
-    async def play():
-        writing = asyncio.create_task(access_log.keep_writing(0.01))
-        with monkeypatch.context() as patch:
-            patch.setattr("sys.stdout", type("Stream", (), {"buffer": Full()}))
-            access_log.append({"lost": 1})
-            await asyncio.sleep(0.1)
-        access_log.append({"kept": 2})
-        await asyncio.sleep(0.1)
-        writing.cancel()
-        await asyncio.gather(writing, return_exceptions=True)
-
-    asyncio.run(play())
-    assert capfdbinary.readouterr().out == b'{"kept":2}\n'
-    assert "1 line(s) of the access log could not be written: No space left" in caplog.text
-
-
-def test_lines_are_written_in_time_and_at_the_end(capfdbinary):
-    access_log = AccessLog()
-
-    async def play():
-        writing = asyncio.create_task(access_log.keep_writing(0.01))
-        access_log.append({"first": 1})
-        assert capfdbinary.readouterr().out == b""  # not a write of its own for each line
-        await asyncio.sleep(0.1)
-        first = capfdbinary.readouterr().out
-        access_log.append({"second": 2})
-        writing.cancel()
-        await asyncio.gather(writing, return_exceptions=True)
-        return first
-
-    assert asyncio.run(play()) == b'{"first":1}\n'
-    assert capfdbinary.readouterr().out == b'{"second":2}\n'
