@@ -21,6 +21,8 @@ from churn_utils.registry import deployments, promotion, versions
 from churn_utils.reports import html
 from churn_utils.serving import sandbox
 
+# The host that starlette's client names.
+os.environ["CHURN_ALLOWED_HOSTS"] = "testserver,localhost,127.0.0.1"
 # What takes seconds to build: a test that uses one of these is slow.
 SLOW_FIXTURES = {
     "extract",
@@ -166,7 +168,7 @@ def redis_address(tmp_path_factory):
         "no",
     ]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=path.parent)
-    for _ in range(100):
+    for _ in range(1200):
         if path.exists():
             break
         time.sleep(0.05)

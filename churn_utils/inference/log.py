@@ -12,8 +12,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
 import pyarrow as pa
@@ -26,6 +27,8 @@ from churn_utils.features import definitions
 
 TABLE = "inference_log"
 WRITES_TO_COMPACT = 100  # each write is a small file; so many are put together into one
+UUID_WITH_TIME = 7  # version of UUID whose first 48 bits are its time in milliseconds
+ID_TOLERANCE = timedelta(minutes=1)  # between an answer and its id
 LONGEST_PAUSE_S = 30.0  # between two attempts to write
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,7 @@ FACTS = {
     "answered_at": pa.timestamp("us", "UTC"),
     "as_of_date": pa.date32(),  # simulated today
     "request_id": pa.string(),
+    "caller": pa.string(),  # name of the API key; empty without
     "route": pa.string(),
     "customer_id": pa.string(),
     "features_as_of": pa.date32(),  # null where the caller gave the features
@@ -110,10 +114,15 @@ class InferenceLog:
         for entry in pending:
             if entry[0] == prediction_id:
                 return to_arrow([entry]).to_pylist()[0]
-        if not tables.exists(TABLE):
+        answered = _period_of(prediction_id)
+        if answered is None or not tables.exists(TABLE):
             return None
-        found = _open_table().to_table(filter=ds.field("prediction_id") == prediction_id)
-        rows = found.to_pylist()
+        earliest, latest = answered
+        moment = ds.field("answered_at")
+        wanted = (
+            (moment >= earliest) & (moment <= latest) & (ds.field("prediction_id") == prediction_id)
+        )
+        rows = _open_table().to_table(filter=wanted).to_pylist()
         return rows[0] if rows else None
 
     def close(self, timeout_s: float = 30.0) -> int:
@@ -165,6 +174,19 @@ class InferenceLog:
             if ending:
                 return
             pause = self.interval_s if succeeded else min(2 * pause, LONGEST_PAUSE_S)
+
+
+def _period_of(prediction_id: str) -> tuple[pa.Scalar, pa.Scalar] | None:
+    """Return the period in which a prediction was answered, as its id says; None if it says none.
+
+    Only the files of that period are read.
+    """
+    parsed = uuid.UUID(prediction_id)
+    if parsed.version != UUID_WITH_TIME:
+        return None
+    created = datetime.fromtimestamp((parsed.int >> 80) / 1000, UTC)
+    kind = SCHEMA.field("answered_at").type
+    return pa.scalar(created - ID_TOLERANCE, kind), pa.scalar(created + ID_TOLERANCE, kind)
 
 
 def _open_table() -> ds.Dataset:

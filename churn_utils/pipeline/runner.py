@@ -33,6 +33,7 @@ def clear_home(reports: Path) -> None:
     """
     home = settings.home()
     mark = home / CLEARING
+    mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
     (home / STATE_FILE).unlink(missing_ok=True)
     tables.delete_all()

@@ -10,7 +10,7 @@ from fastapi.telemetry import TelemetryConfig
 
 from churn_utils.serving.error_responses import add_error_handlers
 from churn_utils.serving.log_lines import LineWriter
-from churn_utils.serving.metrics import ServingMetrics
+from churn_utils.serving.metrics import VERSION, ServingMetrics
 from churn_utils.serving.middleware import ApiMiddleware
 from churn_utils.serving.openapi import ABOUT, add_documents
 from churn_utils.serving.predictor import Predictor
@@ -18,7 +18,6 @@ from churn_utils.serving.routes import add_prediction_routes, add_state_routes
 from churn_utils.serving.settings import ServingSettings
 from churn_utils.serving.shutdown import Drain
 
-VERSION = "1.0.0"
 STANDARD_OUTPUT = 1  # its file descriptor
 # ours is on /metrics
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}

@@ -49,6 +49,7 @@ EXAMPLE_RECEIPT = {
     "as_of_date": "2025-02-01",
     "route": "predictions",
     "request_id": "01946dc1-6f3a-7c2e-9a51-3c5f2b9d8e0f",
+    "caller": "crm",
     "reproduced_probability": 0.6289,
     "features": dict(zip(definitions.MODEL_INPUTS, _EXAMPLE_INPUTS, strict=True)),
 }

@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    Metric,
+    ProcessCollector,
+)
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+VERSION = "1.0.0"  # of the API
 
 BUCKETS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 ARM_LABELS = ("model_version", "arm")
+
+
+class ReadCounter(Collector):
+    """A counter that is kept elsewhere and read when the metrics are shown."""
+
+    def __init__(self, name: str, description: str) -> None:
+        """Show 0 until ``set_function``."""
+        self._name = name
+        self._description = description
+        self._read: Callable[[], int] = int
+
+    def set_function(self, read: Callable[[], int]) -> None:
+        """Show what a function returns from now on."""
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the counter as it is now."""
+        yield CounterMetricFamily(self._name, self._description, value=self._read())
 
 
 class ServingMetrics:
@@ -19,12 +50,23 @@ class ServingMetrics:
         ProcessCollector(registry=self.registry)
         self._count = partial(Counter, registry=self.registry)
         self._gauge = partial(Gauge, registry=self.registry)
+        build = Info("churn_build", "Version of the API", registry=self.registry)
+        build.info({"version": VERSION})
         self._add_requests()
         self._add_refreshes()
         self._add_log()
         self._add_access_log()
 
+    def _read_count(self, name: str, description: str) -> ReadCounter:
+        """Create a counter that is kept elsewhere."""
+        counter = ReadCounter(name, description)
+        self.registry.register(counter)
+        return counter
+
     def _add_requests(self) -> None:
+        self.in_progress = self._gauge(
+            "churn_requests_in_progress", "Requests that arrived and were not answered yet"
+        )
         self.seconds = Histogram(
             "churn_request_seconds",
             "Time from a request's arrival to its answer's last byte",
@@ -87,10 +129,10 @@ class ServingMetrics:
         self.log_waiting = self._gauge(
             "churn_log_waiting", "Predictions that are not in the inference log yet"
         )
-        self.log_written = self._gauge(
+        self.log_written = self._read_count(
             "churn_log_written", "Predictions written to the inference log since the start"
         )
-        self.log_failures = self._gauge(
+        self.log_failures = self._read_count(
             "churn_log_failures", "Writes of the inference log that failed and were repeated"
         )
 
@@ -99,7 +141,7 @@ class ServingMetrics:
         self.refused_heads.labels(int(status)).inc()
 
     def _add_access_log(self) -> None:
-        self.lines_dropped = self._gauge(
+        self.lines_dropped = self._read_count(
             "churn_access_log_dropped", "Lines of the access log that could not be written"
         )
 

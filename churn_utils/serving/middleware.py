@@ -19,7 +19,12 @@ from churn_utils.serving.error_responses import problem
 from churn_utils.serving.log_lines import LineWriter
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.request_bodies import read_body
-from churn_utils.serving.request_checks import CallerCheck, Headers, client_address
+from churn_utils.serving.request_checks import (
+    CallerCheck,
+    Headers,
+    HostCheck,
+    client_address,
+)
 from churn_utils.serving.settings import ServingSettings
 from churn_utils.serving.shutdown import Drain
 
@@ -53,9 +58,12 @@ class ApiMiddleware:
         self._settings = settings
         self._metrics = metrics
         self._access_log = access_log
+        self._in_progress = 0
+        metrics.in_progress.set_function(lambda: self._in_progress)
         self._most_bytes = settings.max_body_bytes
         self._app = self._allow_origins(app)
-        self._caller_check = CallerCheck(settings.keys, settings.rate_limit)
+        self._host_check = HostCheck(settings.hosts)
+        self._caller_check = CallerCheck(settings.read_keys(), settings.rate_limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -63,10 +71,15 @@ class ApiMiddleware:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
+        self._in_progress += 1
         status = 0
         headers = dict(scope["headers"])
         request_id = _choose_request_id(headers)
-        scope.setdefault("state", {})["request_id"] = request_id.decode()
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id.decode()
+        state["header"] = headers
+        state["caller"] = ""  # the name of its key, once that is known
+        is_head = scope["method"] == "HEAD"
 
         async def send_with_id(message: Message) -> None:
             """Send a message of the response, to its head the id of the request."""
@@ -76,6 +89,8 @@ class ApiMiddleware:
                 message["headers"].append((REQUEST_ID_HEADER, request_id))
                 if self._drain.is_draining:
                     message["headers"].append((b"connection", b"close"))
+            elif is_head:
+                message["body"] = b""
             await send(message)
 
         try:
@@ -83,7 +98,10 @@ class ApiMiddleware:
             if refusal is None:
                 refusal, receive = await read_body(scope, headers, receive, self._most_bytes)
             app = self._app if refusal is None else self._allow_origins(refusal)
-            await app(scope, receive, send_with_id)
+            # a HEAD is answered as a GET, without its body
+            routed = {**scope, "method": "GET"} if is_head else scope
+            await app(routed, receive, send_with_id)
+            scope["route"] = routed.get("route")
         except Exception:  # not foreseen: 500 without detail; raised again, so that the log has it
             if not status:
                 detail = "The request could not be handled; the log knows it by its id."
@@ -91,6 +109,7 @@ class ApiMiddleware:
                 await app(scope, receive, send_with_id)
             raise
         finally:
+            self._in_progress -= 1
             self._record(scope, status or 500, time.perf_counter() - started)
 
     def _allow_origins(self, app: ASGIApp) -> ASGIApp:
@@ -101,7 +120,7 @@ class ApiMiddleware:
             app,
             allow_origins=self._settings.origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["X-API-Key", "X-Request-ID", "Content-Type"],
+            allow_headers=["X-API-Key", "Authorization", "X-Request-ID", "Content-Type"],
             expose_headers=["X-Request-ID", "Retry-After"],
         )
 
@@ -113,8 +132,11 @@ class ApiMiddleware:
             limit = self._settings.max_connections
             detail = f"More than {limit} connections are open; see Retry-After."
             return problem(scope, 503, detail, retry_after=1)
-        if not path.startswith(PROTECTED):
+        if path in HEALTH_PATHS:  # probes name the address of the machine
             return None
+        refusal = self._host_check.refuse(scope, headers)
+        if refusal is not None or not path.startswith(PROTECTED):
+            return refusal
         if self._is_preflight(scope, headers):
             return None
         return self._caller_check.refuse(scope, headers)
@@ -144,6 +166,7 @@ class ApiMiddleware:
                     "status": status,
                     "milliseconds": round(1000 * seconds, 3),
                     "client": client_address(scope),
+                    "caller": scope["state"]["caller"],
                 }
             )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
@@ -29,13 +30,25 @@ HEADERS = {
 ERRORS = {
     401: (
         "The key is missing or wrong (only where keys are asked for).",
-        "The header X-API-Key must hold a valid key.",
+        "The header X-API-Key, or Authorization: Bearer, must hold a valid key.",
     ),
     404: (
         "What was asked for does not exist; for predictions: none of the customers has features.",
         "None of the customers has features.",
     ),
+    408: (
+        "The body did not arrive in time.",
+        "The body of the request did not arrive.",
+    ),
     413: ("The body is too large.", "The body is larger than 1000000 bytes."),
+    415: (
+        "The body is not JSON, or encoded.",
+        "The body must be JSON as it is: Content-Type application/json, no encoding.",
+    ),
+    421: (
+        "The API does not answer for the host that was named.",
+        "This API does not answer for the host that was named (CHURN_ALLOWED_HOSTS).",
+    ),
     422: (
         "The request is not as documented; `errors` names each field.",
         "1 field(s) are not as documented.",
@@ -102,6 +115,10 @@ def add_documents(app: FastAPI, settings: ServingSettings) -> None:
     folder = resources.files("fastapi_offline") / "static"
     app.mount("/docs/assets", StaticFiles(directory=str(folder)), name="assets")
 
+    @app.get("/", include_in_schema=False)
+    async def lead_to_docs() -> Response:
+        return RedirectResponse("/docs")
+
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
         return get_swagger_ui_html(
@@ -123,7 +140,7 @@ def add_documents(app: FastAPI, settings: ServingSettings) -> None:
         components = document["components"]
         _complete_schemas(components["schemas"])
         _add_headers(components, document["paths"])
-        if settings.keys:
+        if settings.api_keys or settings.api_keys_file:
             _add_security(components, document["paths"])
         return document
 

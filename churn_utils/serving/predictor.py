@@ -39,6 +39,7 @@ class Call(NamedTuple):
     """What the predictions of one request have in common."""
 
     request_id: str
+    caller: str  # name of the API key; empty without
     route: str  # predictions or scores
     answered_at: datetime  # in UTC
     clock: FeatureClock
@@ -122,7 +123,9 @@ class Predictor:
             return FULL_LOG
         return self.features.problem
 
-    async def predict(self, customer_ids: Sequence[str], request_id: str) -> Answers:
+    async def predict(
+        self, customer_ids: Sequence[str], request_id: str, caller: str = ""
+    ) -> Answers:
         """Score customers from their online features.
 
         Raises:
@@ -146,11 +149,11 @@ class Predictor:
             self.metrics.unknown.inc(len(unknown))
         if damaged:
             self.metrics.damaged.inc(len(damaged))
-        call = Call(request_id, "predictions", datetime.now(UTC), state.clock)
+        call = Call(request_id, caller, "predictions", datetime.now(UTC), state.clock)
         documents, incomplete = self._score(known, models, call)
         return Answers(documents, unknown, incomplete, damaged)
 
-    def score(self, customers: Sequence[dict], request_id: str) -> list[dict]:
+    def score(self, customers: Sequence[dict], request_id: str, caller: str = "") -> list[dict]:
         """Score customers given whole, with the fields of ``schemas.Customer``.
 
         Returns:
@@ -165,22 +168,26 @@ class Predictor:
             stored = definitions.features_of_customer(customer)
             inputs = definitions.complete_inputs(stored)
             given.append((customer["customer_id"], None, inputs))
-        call = Call(request_id, "scores", datetime.now(UTC), state.clock)
+        call = Call(request_id, caller, "scores", datetime.now(UTC), state.clock)
         documents, _ = self._score(given, models, call)  # computed just now, so complete
         return documents
 
-    def find_receipt(self, prediction_id: str) -> dict | None:
+    def find_receipt(self, prediction_id: str, caller: str = "") -> dict | None:
         """Find the receipt of a prediction that was returned to a caller.
+
+        A prediction that was returned to the holder of a key has a receipt for that key alone.
 
         Returns:
             The fields of ``schemas.Receipt``: the columns of the inference log, with the model
             inputs under ``features`` (those that were defined by then), and
-            ``reproduced_probability``. None if there is no such prediction, or it was a shadow's,
-            which was never shown. The probability that is computed again is None if the version no
-            longer exists.
+            ``reproduced_probability``. None if there is no such prediction for the caller, or it
+            was a shadow's, which was never shown. The probability that is computed again is None
+            if the version no longer exists.
         """
         entry = self.log.find(prediction_id)
         if entry is None or entry["arm"] == SHADOW:
+            return None
+        if entry["caller"] not in (caller, "", None):  # null in entries of before keys had names
             return None
         inputs = {name: entry.pop(name, None) for name in definitions.MODEL_INPUTS}
         reproduced = self._reproduce(entry, tuple(inputs.values()))
@@ -250,7 +257,7 @@ def _predict_customer(
 ) -> tuple[dict, tuple]:
     """Return the document for the caller and the entry for the log, in the order of its schema."""
     customer_id, features_as_of, inputs = customer
-    request_id, route, answered_at, clock = call
+    request_id, caller, route, answered_at, clock = call
     prediction_id = str(uuid_utils.uuid7())  # ordered by time, so the log finds it quickly
     scores = model.score(inputs)
     probability, threshold, decision, expected_value_usd = scores
@@ -272,6 +279,7 @@ def _predict_customer(
         answered_at,
         clock.today,
         request_id,
+        caller,
         route,
         customer_id,
         features_as_of,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import orjson
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
@@ -16,6 +16,7 @@ from churn_utils.serving.request_checks import Headers
 from churn_utils.serving.schemas import MOST_CUSTOMERS
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
+JSON = b"application/json"
 MOST_KEYS = 50  # of an object; the largest that is documented has about 20
 
 
@@ -28,15 +29,31 @@ def parse_body(request: Request, schema: type[Parsed]) -> Parsed:
     ``MOST_ERRORS`` errors are found.
 
     Raises:
+        HTTPException: 415 for a body of another kind, or an encoded one.
         RequestValidationError: the body is not JSON, or not as documented; the location of each
             error begins with ``body``, as FastAPI's own do.
     """
-    content = _parse_json(request.scope["state"]["body"])
+    state = request.scope["state"]
+    _check_kind(state["header"])
+    content = _parse_json(state["body"])
     _check_keys(content, ("body",))
     try:
         return schema.model_validate(content)
     except ValidationError as error:
         raise RequestValidationError(_list_errors(schema, content, error)) from error
+
+
+def _check_kind(headers: Headers) -> None:
+    """Refuse a body that is not plain JSON.
+
+    Raises:
+        HTTPException: 415.
+    """
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    encoding = headers.get(b"content-encoding", b"identity").lower()
+    if kind != JSON or encoding != b"identity":
+        detail = "The body must be JSON as it is: Content-Type application/json, no encoding."
+        raise HTTPException(415, detail)
 
 
 def _parse_json(body: bytes) -> Any:

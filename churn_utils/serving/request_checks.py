@@ -1,16 +1,16 @@
-"""Checks of a request before the application: API key and rate of the caller."""
+"""Checks of a request before the application: host, kind of body, API key, rate of the caller."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache, partial
 
 from fastapi import Response
 from starlette.types import Scope
 
+from churn_utils.serving.api_keys import ApiKeys
 from churn_utils.serving.error_responses import problem
 
 Headers = dict[bytes, bytes]
@@ -25,13 +25,13 @@ class RateLimiter:
         self._rate = rate
         self._clock = clock
         self._capacity = max(1.0, 2 * rate)
-        self._buckets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
         """Return the number of callers that are remembered."""
         return len(self._buckets)
 
-    def take(self, caller: bytes) -> float:
+    def take(self, caller: str) -> float:
         """Take a token of a caller; return 0 if there was one, else the seconds until there is."""
         if not self._rate:
             return 0.0
@@ -50,46 +50,85 @@ class RateLimiter:
             self._buckets.popitem(last=False)  # silent longest: its bucket is full again
         return wait
 
+    def charge(self, caller: str, count: int) -> None:
+        """Take more tokens of a caller than it may have: its next requests wait for them."""
+        if self._rate and count > 0:
+            tokens, last_seen = self._buckets.get(caller, (self._capacity, self._clock()))
+            self._buckets[caller] = (tokens - count, last_seen)
+
+
+class HostCheck:
+    """Refuse requests for another host."""
+
+    def __init__(self, hosts: list[str]) -> None:
+        """Let requests for these hosts in; ``*`` stands for any."""
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._is_known = lru_cache(maxsize=1024)(self._is_known_host)
+
+    def refuse(self, scope: Scope, headers: Headers) -> Response | None:
+        """Return 421 for an unknown host, else None."""
+        if self._is_known(headers.get(b"host", b"")):
+            return None
+        detail = "This API does not answer for the host that was named (CHURN_ALLOWED_HOSTS)."
+        return problem(scope, 421, detail)
+
+    def _is_known_host(self, header: bytes) -> bool:
+        """Tell whether the header Host, without its port, names a known host."""
+        name = header.decode("latin-1").lower()
+        has_port = not name.endswith("]") and ":" in name
+        if has_port:
+            name = name.rpartition(":")[0]
+        return "*" in self._hosts or name in self._hosts
+
 
 class CallerCheck:
     """Refuse callers without a valid key, and callers beyond the rate limit.
 
-    A caller is its key, else its address. Callers without a valid key have buckets of their own, so
-    that they cannot use up the rate of a key.
+    A caller is the name of its key, else its address. Callers without a valid key have buckets of
+    their own, so that they cannot use up the rate of a key.
     """
 
-    def __init__(self, keys: tuple[bytes, ...], rate_limit: float) -> None:
+    def __init__(self, keys: ApiKeys, rate_limit: float) -> None:
         """Ask for one of the keys, if there are any; limit requests a second, if it is not 0."""
-        self._key_hashes = [hashlib.sha256(key).digest() for key in keys]
+        self._keys = keys
         self._limiter = RateLimiter(rate_limit)
         self._unauthenticated = RateLimiter(rate_limit)
 
     def refuse(self, scope: Scope, headers: Headers) -> Response | None:
-        """Return 429 for a caller beyond its rate, else 401 without a valid key, else None."""
-        caller = client_address(scope).encode()
+        """Return 429 for a caller beyond its rate, else 401 without a valid key, else None.
+
+        The state of ``scope`` gets the name of the key as ``caller``, and a function ``charge``
+        that takes the rate of further customers in one request.
+        """
+        state = scope["state"]
         limiter = self._limiter
-        is_authenticated = True
-        if self._key_hashes:
-            key = headers.get(b"x-api-key", b"")
-            key_hash = hashlib.sha256(key).digest()
-            is_authenticated = self._is_valid(key_hash)
-            if is_authenticated:
-                caller = key_hash
-            else:
+        caller = client_address(scope)
+        name: str | None = ""
+        if self._keys:
+            name = self._keys.find_name(_read_key(headers))
+            if name is None:
                 limiter = self._unauthenticated
+            else:
+                state["caller"] = caller = name
         wait_seconds = limiter.take(caller)
         if wait_seconds:
             retry_after = max(1, round(wait_seconds))
             detail = "Too many requests; see Retry-After."
             return problem(scope, 429, detail, retry_after=retry_after)
-        if not is_authenticated:
-            return problem(scope, 401, "The header X-API-Key must hold a valid key.")
+        if name is None:
+            detail = "The header X-API-Key, or Authorization: Bearer, must hold a valid key."
+            return problem(scope, 401, detail, headers={"WWW-Authenticate": "Bearer"})
+        state["charge"] = partial(limiter.charge, caller)
         return None
 
-    def _is_valid(self, key_hash: bytes) -> bool:
-        """Compare with every key in constant time, so that timing shows nothing of a valid one."""
-        matches = [hmac.compare_digest(key_hash, valid) for valid in self._key_hashes]
-        return any(matches)
+
+def _read_key(headers: Headers) -> bytes:
+    """Return the key of a request; empty if it has none."""
+    key = headers.get(b"x-api-key")
+    if key is not None:
+        return key
+    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else b""
 
 
 def client_address(scope: Scope) -> str:

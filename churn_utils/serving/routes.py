@@ -28,6 +28,8 @@ from churn_utils.serving.request_bodies import parse_body
 from churn_utils.serving.shutdown import Drain
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+RECEIPTS_AT_ONCE = 1
+MOST_RECEIPTS = 32  # that are looked for or wait; more are refused
 SHUTTING_DOWN = "This process is about to end."
 PredictionId = Annotated[
     str,
@@ -91,8 +93,9 @@ def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
     async def predict(request: Request) -> Response:
         """Answer for customers by id, from their online features (`features_as_of`)."""
         body = parse_body(request, schemas.PredictionRequest)
-        request_id = request.scope["state"]["request_id"]
-        answers = await predictor.predict(body.customer_ids, request_id)
+        state = request.scope["state"]
+        state["charge"](len(body.customer_ids) - 1)
+        answers = await predictor.predict(body.customer_ids, state["request_id"], state["caller"])
         if not answers.predictions:
             return _refuse_all(request, answers)
         content = {
@@ -106,9 +109,10 @@ def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
     async def score(request: Request) -> Response:
         """Answer for customers given whole; nothing is looked up."""
         body = parse_body(request, schemas.ScoreRequest)
-        request_id = request.scope["state"]["request_id"]
+        state = request.scope["state"]
+        state["charge"](len(body.customers) - 1)
         customers: list[dict[str, Any]] = [dict(customer) for customer in body.customers]
-        predictions = predictor.score(customers, request_id)
+        predictions = predictor.score(customers, state["request_id"], state["caller"])
         return _json_response({"predictions": predictions})
 
     by_id = DirectRoute(
@@ -117,7 +121,8 @@ def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
         schemas.PredictionRequest,
         response_model=schemas.PredictionResponse,
         tags=["predictions"],
-        responses=document(401, 404, 413, 422, 429, 503),
+        responses=document(401, 404, 408, 413, 415, 421, 422, 429, 503),
+        operation_id="predict",
         summary="Answer for customers by id",
     )
     given_whole = DirectRoute(
@@ -126,22 +131,38 @@ def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
         schemas.ScoreRequest,
         response_model=schemas.ScoreResponse,
         tags=["predictions"],
-        responses=document(401, 413, 422, 429, 503),
+        responses=document(401, 408, 413, 415, 421, 422, 429, 503),
+        operation_id="score",
         summary="Answer for customers given whole",
     )
     # first, because each route that is passed over costs a request some microseconds
     app.router.routes[:0] = [by_id, given_whole]
 
+    # Looking for a receipt takes CPU from predictions, so callers wait for their turn.
+    receipts_at_once = asyncio.Semaphore(RECEIPTS_AT_ONCE)
+    receipts_wanted = 0
+
     @app.get(
         "/v1/predictions/{prediction_id}",
         response_model=schemas.Receipt,
         tags=["predictions"],
-        responses=document(401, 404, 413, 422, 429, 503),
+        responses=document(401, 404, 408, 413, 421, 422, 429, 503),
+        operation_id="read_receipt",
         summary="Read an answer's receipt",
     )
     async def read_receipt(request: Request, prediction_id: PredictionId) -> Response:
         """Read an answer's receipt: what was known, what answered, the probability recomputed."""
-        receipt = await asyncio.to_thread(predictor.find_receipt, prediction_id)
+        nonlocal receipts_wanted
+        if receipts_wanted >= MOST_RECEIPTS:
+            detail = "Too many receipts are being looked for; see Retry-After."
+            return problem(request.scope, 503, detail, retry_after=1)
+        caller = request.scope["state"]["caller"]
+        receipts_wanted += 1
+        try:
+            async with receipts_at_once:
+                receipt = await asyncio.to_thread(predictor.find_receipt, prediction_id, caller)
+        finally:
+            receipts_wanted -= 1
         if receipt is None:
             return problem(request.scope, 404, f"There is no prediction {prediction_id}.")
         return _json_response(receipt)
@@ -177,7 +198,8 @@ def add_state_routes(
         "/v1/model",
         response_model=schemas.ModelInfo,
         tags=["state"],
-        responses=document(401, 413, 429, 503),
+        responses=document(401, 408, 413, 421, 429, 503),
+        operation_id="read_model",
         summary="Tell which version answers",
     )
     async def model() -> Response:
@@ -189,7 +211,8 @@ def add_state_routes(
         "/healthz",
         response_model=schemas.Health,
         tags=["state"],
-        responses=document(413),
+        responses=document(408, 413),
+        operation_id="read_health",
         summary="Tell that the process lives",
     )
     async def health() -> Response:
@@ -200,7 +223,8 @@ def add_state_routes(
         "/readyz",
         response_model=schemas.Health,
         tags=["state"],
-        responses=document(413, 503),
+        responses=document(408, 413, 503),
+        operation_id="read_readiness",
         summary="Tell whether requests can be answered",
     )
     async def ready() -> Response:
@@ -212,15 +236,12 @@ def add_state_routes(
         detail = "" if refused is None else f"version {refused} was refused"
         return _json_response({"status": "ready", "detail": detail})
 
-    # load balancers ask for the head alone
-    app.add_api_route("/healthz", health, methods=["HEAD"], include_in_schema=False)
-    app.add_api_route("/readyz", ready, methods=["HEAD"], include_in_schema=False)
-
     @app.get(
         "/metrics",
         response_class=Response,
         tags=["state"],
-        responses={200: METRICS_PAGE, **document(413)},
+        responses={200: METRICS_PAGE, **document(408, 413)},
+        operation_id="read_metrics",
         summary="Show the metrics for Prometheus",
     )
     async def show_metrics() -> Response:

@@ -177,6 +177,7 @@ class Receipt(BaseModel):
     answered_at: datetime  # in UTC
     as_of_date: date  # simulated today
     request_id: str
+    caller: str | None = Field(description="Name of the API key that the answer was given to.")
     route: str  # predictions or scores
     customer_id: str
     features_as_of: date | None

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from churn_utils import settings
 from churn_utils.errors import UsageError
+from churn_utils.serving.api_keys import ApiKeys
 
 # Predictions for the largest request: 1,000 customers, each of which a shadow may score as well.
 LEAST_LOG_CAPACITY = 2_000
@@ -45,7 +46,11 @@ class ServingSettings(BaseSettings):
     online_prefix: str = ""
     """of the keys in Redis, where homes may share one; empty: the home's own"""
     api_keys: str = ""
-    """comma-separated keys, one of which X-API-Key must hold for /v1; empty: none"""
+    """comma-separated name:key, one of which X-API-Key must hold for /v1; empty: none"""
+    api_keys_file: str = ""
+    """file with a name:key a line, read again when it changes; empty: none"""
+    allowed_hosts: str = "localhost,127.0.0.1,[::1]"
+    """comma-separated hosts that requests may be for (421); *: any"""
     rate_limit: FiniteFloat = Field(default=0.0, ge=0)
     """requests a second that one caller may send; 0: no limit"""
     cors_origins: str = ""
@@ -105,10 +110,11 @@ class ServingSettings(BaseSettings):
                 "a request of the largest size, with a shadow's answers beside its own, would be "
                 "refused each time it is tried."
             )
-        if self.api_keys and not self.keys:
+        if self.api_keys and not _split(self.api_keys):
             raise UsageError(
                 f"{variable('api_keys')} holds no key; leave it out if none is to be asked for."
             )
+        self.read_keys()
         if self.online_store and not self.online_store.startswith(REDIS_SCHEMES):
             raise UsageError(
                 f"{variable('online_store')} is no address of a Redis server; write one such as "
@@ -117,11 +123,18 @@ class ServingSettings(BaseSettings):
         if self.today:
             settings.as_of_date(self.today, variable("today"))
 
+    def read_keys(self) -> ApiKeys:
+        """Read the keys that open the API.
+
+        Raises:
+            UsageError: an entry that is no name and key, or a file that cannot be read.
+        """
+        return ApiKeys(_split(self.api_keys), self.api_keys_file)
+
     @property
-    def keys(self) -> tuple[bytes, ...]:
-        """The keys that open the API."""
-        texts = _split(self.api_keys)
-        return tuple(text.encode() for text in texts)
+    def hosts(self) -> list[str]:
+        """Hosts that requests may be for."""
+        return _split(self.allowed_hosts)
 
     @property
     def proxies(self) -> list[str]:

@@ -1,4 +1,5 @@
 import time
+import uuid
 from datetime import UTC, datetime
 
 import pytest
@@ -12,15 +13,24 @@ SAMPLE_VALUES = {"int64": 1, "double": 0.1, "string": "text"}
 INPUTS = tuple(SAMPLE_VALUES[str(type_)] for type_ in inference_log.INPUTS.values())
 
 
-def make_entries(count, start=0):
+ANSWERED_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def id_of(number, answered_at=ANSWERED_AT):
+    """Id of a prediction, a UUID of version 7: its time and a number."""
+    milliseconds = int(answered_at.timestamp() * 1000)
+    return str(uuid.UUID(int=(milliseconds << 80) | (7 << 76) | (2 << 62) | number))
+
+
+def make_entries(count, start=0, answered_at=ANSWERED_AT):
     """Return entries with ids in ascending order; every other one has features of its own."""
-    now = datetime.now(UTC)
     return [
         (
-            f"id-{start + i:06}",
-            now,
+            id_of(start + i, answered_at),
+            answered_at,
             "2025-02-01",
             "request",
+            "crm",
             "predictions",
             "7590-VHVEG",
             None if i % 2 else "2025-01-01",
@@ -71,7 +81,7 @@ def test_every_entry_reaches_the_table_once(log):
         log.append(make_entries(500, start))
     assert log.close() == 0
     stored = tables.read("inference_log")
-    assert stored["prediction_id"].tolist() == [f"id-{i:06}" for i in range(5000)]
+    assert stored["prediction_id"].tolist() == [id_of(i) for i in range(5000)]
     assert log.written == 5000 and len(log) == 0
 
 
@@ -89,12 +99,35 @@ def test_values_come_back_as_they_were(log):
 
 def test_an_entry_is_found_before_and_after_its_write(idle_log):
     idle_log.append(make_entries(3))
-    waiting = idle_log.find("id-000001")
+    waiting = idle_log.find(id_of(1))
     idle_log.start()
     idle_log.close()
-    assert waiting["prediction_id"] == "id-000001"
-    assert idle_log.find("id-000001") == waiting
-    assert idle_log.find("id-000009") is None
+    assert waiting["prediction_id"] == id_of(1)
+    assert idle_log.find(id_of(1)) == waiting
+    assert idle_log.find(id_of(9)) is None
+
+
+def test_an_id_is_looked_for_at_its_time_alone(idle_log, monkeypatch):
+    for month in range(1, 7):
+        idle_log.append(make_entries(2, answered_at=ANSWERED_AT.replace(month=month)))
+        idle_log.write_waiting()
+    newest = newest_file()
+    for path in tables.path_of("inference_log").glob("*.parquet"):
+        if path != newest:
+            path.write_bytes(b"no table: reading it would fail")
+    answered_at = ANSWERED_AT.replace(month=6)
+    assert idle_log.find(id_of(1, answered_at))["prediction_id"] == id_of(1, answered_at)
+    assert idle_log.find(id_of(7, answered_at)) is None
+    # an id without a time, and one of a time without answers
+    assert idle_log.find(str(uuid.uuid4())) is None
+    assert idle_log.find(id_of(1, ANSWERED_AT.replace(year=2001))) is None
+
+
+def newest_file():
+    """The file that was written last."""
+    return max(
+        tables.path_of("inference_log").glob("*.parquet"), key=lambda p: p.stat().st_mtime_ns
+    )
 
 
 def test_a_full_queue_has_no_room(home):
@@ -114,7 +147,7 @@ def test_half_a_queue_is_written_before_its_time(home):
 def test_a_failed_write_is_repeated_later(log, full_disk, caplog):
     log.append(make_entries(5))
     wait_until(lambda: "disk full" in caplog.text)  # counted a moment before it is logged
-    assert log.failures >= 1 and len(log) == 5 and log.find("id-000004") is not None
+    assert log.failures >= 1 and len(log) == 5 and log.find(id_of(4)) is not None
     full_disk()
     wait_until(lambda: log.written == 5)
     assert len(tables.read("inference_log")) == 5
@@ -150,7 +183,7 @@ def test_small_files_are_compacted(idle_log, monkeypatch):
         idle_log.write_waiting()
     assert tables.describe_tables().set_index("table").loc["inference_log", "files"] == 1
     stored = tables.read("inference_log")["prediction_id"]
-    assert stored.tolist() == [f"id-{i:06}" for i in range(15)]
+    assert stored.tolist() == [id_of(i) for i in range(15)]
 
 
 def test_a_failed_compaction_costs_no_entry(idle_log, monkeypatch, caplog):

@@ -37,6 +37,7 @@ def log_predictions(serving_home):
                 "answered_at": pd.Timestamp.now("UTC"),
                 "as_of_date": "2025-02-01",
                 "request_id": "r",
+                "caller": "",
                 "route": "predictions",
                 "customer_id": label.customer_id,
                 "features_as_of": "2025-01-01",

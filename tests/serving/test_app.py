@@ -199,6 +199,8 @@ def test_a_trailing_slash_is_404_without_a_redirect(client, path):
         answer = client.request(
             method, path, headers={"Host": "elsewhere.example"}, follow_redirects=False
         )
+        assert answer.status_code == 421
+        answer = client.request(method, path, json={}, follow_redirects=False)
         assert (
             answer.status_code == 404
             and answer.json()["status"] == 404
@@ -206,14 +208,14 @@ def test_a_trailing_slash_is_404_without_a_redirect(client, path):
         )
 
 
-def test_probes_may_request_the_head_alone(client):
-    for path in ("/healthz", "/readyz"):
+def test_the_head_of_what_can_be_read_may_be_requested_alone(client):
+    for path in ("/healthz", "/readyz", "/v1/model", "/docs"):
         answer = client.head(path)
         assert (answer.status_code, answer.content) == (200, b"")
         assert answer.headers["content-length"] == str(len(client.get(path).content))
         series = f'churn_request_seconds_count{{method="HEAD",route="{path}",status="200"}}'
         assert series in client.get("/metrics").text
-    assert client.head("/v1/model").status_code == 405
+    assert client.head("/v1/predictions").status_code == 405
 
 
 # From here on tests have homes of their own. The API above reads its home from the environment: it

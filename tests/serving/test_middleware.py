@@ -25,6 +25,11 @@ def build_client(**changes):
     async def echo(request: Request) -> Response:
         return Response(await request.body())
 
+    @app.post("/v1/batch")
+    async def take_batch(request: Request) -> Response:
+        request.scope["state"]["charge"](99)
+        return Response()
+
     @app.get("/v1/broken")
     async def broken() -> Response:
         raise RuntimeError("secret at /home/ada/key")
@@ -220,7 +225,7 @@ def _metrics(client):
 
 
 def test_every_request_leaves_a_json_line(capfdbinary):
-    client = build_client(api_keys="secret-key")
+    client = build_client(api_keys="crm:secret-key")
     client.get("/open", headers={"X-Request-ID": "id-1"})
     client.post("/v1/echo", headers={"X-API-Key": "secret-key"})
     client.app.state.access_log.start()
@@ -232,6 +237,38 @@ def test_every_request_leaves_a_json_line(capfdbinary):
         200,
     )
     assert len(lines) == 2 and lines[1]["milliseconds"] >= 0 and "secret-key" not in str(lines)
+    assert [line["caller"] for line in lines] == ["", "crm"]
+
+
+def test_another_host_is_refused():
+    client = build_client(api_keys="key")
+    assert client.get("/open", headers={"Host": "evil.example"}).status_code == 421
+
+
+def test_a_bearer_token_is_a_key_too():
+    client = build_client(api_keys="crm:key")
+    refused = client.post("/v1/echo", headers={"Authorization": "Bearer wrong"})
+    assert refused.status_code == 401 and refused.headers["WWW-Authenticate"] == "Bearer"
+    for scheme in ("Bearer", "bearer"):
+        headers = {"Authorization": f"{scheme} key"}
+        assert client.post("/v1/echo", headers=headers).status_code == 200
+    assert client.post("/v1/echo", headers={"Authorization": "Basic key"}).status_code == 401
+
+
+def test_head_is_answered_as_get_without_its_body():
+    client = build_client()
+    answer = client.head("/open")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == "4"
+    assert 'method="HEAD",route="/open",status="200"} 1.0' in _metrics(client)
+    assert client.head("/nowhere").status_code == 404
+
+
+def test_a_batch_is_paid_for_by_the_next_request():
+    client = build_client(rate_limit=5)
+    assert client.post("/v1/batch").status_code == 200
+    refused = client.post("/v1/batch")
+    assert refused.status_code == 429 and int(refused.headers["Retry-After"]) >= 10
 
 
 def test_other_than_http_is_passed_on():

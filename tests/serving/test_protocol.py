@@ -180,7 +180,7 @@ def build_limited(most):
     app.add_api_route("/healthz", lambda: {"status": "alive"})
     app.add_middleware(
         ApiMiddleware,
-        settings=ServingSettings(max_connections=most),
+        settings=ServingSettings(max_connections=most, allowed_hosts="*"),
         metrics=metrics,
     )
     return app, metrics
@@ -304,7 +304,8 @@ def build_body_app(seen):
         seen.append(await request.body())
         return {"taken": True}
 
-    app.add_middleware(ApiMiddleware, settings=ServingSettings(), metrics=ServingMetrics())
+    settings = ServingSettings(allowed_hosts="*")
+    app.add_middleware(ApiMiddleware, settings=settings, metrics=ServingMetrics())
     return app
 
 

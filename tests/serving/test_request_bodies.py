@@ -3,6 +3,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from fastapi import HTTPException
 from fastapi.exceptions import RequestValidationError
 
 from churn_utils.serving import schemas
@@ -21,9 +22,13 @@ HOSTILE = {
 }
 
 
-def parse(content, schema):
+PLAIN = {b"content-type": b"application/json"}
+
+
+def parse(content, schema, headers=PLAIN):
     text = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return parse_body(SimpleNamespace(scope={"state": {"body": text}}), schema)
+    state = {"body": text, "header": headers}
+    return parse_body(SimpleNamespace(scope={"state": state}), schema)
 
 
 def find_errors(content, schema):
@@ -69,3 +74,23 @@ def test_what_is_not_json_is_said_to_be_none(text):
 def test_a_right_body_is_parsed():
     assert parse({"customer_ids": ["a", "b"]}, schemas.PredictionRequest).customer_ids == ["a", "b"]
     assert len(parse({"customers": [EXAMPLE_CUSTOMER]}, schemas.ScoreRequest).customers) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_taken"),
+    [
+        (PLAIN, True),
+        ({b"content-type": b"Application/JSON; charset=utf-8"}, True),
+        ({**PLAIN, b"content-encoding": b"identity"}, True),
+        ({}, False),
+        ({b"content-type": b"text/plain"}, False),
+        ({**PLAIN, b"content-encoding": b"gzip"}, False),
+    ],
+)
+def test_only_plain_json_is_taken(headers, is_taken):
+    if is_taken:
+        assert parse({"customer_ids": ["a"]}, schemas.PredictionRequest, headers)
+        return
+    with pytest.raises(HTTPException) as refused:
+        parse({"customer_ids": ["a"]}, schemas.PredictionRequest, headers)
+    assert refused.value.status_code == 415

@@ -1,15 +1,54 @@
 import pytest
 
-from churn_utils.serving.request_checks import MOST_CALLERS, RateLimiter
+from churn_utils.serving.request_checks import (
+    MOST_CALLERS,
+    HostCheck,
+    RateLimiter,
+)
 
 
 def test_buckets_refill_at_the_rate_and_are_bounded():
     now = [0.0]
     limiter = RateLimiter(10, lambda: now[0])
-    assert [limiter.take(b"a") for _ in range(20)] == [0.0] * 20
-    assert limiter.take(b"a") == pytest.approx(0.1)
+    assert [limiter.take("a") for _ in range(20)] == [0.0] * 20
+    assert limiter.take("a") == pytest.approx(0.1)
     now[0] = 0.1
-    assert limiter.take(b"a") == 0.0 and limiter.take(b"a") > 0
+    assert limiter.take("a") == 0.0 and limiter.take("a") > 0
     for i in range(MOST_CALLERS + 50):
-        limiter.take(str(i).encode())
+        limiter.take(str(i))
     assert len(limiter) == MOST_CALLERS
+
+
+def test_a_batch_is_paid_for_by_later_requests():
+    now = [0.0]
+    limiter = RateLimiter(10, lambda: now[0])
+    assert limiter.take("a") == 0.0
+    limiter.charge("a", 99)  # a batch of 100 customers; the bucket holds 20
+    assert limiter.take("a") == pytest.approx(8.1)
+    assert limiter.take("b") == 0.0
+    now[0] = 8.2
+    assert limiter.take("a") == 0.0
+
+
+def check_host(hosts, host):
+    """Status of the refusal of a request for a host; None if it is let in."""
+    refusal = HostCheck(hosts).refuse({"state": {}}, {b"host": host.encode()})
+    return None if refusal is None else refusal.status_code
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", None),
+        ("LOCALHOST:8000", None),
+        ("[::1]", None),
+        ("[::1]:8000", None),
+        ("evil.example", 421),
+        ("localhost.evil.example", 421),
+        ("evil.example:localhost", 421),
+        ("", 421),
+    ],
+)
+def test_only_known_hosts_are_answered_for(host, status):
+    assert check_host(["localhost", "[::1]"], host) == status
+    assert check_host(["*"], host) is None
