@@ -1,12 +1,9 @@
-from types import SimpleNamespace
-
 import factories
 import numpy as np
 import pandas as pd
 import pytest
 
 from churn_utils.data import tables
-from churn_utils.evaluation.economics import Economics
 from churn_utils.inference import log as inference_log
 from churn_utils.registry import versions
 from churn_utils.serving import ab_test, ab_test_result
@@ -80,20 +77,37 @@ def test_equal_arms_are_undecided(log_predictions):
     assert result.verdict == ab_test_result.UNDECIDED and result.lower < 0 < result.upper
 
 
-def test_interval_contains_the_difference_as_often_as_it_says(log_predictions):
-    split = log_predictions(champion_correct=0.7, challenger_correct=0.7, customers=2500)
-    rows = ab_test_result.read_labelled_predictions(split, factories.AS_OF)
-    generator, wrong = np.random.default_rng(1), 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(versions, "read_version", lambda _: SimpleNamespace(economics=Economics()))
-        for _ in range(200):  # random arms: the true difference is 0
-            mixed = rows.assign(arm=generator.permutation(rows["arm"]))
-            patch.setattr(
-                ab_test_result, "read_labelled_predictions", lambda *_, mixed=mixed: mixed
-            )
-            result = ab_test_result.evaluate(split, factories.AS_OF)
-            wrong += result.verdict != ab_test_result.UNDECIDED
-    assert 2 <= wrong <= 20  # 5 % of 200 is 10
+def share_that_is_ever_excluded(bound, true_difference=0.0, runs=400, looks=40, per_look=100):
+    """Share of runs in which the difference lies outside the bounds at one of the looks."""
+    generator = np.random.default_rng(1)
+    excluded = 0
+    for _ in range(runs):
+        champion = draw_values(generator, looks * per_look)
+        challenger = draw_values(generator, looks * per_look) + true_difference
+        for look in range(ab_test_result.MIN_LABELLED, looks * per_look + 1, per_look):
+            lower, upper = bound(champion[:look], challenger[:look])
+            if not lower <= true_difference <= upper:
+                excluded += 1
+                break
+    return excluded / runs
+
+
+def draw_values(generator, count):
+    """Values of decisions: most customers get no offer, some are kept, some offers are lost."""
+    return generator.choice([0.0, 1500.0, -500.0], size=count, p=[0.6, 0.25, 0.15])
+
+
+def test_bounds_hold_at_all_looks_together():
+    assert share_that_is_ever_excluded(ab_test_result.bound_difference) <= 0.05
+
+
+def test_a_fixed_interval_would_stop_equal_arms():
+    def bound_once(champion, challenger):
+        errors = np.sqrt(champion.var() / len(champion) + challenger.var() / len(challenger))
+        difference = challenger.mean() - champion.mean()
+        return difference - 1.96 * errors, difference + 1.96 * errors
+
+    assert share_that_is_ever_excluded(bound_once) > 0.1
 
 
 def test_too_few_customers_give_no_verdict(log_predictions):
