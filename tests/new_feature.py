@@ -249,7 +249,7 @@ def ask_api(extract: pd.DataFrame, prediction_id: str) -> dict:
     left, present = extract["customer_id"].iloc[0], extract["customer_id"].iloc[LEFT]
     answers, predictor = ask([left, present, "UNKNOWN"])
     customers = contract.check_rows(extract.head(1))[0].drop(columns="churn")
-    given = predictor.score(customers.astype(object).to_dict("records"), "request")
+    given = asyncio.run(predictor.score(customers.astype(object).to_dict("records"), "request"))
     nothing, _ = ask([left], predictor)
     write_log(predictor)
     scored = tables.read("predictions", snapshot_date=THIRD)

@@ -4,7 +4,8 @@ The queue is bounded and nothing is dropped: when it is full, ``has_room`` says 
 refuses the request with 503 instead of giving an answer that is on no record. A write that fails is
 kept and tried again. What waits is in memory: an API that is told to end writes it first, one that
 is killed (SIGKILL, no memory, no power) loses it, at most the predictions of the last
-``CHURN_LOG_SECONDS``, or of as long as the table could not be written.
+``CHURN_LOG_SECONDS``, or of as long as the table could not be written. A durable log
+(``CHURN_LOG_DURABLE``) loses none: an answer leaves after its entry is in a journal on disk.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from deltalake import DeltaTable
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from churn_utils.data import tables
+from churn_utils.errors import NotReadyError
 from churn_utils.features import definitions
+from churn_utils.inference.journal import Journal, Segment, list_orphans
 
 TABLE = "inference_log"
 WRITES_TO_COMPACT = 100  # each write is a small file; so many are put together into one
@@ -67,15 +70,23 @@ class InferenceLog:
     table, ``failures`` the writes that failed.
     """
 
-    def __init__(self, capacity: int = 100_000, interval_s: float = 2.0) -> None:
-        """Keep at most ``capacity`` entries, written every ``interval_s`` s or when half full."""
+    def __init__(
+        self, capacity: int = 100_000, interval_s: float = 2.0, is_durable: bool = False
+    ) -> None:
+        """Keep at most ``capacity`` entries, written every ``interval_s`` s or when half full.
+
+        If it is durable, ``sync`` waits until entries are on disk, in a journal.
+        """
         self.capacity = capacity
         self.interval_s = interval_s
         self.written = 0
         self.failures = 0
+        self.recovered = 0  # entries of killed processes
         self._writes = 0
         self._waiting: list[tuple] = []
         self._writing: list[tuple] = []
+        self._is_durable = is_durable
+        self._journal: Journal | None = None
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._ending = False
@@ -83,6 +94,8 @@ class InferenceLog:
 
     def start(self) -> None:
         """Start writing."""
+        if self._is_durable:
+            self._journal = Journal(SCHEMA.names)
         self._thread.start()
 
     def __len__(self) -> int:
@@ -97,11 +110,31 @@ class InferenceLog:
         """Take entries; check ``has_room`` before.
 
         They are written at once when the queue is half full.
+
+        Raises:
+            NotReadyError: the journal cannot be written; the entries are not taken.
         """
         with self._lock:
+            if self._journal is not None:
+                try:
+                    self._journal.append(entries)
+                except OSError as error:
+                    raise _refuse_unrecorded(error) from error
             self._waiting.extend(entries)
         if len(self._waiting) * 2 >= self.capacity:
             self._wake.set()
+
+    async def sync(self) -> None:
+        """Wait until the entries that were taken are on disk, if the log is durable.
+
+        Raises:
+            NotReadyError: the disk does not take them.
+        """
+        if self._journal is not None:
+            try:
+                await self._journal.sync()
+            except OSError as error:
+                raise _refuse_unrecorded(error) from error
 
     def find(self, prediction_id: str) -> dict | None:
         """Find a prediction by its id, first among those still waiting, then in the table.
@@ -136,35 +169,48 @@ class InferenceLog:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         lost = len(self)
+        if self._journal is not None and not lost:
+            self._journal.close()
         if lost:
             log.error("inference log closed with %d answer(s) that could not be written", lost)
         return lost
 
     def write_waiting(self) -> bool:
         """Write what is waiting and return whether that succeeded; keep it otherwise."""
-        with self._lock:
-            self._writing += self._waiting
-            self._waiting = []
-        if not self._writing:
+        if not len(self):
             return True
         pauses_s = 0.0 if self._ending else self.interval_s / 2
         try:
+            segments = self._take_waiting()
             tables.append(TABLE, to_arrow(self._writing, pauses_s))
         except Exception:  # a full disk must end neither the thread nor the entries that wait
             self.failures += 1
-            count = len(self._writing)
+            count = len(self)
             log.exception("could not write %d answer(s) to %s; will try again", count, TABLE)
             return False
         self._writes += 1
         with self._lock:
             self.written += len(self._writing)
             self._writing = []
+        if self._journal is not None:
+            self._journal.delete(segments)
         if self._writes % WRITES_TO_COMPACT == 0:
             _compact()
         return True
 
+    def _take_waiting(self) -> list[Segment]:
+        """Move what waits to what is written; return the journal's segments that hold it."""
+        segment = None if self._journal is None else self._journal.create_segment()
+        with self._lock:
+            self._writing += self._waiting
+            self._waiting = []
+            if self._journal is None or segment is None:
+                return []
+            return self._journal.switch_to(segment)
+
     def _run(self) -> None:
         """Write until the log is closed, after failures at longer and longer intervals."""
+        self._recover()
         pause = self.interval_s
         while True:
             self._wake.wait(pause)
@@ -174,6 +220,54 @@ class InferenceLog:
             if ending:
                 return
             pause = self.interval_s if succeeded else min(2 * pause, LONGEST_PAUSE_S)
+
+    def _recover(self) -> None:
+        """Write what processes that were killed left in their journals."""
+        try:
+            self.recovered = recover_journals()
+        except Exception:  # the answers of this process must be written all the same
+            log.exception("journals of the inference log could not be written to %s", TABLE)
+        if self.recovered:
+            log.warning("%d answer(s) of killed processes were recovered", self.recovered)
+
+
+def recover_journals() -> int:
+    """Write the entries that killed processes left in journals; return their number.
+
+    An entry that had reached the table before its process was killed is not written again.
+    """
+    count = 0
+    for orphan in list_orphans():
+        known = _find_known([entry["prediction_id"] for entry in orphan.entries], orphan.entries)
+        new = [entry for entry in orphan.entries if entry["prediction_id"] not in known]
+        if new:
+            rows = [tuple(entry.get(name) for name in SCHEMA.names) for entry in new]
+            tables.append(TABLE, to_arrow(rows))
+        orphan.path.unlink(missing_ok=True)
+        count += len(new)
+    return count
+
+
+def _find_known(ids: list[str], entries: list[dict]) -> set[str]:
+    """Return those of some ids that the table holds."""
+    if not entries or not tables.exists(TABLE):
+        return set()
+    moments = [entry["answered_at"] for entry in entries]
+    kind = SCHEMA.field("answered_at").type
+    moment = ds.field("answered_at")
+    wanted = (
+        (moment >= pa.scalar(min(moments), kind))
+        & (moment <= pa.scalar(max(moments), kind))
+        & ds.field("prediction_id").isin(ids)
+    )
+    found = _open_table().to_table(["prediction_id"], wanted)
+    return set(found["prediction_id"].to_pylist())
+
+
+def _refuse_unrecorded(error: OSError) -> NotReadyError:
+    """Return the refusal of an answer that the disk does not record."""
+    log.error("the journal of the inference log cannot be written: %s", error)
+    return NotReadyError("The answer cannot be recorded, so none is given; try again.")
 
 
 def _period_of(prediction_id: str) -> tuple[pa.Scalar, pa.Scalar] | None:

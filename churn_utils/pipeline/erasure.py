@@ -21,6 +21,7 @@ from churn_utils.data.erasure import SHORTEST_SEARCHED
 from churn_utils.data.files import write_atomically
 from churn_utils.errors import ChurnError, UsageError
 from churn_utils.features import offline, online
+from churn_utils.inference.log import recover_journals
 from churn_utils.pipeline.state import hold_home
 from churn_utils.registry import deployments, lineage, versions
 
@@ -60,6 +61,7 @@ def erase_customer(customer_id: str, by: str, reason: str) -> Erasure:
     if customer_id in f"{by} {reason}".split():
         raise UsageError("--by or --reason holds the id, and the audit is kept; leave it out.")
     with hold_home():
+        recover_journals()  # of an API that was killed
         rows = erasure.count_rows(customer_id)
         if not rows and not erased_customers.is_erased(customer_id):
             raise UsageError(f"no table of {settings.home()} has a customer {customer_id!r}.")

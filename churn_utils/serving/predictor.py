@@ -70,7 +70,11 @@ class Predictor:
         self.metrics = metrics
         self.state = ServingState(clock=FeatureClock(serving_settings.today))
         self.cache = ModelCache()
-        self.log = InferenceLog(serving_settings.log_capacity, serving_settings.log_seconds)
+        self.log = InferenceLog(
+            serving_settings.log_capacity,
+            serving_settings.log_seconds,
+            serving_settings.log_durable,
+        )
         self._loop = RefreshLoop(self.refresh, serving_settings.poll_seconds, metrics)
         self.features = OnlineFeatures(
             serving_settings.online_store,
@@ -151,9 +155,12 @@ class Predictor:
             self.metrics.damaged.inc(len(damaged))
         call = Call(request_id, caller, "predictions", datetime.now(UTC), state.clock)
         documents, incomplete = self._score(known, models, call)
+        await self.log.sync()
         return Answers(documents, unknown, incomplete, damaged)
 
-    def score(self, customers: Sequence[dict], request_id: str, caller: str = "") -> list[dict]:
+    async def score(
+        self, customers: Sequence[dict], request_id: str, caller: str = ""
+    ) -> list[dict]:
         """Score customers given whole, with the fields of ``schemas.Customer``.
 
         Returns:
@@ -170,6 +177,7 @@ class Predictor:
             given.append((customer["customer_id"], None, inputs))
         call = Call(request_id, caller, "scores", datetime.now(UTC), state.clock)
         documents, _ = self._score(given, models, call)  # computed just now, so complete
+        await self.log.sync()
         return documents
 
     def find_receipt(self, prediction_id: str, caller: str = "") -> dict | None:

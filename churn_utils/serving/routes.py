@@ -112,7 +112,7 @@ def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
         state = request.scope["state"]
         state["charge"](len(body.customers) - 1)
         customers: list[dict[str, Any]] = [dict(customer) for customer in body.customers]
-        predictions = predictor.score(customers, state["request_id"], state["caller"])
+        predictions = await predictor.score(customers, state["request_id"], state["caller"])
         return _json_response({"predictions": predictions})
 
     by_id = DirectRoute(

@@ -77,6 +77,8 @@ class ServingSettings(BaseSettings):
     """answers that may wait to be logged; beyond, requests are refused with 503"""
     log_seconds: FiniteFloat = Field(default=2.0, gt=0)
     """how often the log is written; a process that is killed loses what waits"""
+    log_durable: bool = False
+    """answer after the log entry is on disk, so that a process that is killed loses none"""
     access_log: bool = True
     """write a JSON line per request to standard output"""
 

@@ -87,7 +87,7 @@ def test_features_sent_and_features_stored_score_the_same(steady, extract):
     customers = contract.check_rows(extract.head(300))[0].drop(columns="churn")
     sent = customers.astype(object).where(customers.notna(), None).to_dict("records")
     by_id, *_ = predict(steady, *customers["customer_id"])
-    by_features = steady.score(sent, "request")
+    by_features = asyncio.run(steady.score(sent, "request"))
     probabilities = [document["churn_probability"] for document in by_id]
     assert [document["churn_probability"] for document in by_features] == probabilities
     assert {document["features_as_of"] for document in by_features} == {None}
