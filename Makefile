@@ -23,7 +23,7 @@ test: .venv/installed  ## format, lint, types, all tests, and every notebook und
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(MAKE) --jobs 2 --output-sync=line test-package test-notebooks
+	$(MAKE) --jobs 2 --output-sync=none test-package test-notebooks
 
 test-package: .venv/installed
 	$(PYTEST) -m "not long" tests

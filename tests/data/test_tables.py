@@ -367,7 +367,7 @@ def test_tables_are_deleted_while_one_is_written(home):
     stop, errors = threading.Event(), []
     writer = threading.Thread(target=append_until, args=(stop, errors))
     writer.start()
-    for _ in range(10):
+    for _ in range(3):
         tables.delete_all()
         time.sleep(0.02)
     stop.set()

@@ -154,13 +154,17 @@ def test_an_approval_of_a_later_day_is_none_yet(version):
         check(version)
 
 
-def test_a_renamed_trainer_is_still_the_trainer(version, registered_home):
+def test_a_renamed_trainer_is_still_the_trainer(version, registered_home, tmp_path, monkeypatch):
     client, run = connect_mlflow().MlflowClient(), versions.read_version(version).run_id
     evidence = gate_evidence.read_evidence(version)[0]
     approve(version)
     assert gate_evidence.list_changes(version, evidence) == ""
     client.set_tag(run, "trained_by", "another person")
     try:
+        with pytest.raises(ModelError, match="not what was recorded.*trained_by"):
+            approve(version)
+        # a home of before the ledger
+        monkeypatch.setattr(settings, "ledger", lambda: tmp_path / "none")
         with pytest.raises(DeploymentError, match="may not approve it"):
             approvals.approve(version, registered_home["trainer"], "mine", factories.AS_OF)
         with pytest.raises(

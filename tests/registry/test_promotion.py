@@ -228,6 +228,7 @@ def test_a_promotion_cannot_take_effect_before_a_later_one(three, approve_anothe
     pd.testing.assert_frame_equal(deployments.read_deployments(), before)
 
 
+@pytest.mark.long
 def test_a_recorded_promotion_is_not_repeated_after_later_ones(three):
     table, audit = deployments.read_deployments(), deployments.read_audit()
     again = promotion.promote(three[0], settings.month_start(7))
@@ -240,6 +241,7 @@ def test_a_recorded_promotion_is_not_repeated_after_later_ones(three):
     )
 
 
+@pytest.mark.long
 def test_the_predecessor_is_the_champion_that_was_replaced(three):
     assert deployments.predecessor_at(factories.SNAPSHOT) is None
     assert deployments.predecessor_at(settings.month_start(7)) is None
@@ -303,6 +305,7 @@ def test_scoring_after_a_rollback_uses_the_restored_version(three):
     assert set(scored["model_version"]) == {second}
 
 
+@pytest.mark.long
 def test_a_second_rollback_goes_further_and_a_third_is_refused(three):
     first, second, third = three
     november = settings.month_start(10)
@@ -318,6 +321,7 @@ def test_a_second_rollback_goes_further_and_a_third_is_refused(three):
         promotion.rollback(settings.month_start(11), "Grace Hopper", "and again")
 
 
+@pytest.mark.long
 def test_a_rollback_on_the_day_of_the_promotion_holds(three):
     _, second, third = three
     october = settings.month_start(9)
@@ -326,6 +330,7 @@ def test_a_rollback_on_the_day_of_the_promotion_holds(three):
     assert deployments.predecessor_at(october) == three[0]
 
 
+@pytest.mark.long
 def test_what_was_rolled_back_needs_new_evidence(three):
     third = three[-1]
     december = settings.month_start(11)
@@ -388,6 +393,7 @@ def test_a_record_that_changed_after_the_gate_is_not_promoted(approved, what):
         versions.register_version(run_id, factories.DESCRIPTION, {})
 
 
+@pytest.mark.long
 def test_the_status_tag_tells_the_last_change(three):
     second, third = three[1:]
     december = settings.month_start(11)
@@ -459,6 +465,7 @@ def test_an_expired_approval_does_not_prevent_a_rollback(three):
     assert promotion.check_deployed(three[1]).approver == "Ada Lovelace"
 
 
+@pytest.mark.long
 def test_rollbacks_pass_through_repeated_promotions_in_order(three):
     first, second, third = three
     for month, version in ((10, first), (11, second)):
@@ -486,6 +493,7 @@ def test_the_audit_survives_a_rewind_and_records_it(three):
         assert pd.isna(last["version"])
 
 
+@pytest.mark.long
 def test_a_rewind_that_leaves_the_champion_is_no_event(three):
     before = deployments.read_audit()
     promotion.record_rewind(tables.version_of("deployments"))
@@ -541,6 +549,7 @@ def test_an_approval_is_of_no_day_before_its_evidence(approved):
         approvals.approve(approved, "Ada Lovelace", "tested", settings.month_start(3))
 
 
+@pytest.mark.long
 def test_a_later_approval_does_not_replace_the_one_in_use(three):
     """A rollback, and each look at what is deployed, go back to the first."""
     first, second = three[:2]
@@ -570,12 +579,14 @@ def test_an_approval_that_is_void_can_be_given_again(approved):
         assert promotion.check_deployed(approved).approver == "Grace Hopper"
 
 
+@pytest.mark.long
 def test_a_rollback_in_a_year_that_was_mistyped_is_refused(three):
     with pytest.raises(DeploymentError, match="a rollback on 2026-10-01, a year or more ahead"):
         promotion.rollback(settings.month_start(21), "Grace Hopper", "complaints")
     assert deployments.version_in_effect() == three[-1]
 
 
+@pytest.mark.long
 def test_the_champion_is_not_promoted_on_other_evidence(three):
     third = three[-1]
     approve_again(third, settings.month_start(9))
@@ -590,6 +601,7 @@ def test_the_champion_is_not_promoted_on_other_evidence(three):
 # --- what is kept of gate and approval does not go when more of it comes
 
 
+@pytest.mark.long
 def test_the_gate_run_again_on_the_champion_leaves_it_in_effect(three):
     third = three[-1]
     recorded = gate_evidence.read_evidence(third)[1]
@@ -598,6 +610,7 @@ def test_the_gate_run_again_on_the_champion_leaves_it_in_effect(three):
     assert promotion.check_deployed(third).evidence_sha256 == recorded
 
 
+@pytest.mark.long
 def test_an_approval_for_a_trial_does_not_prevent_a_rollback(three):
     second = three[1]
     approve_again(second, settings.month_start(9))
@@ -625,6 +638,7 @@ def test_a_replaced_model_is_not_deployed_and_not_restored(three):
     assert deployments.version_in_effect() == third
 
 
+@pytest.mark.long
 def test_other_seeds_do_not_bring_back_a_rolled_back_version(three):
     third, october = three[-1], settings.month_start(9)
     promotion.rollback(october, "Grace Hopper", "wrong")
@@ -640,6 +654,7 @@ def test_other_seeds_do_not_bring_back_a_rolled_back_version(three):
     assert deployments.version_in_effect() == third
 
 
+@pytest.mark.long
 def test_a_restored_version_answers_on_the_evidence_that_stood(three):
     """It was promoted twice, and the second time undone: what let it answer is the first time's."""
     second, third = three[1:]
@@ -656,6 +671,7 @@ def test_a_restored_version_answers_on_the_evidence_that_stood(three):
 # --- several changes on one day, and changes that are cut short
 
 
+@pytest.mark.long
 def test_rollbacks_of_one_day_never_restore_what_was_rolled_back(approved, approve_another):
     march = settings.month_start(2)
     promotion.promote(approved, factories.AS_OF)
@@ -676,6 +692,7 @@ def test_rollbacks_of_one_day_never_restore_what_was_rolled_back(approved, appro
     ]
 
 
+@pytest.mark.long
 def test_entries_are_those_of_the_audit(three):
     promotion.rollback(settings.month_start(9), "Grace Hopper", "wrong")
     table, audit = deployments.read_deployments(), deployments.read_audit().tail(4)
