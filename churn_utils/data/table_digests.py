@@ -71,12 +71,10 @@ class TableDigests:
         Raises:
             DataError: as ``check_files``.
         """
-        log = self.folder / LOG
         recorded = self.files
-        checkpoints = [_version_of(path) for path in log.glob("*.checkpoint*.parquet")]
-        start = max((found for found in checkpoints if found <= version), default=0)
         known = {Path(name).name for name in recorded if name.startswith(LOG)}
-        present = {path.name for path in log.iterdir() if path.name[0].isdigit()}
+        present = _list_log(self.folder)
+        start = _find_checkpoint(present, version)
         for name in sorted(known | present):
             number = _version_of(Path(name))
             if start <= number <= version:
@@ -182,7 +180,7 @@ def adopt(folder: Path) -> None:
     with hold_commits(folder):
         recorded = {name for commit in _read(folder) for name in commit["files"]}
         delta = DeltaTable(str(folder))
-        log = [f"{LOG}/{path.name}" for path in (folder / LOG).iterdir() if path.name[0].isdigit()]
+        log = [f"{LOG}/{name}" for name in _list_log(folder)]
         names = {*log, *(unquote(path) for path in delta.get_add_actions()["path"].to_pylist())}
         if names - recorded:
             _append(folder, delta.version(), sorted(names - recorded))
@@ -255,17 +253,33 @@ def _is_announced(folder: Path) -> bool:
 def _list_written(folder: Path, commit: Path) -> list[str]:
     """Return the paths of the files that a commit added; those of a restore keep their digests."""
     actions = [json.loads(line) for line in commit.read_text().splitlines()]
-    added = [
-        action[kind]["path"] for action in actions for kind in ("add", "cdc") if kind in action
-    ]
-    names = [unquote(path) for path in added]
-    operations = [
-        action["commitInfo"].get("operation") for action in actions if "commitInfo" in action
-    ]
-    if operations != ["RESTORE"]:
+    added = [_path_added(action) for action in actions]
+    names = [unquote(path) for path in added if path]
+    if not any(_is_restore(action) for action in actions):
         return names
     known = {name for entry in _read(folder) for name in entry["files"]}
     return [name for name in names if name not in known]
+
+
+def _path_added(action: Facts) -> str:
+    """Return the path of the file of data or of changes that an action adds; empty for others."""
+    found = action.get("add") or action.get("cdc")
+    return found["path"] if found else ""
+
+
+def _is_restore(action: Facts) -> bool:
+    return action.get("commitInfo", {}).get("operation") == "RESTORE"
+
+
+def _list_log(folder: Path) -> set[str]:
+    """Return the names of the commits and checkpoints of a table."""
+    return {path.name for path in (folder / LOG).iterdir() if path.name[0].isdigit()}
+
+
+def _find_checkpoint(names: set[str], version: int) -> int:
+    """Return the version of the newest checkpoint up to a version; 0 if there is none."""
+    checkpoints = [_version_of(Path(name)) for name in names if ".checkpoint" in name]
+    return max((found for found in checkpoints if found <= version), default=0)
 
 
 def _path_of_commit(folder: Path, version: int) -> Path:

@@ -38,18 +38,29 @@ def verify_home() -> list[Verified]:
     """
     ledger = _verify("ledger", _check_ledger)
     entries = [] if ledger.state == WRONG else home_ledger.read_entries()
-    announced = {entry.part for entry in entries if entry.kind == TABLE}
-    present = [name for name in tables.KEYS if tables.exists(name) or name in announced]
-    found = [ledger]
-    found += [_verify(f"table {name}", partial(_check_table, name)) for name in present]
+    found = [ledger, *_verify_tables(entries)]
     if ledger.state == WRONG:
         return found
+    found += _verify_versions(entries)
+    found.append(_verify("audit", partial(_check_audit, entries)))
+    found.append(_verify("deployments", _check_deployments))
+    return found
+
+
+def _verify_tables(entries: list[Entry]) -> list[Verified]:
+    """Compare each table that is there, or that the ledger knows."""
+    announced = {entry.part for entry in entries if entry.kind == TABLE}
+    present = [name for name in tables.KEYS if tables.exists(name) or name in announced]
+    return [_verify(f"table {name}", partial(_check_table, name)) for name in present]
+
+
+def _verify_versions(entries: list[Entry]) -> list[Verified]:
+    """Compare each part of each version that is there, or that the ledger knows."""
     recorded = {entry.number for entry in entries if entry.kind == VERSION}
+    found = []
     for number in sorted(recorded | set(versions.list_numbers())):
         for part, check in _list_checks(number, entries):
             found.append(_verify(f"version {number}: {part}", check))
-    found.append(_verify("audit", partial(_check_audit, entries)))
-    found.append(_verify("deployments", _check_deployments))
     return found
 
 

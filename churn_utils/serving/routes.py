@@ -169,7 +169,7 @@ def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
 
 
 def _refuse_all(request: Request, answers: Answers) -> Response:
-    """Return 404 with the first of the customers for whom there is no answer, and why.
+    """Return 404 with the first of the customers that cannot be answered for, and why.
 
     503 if the row of one of them cannot be used: that can be repaired.
     """
