@@ -238,10 +238,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"run_all.py: {error}", file=sys.stderr)
         return WRONG_USAGE if isinstance(error, UsageError) else FAILED
     except Exception as error:
-        cause = causes.explain_error(error)
-        if cause is None:
+        if not causes.print_cause(error, "run_all.py"):
             raise
-        print(f"run_all.py: {cause}", file=sys.stderr)
         return FAILED
 
 

@@ -50,6 +50,15 @@ def explain_error(error: BaseException) -> str | None:
     return None
 
 
+def print_cause(error: Exception, prefix: str) -> bool:
+    """Print cause and remedy of an error on standard error; False if it may be a fault of ours."""
+    cause = explain_error(error)
+    if cause is None:
+        return False
+    print(f"{prefix}: {cause}", file=sys.stderr)
+    return True
+
+
 def check_open_files() -> None:
     """Check that a run may open enough files; raise the limit where the system allows.
 

@@ -60,6 +60,8 @@ AsOf = Annotated[
         help="simulated today, such as 2025-06-01; default: the day of the newest features",
     ),
 ]
+Name = Annotated[str, typer.Option(metavar="NAME", help="who decides it, for the record")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="why, for the record")]
 Home = Annotated[
     Path | None,
     typer.Option(metavar="DIR", help="tables and models; default: CHURN_HOME, else data"),
@@ -122,10 +124,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return REFUSED
     except Exception as error:
-        cause = causes.explain_error(error)
-        if cause is None:
+        if not causes.print_cause(error, "error"):
             raise
-        print(f"error: {cause}", file=sys.stderr)
         return REFUSED
     return code or DONE
 
@@ -255,8 +255,8 @@ def stop(
     )
 )
 def rollback(
-    by: Annotated[str, typer.Option(metavar="NAME", help="who decides it, for the record")],
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="why, for the record")],
+    by: Name,
+    reason: Reason,
     as_of: AsOf = "",
     home: Home = None,
 ) -> None:
@@ -276,8 +276,8 @@ def rollback(
 @app.command(epilog=_epilog('accept-delivery 2025-04 --by "Ada Lovelace" --reason "half was sold"'))
 def accept_delivery(
     month: Annotated[str, typer.Argument(help="that was held back, such as 2025-04")],
-    by: Annotated[str, typer.Option(metavar="NAME", help="who decides it, for the record")],
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="why, for the record")],
+    by: Name,
+    reason: Reason,
     home: Home = None,
 ) -> None:
     """Let a month pass whose delivery was held back; the next run_all.py takes it in.
@@ -294,8 +294,8 @@ def accept_delivery(
 @app.command(epilog=_epilog('erase 7590-VHVEG --by "Ada Lovelace" --reason "asked for it"'))
 def erase(
     customer_id: Annotated[str, typer.Argument(help="of the customer")],
-    by: Annotated[str, typer.Option(metavar="NAME", help="who decides it, for the record")],
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="why, for the record")],
+    by: Name,
+    reason: Reason,
     home: Home = None,
 ) -> None:
     """Erase a customer from tables, logs, online store, pages and lists; cannot be undone.
