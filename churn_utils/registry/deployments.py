@@ -164,12 +164,14 @@ def read_audit() -> pd.DataFrame:
     return rows
 
 
-def record_audit() -> None:
-    """Record the entries of the audit that are not recorded yet."""
+def record_audit() -> pd.DataFrame:
+    """Record the entries of the audit that are not recorded yet; return the audit."""
+    audit = read_audit()
     recorded = {entry.number for entry in home_ledger.read_entries() if entry.kind == AUDITED}
-    for row in read_audit().to_dict("records"):
+    for row in audit.to_dict("records"):
         if row["entry"] not in recorded:
             home_ledger.record(AUDITED, row["entry"], RECORD, _describe(row))
+    return audit
 
 
 def _describe(row: dict) -> dict[str, str]:
@@ -178,8 +180,7 @@ def _describe(row: dict) -> dict[str, str]:
 
 def append_audit(change: dict) -> int:
     """Append a change, with the columns ``AUDIT`` but ``entry``, to the audit; return its entry."""
-    record_audit()
-    entry = len(read_audit()) + 1
+    entry = len(record_audit()) + 1
     row = pd.DataFrame([{"entry": entry, **change}], columns=AUDIT)
     row = row.astype({"version": "Int64", "replaced": "Int64"})
     tables.merge("audit", row)
