@@ -10,12 +10,10 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 from churn_utils import settings
 from churn_utils.errors import ChurnError
-from churn_utils.registry.connection import connect_mlflow
+from churn_utils.registry.connection import connect_mlflow, path_of_uri
 from churn_utils.serving.ab_test_result import Evaluation
 from churn_utils.serving.loaded_models import LoadedModels
 from churn_utils.serving.metrics import ServingMetrics
@@ -88,15 +86,15 @@ class Refusal:
 
 
 def refuse(version: int | None, error: ChurnError) -> Refusal:
-    """Return the refusal of a version; its reason names a moved home rather than what follows."""
+    """Return the refusal of a version; its reason names a missing folder, not what follows."""
     missing = None if version is None else _find_missing_folder(version)
     if missing is None:
         return Refusal(version, str(error))
     return Refusal(
         version,
         f"its files belong in {missing}, as the registry of {settings.home()} says, and that "
-        "folder does not exist. A home cannot be moved or copied, because MLflow stores absolute "
-        "paths: use it in the place where it was made, or make a new one (run_all.py --fresh).",
+        "folder does not exist. Restore the home from a copy, or make a new one (run_all.py "
+        "--fresh).",
     )
 
 
@@ -111,7 +109,7 @@ def _find_missing_folder(version: int) -> Path | None:
     except mlflow.MlflowException:
         return None
     for uri in (evidence_uri, model_uri):
-        folder = Path(url2pathname(urlparse(uri).path))
+        folder = path_of_uri(uri)
         if not folder.exists():
             return folder
     return None

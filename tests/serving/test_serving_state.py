@@ -86,13 +86,13 @@ def test_features_of_the_future_have_age_zero():
     assert later.age_of("2025-05-01") == 0 and later.age_of_newest == 0
 
 
-def test_moved_home_is_named_rather_than_the_gate(serving_home):
+def test_missing_folder_is_named_rather_than_the_gate(serving_home):
     with closing(sqlite3.connect(settings.mlflow_database())) as database, database:
-        database.execute(  # as if the home had been made in a folder that no longer exists
+        database.execute(  # a folder that does not exist, outside the home
             "UPDATE runs SET artifact_uri = replace(artifact_uri, 'file://', 'file:///gone')"
         )
     found = refuse(serving_home.predecessor, ModelError("run notebook 04a"))
-    assert "A home cannot be moved or copied" in found.reason
+    assert "does not exist. Restore the home from a copy" in found.reason
     assert "belong in /gone" in found.reason and "04a" not in found.reason
 
 
