@@ -8,11 +8,10 @@ table.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -33,7 +32,7 @@ class Segment:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{uuid.uuid4().hex}.jsonl"
         self.descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND)
-        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+        _try_to_lock(self.descriptor)
         self.write(orjson.dumps(list(columns), option=orjson.OPT_APPEND_NEWLINE))
         _sync_folder(folder)
 
@@ -96,7 +95,7 @@ class Journal:
                 descriptors = [os.dup(segment.descriptor) for segment in self._segments]
             try:
                 for descriptor in descriptors:
-                    await asyncio.to_thread(os.fdatasync, descriptor)
+                    await asyncio.to_thread(os.fsync, descriptor)
             finally:
                 for descriptor in descriptors:
                     os.close(descriptor)
@@ -132,20 +131,26 @@ class Orphan:
     entries: list[dict[str, Any]]
 
 
-def list_orphans() -> list[Orphan]:
-    """Read the segments of processes that have ended.
+def iterate_orphans() -> Iterator[Orphan]:
+    """Read the segments of processes that have ended; each is locked while it is worked on.
 
     A line that is not whole belongs to no answer: it is left out.
     """
-    found = []
     for path in sorted((settings.home() / FOLDER).glob("*.jsonl")):
         with path.open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # its process lives
-                continue
-            found.append(Orphan(path, _parse_lines(file.read())))
-    return found
+            if _try_to_lock(file.fileno()):  # otherwise its process lives
+                yield Orphan(path, _parse_lines(file.read()))
+
+
+def _try_to_lock(descriptor: int) -> bool:
+    """Lock a file until it is closed; return False if another process has locked it."""
+    import fcntl  # not on Windows
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _parse_lines(data: bytes) -> list[dict[str, Any]]:

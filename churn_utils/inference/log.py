@@ -26,7 +26,7 @@ from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 from churn_utils.data import tables
 from churn_utils.errors import NotReadyError
 from churn_utils.features import definitions
-from churn_utils.inference.journal import Journal, Segment, list_orphans
+from churn_utils.inference.journal import Journal, Segment, iterate_orphans
 
 TABLE = "inference_log"
 WRITES_TO_COMPACT = 100  # each write is a small file; so many are put together into one
@@ -156,7 +156,8 @@ class InferenceLog:
             (moment >= earliest) & (moment <= latest) & (ds.field("prediction_id") == prediction_id)
         )
         rows = _open_table().to_table(filter=wanted).to_pylist()
-        return rows[0] if rows else None
+        # an entry may be older than a column
+        return {**dict.fromkeys(SCHEMA.names), **rows[0]} if rows else None
 
     def close(self, timeout_s: float = 30.0) -> int:
         """Write what is waiting and stop.
@@ -237,8 +238,8 @@ def recover_journals() -> int:
     An entry that had reached the table before its process was killed is not written again.
     """
     count = 0
-    for orphan in list_orphans():
-        known = _find_known([entry["prediction_id"] for entry in orphan.entries], orphan.entries)
+    for orphan in iterate_orphans():
+        known = _find_known(orphan.entries)
         new = [entry for entry in orphan.entries if entry["prediction_id"] not in known]
         if new:
             rows = [tuple(entry.get(name) for name in SCHEMA.names) for entry in new]
@@ -248,10 +249,11 @@ def recover_journals() -> int:
     return count
 
 
-def _find_known(ids: list[str], entries: list[dict]) -> set[str]:
-    """Return those of some ids that the table holds."""
+def _find_known(entries: list[dict]) -> set[str]:
+    """Return the ids of those entries that the table holds."""
     if not entries or not tables.exists(TABLE):
         return set()
+    ids = [entry["prediction_id"] for entry in entries]
     moments = [entry["answered_at"] for entry in entries]
     kind = SCHEMA.field("answered_at").type
     moment = ds.field("answered_at")

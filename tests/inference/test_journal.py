@@ -116,7 +116,7 @@ def test_what_the_journal_does_not_take_is_not_answered(home, monkeypatch):
         raise OSError("Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal.os, "fdatasync", fail_to_sync)
+        patch.setattr(journal.os, "fsync", fail_to_sync)
         with pytest.raises(NotReadyError, match="cannot be recorded"):
             asyncio.run(log.sync())
     log.close()

@@ -97,6 +97,13 @@ def newest_file():
     )
 
 
+def test_an_entry_that_is_older_than_a_column_is_found(idle_log):
+    older = inference_log.to_arrow(make_entries(1)).drop_columns("caller")
+    tables.append("inference_log", older)
+    found = idle_log.find(id_of(0))
+    assert found["prediction_id"] == id_of(0) and found["caller"] is None
+
+
 def test_a_full_queue_has_no_room(home):
     log = InferenceLog(capacity=10, interval_s=60)
     log.append(make_entries(8))
