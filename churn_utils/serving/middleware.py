@@ -101,7 +101,8 @@ class ApiMiddleware:
             # a HEAD is answered as a GET, without its body
             routed = {**scope, "method": "GET"} if is_head else scope
             await app(routed, receive, send_with_id)
-            scope["route"] = routed.get("route")
+            if is_head:
+                scope["route"] = routed.get("route")
         except Exception:  # not foreseen: 500 without detail; raised again, so that the log has it
             if not status:
                 detail = "The request could not be handled; the log knows it by its id."
