@@ -3,8 +3,10 @@
 import dataclasses
 import os
 import shutil
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from types import SimpleNamespace
 
 import factories
@@ -17,7 +19,7 @@ from churn_utils.data import contract, delivered_files
 from churn_utils.data import source as data_source
 from churn_utils.features import offline
 from churn_utils.pipeline import kernels, warm_process
-from churn_utils.registry import deployments, promotion, versions
+from churn_utils.registry import connection, deployments, promotion, versions
 from churn_utils.reports import html
 from churn_utils.serving import sandbox
 
@@ -25,6 +27,7 @@ from churn_utils.serving import sandbox
 os.environ["CHURN_ALLOWED_HOSTS"] = "testserver,localhost,127.0.0.1"
 # What takes seconds to build: a test that uses one of these is slow.
 SLOW_FIXTURES = {
+    "built_home",
     "extract",
     "first_month",
     "gauntlet",
@@ -44,6 +47,30 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def patched_new_databases(tmp_path_factory):
+    """MLflow runs its migrations for the first new database; the next ones are copies of it."""
+    template = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    open_database = connection.open_database
+
+    def open_copy(database):
+        is_new = not database.exists()
+        if is_new and template.exists():
+            shutil.copy(template, database)
+        has_experiment = open_database(database)
+        if is_new and not template.exists():
+            with (
+                closing(sqlite3.connect(database)) as made,
+                closing(sqlite3.connect(template)) as copy,
+            ):
+                made.backup(copy)
+        return has_experiment
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connection, "open_database", open_copy)
+        yield
+
+
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """An empty home and reports folder."""
@@ -53,10 +80,18 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def shared_world(tmp_path_factory):
-    """Path and contents of a home with IBM's month and one registered version."""
-    with factories.at_home(tmp_path_factory.mktemp("registered")) as path:
+def built_home(tmp_path_factory):
+    """Path and contents of a home with IBM's month and one registered version; copy before use."""
+    with factories.at_home(tmp_path_factory.mktemp("built")) as path:
         return path, factories.build_registered_home()
+
+
+@pytest.fixture(scope="session")
+def shared_world(built_home, tmp_path_factory):
+    """A copy of that home, in which tests register more versions, and its contents."""
+    path, contents = built_home
+    with factories.at_copy(path, tmp_path_factory.mktemp("registered")) as copy:
+        return copy, contents
 
 
 @pytest.fixture(scope="module")
@@ -136,16 +171,14 @@ def serving_world(sandbox_build):
 @pytest.fixture(scope="module")
 def shared_serving_home(serving_world, tmp_path_factory):
     """A copy of that home for one module."""
-    with factories.at_home(
-        shutil.copytree(serving_world.home, tmp_path_factory.mktemp("module") / "home")
-    ) as path:
+    with factories.at_copy(serving_world.home, tmp_path_factory.mktemp("module")) as path:
         yield dataclasses.replace(serving_world, home=path)
 
 
 @pytest.fixture
 def serving_home(serving_world, tmp_path):
     """A copy of that home for one test."""
-    with factories.at_home(shutil.copytree(serving_world.home, tmp_path / "home")) as path:
+    with factories.at_copy(serving_world.home, tmp_path) as path:
         yield dataclasses.replace(serving_world, home=path)
 
 

@@ -1,6 +1,7 @@
 """Homes for the tests of registry, gate and batch: real tables, real MLflow, a small model."""
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -162,7 +163,7 @@ def pass_gate(version: int, as_of: pd.Timestamp = AS_OF, **changes) -> str:
         "offer_cost_usd": ECONOMICS.offer_cost_usd,
         "churner_value_usd": ECONOMICS.churner_value_usd,
         "model_sha256": artifacts.hash_model(version),
-        **gate_evidence.describe_record(version),
+        **gate_evidence.describe_record(versions.read_version(version)),
     }
     evidence = GateEvidence.model_validate(facts | changes)
     digest = gate_evidence.write_evidence(version, evidence)
@@ -215,6 +216,13 @@ def at_home(path):
     """Set ``CHURN_HOME`` for a while; yields the path."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHURN_HOME", str(path))
+        yield path
+
+
+@contextmanager
+def at_copy(home, folder):
+    """Copy a home into a folder and set ``CHURN_HOME`` to it for a while; yields its path."""
+    with at_home(shutil.copytree(home, Path(folder) / "home")) as path:
         yield path
 
 

@@ -82,7 +82,7 @@ def approve(
             f"there is no scope {scope!r}; an approval is for {' or '.join(SCOPES)}."
         )
     info = versions.read_version(version)
-    evidence, digest = gate_evidence.read_evidence(version)
+    evidence, digest = gate_evidence.load_evidence(info)
     if _find_trainer(approver, info, evidence):
         raise DeploymentError(
             f"{approver} trained version {version} and may not approve it; another person must."
@@ -138,7 +138,7 @@ def _check_unchanged(info: ModelVersion, evidence: GateEvidence, digest: str) ->
             "run the gate again."
         )
     _check_costs(info, evidence)
-    changed = gate_evidence.list_changes(version, evidence)
+    changed = gate_evidence.list_changes(info, evidence)
     if changed:
         raise DeploymentError(
             f"{changed} of version {version} changed after the gate; run the gate again."
@@ -245,7 +245,7 @@ def check_approval(
     """
     version = info.version
     approval = _find_approval(info, digest, scopes)
-    evidence, found = gate_evidence.read_evidence(version, digest)
+    evidence, found = gate_evidence.load_evidence(info, digest)
     if found != digest or not evidence.has_passed:
         raise DeploymentError(
             f"the evidence of version {version} is not what {approval.approver} approved: "

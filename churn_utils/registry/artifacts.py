@@ -86,10 +86,15 @@ def check_files(version: int) -> None:
     home_ledger.check(VERSION, version, MODEL, hash_model(version), ModelError)
 
 
-def record_files(version: int, run_id: str) -> None:
+def list_names(folder: Path) -> list[str]:
+    """Return the names in a folder of artifacts, sorted; none if there is no such folder."""
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def record_files(version: int, artifact_folder: Path) -> None:
     """Record the digests of a version's model folder and feature contract."""
     try:
-        contract = _read_contract(run_id)
+        contract = _read_contract(artifact_folder)
     except ModelError:  # the gate will refuse it
         contract = ""
     home_ledger.record(VERSION, version, CONTRACT, integrity.hash_text(contract))
@@ -126,20 +131,19 @@ def read_inputs(version: int) -> list[str]:
     """
     client = connect_mlflow().MlflowClient()
     run_id = client.get_model_version(MODEL_NAME, str(version)).run_id
-    contract = _read_contract(run_id)
+    contract = _read_contract(path_of_uri(client.get_run(run_id).info.artifact_uri))
     home_ledger.check(VERSION, version, CONTRACT, integrity.hash_text(contract), ModelError)
     return [entry["feature"] for entry in json.loads(contract)]
 
 
-def _read_contract(run_id: str) -> str:
-    """Return the feature contract of a training run, as JSON."""
-    mlflow = connect_mlflow()
+def _read_contract(artifact_folder: Path) -> str:
+    """Return the feature contract among the artifacts of a training run, as JSON."""
     try:
-        return mlflow.artifacts.load_text(f"runs:/{run_id}/{FEATURE_CONTRACT}")
-    except (mlflow.MlflowException, OSError) as error:
+        return (artifact_folder / FEATURE_CONTRACT).read_text()
+    except OSError as error:
         raise ModelError(
-            f"run {run_id} has no {FEATURE_CONTRACT}, which names the inputs; train with notebook "
-            "02 and register that run."
+            f"{artifact_folder} has no {FEATURE_CONTRACT}, which names the inputs; train with "
+            "notebook 02 and register that run."
         ) from error
 
 

@@ -45,12 +45,23 @@ def connect_mlflow():
     artifacts = (settings.mlflow_folder() / "artifacts").as_uri()
     if found is not None:
         _mend_addresses(database, artifacts)
-    mlflow.set_tracking_uri(address)
-    if mlflow.get_experiment_by_name(settings.EXPERIMENT) is None:
+    if not open_database(database):
         mlflow.create_experiment(settings.EXPERIMENT, artifact_location=artifacts)
     mlflow.set_experiment(settings.EXPERIMENT)
     _opened_files[address] = found or identify_file(database)
     return mlflow
+
+
+def open_database(database: Path) -> bool:
+    """Let MLflow open a database, made with its tables when missing: that takes 2 s.
+
+    Returns:
+        Whether it holds the experiment of this project.
+    """
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{database}")
+    return mlflow.get_experiment_by_name(settings.EXPERIMENT) is not None
 
 
 def path_of_uri(uri: str) -> Path:

@@ -14,8 +14,9 @@ from churn_utils.data.home_ledger import VERSION
 from churn_utils.data.integrity import hash_text
 from churn_utils.errors import DeploymentError, ModelError
 from churn_utils.evaluation.economics import Economics
-from churn_utils.registry import versions
+from churn_utils.registry import artifacts, versions
 from churn_utils.registry.connection import connect_mlflow
+from churn_utils.registry.versions import ModelVersion
 
 FOLDER = "gate"  # of a run's artifacts; all evidence that was ever kept is in it
 PASS = "pass"
@@ -83,18 +84,17 @@ class GateEvidence(BaseModel):
         return self.verdict == PASS and verdicts == {PASS}
 
 
-def describe_record(version: int) -> dict[str, str]:
-    """Describe what the gate judges of a version besides its predictions, as it is now.
+def describe_record(info: ModelVersion) -> dict[str, str]:
+    """Describe what the gate judges of a version besides its predictions.
 
     Returns:
-        ``trained_by``, ``description_sha256`` and ``artifacts_sha256`` (without the evidence).
+        ``trained_by``, ``description_sha256`` and ``artifacts_sha256`` (of the files as they are
+        now, without the evidence).
     """
-    info = versions.read_version(version)
     digest = hashlib.sha256()
-    folder = versions.locate_artifacts(info.run_id)
-    for path in sorted(versions.list_artifacts(version)):
-        if path != FOLDER:
-            digest.update(f"{path} {_hash_files(folder / path)}\n".encode())
+    for name in artifacts.list_names(info.artifact_folder):
+        if name != FOLDER:
+            digest.update(f"{name} {_hash_files(info.artifact_folder / name)}\n".encode())
     return {
         "trained_by": info.trained_by,
         "description_sha256": hash_text(info.description),
@@ -108,10 +108,10 @@ def _hash_files(path: Path) -> str:
     return " ".join(hashlib.sha256(content).hexdigest() for content in contents)
 
 
-def list_changes(version: int, evidence: GateEvidence) -> str:
+def list_changes(info: ModelVersion, evidence: GateEvidence) -> str:
     """Name what of a version's record differs from what the gate judged; empty if nothing does."""
     judged = evidence.model_dump()
-    record = describe_record(version)
+    record = describe_record(info)
     changed = [name for name, value in record.items() if judged[name] != value]
     return ", ".join(name.removesuffix("_sha256") for name in changed)
 
@@ -125,13 +125,10 @@ def write_evidence(version: int, evidence: GateEvidence) -> str:
     Returns:
         Its SHA-256.
     """
-    mlflow = connect_mlflow()
-    client = mlflow.MlflowClient()
-    run_id = versions.read_version(version).run_id
-    kept = [item.path for item in client.list_artifacts(run_id, FOLDER)]
-    for path in kept:
-        text = mlflow.artifacts.load_text(f"runs:/{run_id}/{path}")
-        digest = Path(path).stem
+    info = versions.read_version(version)
+    kept = _list_kept(info)
+    for digest in kept:
+        text = _path_of(info, digest).read_text()
         if hash_text(text) != digest:
             continue
         earlier = GateEvidence.model_validate_json(text)
@@ -144,38 +141,48 @@ def write_evidence(version: int, evidence: GateEvidence) -> str:
     text = json.dumps(facts, indent=1, sort_keys=True)
     digest = hash_text(text)
     home_ledger.record(VERSION, version, f"{EVIDENCE} {digest}")
-    client.log_text(run_id, text, f"{FOLDER}/{digest}.json")
+    connect_mlflow().MlflowClient().log_text(info.run_id, text, f"{FOLDER}/{digest}.json")
     versions.set_tags(version, {"gate_runs": str(number)})
     return digest
 
 
 def list_digests(version: int) -> list[str]:
     """Return the SHA-256 of each piece of evidence that is kept with a version."""
-    client = connect_mlflow().MlflowClient()
-    run_id = versions.read_version(version).run_id
-    return [Path(item.path).stem for item in client.list_artifacts(run_id, FOLDER)]
+    return _list_kept(versions.read_version(version))
+
+
+def _list_kept(info: ModelVersion) -> list[str]:
+    return [Path(name).stem for name in artifacts.list_names(info.artifact_folder / FOLDER)]
+
+
+def _path_of(info: ModelVersion, digest: str) -> Path:
+    return info.artifact_folder / FOLDER / f"{digest}.json"
 
 
 def read_evidence(version: int, digest: str | None = None) -> tuple[GateEvidence, str]:
+    """Return evidence of a version and its SHA-256; as ``load_evidence``."""
+    return load_evidence(versions.read_version(version), digest)
+
+
+def load_evidence(info: ModelVersion, digest: str | None = None) -> tuple[GateEvidence, str]:
     """Return evidence of a version and its SHA-256 as it is now.
 
     Args:
-        version: whose evidence.
+        info: the version.
         digest: SHA-256 under which it was kept; the newest if None.
 
     Raises:
         ModelError: the version never went through the gate, or the evidence cannot be read.
         DeploymentError: the evidence lacks facts or holds wrong ones: it was changed.
     """
-    info = versions.read_version(version)
+    version = info.version
     digest = digest or info.tags.get("gate_evidence_sha256")
     if digest is None:
         raise ModelError(f"version {version} has no gate evidence; run notebook 04a first.")
-    mlflow = connect_mlflow()
     try:
-        text = mlflow.artifacts.load_text(f"runs:/{info.run_id}/{FOLDER}/{digest}.json")
+        text = _path_of(info, digest).read_text()
         facts = json.loads(text)
-    except (mlflow.MlflowException, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"the evidence {digest} of version {version} cannot be read; run 04a again."
         ) from error

@@ -15,6 +15,7 @@ from churn_utils.registry import approvals, artifacts, deployments, gate_evidenc
 from churn_utils.registry.approvals import Approval
 from churn_utils.registry.deployments import PROMOTED, REWOUND, ROLLED_BACK, Deployment
 from churn_utils.registry.gate_evidence import GateEvidence
+from churn_utils.registry.versions import ModelVersion
 
 EVIDENCE_DAYS = 31  # that may pass between the gate and a promotion on its evidence
 
@@ -32,7 +33,8 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
             stands.
         DataError: another process is promoting or rolling back and does not end.
     """
-    approval, evidence = approvals.check_newest(versions.read_version(version), as_of)
+    info = versions.read_version(version)
+    approval, evidence = approvals.check_newest(info, as_of)
     history = deployments.list_deployments()
     same = [
         past
@@ -49,7 +51,7 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     if deployments.find_current(same):  # it is the champion already, on this very evidence
         versions.set_champion(version)
     else:
-        check_may_replace(version, evidence, as_of)
+        _check_may_replace(info, evidence, as_of, history)
         activate(version, as_of, approval, PROMOTED)
     return deployments.read_deployments()
 
@@ -62,14 +64,21 @@ def check_may_replace(version: int, evidence: GateEvidence, as_of: pd.Timestamp)
             ago, or not since it was rolled back; or its trainer, description or artifacts are not
             those that the gate saw.
     """
-    changed = gate_evidence.list_changes(version, evidence)
+    history = deployments.list_deployments()
+    _check_may_replace(versions.read_version(version), evidence, as_of, history)
+
+
+def _check_may_replace(
+    info: ModelVersion, evidence: GateEvidence, as_of: pd.Timestamp, history: list[Deployment]
+) -> None:
+    version = info.version
+    changed = gate_evidence.list_changes(info, evidence)
     if changed:
         raise DeploymentError(
             f"{changed} of version {version} changed after the gate. Run the gate again and have "
             "it approved again."
         )
-    history = deployments.list_deployments()
-    _check_not_rolled_back(history, version, evidence)
+    _check_not_rolled_back(history, info, evidence)
     _check_compared(version, evidence, deployments.find_current(history))
     age = (as_of - pd.Timestamp(evidence.as_of)).days
     if not 0 <= age <= EVIDENCE_DAYS:
@@ -228,8 +237,11 @@ def _check_plausible(history: list[Deployment], as_of: pd.Timestamp) -> None:
         )
 
 
-def _check_not_rolled_back(history: list[Deployment], version: int, evidence: GateEvidence) -> None:
+def _check_not_rolled_back(
+    history: list[Deployment], info: ModelVersion, evidence: GateEvidence
+) -> None:
     """Check that evidence is later than any on which the version was promoted and rolled back."""
+    version = info.version
     standing = {past.entry for past in deployments.list_standing(history)}
     undone = [
         past.evidence_sha256
@@ -237,7 +249,7 @@ def _check_not_rolled_back(history: list[Deployment], version: int, evidence: Ga
         if past.version == version and past.action == PROMOTED and past.entry not in standing
     ]
     for digest in dict.fromkeys(undone):
-        before, found = gate_evidence.read_evidence(version, digest)
+        before, found = gate_evidence.load_evidence(info, digest)
         if found != digest:
             raise DeploymentError(
                 f"the evidence {digest}, on which version {version} was promoted before, was "

@@ -158,8 +158,8 @@ def _check_tags(number: int, parts: set[str]) -> str:
         facts = json.loads(info.tags[tag])
         home_ledger.check(VERSION, number, tag, facts, DeploymentError)
     if "gate_evidence_sha256" in info.tags:
-        evidence, _ = gate_evidence.read_evidence(number)
-        if changed := gate_evidence.list_changes(number, evidence):
+        evidence, _ = gate_evidence.load_evidence(info)
+        if changed := gate_evidence.list_changes(info, evidence):
             raise DeploymentError(f"{changed} changed after the gate.")
         if info.tags.get("gate") != evidence.verdict:
             raise DeploymentError(f"the gate said {evidence.verdict}, the tag says otherwise.")

@@ -30,12 +30,14 @@ class TrainingRun:
         params: hyperparameters, costs, seed, date and origin of the data, as text.
         metrics: on the ``validate`` split, by name.
         trained_by: name of the person who trained; empty when it was not recorded.
+        artifact_folder: where the run's artifacts are; MLflow would copy them to be read.
     """
 
     run_id: str
     params: dict[str, str]
     metrics: dict[str, float]
     trained_by: str
+    artifact_folder: Path
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def record_version(version: int) -> None:
     """Record what a version is made of, unless it was recorded when it was registered."""
     if home_ledger.find(home_ledger.read_entries(), VERSION, version, RECORD) is None:
         info = _read(version)
-        artifacts.record_files(version, info.run_id)
+        artifacts.record_files(version, info.artifact_folder)
         home_ledger.record(VERSION, version, RECORD, _describe_record(info))
 
 
@@ -164,12 +166,13 @@ def read_run(run_id: str) -> TrainingRun:
     Raises:
         ModelError: no such run in this home.
     """
-    data = _get_run(run_id).data
+    run = _get_run(run_id)
     return TrainingRun(
         run_id=run_id,
-        params=dict(data.params),
-        metrics=dict(data.metrics),
-        trained_by=data.tags.get("trained_by", ""),
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        trained_by=run.data.tags.get("trained_by", ""),
+        artifact_folder=path_of_uri(run.info.artifact_uri),
     )
 
 
@@ -292,12 +295,7 @@ def version_to_judge(as_of: pd.Timestamp) -> int:
 
 def list_artifacts(version: int) -> list[str]:
     """Return the paths of the artifacts that the version's training run logged."""
-    return [item.path for item in _client().list_artifacts(read_version(version).run_id)]
-
-
-def locate_artifacts(run_id: str) -> Path:
-    """Return the folder of a run's artifacts; MLflow would copy them to be read."""
-    return path_of_uri(_get_run(run_id).info.artifact_uri)
+    return artifacts.list_names(read_version(version).artifact_folder)
 
 
 def set_tags(version: int, tags: dict[str, str]) -> None:

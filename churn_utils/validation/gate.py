@@ -73,7 +73,7 @@ def evaluate_gate(challenger: Challenger) -> pd.DataFrame:
     origin = {
         "model_sha256": artifacts.hash_model(challenger.version),
         "tables": offline.current_versions(),
-        **gate_evidence.describe_record(challenger.version),
+        **gate_evidence.describe_record(versions.read_version(challenger.version)),
     }
     findings = evaluate_checks(challenger)
     verdict = overall_verdict(findings)

@@ -11,18 +11,27 @@ from churn_utils.registry.connection import connect_mlflow
 
 
 @pytest.fixture(scope="module")
-def registered_home(tmp_path_factory):
-    """A home of its own: what this module does to model files must not be met elsewhere."""
-    with factories.at_home(tmp_path_factory.mktemp("approvals")):
-        yield factories.build_registered_home()
+def judged_home(built_home, tmp_path_factory):
+    """A home whose version passed the gate and is not approved."""
+    path, contents = built_home
+    with factories.at_copy(path, tmp_path_factory.mktemp("approvals")) as copy:
+        factories.pass_gate(contents["version"])
+    return copy
 
 
 @pytest.fixture
-def version(registered_home):
-    """The version, on evidence that no other test has approved."""
-    version = registered_home["version"]
-    factories.pass_gate(version, seed=int(versions.read_version(version).tags.get("gate_runs", 0)))
-    return version
+def registered_home(built_home, tmp_path):
+    """A home of its own with a version that the gate has not judged."""
+    path, contents = built_home
+    with factories.at_copy(path, tmp_path):
+        yield contents
+
+
+@pytest.fixture
+def version(judged_home, built_home, tmp_path):
+    """The version that passed, in a home of its own."""
+    with factories.at_copy(judged_home, tmp_path):
+        yield built_home[1]["version"]
 
 
 def approve(version, scope=versions.CHAMPION):
@@ -91,16 +100,14 @@ def test_a_changed_model_is_neither_approved_nor_let_through(version, change):
     path = model if change == "replaced" else model.with_name("more.py")
     before = model.read_bytes()
     approve(version)
-    try:
-        path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
-        with pytest.raises(
-            DeploymentError, match="are not those that the gate judged and Ada Lovelace approved"
-        ):
-            check(version)
-        with pytest.raises(DeploymentError, match="are not those that the gate judged"):
-            approve(version)
-    finally:
-        path.write_bytes(before) if change == "replaced" else path.unlink()
+    path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    with pytest.raises(
+        DeploymentError, match="are not those that the gate judged and Ada Lovelace approved"
+    ):
+        check(version)
+    with pytest.raises(DeploymentError, match="are not those that the gate judged"):
+        approve(version)
+    path.write_bytes(before) if change == "replaced" else path.unlink()
     assert check(version)
 
 
@@ -130,8 +137,8 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
-def test_the_trainer_is_known_under_any_spelling(version, registered_home, spell):
-    name = spell(registered_home["trainer"])
+def test_the_trainer_is_known_under_any_spelling(version, spell):
+    name = spell(versions.read_version(version).trained_by)
     with pytest.raises(DeploymentError, match="may not approve"):
         approvals.approve(version, name, "mine", factories.AS_OF)
     keep_approval(version, name)
@@ -154,27 +161,23 @@ def test_an_approval_of_a_later_day_is_none_yet(version):
         check(version)
 
 
-def test_a_renamed_trainer_is_still_the_trainer(version, registered_home, tmp_path, monkeypatch):
-    client, run = connect_mlflow().MlflowClient(), versions.read_version(version).run_id
+def test_a_renamed_trainer_is_still_the_trainer(version, tmp_path, monkeypatch):
+    client, info = connect_mlflow().MlflowClient(), versions.read_version(version)
     evidence = gate_evidence.read_evidence(version)[0]
     approve(version)
-    assert gate_evidence.list_changes(version, evidence) == ""
-    client.set_tag(run, "trained_by", "another person")
-    try:
-        with pytest.raises(ModelError, match="not what was recorded.*trained_by"):
-            approve(version)
-        # a home of before the ledger
-        monkeypatch.setattr(settings, "ledger", lambda: tmp_path / "none")
-        with pytest.raises(DeploymentError, match="may not approve it"):
-            approvals.approve(version, registered_home["trainer"], "mine", factories.AS_OF)
-        with pytest.raises(
-            DeploymentError,
-            match=f"trained_by of version {version} changed after the gate",
-        ):
-            approve(version)
-        assert gate_evidence.list_changes(version, evidence) == "trained_by"
-    finally:
-        client.set_tag(run, "trained_by", registered_home["trainer"])
+    assert gate_evidence.list_changes(info, evidence) == ""
+    client.set_tag(info.run_id, "trained_by", "another person")
+    with pytest.raises(ModelError, match="not what was recorded.*trained_by"):
+        approve(version)
+    # a home of before the ledger
+    monkeypatch.setattr(settings, "ledger", lambda: tmp_path / "none")
+    with pytest.raises(DeploymentError, match="may not approve it"):
+        approvals.approve(version, info.trained_by, "mine", factories.AS_OF)
+    with pytest.raises(
+        DeploymentError, match=f"trained_by of version {version} changed after the gate"
+    ):
+        approve(version)
+    assert gate_evidence.list_changes(versions.read_version(version), evidence) == "trained_by"
 
 
 def test_a_model_is_hashed_within_milliseconds_of_cpu(version):
@@ -194,9 +197,10 @@ def test_the_user_has_no_space_around(monkeypatch):
     assert settings.user() == settings.getpass.getuser()
 
 
-def test_the_trainer_may_not_approve(registered_home, version):
+def test_the_trainer_may_not_approve(version):
+    trainer = versions.read_version(version).trained_by
     with pytest.raises(DeploymentError, match="trained version"):
-        approvals.approve(version, registered_home["trainer"], "mine", factories.AS_OF)
+        approvals.approve(version, trainer, "mine", factories.AS_OF)
 
 
 @pytest.mark.parametrize(("approver", "reason"), [("", "good"), ("Ada", " ")])
@@ -211,13 +215,12 @@ def test_an_approval_needs_a_known_scope(version):
 
 
 def test_a_version_without_gate_is_not_approved(registered_home):
-    version = factories.register_model(registered_home["training_set"], registered_home["model"])
     with pytest.raises(ModelError, match="no gate evidence"):
-        approvals.approve(version, "Ada", "good", factories.AS_OF)
+        approvals.approve(registered_home["version"], "Ada", "good", factories.AS_OF)
 
 
 def test_a_refusal_clears_the_challenger_alias(registered_home):
-    version = factories.register_model(registered_home["training_set"], registered_home["model"])
+    version = registered_home["version"]
     assert versions.version_with_alias(versions.CHALLENGER) == version
     approvals.refuse(version)
     assert versions.version_with_alias(versions.CHALLENGER) is None

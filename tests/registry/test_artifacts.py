@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from churn_utils.errors import ModelError
-from churn_utils.registry import artifacts, gate_evidence
+from churn_utils.registry import artifacts, gate_evidence, versions
 from churn_utils.registry.connection import connect_mlflow
 
 
@@ -33,7 +33,7 @@ def change_flavor(registered_home):
         artifacts.read_example,
         artifacts.read_inputs,
         artifacts.read_schema,
-        gate_evidence.describe_record,
+        lambda version: gate_evidence.describe_record(versions.read_version(version)),
     ],
 )
 def test_reading_a_version_leaves_no_copy(registered_home, tmp_path, monkeypatch, read):

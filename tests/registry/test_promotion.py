@@ -23,46 +23,67 @@ from churn_utils.registry.connection import connect_mlflow
 
 
 @pytest.fixture(scope="module")
-def registered_home(tmp_path_factory):
-    """A home of its own: its promotions would change what other modules compare with."""
-    with factories.at_home(tmp_path_factory.mktemp("deployments")):
-        yield factories.build_registered_home()
+def undeployed_home(built_home, tmp_path_factory):
+    """A home with four versions of one model, the first of them approved; and their numbers."""
+    path, contents = built_home
+    with factories.at_copy(path, tmp_path_factory.mktemp("undeployed")) as copy:
+        four = [
+            factories.register_model(contents["training_set"], contents["model"]) for _ in range(4)
+        ]
+        approve_next(four, factories.AS_OF)
+    return copy, four
 
 
 @pytest.fixture(scope="module")
-def four_versions(registered_home):
-    """Four versions of one model; each test has them approved again and starts undeployed."""
-    return [
-        factories.register_model(registered_home["training_set"], registered_home["model"])
-        for _ in range(4)
-    ]
-
-
-@pytest.fixture(autouse=True)
-def nothing_deployed(four_versions):
-    """No deployment stands; what the audit holds stays."""
-    tables.rewind("deployments", None)
-    promotion.realign_champion()
+def deployed_home(undeployed_home, tmp_path_factory):
+    """A copy of that home with the first three versions promoted in months 7, 8 and 9."""
+    path, four = undeployed_home
+    with factories.at_copy(path, tmp_path_factory.mktemp("deployed")) as copy:
+        for version, month in zip(four, (7, 8, 9), strict=False):
+            approve_again(version, settings.month_start(month))
+            promotion.promote(version, settings.month_start(month))
+    return copy, four
 
 
 @pytest.fixture
-def approve_another(four_versions):
-    """Function that has one more version approved, on evidence that says pass; returns it."""
-    waiting = iter(four_versions)
+def four_versions(undeployed_home, tmp_path):
+    """Four versions in a home of this test, the first of them approved, none promoted."""
+    path, four = undeployed_home
+    with factories.at_copy(path, tmp_path):
+        yield four
+
+
+@pytest.fixture
+def approved(four_versions):
+    """A version that passed the gate and was approved."""
+    return four_versions[0]
+
+
+@pytest.fixture
+def three(deployed_home, tmp_path):
+    """Three versions promoted in months 7, 8 and 9, in order, in a home of this test."""
+    path, four = deployed_home
+    with factories.at_copy(path, tmp_path):
+        yield four[:3]
+
+
+@pytest.fixture
+def approve_another(undeployed_home):
+    """Function that has the next version approved, on evidence that says pass; returns it."""
+    _, four = undeployed_home
 
     def approve(as_of=factories.AS_OF):
-        version = next(waiting)
-        versions.register_version(versions.read_version(version).run_id, factories.DESCRIPTION, {})
-        approve_again(version, as_of)
-        return version
+        return approve_next(four, as_of)
 
     return approve
 
 
-@pytest.fixture
-def approved(approve_another):
-    """A fresh version that passed the gate and was approved."""
-    return approve_another()
+def approve_next(numbers, as_of):
+    """Make the first version that the gate has not judged the challenger; have it approved."""
+    version = next(number for number in numbers if "gate" not in versions.read_version(number).tags)
+    versions.set_challenger(version)
+    approve_again(version, as_of)
+    return version
 
 
 def approve_again(version, as_of):
@@ -127,8 +148,8 @@ def test_promoting_twice_changes_nothing(approved):
     assert versions.version_with_alias(versions.CHALLENGER) is None
 
 
-def test_without_approval_nothing_is_promoted(registered_home):
-    version = factories.register_model(registered_home["training_set"], registered_home["model"])
+def test_without_approval_nothing_is_promoted(four_versions):
+    version = four_versions[-1]
     with pytest.raises(DeploymentError, match="gate: never run"):
         promotion.promote(version, factories.AS_OF)
     versions.set_tags(version, {"gate": "pass"})
@@ -146,11 +167,10 @@ def test_edited_evidence_voids_the_approval(approved):
 
 @pytest.fixture
 def cheap_offer(approved):
-    """A deployed version whose cost of an offer was changed in MLflow's database for a while."""
+    """A deployed version whose cost of an offer was changed in MLflow's database."""
     promotion.promote(approved, factories.AS_OF)
     factories.change_param(approved, "offer_cost_usd", 5.0)
-    yield approved
-    factories.change_param(approved, "offer_cost_usd", 500.0)
+    return approved
 
 
 def test_costs_that_were_changed_are_refused(cheap_offer):
@@ -179,8 +199,8 @@ def test_an_approval_for_a_trial_is_none_for_promotion(approved):
         promotion.promote(approved, factories.AS_OF)
 
 
-def test_a_trainers_approval_is_void(approved, registered_home):
-    change_approval(approved, approver=registered_home["trainer"])
+def test_a_trainers_approval_is_void(approved):
+    change_approval(approved, approver=versions.read_version(approved).trained_by)
     with pytest.raises(DeploymentError, match="by its trainer"):
         promotion.promote(approved, factories.AS_OF)
 
@@ -204,17 +224,6 @@ def test_of_two_promotions_of_one_day_the_later_holds(approved, approve_another)
     table = promotion.promote(second, march)
     assert {approved, second} <= set(table.loc[table["effective_from"] == march, "version"])
     assert deployments.champion_at(march) == second
-
-
-@pytest.fixture
-def three(registered_home, approve_another):
-    """Three versions promoted in months 7, 8 and 9 of this module's home, in order."""
-    promoted = []
-    for month in (7, 8, 9):
-        version = approve_another(settings.month_start(month))
-        promotion.promote(version, settings.month_start(month))
-        promoted.append(version)
-    return promoted
 
 
 def test_a_promotion_cannot_take_effect_before_a_later_one(three, approve_another):
@@ -268,7 +277,7 @@ def test_the_champion_alias_follows_a_rewound_table(approved, approve_another):
     )
 
 
-def test_a_rollback_restores_the_predecessor_and_compares(three, registered_home):
+def test_a_rollback_restores_the_predecessor_and_compares(three):
     first, second, third = three
     november = settings.month_start(10)
     entries = len(deployments.read_audit())
@@ -381,16 +390,13 @@ def test_a_record_that_changed_after_the_gate_is_not_promoted(approved, what):
         versions.register_version(run_id, "x", {})
     else:
         connect_mlflow().MlflowClient().log_text(run_id, "{}", "importance.json")
-    try:
-        with pytest.raises(
-            DeploymentError,
-            match=f"{what} of version {approved} changed after the gate. Run the gate",
-        ):
-            promotion.promote(approved, factories.AS_OF)
-        approve_again(approved, factories.AS_OF)
+    with pytest.raises(
+        DeploymentError,
+        match=f"{what} of version {approved} changed after the gate. Run the gate",
+    ):
         promotion.promote(approved, factories.AS_OF)
-    finally:
-        versions.register_version(run_id, factories.DESCRIPTION, {})
+    approve_again(approved, factories.AS_OF)
+    promotion.promote(approved, factories.AS_OF)
 
 
 @pytest.mark.long
@@ -408,8 +414,8 @@ def test_the_status_tag_tells_the_last_change(three):
     assert versions.read_version(third).tags["status"] == "promoted on 2025-12-01 by Ada Lovelace"
 
 
-def test_of_two_simultaneous_promotions_one_is_refused(approve_another):
-    competing = [approve_another(), approve_another()]
+def test_of_two_simultaneous_promotions_one_is_refused(approved, approve_another):
+    competing = [approved, approve_another()]
     before, together = len(deployments.read_audit()), threading.Barrier(2)
 
     def promote(version):
@@ -522,12 +528,11 @@ def test_a_version_that_never_met_the_champion_is_not_promoted(approved, approve
     assert deployments.read_deployments()["version"].tolist() == [*before["version"], late]
 
 
-def test_a_comparison_with_a_former_champion_is_refused(approve_another):
-    version = approve_another()
-    factories.pass_gate(version, champion=99)
-    approvals.approve(version, "Ada Lovelace", "tested", factories.AS_OF)
+def test_a_comparison_with_a_former_champion_is_refused(approved):
+    factories.pass_gate(approved, champion=99)
+    approvals.approve(approved, "Ada Lovelace", "tested", factories.AS_OF)
     with pytest.raises(DeploymentError, match="against version 99, while no champion is in effect"):
-        promotion.promote(version, factories.AS_OF)
+        promotion.promote(approved, factories.AS_OF)
 
 
 @pytest.mark.parametrize("judged", [1, 4])
@@ -625,16 +630,11 @@ def test_a_replaced_model_is_not_deployed_and_not_restored(three):
     second, third = three[1:]
     for version in (second, third):
         model = factories.find_model_file(version)
-        before = model.read_bytes()
-        model.write_bytes(before + b" ")
-        try:
-            with pytest.raises(DeploymentError, match="are not those that the gate judged"):
-                promotion.check_deployed(version)
-            if version == second:
-                with pytest.raises(DeploymentError, match="are not those that the gate judged"):
-                    promotion.rollback(settings.month_start(10), "Grace Hopper", "wrong")
-        finally:
-            model.write_bytes(before)
+        model.write_bytes(model.read_bytes() + b" ")
+        with pytest.raises(DeploymentError, match="are not those that the gate judged"):
+            promotion.check_deployed(version)
+    with pytest.raises(DeploymentError, match="are not those that the gate judged"):
+        promotion.rollback(settings.month_start(10), "Grace Hopper", "wrong")
     assert deployments.version_in_effect() == third
 
 
