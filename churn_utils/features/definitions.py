@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from churn_utils.data.columns import (
     BY_NAME,
@@ -184,32 +184,16 @@ def _pick_inputs(feature: Feature) -> Callable[[Sequence], tuple]:
 _PICK_AND_COMPUTE = [(_pick_inputs(feature), feature.compute) for feature in _ON_DEMAND]
 
 
-def _build_check(feature: Feature) -> Callable[[Any], bool]:
-    """Return what tells whether a value of a stored row can be one of the feature."""
+def _type_of_value(feature: Feature) -> Any:
+    """Return the type of a feature's value in a stored row, as pydantic takes it."""
     if feature.type is TEXT:
-        return frozenset(feature.categories).__contains__
-    types = (int,) if feature.type is WHOLE else (int, float)
-    minimum = -math.inf if feature.minimum is None else feature.minimum
-    maximum = math.inf if feature.maximum is None else feature.maximum
-    return lambda value: type(value) in types and minimum <= value <= maximum
+        return Literal[feature.categories]
+    bounds = Field(strict=True, allow_inf_nan=False, ge=feature.minimum, le=feature.maximum)
+    return Annotated[feature.type.python, bounds]
 
 
-# For the API's hot path.
-_CHECKS = [(feature.name, _build_check(feature)) for feature in _STORED]
-
-
-def find_impossible(stored: Sequence) -> str:
-    """Say what cannot be in a row of stored features; empty if all can.
-
-    Args:
-        stored: values in the order of ``STORED``; None where the row lacks a feature.
-    """
-    if len(stored) != len(_CHECKS):
-        return f"it holds {len(stored)} features instead of {len(_CHECKS)}"
-    for value, (name, is_possible) in zip(stored, _CHECKS, strict=True):
-        if value is not None and not is_possible(value):
-            return f"{name} is {value!r}"
-    return ""
+# Types of the values of a stored row, in the order of ``STORED``.
+STORED_TYPES = [_type_of_value(feature) for feature in _STORED]
 
 
 def build_features(customers: pd.DataFrame) -> pd.DataFrame:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
-from churn_utils.features.definitions import find_impossible
+from churn_utils.features.definitions import STORED, STORED_TYPES
+
+
+_NAMES = ("snapshot_date", "written_at", *STORED)
+# null where a row was written before the feature was defined
+_STORED_TYPES = tuple(kind | None for kind in STORED_TYPES)
+_ROW: Any = tuple[(str, str, *_STORED_TYPES)]  # type: ignore[misc]
+_parse_row = TypeAdapter(_ROW).validator.validate_json
 
 
 class OnlineRow(NamedTuple):
@@ -60,11 +68,20 @@ def row_of_text(text: str | bytes) -> OnlineRow:
     Types, categories and ranges are checked: a model would answer for an impossible value as well.
     """
     try:
-        snapshot_date, written_at, *stored = orjson.loads(text)
+        snapshot_date, written_at, *stored = _parse_row(text)
         date.fromisoformat(snapshot_date)
-        impossible = find_impossible(stored)
-    except (ValueError, TypeError) as error:
+    except ValidationError as error:
+        return OnlineRow("", "", (), damage=_describe_damage(text, error))
+    except ValueError as error:
         return OnlineRow("", "", (), damage=f"{text[:40]!r} cannot be read: {error}")
-    if impossible:
-        return OnlineRow("", "", (), damage=impossible)
     return OnlineRow(snapshot_date, written_at, tuple(stored))
+
+
+def _describe_damage(text: str | bytes, error: ValidationError) -> str:
+    """Say what is wrong with the text of a row: its first error."""
+    first = error.errors(include_url=False)[0]
+    location = first["loc"]
+    if not location:  # it is no list, or one of another length
+        return f"{text[:40]!r} cannot be read: {first['msg']}"
+    name = _NAMES[int(location[0])]
+    return f"{name} is missing" if first["type"] == "missing" else f"{name} is {first['input']!r}"

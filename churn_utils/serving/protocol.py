@@ -31,6 +31,7 @@ class GatheringTransport:
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         """Wrap a transport; the next turn of ``loop`` sends what is written to it."""
         self._transport = transport
+        self.is_closing = transport.is_closing  # asked for often: spares __getattr__
         self._loop = loop
         self._waiting: list[bytes] = []
 
@@ -56,7 +57,7 @@ class GatheringTransport:
         """Hand what is kept to the wrapped transport in one write."""
         data = b"".join(self._waiting)
         self._waiting.clear()
-        if data and not self._transport.is_closing():
+        if data and not self.is_closing():
             self._transport.write(data)
 
 
@@ -137,7 +138,9 @@ class ChurnProtocol(HttpToolsProtocol):
         self._open_connections = open_connections
         self._limits = open_connections.limits
         self.address = ""
-        self._head_bytes = 0
+        self._chunk_bytes = 0  # of what arrived last
+        self._holds_other_message = False  # and whether the end of a message is among it
+        self._head_bytes = 0  # of the head under way, in the chunks before
         self._is_head_complete = True
         self._is_message_complete = True
         self._deadline: asyncio.TimerHandle | None = None
@@ -197,17 +200,17 @@ class ChurnProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived, and bound what has not ended with it."""
+        self._chunk_bytes = len(data)
+        self._holds_other_message = False
         super().data_received(data)
-        if self.transport.is_closing():
+        if self._is_message_complete or self.transport.is_closing():
             return
-        if not self._is_head_complete:
+        if not self._is_head_complete and not self._holds_other_message:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.head_bytes:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, self._say_too_large())
                 return
-        if self._is_message_complete:
-            self._clear_deadline()
-        elif self._deadline is None:
+        if self._deadline is None:
             self._deadline = self.loop.call_later(self._limits.seconds, self._end_late_request)
 
     def _say_too_large(self) -> str:
@@ -229,11 +232,17 @@ class ChurnProtocol(HttpToolsProtocol):
         self._clear_deadline()
         if self.transport.is_closing():
             return
-        fields = sum(len(name) + len(value) for name, value in self.headers)
-        if len(self.url) + fields > self._limits.head_bytes:
+        # Most heads are smaller for certain, as no more than this has arrived.
+        arrived = self._head_bytes + self._chunk_bytes
+        if arrived > self._limits.head_bytes and self._measure_head() > self._limits.head_bytes:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, self._say_too_large())
             return
         super().on_headers_complete()
+
+    def _measure_head(self) -> int:
+        """Return the bytes of the URL and the header fields."""
+        fields = sum(len(name) + len(value) for name, value in self.headers)
+        return len(self.url) + fields
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body, unless the request was refused."""
@@ -243,6 +252,8 @@ class ChurnProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Note that the request is complete, unless it was refused."""
         self._is_message_complete = True
+        self._holds_other_message = True  # the chunk, whatever follows in it
+        self._clear_deadline()
         if not self.transport.is_closing():
             super().on_message_complete()
 

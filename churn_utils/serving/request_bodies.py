@@ -49,9 +49,10 @@ def _check_kind(headers: Headers) -> None:
     Raises:
         HTTPException: 415.
     """
-    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    named = headers.get(b"content-type", b"")
+    is_json = named == JSON or named.partition(b";")[0].strip().lower() == JSON
     encoding = headers.get(b"content-encoding", b"identity").lower()
-    if kind != JSON or encoding != b"identity":
+    if not is_json or encoding != b"identity":
         detail = "The body must be JSON as it is: Content-Type application/json, no encoding."
         raise HTTPException(415, detail)
 
@@ -89,7 +90,8 @@ def _check_keys(value: Any, location: tuple) -> None:
     for name, items in value.items():
         if isinstance(items, list):
             for position, item in enumerate(items[:MOST_CUSTOMERS]):
-                _check_keys(item, (*location, name, position))
+                if isinstance(item, dict):
+                    _check_keys(item, (*location, name, position))
 
 
 def _list_errors(

@@ -185,6 +185,9 @@ def test_rows_that_redis_lost_are_published_again_not_unknown(home, redis_addres
     store._db.delete(store._rows, store._published)
 
 
+NO_FEATURES = ", null" * len(definitions.STORED)
+
+
 def write_text(store, customer_id, text):
     """Put a text into the store where a customer's row belongs."""
     if isinstance(store, online_store.RedisStore):
@@ -197,10 +200,12 @@ def write_text(store, customer_id, text):
     ("text", "damage"),
     [
         ("no row", "'no row' cannot be read"),
-        ("[]", "cannot be read"),
+        ("[]", "snapshot_date is missing"),
         ("7", "cannot be read"),
-        ('["2025-13-01", "2025-01-01"]', "cannot be read"),
-        ('["2025-01-01", "2025-01-01", "Female"]', "it holds 1 features instead of"),
+        ('["2025-01-01", "2025-01-01", "Female"]', "senior_citizen is missing"),
+        ('["2025-01-01", "2025-01-01", "Male", -1]', "senior_citizen is -1"),
+        (f'["2025-13-01", "2025-01-01"{NO_FEATURES}]', "month must be in 1..12"),
+        (f'["2025-01-01", "2025-01-01"{NO_FEATURES}, 1]', "should have at most"),
     ],
 )
 def test_a_row_that_is_none_is_damaged_alone(store, deliver, text, damage):

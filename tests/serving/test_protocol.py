@@ -322,6 +322,27 @@ def test_a_request_without_end_is_refused_and_closed(name):
     assert seen == []
 
 
+def test_a_head_is_not_charged_for_the_body_before_it():
+    seen, refused = [], []
+    first = HEAD + b"Content-Length: 100000\r\n\r\n" + b"x" * 100_000
+    second = HEAD + b"Connection: close\r\nContent-Length: 1\r\n\r\ny"
+
+    async def call():
+        async with serve(build_body_app(seen), DEFAULT_LIMITS, refused) as url:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port_of(url))
+            # so much of the second head that a rest of it is left, whatever is read at once
+            writer.write(first + second[:30])
+            await asyncio.sleep(0.2)
+            writer.write(second[30:])
+            received = await read_to_end(reader)
+            writer.close()
+            return received
+
+    received = asyncio.run(call())
+    assert received.count(b"HTTP/1.1 200 ") == 2 and refused == []
+    assert [len(body) for body in seen] == [100_000, 1]
+
+
 def test_what_follows_a_refused_request_is_not_answered():
     seen, refused = [], []
     follows = HEAD + b"Content-Length: 1\r\n\r\nx"
