@@ -11,7 +11,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from churn_utils.features.definitions import STORED, STORED_TYPES
 
-
 _NAMES = ("snapshot_date", "written_at", *STORED)
 # null where a row was written before the feature was defined
 _STORED_TYPES = tuple(kind | None for kind in STORED_TYPES)
