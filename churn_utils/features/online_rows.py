@@ -13,9 +13,10 @@ from churn_utils.features.definitions import STORED, STORED_TYPES
 
 _NAMES = ("snapshot_date", "written_at", *STORED)
 # null where a row was written before the feature was defined
-_STORED_TYPES = tuple(kind | None for kind in STORED_TYPES)
-_ROW: Any = tuple[(str, str, *_STORED_TYPES)]  # type: ignore[misc]
-_parse_row = TypeAdapter(_ROW).validator.validate_json
+_VALUE_TYPES = tuple(kind | None for kind in STORED_TYPES)
+# built when the module is imported, which a type checker cannot follow
+_Row: Any = tuple[(str, str, *_VALUE_TYPES)]  # type: ignore[valid-type,misc]
+_parse_row = TypeAdapter(_Row).validator.validate_json
 
 
 class OnlineRow(NamedTuple):
