@@ -82,8 +82,12 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def built_home(tmp_path_factory):
     """Path and contents of a home with IBM's month and one registered version; copy before use."""
-    with factories.at_home(tmp_path_factory.mktemp("built")) as path:
-        return path, factories.build_registered_home()
+
+    def build(folder):
+        with factories.at_home(folder / "home") as path:
+            return path, factories.build_registered_home()
+
+    return factories.build_once(tmp_path_factory, "built", build)
 
 
 @pytest.fixture(scope="session")
@@ -147,19 +151,20 @@ def patched_pipeline(kernel_pipeline, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def sandbox_build(shared_world, tmp_path_factory):
+def sandbox_build(built_home, tmp_path_factory):
     """A sandbox, the home named after its build, and the copied home's versions round it."""
-    path, contents = shared_world
-    with factories.at_home(path):
-        before = versions.list_versions()
-        built = sandbox.build_sandbox(
-            tmp_path_factory.mktemp("serving"), factories.AS_OF, contents["version"]
-        )
-        named = settings.home()
-    with factories.at_home(path):
-        return SimpleNamespace(
-            sandbox=built, named=named, before=before, after=versions.list_versions()
-        )
+    path, contents = built_home
+
+    def build(folder):
+        with factories.at_home(path):
+            before = versions.list_versions()
+            built = sandbox.build_sandbox(folder / "home", factories.AS_OF, contents["version"])
+            named = settings.home()
+        with factories.at_home(path):
+            after = versions.list_versions()
+        return SimpleNamespace(sandbox=built, named=named, before=before, after=after)
+
+    return factories.build_once(tmp_path_factory, "sandbox", build)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """Homes for the tests of registry, gate and batch: real tables, real MLflow, a small model."""
 
 import json
+import os
+import pickle
 import shutil
 import sqlite3
 from contextlib import closing, contextmanager
@@ -10,6 +12,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from churn_utils import settings
 from churn_utils.data import contract, delivered_files, source
@@ -217,6 +220,18 @@ def at_home(path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHURN_HOME", str(path))
         yield path
+
+
+def build_once(tmp_path_factory, name: str, build):
+    """Return what ``build`` returns for a folder: one of pytest's workers calls it for all."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    built = folder / "built.pickle"
+    with FileLock(folder.with_suffix(".lock")):
+        if not built.exists():
+            folder.mkdir()
+            built.write_bytes(pickle.dumps(build(folder)))
+        return pickle.loads(built.read_bytes())
 
 
 @contextmanager
