@@ -1,7 +1,5 @@
 """Months of production in one home that is run once: price_rise up to the retraining it needs."""
 
-import shutil
-
 import factories
 import pandas as pd
 import pytest
@@ -40,32 +38,45 @@ def run(until, simulation=PRICE_RISE):
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory):
+def started(built_home, tmp_path_factory):
     """A home with a champion in effect from month 1 on, in which no month was run."""
-    path = tmp_path_factory.mktemp("started")
-    with factories.at_home(path):
-        promote(factories.build_registered_home()["version"], factories.AS_OF)
+    built, contents = built_home
+    with factories.at_copy(built, tmp_path_factory.mktemp("started")) as path:
+        promote(contents["version"], factories.AS_OF)
     return path
 
 
 @pytest.fixture(scope="module")
 def after_run(started, tmp_path_factory):
     """That home, run until a retraining was asked for: its path, the decision and the lines."""
-    path = tmp_path_factory.mktemp("run")
-    shutil.copytree(started, path, dirs_exist_ok=True)
-    with factories.at_home(path):
+    with factories.at_copy(started, tmp_path_factory.mktemp("run")) as path:
         ingest_month(factories.AS_OF, PRICE_RISE)
         asked, lines = run(until=6)
         yield {"path": path, "asked": asked, "lines": lines}
 
 
 @pytest.fixture
-def fresh(started, tmp_path, monkeypatch):
+def fresh(started, tmp_path):
     """A copy of the home in which no month was run."""
-    path = tmp_path / "home"
-    shutil.copytree(started, path)
-    monkeypatch.setenv("CHURN_HOME", str(path))
-    return path
+    with factories.at_copy(started, tmp_path) as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def quiet_home(started, tmp_path_factory):
+    """A home in which month 1 was ingested and scored without a change; and what month 2 brings."""
+    with factories.at_copy(started, tmp_path_factory.mktemp("quiet")) as path:
+        ingest_month(month_start(1), QUIET)
+        run(until=1, simulation=QUIET)
+        return path, deliveries.deliver_at(2, QUIET)[2]
+
+
+@pytest.fixture
+def second_month(quiet_home, tmp_path):
+    """The rows that month 2 brings, in a copy of that home."""
+    path, rows = quiet_home
+    with factories.at_copy(path, tmp_path):
+        yield rows.copy()
 
 
 def customers_of(month):
@@ -175,9 +186,14 @@ def test_the_months_are_those_of_the_simulation(after_run):
     assert set(customers_of(2)["customer_id"]) == set(simulated["customer_id"])
 
 
-def test_a_replaced_champion_goes_on_in_the_shadow(after_run, tmp_path, monkeypatch):
-    shutil.copytree(after_run["path"], tmp_path / "home")
-    monkeypatch.setenv("CHURN_HOME", str(tmp_path / "home"))
+@pytest.fixture
+def home_after_run(after_run, tmp_path):
+    """A copy of the home after its run."""
+    with factories.at_copy(after_run["path"], tmp_path) as path:
+        yield path
+
+
+def test_a_replaced_champion_goes_on_in_the_shadow(home_after_run):
     as_of, since = month_start(4), month_start(3)
     old = deployments.champion_at(as_of)
     newly = offline.build_training_set(as_of, since=since)
@@ -202,15 +218,8 @@ def test_a_replaced_champion_goes_on_in_the_shadow(after_run, tmp_path, monkeypa
 # --- broken deliveries
 
 
-def start_quietly():
-    """Ingest and score month 1 without a change; return the rows of month 2."""
-    ingest_month(month_start(1), QUIET)
-    run(until=1, simulation=QUIET)
-    return deliveries.deliver_at(2, QUIET)[2]
-
-
-def test_bad_rows_are_quarantined_and_corrected_a_month_later(fresh):
-    rows = start_quietly()
+def test_bad_rows_are_quarantined_and_corrected_a_month_later(second_month):
+    rows = second_month
     is_bad = rows.reset_index().index % 10 < 3  # 30 % of them
     spoiled = rows.assign(contract=rows["contract"].mask(is_bad, "Three year"))
     counts = ingest_month(month_start(2), QUIET, delivered={2: spoiled})
@@ -233,9 +242,8 @@ def test_bad_rows_are_quarantined_and_corrected_a_month_later(fresh):
     assert roles[month_start(2)] == ["backfill"] and roles[month_start(3)] == ["champion"]
 
 
-def test_a_delivery_that_is_no_month_is_held_back_as_a_whole(fresh):
-    rows = start_quietly()
-    as_of = month_start(2)
+def test_a_delivery_that_is_no_month_is_held_back_as_a_whole(second_month):
+    rows, as_of = second_month, month_start(2)
     published = ingest_month(as_of, QUIET, delivered={2: rows.head(300)})
     decision = monthly_cycle.decide_month(as_of, published)
     assert (decision.action, decision.diagnosis) == (QUARANTINE, DATA_QUALITY)
@@ -249,8 +257,7 @@ def test_a_delivery_that_is_no_month_is_held_back_as_a_whole(fresh):
     assert monthly_cycle.score_month(as_of) == 7043
 
 
-def test_a_month_that_is_sent_again_is_named(fresh):
-    start_quietly()
+def test_a_month_that_is_sent_again_is_named(second_month):
     january = deliveries.deliver_at(1, QUIET)[1]
     published = ingest_month(month_start(2), QUIET, delivered={2: january})
     assert published.faults[0] == "its rows are those of 2025-02"
@@ -278,8 +285,7 @@ def accept():
 
 
 @pytest.mark.long  # short forms: test_accepted_deliveries.py, and test_rewind.py for the pipeline
-def test_an_accepted_month_is_decided_again_and_followed(fresh, monkeypatch):
-    start_quietly()
+def test_an_accepted_month_is_decided_again_and_followed(second_month, monkeypatch):
     send_half_of_the_customers(monkeypatch)
     run(until=2, simulation=QUIET)
     assert history.read_decisions()["decision"].tolist() == [QUARANTINE]
@@ -295,8 +301,8 @@ def test_an_accepted_month_is_decided_again_and_followed(fresh, monkeypatch):
     assert accept() == 2  # it is in
 
 
-def test_a_correction_within_the_month_is_decided_in_time(fresh):
-    rows, as_of = start_quietly(), month_start(2)
+def test_a_correction_within_the_month_is_decided_in_time(second_month):
+    rows, as_of = second_month, month_start(2)
     counts = ingest_month(as_of, QUIET, delivered={2: rows.assign(contract="Three year")})
     for _ in range(2):
         assert monthly_cycle.decide_month(as_of, counts).action == QUARANTINE

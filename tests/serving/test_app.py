@@ -308,8 +308,9 @@ def approve_for_promotion(home):
     return [home.challenger, home.predecessor]
 
 
-def test_promotions_under_load_fail_no_request(serving_home):
-    versions, rounds = approve_for_promotion(serving_home), 10
+@pytest.mark.parametrize("rounds", [4, pytest.param(10, marks=pytest.mark.long)])
+def test_promotions_under_load_fail_no_request(serving_home, rounds):
+    versions = approve_for_promotion(serving_home)
     promotion.promote(versions[0], factories.AS_OF)
     granted = {version: promotion.check_deployed(version) for version in versions}
     answers, ended = [], threading.Event()
