@@ -9,9 +9,11 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from churn_utils.serving.error_responses import add_error_handlers
+from churn_utils.serving.inference_routes import add_inference_routes
 from churn_utils.serving.log_lines import LineWriter
 from churn_utils.serving.metrics import VERSION, ServingMetrics
 from churn_utils.serving.middleware import ApiMiddleware
+from churn_utils.serving.mlflow_routes import add_mlflow_routes
 from churn_utils.serving.openapi import ABOUT, add_documents
 from churn_utils.serving.predictor import Predictor
 from churn_utils.serving.routes import add_prediction_routes, add_state_routes
@@ -65,6 +67,8 @@ def create_app(settings: ServingSettings | None = None) -> FastAPI:
     add_error_handlers(app)
     add_prediction_routes(app, predictor)
     add_state_routes(app, predictor, metrics, drain)
+    add_mlflow_routes(app, predictor, drain)
+    add_inference_routes(app, predictor, drain)
     add_documents(app, settings)
     app.add_middleware(
         ApiMiddleware,

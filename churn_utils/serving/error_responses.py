@@ -16,6 +16,7 @@ from starlette.types import Scope
 from churn_utils.errors import ChurnError, NotReadyError
 
 MOST_ERRORS = 20  # that one response names
+INFERENCE_PROTOCOL = "/v2"  # whose clients look for the member ``error``
 log = logging.getLogger(__name__)
 
 
@@ -33,7 +34,8 @@ def problem(
     ``message`` each; ``retry_after`` is in seconds.
     """
     request_id = scope["state"].get("request_id", "")
-    document = describe_problem(status, detail, request_id, errors)
+    has_error_member = scope["path"].startswith(INFERENCE_PROTOCOL)
+    document = describe_problem(status, detail, request_id, errors, has_error_member)
     all_headers = dict(headers or {})
     if retry_after:
         all_headers["Retry-After"] = str(retry_after)
@@ -41,16 +43,23 @@ def problem(
 
 
 def describe_problem(
-    status: int, detail: str, request_id: str = "", errors: list[dict[str, str]] | None = None
+    status: int,
+    detail: str,
+    request_id: str = "",
+    errors: list[dict[str, str]] | None = None,
+    has_error_member: bool = False,
 ) -> bytes:
-    """Return a ``Problem`` document as JSON."""
-    content = {
+    """Return a ``Problem`` document as JSON; with ``error`` it is an ``InferenceProblem``."""
+    content: dict[str, Any] = {
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
         "request_id": request_id,
         "errors": errors or [],
     }
+    if has_error_member:
+        named = [f"{error['field']}: {error['message']}" for error in errors or []]
+        content["error"] = " ".join([detail, "; ".join(named)]).strip()
     return orjson.dumps(content)
 
 

@@ -74,6 +74,11 @@ EXAMPLE_PROBLEM = {
     "request_id": "01946dc1-6f3a-7c2e-9a51-3c5f2b9d8e0f",
     "errors": [EXAMPLE_FIELD_ERROR],
 }
+EXAMPLE_INFERENCE_PROBLEM = {
+    **EXAMPLE_PROBLEM,
+    "error": "1 field(s) are not as documented. "
+    "customers.0.tenure: Input should be a valid integer",
+}
 
 
 def show_example(example: dict[str, Any]) -> ConfigDict:

@@ -20,20 +20,19 @@ from churn_utils.serving.log_lines import LineWriter
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.request_bodies import read_body
 from churn_utils.serving.request_checks import (
+    PROTECTED,
     CallerCheck,
     Headers,
     HostCheck,
     client_address,
+    is_probe,
 )
 from churn_utils.serving.settings import ServingSettings
 from churn_utils.serving.shutdown import Drain
 
-PROTECTED = "/v1/"
 # counted by their path also when refused before a route is found
-COUNTED = {"/v1/predictions", "/v1/scores", "/v1/model"}
+COUNTED = {"/v1/predictions", "/v1/scores", "/v1/model", "/invocations"}
 COUNTED_METHODS = ("GET", "POST", "HEAD")
-# answered over connections beyond the limit as well: probes must see an overload
-HEALTH_PATHS = ("/healthz", "/readyz", "/metrics")
 # in the state of requests over a connection beyond the limit: a function that says if it still is
 SURPLUS = "is_surplus"
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -128,13 +127,13 @@ class ApiMiddleware:
     def _refuse(self, scope: Scope, headers: Headers) -> Response | None:
         """Return a refusal for too many connections, a wrong key or too many requests."""
         path = scope["path"]
+        if is_probe(path):  # it must see an overload, and names the address of the machine
+            return None
         is_surplus = scope["state"].get(SURPLUS)
-        if is_surplus is not None and path not in HEALTH_PATHS and is_surplus():
+        if is_surplus is not None and is_surplus():
             limit = self._settings.max_connections
             detail = f"More than {limit} connections are open; see Retry-After."
             return problem(scope, 503, detail, retry_after=1)
-        if path in HEALTH_PATHS:  # probes name the address of the machine
-            return None
         refusal = self._host_check.refuse(scope, headers)
         if refusal is not None or not path.startswith(PROTECTED):
             return refusal

@@ -12,7 +12,8 @@ from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
-from churn_utils.serving import examples, schemas
+from churn_utils.serving import adapter_schemas, examples, schemas
+from churn_utils.serving.request_checks import PROTECTED, is_probe
 from churn_utils.serving.settings import ServingSettings
 
 ABOUT = """Answers how likely a customer is to leave, and whether a retention offer pays.
@@ -67,7 +68,11 @@ PARSED_BY_ROUTES: tuple[type[BaseModel], ...] = (
     schemas.Problem,
     schemas.PredictionRequest,
     schemas.ScoreRequest,
+    adapter_schemas.InferenceProblem,
+    adapter_schemas.InferenceRequest,
+    adapter_schemas.Invocation,
 )
+Documented = dict[int | str, dict[str, Any]]
 REFERENCE = "#/components/schemas/{model}"
 FIELD_ERRORS = {
     404: [{"field": "customer_ids", "message": "7590-VHVEG has no features"}],
@@ -75,12 +80,12 @@ FIELD_ERRORS = {
 }
 
 
-def document(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def document(*statuses: int, model: type[BaseModel] = schemas.Problem) -> Documented:
     """Describe the errors of a route for its ``responses``: status to OpenAPI description."""
-    return {status: _document_error(status) for status in statuses}
+    return {status: _document_error(status, model) for status in statuses}
 
 
-def _document_error(status: int) -> dict[str, Any]:
+def _document_error(status: int, model: type[BaseModel]) -> dict[str, Any]:
     """Return the OpenAPI description of one error response, with an example."""
     description, detail = ERRORS[status]
     example = {
@@ -90,7 +95,9 @@ def _document_error(status: int) -> dict[str, Any]:
         "detail": detail,
         "errors": FIELD_ERRORS.get(status, []),
     }
-    schema = {"$ref": REFERENCE.format(model="Problem")}
+    if model is adapter_schemas.InferenceProblem:
+        example["error"] = detail
+    schema = {"$ref": REFERENCE.format(model=model.__name__)}
     headers = {}
     if status in (429, 503):
         headers = {"Retry-After": {"$ref": "#/components/headers/Retry-After"}}
@@ -175,10 +182,10 @@ def _add_headers(components: dict[str, Any], paths: dict[str, Any]) -> None:
 
 
 def _add_security(components: dict[str, Any], paths: dict[str, Any]) -> None:
-    """Say that every route under ``/v1/`` needs a key."""
+    """Say which routes need a key."""
     key = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
     components["securitySchemes"] = {"key": key}
     for path, methods in paths.items():
-        if path.startswith("/v1/"):
+        if path.startswith(PROTECTED) and not is_probe(path):
             for operation in methods.values():
                 operation["security"] = [{"key": []}]

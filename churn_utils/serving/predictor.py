@@ -15,7 +15,7 @@ from typing import NamedTuple
 import uuid_utils
 
 from churn_utils import settings
-from churn_utils.errors import ChurnError, NotReadyError
+from churn_utils.errors import ChurnError, NotReadyError, UsageError
 from churn_utils.features import definitions
 from churn_utils.features.offline import MAX_AGE_DAYS
 from churn_utils.inference.log import InferenceLog
@@ -28,6 +28,7 @@ from churn_utils.serving.serving_state import NO_MODEL, FeatureClock, ServingSta
 from churn_utils.serving.settings import ServingSettings
 
 FULL_LOG = "The inference log cannot keep up; no answer is given that would not be recorded."
+SCORES = "scores"  # the route of customers who are given whole
 ENTRIES_PER_CUSTOMER = 2  # a prediction, and that of a shadow
 # A customer to be scored: its id, the date of its features (``YYYY-MM-DD``; None if the caller sent
 # them), model inputs in the order of ``MODEL_INPUTS``. A plain tuple: this is the hot path.
@@ -40,7 +41,7 @@ class Call(NamedTuple):
 
     request_id: str
     caller: str  # name of the API key; empty without
-    route: str  # predictions or scores
+    route: str  # predictions, scores, or the protocol of an adapter
     answered_at: datetime  # in UTC
     clock: FeatureClock
 
@@ -159,23 +160,38 @@ class Predictor:
         return Answers(documents, unknown, incomplete, damaged)
 
     async def score(
-        self, customers: Sequence[dict], request_id: str, caller: str = ""
+        self,
+        customers: Sequence[dict],
+        request_id: str,
+        caller: str = "",
+        route: str = SCORES,
+        version: int | None = None,
     ) -> list[dict]:
         """Score customers given whole, with the fields of ``schemas.Customer``.
+
+        Args:
+            customers: to be scored.
+            request_id: of the request, for the log.
+            caller: name of the API key; empty without.
+            route: by which the customers came, for the log.
+            version: that alone may answer; None: the one that is in place.
 
         Returns:
             One document per customer, with the fields of ``schemas.Prediction``.
 
         Raises:
             NotReadyError: no model, or no room in the inference log.
+            UsageError: another version answers for one of the customers.
         """
         state, models = self._check_ready(len(customers))
+        if version is not None:
+            _check_version(version, models, customers)
         given: list[Customer] = []
         for customer in customers:
             stored = definitions.features_of_customer(customer)
             inputs = definitions.complete_inputs(stored)
             given.append((customer["customer_id"], None, inputs))
-        call = Call(request_id, caller, "scores", datetime.now(UTC), state.clock)
+        call = Call(request_id, caller, route, datetime.now(UTC), state.clock)
         documents, _ = self._score(given, models, call)  # computed just now, so complete
         await self.log.sync()
         return documents
@@ -258,6 +274,22 @@ class Predictor:
         if incomplete:
             self.metrics.incomplete.inc(len(incomplete))
         return documents, incomplete
+
+
+def _check_version(version: int, models: LoadedModels, customers: Sequence[dict]) -> None:
+    """Check that a version answers for every customer.
+
+    Raises:
+        UsageError: another one does.
+    """
+    for customer in customers:
+        customer_id = customer["customer_id"]
+        model, arm = models.choose(customer_id)
+        if model.version != version:
+            raise UsageError(
+                f"Version {version} does not answer for {customer_id}: "
+                f"version {model.version} ({arm}) does."
+            )
 
 
 def _predict_customer(

@@ -40,7 +40,7 @@ def parse_body(request: Request, schema: type[Parsed]) -> Parsed:
     try:
         return schema.model_validate(content)
     except ValidationError as error:
-        raise RequestValidationError(_list_errors(schema, content, error)) from error
+        raise RequestValidationError(list_errors(schema, content, error)) from error
 
 
 def _check_kind(headers: Headers) -> None:
@@ -94,7 +94,7 @@ def _check_keys(value: Any, location: tuple) -> None:
                     _check_keys(item, (*location, name, position))
 
 
-def _list_errors(
+def list_errors(
     schema: type[BaseModel], content: Any, error: ValidationError
 ) -> list[dict[str, Any]]:
     """List about the first ``MOST_ERRORS`` errors of a body, given those that were found first."""

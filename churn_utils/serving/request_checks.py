@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,7 +17,21 @@ from churn_utils.serving.api_keys import ApiKeys
 from churn_utils.serving.error_responses import problem
 
 Headers = dict[bytes, bytes]
+OWN = "/v1/"
+PROTECTED = (OWN, "/v2/models/", "/invocations")  # need a key, unless they are probes
+PROBE = re.compile(
+    "/healthz|/readyz|/metrics|/ping|/v2/health/(live|ready)"
+    "|/v2/models/[^/]+(/versions/[^/]+)?/ready"
+)
 MOST_CALLERS = 10_000  # remembered; beyond, the one that was silent longest is forgotten
+
+
+def is_probe(path: str) -> bool:
+    """Tell whether a path is asked for by what watches the process.
+
+    Those are answered for any host, without a key, and over connections beyond the limits.
+    """
+    return not path.startswith(OWN) and PROBE.fullmatch(path) is not None
 
 
 class RateLimiter:
@@ -123,12 +140,28 @@ class CallerCheck:
 
 
 def _read_key(headers: Headers) -> bytes:
-    """Return the key of a request; empty if it has none."""
+    """Return the key of a request; empty if it has none.
+
+    It is the password of a Basic authorization: MLflow's client sends nothing else (name and
+    password of an address).
+    """
     key = headers.get(b"x-api-key")
     if key is not None:
         return key
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-    return token.strip() if scheme.lower() == b"bearer" else b""
+    kind = scheme.lower()
+    if kind == b"basic":
+        return _read_password(token)
+    return token.strip() if kind == b"bearer" else b""
+
+
+def _read_password(token: bytes) -> bytes:
+    """Return the password of a Basic authorization; empty if it is none."""
+    try:
+        decoded = base64.b64decode(token.strip(), validate=True)
+    except binascii.Error:
+        return b""
+    return decoded.partition(b":")[2]
 
 
 def client_address(scope: Scope) -> str:

@@ -24,13 +24,13 @@ from churn_utils.serving.examples import EXAMPLE_PREDICTION
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.openapi import document, document_body
 from churn_utils.serving.predictor import Answers, Predictor
+from churn_utils.serving.readiness import check_ready
 from churn_utils.serving.request_bodies import parse_body
 from churn_utils.serving.shutdown import Drain
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 RECEIPTS_AT_ONCE = 1
 MOST_RECEIPTS = 32  # that are looked for or wait; more are refused
-SHUTTING_DOWN = "This process is about to end."
 PredictionId = Annotated[
     str,
     Path(
@@ -229,9 +229,7 @@ def add_state_routes(
     )
     async def ready() -> Response:
         """Tell whether requests can be answered; name a version that was refused."""
-        reason = SHUTTING_DOWN if drain.is_draining else predictor.why_not_ready()
-        if reason:
-            raise NotReadyError(reason)
+        check_ready(predictor, drain)
         refused = predictor.state.refused_version
         detail = "" if refused is None else f"version {refused} was refused"
         return _json_response({"status": "ready", "detail": detail})

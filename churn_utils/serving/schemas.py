@@ -178,7 +178,7 @@ class Receipt(BaseModel):
     as_of_date: date  # simulated today
     request_id: str
     caller: str | None = Field(description="Name of the API key that the answer was given to.")
-    route: str  # predictions or scores
+    route: str = Field(description="predictions, scores, invocations (MLflow) or infer (v2).")
     customer_id: str
     features_as_of: date | None
     model_version: int
