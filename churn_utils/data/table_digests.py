@@ -257,7 +257,14 @@ def _list_written(folder: Path, commit: Path) -> list[str]:
     names = [unquote(path) for path in added if path]
     if not any(_is_restore(action) for action in actions):
         return names
-    known = {name for entry in _read(folder) for name in entry["files"]}
+    return _leave_out_known(folder, names)
+
+
+def _leave_out_known(folder: Path, names: list[str]) -> list[str]:
+    """Return the names of files whose digests are not recorded yet."""
+    known: set[str] = set()
+    for entry in _read(folder):
+        known.update(entry["files"])
     return [name for name in names if name not in known]
 
 

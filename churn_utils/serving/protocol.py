@@ -1,125 +1,19 @@
-"""uvicorn's HTTP protocol with gathered writes, and with limits for what arrives and who connects.
-
-uvicorn writes head and body of a response one after the other, and the event loop hands each to the
-system at once. For a small response the second system call, and waking the caller a second time,
-cost as much as reading its features.
-"""
+"""uvicorn's HTTP protocol with gathered writes, and with limits for requests and connections."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from churn_utils.serving.connections import OpenConnections
 from churn_utils.serving.error_responses import describe_problem
+from churn_utils.serving.gathering_transport import GatheringTransport
 from churn_utils.serving.middleware import SURPLUS
 
 LINGER_SECONDS = 1.0  # that an idle connection is kept while the server ends
-
-
-class GatheringTransport:
-    """A transport that sends the writes of one turn of the event loop together.
-
-    Everything else is the wrapped transport's own.
-    """
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        """Wrap a transport; the next turn of ``loop`` sends what is written to it."""
-        self._transport = transport
-        self.is_closing = transport.is_closing  # asked for often: spares __getattr__
-        self._loop = loop
-        self._waiting: list[bytes] = []
-
-    def __getattr__(self, name: str) -> Any:
-        """Return an attribute of the wrapped transport."""
-        return getattr(self._transport, name)
-
-    def write(self, data: bytes) -> None:
-        """Keep data until the loop's next turn.
-
-        The first piece asks the loop for that turn.
-        """
-        if not self._waiting:
-            self._loop.call_soon(self._flush)
-        self._waiting.append(data)
-
-    def close(self) -> None:
-        """Write what is kept, then close."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        """Hand what is kept to the wrapped transport in one write."""
-        data = b"".join(self._waiting)
-        self._waiting.clear()
-        if data and not self.is_closing():
-            self._transport.write(data)
-
-
-@dataclass(frozen=True)
-class ConnectionLimits:
-    """What callers may use up before the application sees a request."""
-
-    connections: int = 1_000
-    per_address: int = 250
-    head_bytes: int = 65_536
-    seconds: float = 10.0  # for a request's head, for its body, and for taking an answer
-    unlimited_addresses: frozenset[str] = frozenset()  # proxies, behind which are many callers
-
-
-class OpenConnections:
-    """The connections of one server that count against its limits."""
-
-    def __init__(self, limits: ConnectionLimits, count_refusal: Callable[[int], None]) -> None:
-        """Start without connections; ``count_refusal`` is called with each status of a refusal."""
-        self.limits = limits
-        self.count_refusal = count_refusal
-        self._all: set[ChurnProtocol] = set()
-        self._of_address: Counter[str] = Counter()
-        self._surplus: dict[ChurnProtocol, None] = {}  # those beyond a limit, oldest first
-
-    def add(self, connection: ChurnProtocol) -> bool:
-        """Count a connection; return whether it is beyond a limit."""
-        self._all.add(connection)
-        self._of_address[connection.address] += 1
-        is_surplus = self.is_full_for(connection.address)
-        if is_surplus:
-            self._surplus[connection] = None
-            if len(self._surplus) > self.limits.connections:
-                self._abort_one()
-        return is_surplus
-
-    def remove(self, connection: ChurnProtocol) -> None:
-        """Stop counting a connection."""
-        self._all.discard(connection)
-        self._surplus.pop(connection, None)
-        self._of_address[connection.address] -= 1
-        if not self._of_address[connection.address]:
-            del self._of_address[connection.address]
-
-    def is_full_for(self, address: str) -> bool:
-        """Tell whether more connections are open than allowed, in all or of an address."""
-        if len(self._all) > self.limits.connections:
-            return True
-        if address in self.limits.unlimited_addresses:
-            return False
-        return self._of_address[address] > self.limits.per_address
-
-    def _abort_one(self) -> None:
-        """Abort the oldest surplus connection without a request, else the newest one.
-
-        So connections that only wait cannot keep a health probe out.
-        """
-        newest = next(reversed(self._surplus))
-        idle = (found for found in self._surplus if found is not newest and found.is_idle)
-        aborted = next(idle, newest)
-        self._surplus.pop(aborted)
-        aborted.abort()
 
 
 class ChurnProtocol(HttpToolsProtocol):

@@ -18,8 +18,9 @@ from churn_utils import settings
 from churn_utils.errors import ChurnError, UsageError
 from churn_utils.features import online
 from churn_utils.serving.app import create_app
+from churn_utils.serving.connections import ConnectionLimits, OpenConnections
 from churn_utils.serving.log_lines import log_to_standard_error
-from churn_utils.serving.protocol import ChurnProtocol, ConnectionLimits, OpenConnections
+from churn_utils.serving.protocol import ChurnProtocol
 from churn_utils.serving.settings import ServingSettings
 from churn_utils.serving.shutdown import FINISH_SECONDS, DrainingServer
 

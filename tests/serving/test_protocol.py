@@ -12,14 +12,11 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
+from churn_utils.serving.connections import ConnectionLimits, OpenConnections
+from churn_utils.serving.gathering_transport import GatheringTransport
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.middleware import ApiMiddleware
-from churn_utils.serving.protocol import (
-    ChurnProtocol,
-    ConnectionLimits,
-    GatheringTransport,
-    OpenConnections,
-)
+from churn_utils.serving.protocol import ChurnProtocol
 from churn_utils.serving.settings import ServingSettings
 
 

@@ -20,7 +20,8 @@ import uvicorn
 from fastapi import FastAPI
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.middleware import ApiMiddleware
-from churn_utils.serving.protocol import ChurnProtocol, ConnectionLimits, OpenConnections
+from churn_utils.serving.connections import ConnectionLimits, OpenConnections
+from churn_utils.serving.protocol import ChurnProtocol
 from churn_utils.serving.settings import ServingSettings
 from churn_utils.serving.shutdown import Drain, DrainingServer
 
