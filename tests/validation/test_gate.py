@@ -10,10 +10,11 @@ from churn_utils.validation import gate
 
 
 @pytest.fixture(scope="module")
-def judged(registered_home):
-    """Version and findings of a gate that it has passed."""
-    version = registered_home["version"]
-    return version, factories.run_gate(version)
+def judged(sound_challenger):
+    """Version and findings of a gate that it has passed, on the probes that tests share."""
+    _ = sound_challenger.probe_future
+    challenger = sound_challenger.with_parts(draws=gate.MIN_DRAWS)
+    return challenger.version, gate.evaluate_gate(challenger)
 
 
 @pytest.mark.parametrize(
