@@ -29,6 +29,7 @@ from churn_utils.serving.request_checks import (
 )
 from churn_utils.serving.settings import ServingSettings
 from churn_utils.serving.shutdown import Drain
+from churn_utils.serving.trace_context import NO_TRACE, TRACEPARENT, Trace, continue_trace
 
 # counted by their path also when refused before a route is found
 COUNTED = {"/v1/predictions", "/v1/scores", "/v1/model", "/invocations"}
@@ -37,6 +38,8 @@ COUNTED_METHODS = ("GET", "POST", "HEAD")
 SURPLUS = "is_surplus"
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 REQUEST_ID_HEADER = b"x-request-id"
+# that a page of another origin may send
+ALLOWED_HEADERS = ("X-API-Key", "Authorization", "X-Request-ID", "Content-Type", "traceparent")
 PREFLIGHT_HEADERS = {b"origin", b"access-control-request-method"}
 MOST_PATH_CHARACTERS = 200  # of a path in the access log
 
@@ -79,13 +82,15 @@ class ApiMiddleware:
         state["header"] = headers
         state["caller"] = ""  # the name of its key, once that is known
         is_head = scope["method"] == "HEAD"
+        trace = continue_trace(scope["headers"]) if TRACEPARENT in headers else NO_TRACE
+        added = ((REQUEST_ID_HEADER, request_id), *trace.headers)
 
         async def send_with_id(message: Message) -> None:
-            """Send a message of the response, to its head the id of the request."""
+            """Send a message of the response, to its head the ids of request and trace."""
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"].append((REQUEST_ID_HEADER, request_id))
+                message["headers"].extend(added)
                 if self._drain.is_draining:
                     message["headers"].append((b"connection", b"close"))
             elif is_head:
@@ -110,7 +115,7 @@ class ApiMiddleware:
             raise
         finally:
             self._in_progress -= 1
-            self._record(scope, status or 500, time.perf_counter() - started)
+            self._record(scope, status or 500, time.perf_counter() - started, trace)
 
     def _allow_origins(self, app: ASGIApp) -> ASGIApp:
         """Let the origins of the settings read the responses of an application, or a refusal."""
@@ -120,8 +125,8 @@ class ApiMiddleware:
             app,
             allow_origins=self._settings.origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["X-API-Key", "Authorization", "X-Request-ID", "Content-Type"],
-            expose_headers=["X-Request-ID", "Retry-After"],
+            allow_headers=ALLOWED_HEADERS,
+            expose_headers=["X-Request-ID", "Retry-After", "traceparent"],
         )
 
     def _refuse(self, scope: Scope, headers: Headers) -> Response | None:
@@ -147,7 +152,7 @@ class ApiMiddleware:
             return False
         return headers.keys() >= PREFLIGHT_HEADERS
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float, trace: Trace) -> None:
         """Count the request and keep its line.
 
         The label of the method is ``other`` for one that no route has.
@@ -167,6 +172,7 @@ class ApiMiddleware:
                     "milliseconds": round(1000 * seconds, 3),
                     "client": client_address(scope),
                     "caller": scope["state"]["caller"],
+                    **trace.ids,
                 }
             )
 

@@ -240,6 +240,25 @@ def test_every_request_leaves_a_json_line(capfdbinary):
     assert [line["caller"] for line in lines] == ["", "crm"]
 
 
+def test_a_trace_goes_on_in_answer_and_access_log(capfdbinary):
+    client = build_client(api_keys="key")
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    given = {"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}
+    for path in ("/open", "/v1/echo", "/healthz"):  # answered, refused, not found
+        answer = client.post(path, headers=given)
+        assert answer.headers["traceparent"].split("-")[::3] == ["00", "01"]
+    broken = client.get("/v1/broken", headers=given | {"X-API-Key": "key"})
+    assert broken.status_code == 500 and trace_id in broken.headers["traceparent"]
+    without = client.get("/open", headers={"traceparent": "00-0-0-0"})
+    assert "traceparent" not in without.headers
+    client.app.state.access_log.start()
+    client.app.state.access_log.close()
+    lines = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
+    assert [line.get("trace_id") for line in lines] == [trace_id] * 4 + [None]
+    last = answer.headers["traceparent"].split("-")[2]
+    assert lines[2]["span_id"] == last and "span_id" not in lines[4]
+
+
 def test_another_host_is_refused():
     client = build_client(api_keys="key")
     assert client.get("/open", headers={"Host": "evil.example"}).status_code == 421
