@@ -6,7 +6,7 @@ BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test test-package test-notebooks test-quick test-slow lab serve mlflow bench drill drill-deliveries audit lock clean help
+.PHONY: run test test-package test-notebooks test-quick test-slow lab serve mlflow bench drill drill-deliveries attacks audit lock clean help
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,6 +64,9 @@ drill: .venv/installed  ## run 20 years of every scenario and score the drift de
 
 drill-deliveries: .venv/installed  ## send ten bad deliveries and all sound months through the checks of deliveries
 	$(BIN)/python benchmarks/bad_deliveries.py $(ARGS)
+
+attacks: .venv/installed  ## attack an API of its own beside ordinary callers; ARGS="--soak 10" does so for ten minutes
+	$(BIN)/python benchmarks/attacks.py $(ARGS)
 
 audit: .venv/installed  ## list the licences of all locked packages, and known vulnerabilities where OSV can be reached
 	$(BIN)/python benchmarks/audit.py

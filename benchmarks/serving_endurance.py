@@ -86,7 +86,7 @@ async def send_load(
     body = json.dumps({"customer_ids": ids}).encode()
     lines = [
         "POST /v1/predictions HTTP/1.1",
-        "Host: x",
+        "Host: 127.0.0.1",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
     ]
@@ -109,6 +109,10 @@ async def send_load(
             seen = now
         await asyncio.sleep(0.002)
     await asyncio.gather(*tasks)
+    while not free.empty():
+        connection = free.get_nowait()
+        if connection is not None:
+            connection[1].close()
     return tally
 
 
