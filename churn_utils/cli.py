@@ -348,6 +348,25 @@ def verify(
         raise typer.Exit(REFUSED)
 
 
+@app.command(epilog=_epilog("compact-log", "compact-log --home /tmp/competitor"))
+def compact_log(home: Home = None) -> None:
+    """Remove old answers from the inference log and put its small files together.
+
+    Answers are kept for CHURN_LOG_RETENTION_MONTHS (13). A running API does the same by itself.
+    """
+    from churn_utils.inference import log_retention
+    from churn_utils.serving.settings import ServingSettings
+
+    _enter_home(home)
+    with _report_as_wrong_usage(UsageError):
+        months = ServingSettings().log_retention_months
+    removed, files_before, files_after = log_retention.tidy(months)
+    print(
+        f"{removed} answer(s) older than {months} months were removed; "
+        f"{files_before} file(s) became {files_after}."
+    )
+
+
 @app.command(epilog=_epilog("republish-features", "republish-features --home /tmp/competitor"))
 def republish_features(home: Home = None) -> None:
     """Compute the features of every month again, after a feature was added."""

@@ -1,11 +1,15 @@
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import factories
 import pytest
+from log_entries import make_entries
 
-from churn_utils import cli
+from churn_utils import cli, settings
+from churn_utils.data import tables
+from churn_utils.inference import log as inference_log
 from churn_utils.registry import approvals, deployments, promotion
 
 COMMAND = [sys.executable, "-m", "churn_utils"]
@@ -16,6 +20,7 @@ COMMANDS = [
     "accept-delivery",
     "erase",
     "audit",
+    "compact-log",
     "republish-features",
 ]
 AB_TEST = [f"ab-test {action}" for action in ("start", "shadow", "status", "stop")]
@@ -85,6 +90,7 @@ def test_serve_ends_with_1_when_its_port_is_taken(home):
         "accept-delivery 2025-04 --by x --reason x",
         "erase 7590-VHVEG --by x --reason x",
         "audit",
+        "compact-log",
         "republish-features",
     ],
 )
@@ -123,3 +129,19 @@ def test_rollback_restores_the_predecessor_and_audit_shows_it(serving_home, monk
 def test_rollback_needs_a_name_a_reason_and_a_month(arguments, home, capsys):
     assert cli.main(["rollback", *arguments]) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_compact_log_removes_old_answers(home, monkeypatch, capsys):
+    settings.mlflow_folder().mkdir(parents=True)
+    settings.mlflow_database().touch()  # the home of a registry
+    for days in (100, 10):
+        answered_at = datetime.now(UTC) - timedelta(days=days)
+        entries = make_entries(3, answered_at=answered_at)
+        tables.append("inference_log", inference_log.to_arrow(entries))
+    monkeypatch.setenv("CHURN_LOG_RETENTION_MONTHS", "0")
+    assert cli.main(["compact-log"]) == 2
+    assert "CHURN_LOG_RETENTION_MONTHS is '0'" in capsys.readouterr().err
+    monkeypatch.setenv("CHURN_LOG_RETENTION_MONTHS", "2")
+    assert cli.main(["compact-log"]) == 0
+    said = capsys.readouterr().out
+    assert said == "3 answer(s) older than 2 months were removed; 2 file(s) became 1.\n"

@@ -150,6 +150,28 @@ def compact(table: str) -> None:
         DeltaTable(str(path_of(table))).optimize.compact()
 
 
+def delete_rows(table: str, condition: str) -> int:
+    """Delete the rows that meet a condition, which is one of SQL; return their number.
+
+    They stay in the files of earlier versions until ``delete_replaced_files``.
+    """
+    with _record_commits(table, copies_rows=True):
+        with _name_damaged(table):
+            counts = DeltaTable(str(path_of(table))).delete(condition)
+        return counts["num_deleted_rows"]
+
+
+def delete_replaced_files(table: str, hours: int) -> None:
+    """Delete the files that the newest version has not, if they were replaced so long ago.
+
+    Earlier versions can no longer be read: only for a table whose versions nothing refers to.
+    """
+    with _record_commits(table):
+        DeltaTable(str(path_of(table))).vacuum(
+            retention_hours=hours, dry_run=False, enforce_retention_duration=False, full=True
+        )
+
+
 @contextmanager
 def _record_commits(table: str, copies_rows: bool = False) -> Iterator[None]:
     """Record what is committed to a table within, while no other process commits.

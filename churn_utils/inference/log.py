@@ -21,15 +21,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
-from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from churn_utils.data import tables
 from churn_utils.errors import NotReadyError
 from churn_utils.features import definitions
+from churn_utils.inference import log_retention
 from churn_utils.inference.journal import Journal, Segment, iterate_orphans
+from churn_utils.inference.log_retention import TABLE, open_table
 
-TABLE = "inference_log"
-WRITES_TO_COMPACT = 100  # each write is a small file; so many are put together into one
+WRITES_TO_TIDY = 100  # each write is a small file; so many are put together into one
+SECONDS_TO_TIDY = 86_400.0  # also without writes: answers grow too old
 UUID_WITH_TIME = 7  # version of UUID whose first 48 bits are its time in milliseconds
 ID_TOLERANCE = timedelta(minutes=1)  # between an answer and its id
 LONGEST_PAUSE_S = 30.0  # between two attempts to write
@@ -71,18 +72,25 @@ class InferenceLog:
     """
 
     def __init__(
-        self, capacity: int = 100_000, interval_s: float = 2.0, is_durable: bool = False
+        self,
+        capacity: int = 100_000,
+        interval_s: float = 2.0,
+        is_durable: bool = False,
+        retention_months: int = log_retention.MONTHS,
     ) -> None:
         """Keep at most ``capacity`` entries, written every ``interval_s`` s or when half full.
 
-        If it is durable, ``sync`` waits until entries are on disk, in a journal.
+        If it is durable, ``sync`` waits until entries are on disk, in a journal. In the table they
+        stay for ``retention_months``.
         """
         self.capacity = capacity
         self.interval_s = interval_s
         self.written = 0
         self.failures = 0
         self.recovered = 0  # entries of killed processes
-        self._writes = 0
+        self.retention_months = retention_months
+        self._writes = 0  # since the table was tidied
+        self._tidied_at = time.monotonic()
         self._waiting: list[tuple] = []
         self._writing: list[tuple] = []
         self._is_durable = is_durable
@@ -155,7 +163,7 @@ class InferenceLog:
         wanted = (
             (moment >= earliest) & (moment <= latest) & (ds.field("prediction_id") == prediction_id)
         )
-        rows = _open_table().to_table(filter=wanted).to_pylist()
+        rows = open_table().to_table(filter=wanted).to_pylist()
         # an entry may be older than a column
         return {**dict.fromkeys(SCHEMA.names), **rows[0]} if rows else None
 
@@ -195,9 +203,24 @@ class InferenceLog:
             self._writing = []
         if self._journal is not None:
             self._journal.delete(segments)
-        if self._writes % WRITES_TO_COMPACT == 0:
-            _compact()
         return True
+
+    def tidy_if_due(self) -> None:
+        """Remove old entries from the table and join its files, every so many writes or seconds."""
+        seconds = time.monotonic() - self._tidied_at
+        if self._writes < WRITES_TO_TIDY and seconds < SECONDS_TO_TIDY:
+            return
+        self._writes = 0
+        self._tidied_at = time.monotonic()
+        try:
+            log_retention.tidy(self.retention_months)
+        except Exception:  # another API may do so at the same time; it is done next time
+            log.exception("could not remove old entries or join files of %s", TABLE)
+
+    def is_expired(self, prediction_id: str) -> bool:
+        """Tell whether a prediction is older than the table keeps any, as its id says."""
+        created = _read_time(prediction_id)
+        return created is not None and created < log_retention.oldest_kept(self.retention_months)
 
     def _take_waiting(self) -> list[Segment]:
         """Move what waits to what is written; return the journal's segments that hold it."""
@@ -220,6 +243,7 @@ class InferenceLog:
             succeeded = self.write_waiting()
             if ending:
                 return
+            self.tidy_if_due()
             pause = self.interval_s if succeeded else min(2 * pause, LONGEST_PAUSE_S)
 
     def _recover(self) -> None:
@@ -262,7 +286,7 @@ def _find_known(entries: list[dict]) -> set[str]:
         & (moment <= pa.scalar(max(moments), kind))
         & ds.field("prediction_id").isin(ids)
     )
-    found = _open_table().to_table(["prediction_id"], wanted)
+    found = open_table().to_table(["prediction_id"], wanted)
     return set(found["prediction_id"].to_pylist())
 
 
@@ -277,27 +301,22 @@ def _period_of(prediction_id: str) -> tuple[pa.Scalar, pa.Scalar] | None:
 
     Only the files of that period are read.
     """
-    parsed = uuid.UUID(prediction_id)
-    if parsed.version != UUID_WITH_TIME:
+    created = _read_time(prediction_id)
+    if created is None:
         return None
-    created = datetime.fromtimestamp((parsed.int >> 80) / 1000, UTC)
     kind = SCHEMA.field("answered_at").type
     return pa.scalar(created - ID_TOLERANCE, kind), pa.scalar(created + ID_TOLERANCE, kind)
 
 
-def _open_table() -> ds.Dataset:
-    """Open the table as a dataset, which reads only what a filter asks for."""
-    path = str(tables.path_of(TABLE))
-    filesystem = SubTreeFileSystem(path, LocalFileSystem())
-    return DeltaTable(path).to_pyarrow_dataset(filesystem=filesystem)
-
-
-def _compact() -> None:
-    """Put the small files of many writes together."""
+def _read_time(prediction_id: str) -> datetime | None:
+    """Return when an id was made; None if it does not say."""
+    parsed = uuid.UUID(prediction_id)
+    if parsed.version != UUID_WITH_TIME:
+        return None
     try:
-        tables.compact(TABLE)
-    except Exception:  # another API may compact at the same time; small files do until next time
-        log.exception("could not compact %s; will try again", TABLE)
+        return datetime.fromtimestamp((parsed.int >> 80) / 1000, UTC)
+    except ValueError:  # after the year 9999
+        return None
 
 
 def read_shown_predictions(

@@ -41,6 +41,10 @@ ERRORS = {
         "The body did not arrive in time.",
         "The body of the request did not arrive.",
     ),
+    410: (
+        "The answer is older than answers are kept.",
+        "Answers are kept for 13 months, and this one is older.",
+    ),
     413: ("The body is too large.", "The body is larger than 1000000 bytes."),
     415: (
         "The body is not JSON, or encoded.",

@@ -75,6 +75,7 @@ class Predictor:
             serving_settings.log_capacity,
             serving_settings.log_seconds,
             serving_settings.log_durable,
+            serving_settings.log_retention_months,
         )
         self._loop = RefreshLoop(self.refresh, serving_settings.poll_seconds, metrics)
         self.features = OnlineFeatures(

@@ -146,7 +146,7 @@ def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
         "/v1/predictions/{prediction_id}",
         response_model=schemas.Receipt,
         tags=["predictions"],
-        responses=document(401, 404, 408, 413, 421, 422, 429, 503),
+        responses=document(401, 404, 408, 410, 413, 421, 422, 429, 503),
         operation_id="read_receipt",
         summary="Read an answer's receipt",
     )
@@ -163,6 +163,10 @@ def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
                 receipt = await asyncio.to_thread(predictor.find_receipt, prediction_id, caller)
         finally:
             receipts_wanted -= 1
+        if receipt is None and predictor.log.is_expired(prediction_id):
+            months = predictor.log.retention_months
+            detail = f"Answers are kept for {months} months, and this one is older."
+            return problem(request.scope, 410, detail)
         if receipt is None:
             return problem(request.scope, 404, f"There is no prediction {prediction_id}.")
         return _json_response(receipt)

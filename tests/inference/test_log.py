@@ -1,5 +1,6 @@
 import time
 import uuid
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from log_entries import ANSWERED_AT, INPUTS, id_of, make_entries
@@ -7,6 +8,7 @@ from log_entries import ANSWERED_AT, INPUTS, id_of, make_entries
 from churn_utils.data import tables
 from churn_utils.features import definitions
 from churn_utils.inference import log as inference_log
+from churn_utils.inference import log_retention
 from churn_utils.inference.log import InferenceLog
 
 
@@ -150,19 +152,43 @@ def test_parts_are_apart_unless_that_takes_too_long(monkeypatch, pauses_s, pause
     assert pauses == [pause] * 3
 
 
-def test_small_files_are_compacted(idle_log, monkeypatch):
-    monkeypatch.setattr(inference_log, "WRITES_TO_COMPACT", 5)
+def test_small_files_are_joined_after_some_writes(idle_log, monkeypatch):
+    monkeypatch.setattr(inference_log, "WRITES_TO_TIDY", 5)
     for start in range(5):
-        idle_log.append(make_entries(3, 3 * start))
+        idle_log.append(make_entries(3, 3 * start, datetime.now(UTC)))
         idle_log.write_waiting()
-    assert tables.describe_tables().set_index("table").loc["inference_log", "files"] == 1
-    stored = tables.read("inference_log")["prediction_id"]
-    assert stored.tolist() == [id_of(i) for i in range(15)]
+        idle_log.tidy_if_due()
+    assert count_files() == 1
+    assert len(tables.read("inference_log")) == 15
 
 
-def test_a_failed_compaction_costs_no_entry(idle_log, monkeypatch, caplog):
-    monkeypatch.setattr(inference_log, "WRITES_TO_COMPACT", 1)
-    monkeypatch.setattr(tables, "compact", lambda table: 1 / 0)
-    idle_log.append(make_entries(3))
-    assert idle_log.write_waiting() and idle_log.written == 3
-    assert "could not compact" in caplog.text
+def count_files():
+    return tables.describe_tables().set_index("table").loc["inference_log", "files"]
+
+
+def test_old_entries_are_removed_without_writes_as_well(idle_log, monkeypatch):
+    idle_log.append(make_entries(3, answered_at=datetime.now(UTC) - timedelta(days=400)))
+    idle_log.append(make_entries(3, answered_at=datetime.now(UTC) - timedelta(days=380)))
+    idle_log.write_waiting()
+    idle_log.tidy_if_due()
+    assert len(tables.read("inference_log")) == 6
+    monkeypatch.setattr(inference_log, "SECONDS_TO_TIDY", 0.0)
+    idle_log.tidy_if_due()
+    assert len(tables.read("inference_log")) == 3
+
+
+def test_an_id_says_whether_its_entry_is_expired(idle_log):
+    now = datetime.now(UTC)
+    assert idle_log.is_expired(id_of(1, now - timedelta(days=400)))
+    assert not idle_log.is_expired(id_of(1, now - timedelta(days=380)))
+    assert not idle_log.is_expired(str(uuid.uuid4()))
+
+
+def test_tidying_that_fails_costs_no_entry(log, monkeypatch, caplog):
+    """In the thread that writes, which goes on."""
+    monkeypatch.setattr(inference_log, "WRITES_TO_TIDY", 1)
+    monkeypatch.setattr(log_retention, "tidy", lambda months: 1 / 0)
+    log.append(make_entries(3))
+    wait_until(lambda: "could not remove old entries" in caplog.text)
+    log.append(make_entries(3, 3))
+    wait_until(lambda: log.written == 6)

@@ -7,12 +7,14 @@ import sys
 import threading
 import time
 import urllib.request
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import factories
 import httpx
 import pytest
 import uvicorn
+from log_entries import id_of
 from starlette.testclient import TestClient
 
 from churn_utils.data import tables
@@ -136,9 +138,19 @@ def test_a_receipt_exists_before_and_after_the_log_write(client):
     while client.app.state.predictor.log.written == 0 or len(client.app.state.predictor.log):
         time.sleep(0.02)
     assert client.get(path).json() == first
-    assert client.get("/v1/predictions/00000000-0000-7000-8000-000000000000").status_code == 404
+    for unknown in (id_of(1, datetime.now(UTC)), "ffffffff-ffff-7fff-8000-000000000000"):
+        assert client.get(f"/v1/predictions/{unknown}").status_code == 404
     assert client.get("/v1/predictions/../etc/passwd").status_code == 404
     assert client.get("/v1/predictions/something").status_code == 422
+
+
+def test_the_receipt_of_an_answer_that_is_too_old_is_410(client):
+    made = datetime.now(UTC) - timedelta(days=400)
+    answer = client.get(f"/v1/predictions/{id_of(1, made)}")
+    assert answer.status_code == 410
+    assert answer.json()["detail"] == "Answers are kept for 13 months, and this one is older."
+    made = datetime.now(UTC) - timedelta(days=380)
+    assert client.get(f"/v1/predictions/{id_of(1, made)}").status_code == 404
 
 
 def test_model_health_and_metrics_are_shown(client, shared_serving_home):
