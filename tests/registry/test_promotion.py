@@ -118,6 +118,21 @@ def test_promotion_moves_the_alias_and_writes_the_deployment(approved):
     assert pd.isna(last["effective_to"])
 
 
+def test_one_operation_reads_a_version_once(four_versions, monkeypatch):
+    second = four_versions[1]
+    factories.pass_gate(second)
+    read_version, numbers = versions.read_version, []
+    monkeypatch.setattr(versions, "read_version", lambda n: numbers.append(n) or read_version(n))
+    for operation in (
+        lambda: approvals.approve(second, "Ada Lovelace", "tested", factories.AS_OF),
+        lambda: promotion.promote(second, factories.AS_OF),
+        lambda: promotion.check_deployed(second),
+    ):
+        operation()
+        assert numbers == [second]
+        numbers.clear()
+
+
 def test_the_champion_of_a_date_is_the_one_in_effect_then(approved, approve_another):
     march, june = settings.month_start(2), settings.month_start(5)
     promotion.promote(approved, factories.AS_OF)
