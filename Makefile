@@ -37,7 +37,7 @@ test-quick: .venv/installed  ## lint and the fast unit tests: those without the 
 	$(BIN)/ruff check .
 	$(PYTEST) -q -m "not slow and not e2e and not long" tests
 
-test-slow: .venv/installed  ## the long forms of the tests: every bad challenger, every way back, races
+test-slow: .venv/installed .venv-client/installed  ## the long forms of the tests: every bad challenger, every way back, races
 	$(PYTEST) -m long tests
 
 lab: .venv/installed  ## open the notebooks in JupyterLab
@@ -82,6 +82,8 @@ lock: .venv/installed  ## resolve requirements.lock and locks/ again
 	echo "nvidia-nccl-cu12 ; sys_platform == 'never'" | PATH="$$PATH:$(BIN)" uv pip compile --universal --generate-hashes \
 	    --python-version 3.11 --upgrade --override /dev/stdin --custom-compile-command "make lock" \
 	    --output-file locks/flaml.lock locks/flaml.in
+	PATH="$$PATH:$(BIN)" uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade \
+	    --custom-compile-command "make lock" --output-file locks/client.lock locks/client.in
 
 clean:  ## delete tables, models, state and reports; data/raw and .venv stay
 	# As clear_home does it: a home that is half cleared is no finished run, and the next run clears it.
@@ -122,4 +124,11 @@ moved:
 	test -x .venv-flaml/bin/python || $(PYTHON) -m venv .venv-flaml
 	command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	PATH="$$PATH:$(BIN)" VIRTUAL_ENV="$(CURDIR)/.venv-flaml" uv pip install --quiet --no-deps --require-hashes -r locks/flaml.lock
+	touch $@
+
+# What generates a client of the API in a test.
+.venv-client/installed: locks/client.lock
+	test -x .venv-client/bin/python || $(PYTHON) -m venv .venv-client
+	command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	PATH="$$PATH:$(BIN)" VIRTUAL_ENV="$(CURDIR)/.venv-client" uv pip install --quiet --no-deps --require-hashes -r locks/client.lock
 	touch $@

@@ -17,7 +17,7 @@ from churn_utils.serving.request_bodies import parse_body
 from churn_utils.serving.shutdown import Drain
 
 ROUTE = "invocations"  # in the inference log
-TAGS: list = ["MLflow"]
+TAGS: list = ["mlflow"]  # a generated client makes a folder of it
 
 
 def add_mlflow_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None:
