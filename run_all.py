@@ -17,6 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from churn_utils import causes
 from churn_utils.errors import ChurnError, UsageError
 from churn_utils.pipeline.parameters import read_notebooks
@@ -33,6 +35,7 @@ from churn_utils.pipeline.schedule import make_schedule
 from churn_utils.pipeline.stages import expand_timeline, find_stage
 from churn_utils.pipeline.state import RunState, read_state
 from churn_utils.simulation.scenarios import SCENARIOS
+from churn_utils.upstream import months
 
 if TYPE_CHECKING:
     from churn_utils.pipeline.execution import Progress
@@ -43,7 +46,7 @@ inference, serving, monitoring, drift detection, retraining, and the recovery th
 """
 EPILOG = """\
 exit codes:
-  0  done; a refused challenger is a result
+  0  done, or waiting for the next month of --deliveries; a refused challenger is a result
   1  a stage failed; its executed notebook is kept and named
   2  wrong usage
   3  waiting for approval (--manual-approval)
@@ -58,6 +61,10 @@ examples:
   run_all.py --only 05 07                 run two stages again, with the home as it is
   run_all.py --manual-approval            stop when a challenger has passed its gate
   run_all.py --approve-as 'Ada Lovelace'  go on from there, under that name
+  run_all.py --deliveries /srv/months --home /srv/churn
+                                          your own months, one folder each (docs/own-data.md);
+                                          it ends with the month that it waits for, and the same
+                                          call goes on when that has come
   run_all.py --accept-delivery 2025-04 --by 'Ada Lovelace' --reason 'half was sold'
                                           let a month pass that was held back, and go on
   run_all.py --fresh --profile fast       start again with an empty home, small and quick
@@ -69,6 +76,10 @@ DEFAULT = "(default %(default)s)"
 # -p A=1 B=2, which are documented, take several.
 SEVERAL: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
 FLAG: dict[str, Any] = {"action": "store_true"}
+
+
+class NothingToRun(Exception):
+    """The months that a run needs have not come yet; the message says which."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -110,10 +121,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_run_options(group: argparse._ArgumentGroup) -> None:
     """Add the options that say what a run is; their defaults are those of ``Plan``."""
-    text = f"what happens to the simulated customers from month 3 on {DEFAULT}"
-    group.add_argument("--scenario", choices=list(SCENARIOS), default=Plan.scenario, help=text)
-    text = f"last month, at least 2; the first champion is trained in month 1 {DEFAULT}"
-    group.add_argument("--months", type=int, metavar="N", default=Plan.months, help=text)
+    text = "run the months in this folder instead of simulated ones, as many as are there: "
+    text += "DIR/2026-01/customers.csv, and labels.csv a month later (docs/own-data.md)"
+    group.add_argument("--deliveries", type=Path, metavar="DIR", help=text)
+    text = "what happens to the simulated customers from month 3 on "
+    text += f"(default {Plan.scenario})"
+    group.add_argument("--scenario", choices=list(SCENARIOS), help=text)
+    text = "last simulated month, at least 2; the first champion is trained in month 1 "
+    text += f"(default {Plan.months})"
+    group.add_argument("--months", type=int, metavar="N", help=text)
     text = f"seed of simulation, search, folds and bootstrap {DEFAULT}"
     group.add_argument("--seed", type=int, metavar="N", default=Plan.seed, help=text)
     text = f"fast: few trials and bootstrap draws, for a try {DEFAULT}"
@@ -152,6 +168,42 @@ def find_acceptance(options: argparse.Namespace) -> Acceptance | None:
     return Acceptance(options.accept_delivery, options.by, options.reason)
 
 
+def choose_months(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of the plan that say which months are run.
+
+    Raises:
+        UsageError: options of the simulation beside a folder of deliveries, or a folder that is
+            refused (``months.open_source``).
+        NothingToRun: the folder has not got the two months that a first model needs.
+    """
+    if options.deliveries is None:
+        scenario = options.scenario or Plan.scenario
+        last = Plan.months if options.months is None else options.months
+        return {"scenario": scenario, "months": last}
+    if options.scenario or options.months is not None:
+        raise UsageError(
+            "--scenario and --months are of the simulation; with --deliveries all months in the "
+            "folder are run."
+        )
+    folder = str(options.deliveries.resolve())
+    source = months.open_source("", 0, folder, options.fresh)
+    first = months.first_month(source)
+    available = months.find_available(source, options.fresh)
+    number = 0 if available.last is None else len(pd.date_range(first, available.last, freq="MS"))
+    if number < 2:
+        raise NothingToRun(
+            f"waiting for {available.waiting}. The first model is trained once two months of "
+            "customers and the labels of the first are there."
+        )
+    waiting = available.waiting
+    return {
+        "deliveries": folder,
+        "first_month": first,
+        "months": number - 1,
+        "waiting_for": waiting,
+    }
+
+
 def make_plan(options: argparse.Namespace) -> Plan:
     """Turn the options of the command line into a plan.
 
@@ -159,8 +211,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         UsageError: a stage that does not exist in this home, or a number out of range.
     """
     plan = Plan(
-        scenario=options.scenario,
-        months=options.months,
+        **choose_months(options),
         seed=options.seed,
         profile=options.profile,
         overrides=parse_overrides(options.parameters),
@@ -234,6 +285,9 @@ def main(arguments: list[str] | None = None) -> int:
             return DONE
         causes.check_open_files()
         return run_with_progress(plan)
+    except NothingToRun as wait:
+        print(wait)
+        return DONE
     except ChurnError as error:
         print(f"run_all.py: {error}", file=sys.stderr)
         return WRONG_USAGE if isinstance(error, UsageError) else FAILED

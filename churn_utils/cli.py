@@ -291,6 +291,36 @@ def accept_delivery(
         print(accepted_deliveries.accept_delivery(month, by, reason))
 
 
+@app.command(
+    epilog=_epilog(
+        "export-deliveries /tmp/months", "export-deliveries DIR --scenario none --seed 7"
+    )
+)
+def export_deliveries(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="new folder to write to")],
+    scenario: Annotated[
+        str, typer.Option(help="of the simulation; run_all.py --help lists them")
+    ] = "price_rise",
+    seed: Annotated[int, typer.Option(metavar="N", help="of the simulation")] = 42,
+    months: Annotated[
+        int, typer.Option(metavar="N", help="last month, from 1 to 120; the first one is 0")
+    ] = 6,
+) -> None:
+    """Write simulated months as a folder of deliveries, the template for months of your own.
+
+    `run_all.py --deliveries DIR` runs them and ends as `run_all.py --scenario NAME` does.
+    """
+    from churn_utils.simulation.scenarios import Simulation, check_whole_number
+    from churn_utils.upstream import export
+
+    with _report_as_wrong_usage():
+        check_whole_number("--months", months, least=1)
+        simulation = Simulation(scenario, seed)
+        written = export.export_deliveries(folder, simulation, months)
+    print(f"{len(written)} files of {months + 1} months are in {folder.resolve()}. Run them with:")
+    print(f"  run_all.py --deliveries {folder.resolve()} --home DIR")
+
+
 @app.command(epilog=_epilog('erase 7590-VHVEG --by "Ada Lovelace" --reason "asked for it"'))
 def erase(
     customer_id: Annotated[str, typer.Argument(help="of the customer")],

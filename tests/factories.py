@@ -6,6 +6,7 @@ import pickle
 import shutil
 import sqlite3
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,13 @@ from churn_utils.data import contract, delivered_files, source
 from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics, decision_value_usd
 from churn_utils.features import definitions, offline
+from churn_utils.monitoring import ingestion
 from churn_utils.registry import artifacts, deployments, gate_evidence, tracking, versions
 from churn_utils.registry.connection import connect_mlflow
 from churn_utils.registry.gate_evidence import GateEvidence
+from churn_utils.simulation.scenarios import Simulation
 from churn_utils.training import models
+from churn_utils.upstream import months
 from churn_utils.validation import gate
 from churn_utils.validation.challenger import Challenger
 
@@ -74,6 +78,22 @@ def deployed(version, start, end=None, approver="Ada Lovelace"):
 def run_gate(version: int, as_of: pd.Timestamp = AS_OF, draws: int = 400) -> pd.DataFrame:
     """Put a version through the gate as of a date and return its findings."""
     return gate.evaluate_gate(Challenger(version, as_of, draws=draws))
+
+
+def ingest(
+    month: int,
+    simulation: Simulation,
+    delivered: dict[int, pd.DataFrame] | None = None,
+    labels: dict[int, pd.DataFrame] | None = None,
+) -> offline.PublishedSnapshot:
+    """Ingest what a simulation sends at a month, with other customers or labels by month."""
+    arrival = months.arrive(simulation, settings.month_start(month))
+    if delivered is not None:
+        snapshots = {settings.month_start(number): rows for number, rows in delivered.items()}
+        arrival = replace(arrival, snapshots=snapshots)
+    for number, rows in (labels or {}).items():
+        arrival.labels[settings.month_start(number)] = rows
+    return ingestion.ingest(arrival)
 
 
 def fit_model(training_set: pd.DataFrame, params: dict = PARAMS, rows: int | None = None):

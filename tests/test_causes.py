@@ -16,7 +16,8 @@ from churn_utils.data import tables
 from churn_utils.errors import DataError
 from churn_utils.pipeline import state
 from churn_utils.pipeline.plan import DONE, FAILED, WRONG_USAGE
-from churn_utils.simulation.scenarios import Simulation, bind_home_to_scenario
+from churn_utils.simulation.scenarios import Simulation
+from churn_utils.upstream import months
 
 
 def failure(number):
@@ -87,7 +88,7 @@ def test_damaged_scenario_of_a_home_is_named(home, content):
     home.mkdir()
     (home / "world.json").write_bytes(content)
     with pytest.raises(DataError, match=r"world\.json.* is empty or damaged.*--fresh"):
-        bind_home_to_scenario(Simulation())
+        months.bind_home(Simulation())
 
 
 @pytest.mark.parametrize("variable", ["CHURN_HOME", "CHURN_REPORTS"])

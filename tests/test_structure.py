@@ -19,6 +19,7 @@ FOLDERS = [
     "evaluation",
     "training",
     "simulation",
+    "upstream",
     "registry",
     "inference",
     "validation",

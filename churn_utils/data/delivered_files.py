@@ -80,20 +80,38 @@ def read_delivery(path: Path, labelled: bool = True) -> pd.DataFrame:
     our_names = {
         column.source_name: column.name for column in COLUMNS if labelled or column.name != LABEL
     }
-    expected = list(our_names)
-    lines = _split_lines(_read_text(path))
+    return parse_table(read_content(path), path, our_names)
+
+
+def parse_table(
+    content: bytes, path: Path, our_names: dict[str, str], optional: dict[str, str] | None = None
+) -> pd.DataFrame:
+    """Read the content of a delivered CSV as ``read_delivery`` does, with columns of any names.
+
+    Args:
+        content: of the file, unpacked.
+        path: how a message calls it.
+        our_names: by the name in the file; the rows have these columns in this order.
+        optional: likewise, for columns that may be missing.
+
+    Raises:
+        DataError: as ``read_delivery``.
+    """
+    lines = _split_lines(_decode(path, content))
     if not lines:
         raise DataError(f"{path} is empty; ask for the delivery again.")
     header, data = lines[0], lines[1:]
+    present = {name: ours for name, ours in (optional or {}).items() if name in header.fields}
+    our_names = our_names | present
+    expected = list(our_names)
     _check_header(path, lines, expected)
     data = [_check_width(line, len(expected)) for line in data]
     _check_damage(path, data)
     return _build_frame(header.fields, data, our_names)
 
 
-def _read_text(path: Path) -> str:
+def _decode(path: Path, content: bytes) -> str:
     """Return the text of a file in UTF-8, with or without a byte order mark."""
-    content = _read_bytes(path)
     for first_bytes, description in OTHER_FORMATS.items():
         if content.startswith(first_bytes):
             raise DataError(f"{path} is {description}.")
@@ -107,8 +125,12 @@ def _read_text(path: Path) -> str:
         ) from error
 
 
-def _read_bytes(path: Path) -> bytes:
-    """Return the content of a file, unpacked if it is compressed with gzip."""
+def read_content(path: Path) -> bytes:
+    """Return the content of a file, unpacked if it is compressed with gzip.
+
+    Raises:
+        DataError: the file cannot be opened or unpacked.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:

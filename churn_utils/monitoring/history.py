@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
-from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.features import definitions, offline
 from churn_utils.monitoring import decision, performance
 from churn_utils.monitoring.decision import Evidence
 from churn_utils.monitoring.retraining_value import WindowGain
 from churn_utils.registry import deployments
-from churn_utils.simulation.scenarios import Simulation
+from churn_utils.upstream import months
+from churn_utils.upstream.months import MonthSource
 
 STORED_GAIN = WindowGain.model_json_schema(mode="serialization")["properties"]  # by stored name
 GAIN_COLUMNS = ["as_of_date", "decision", *STORED_GAIN]
@@ -92,7 +92,7 @@ def read_labelled(snapshot_date: pd.Timestamp, as_of: pd.Timestamp) -> pd.DataFr
     return read_inputs(snapshot_date, as_of).merge(scored[columns], on="customer_id")
 
 
-def list_events(as_of: pd.Timestamp, simulation: Simulation) -> pd.DataFrame:
+def list_events(as_of: pd.Timestamp, source: MonthSource) -> pd.DataFrame:
     """List what happened up to a date, in order of time.
 
     Returns:
@@ -101,9 +101,9 @@ def list_events(as_of: pd.Timestamp, simulation: Simulation) -> pd.DataFrame:
         ``refused`` (what became of the retraining).
     """
     events = []
-    change = settings.month_start(simulation.start_month)
-    if simulation.scenario != "none" and change <= as_of:
-        events.append((change, "world", simulation.description))
+    change = months.find_change(source)
+    if change is not None and change.month <= as_of:
+        events.append((change.month, "world", change.description))
     decided = read_decisions(as_of)
     for row in decided[decided["decision"] != decision.OK].itertuples():
         events.append((row.as_of_date, row.decision, f"{row.diagnosis}: {row.why}"))

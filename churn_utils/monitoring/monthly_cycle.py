@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.features import offline
 from churn_utils.features.offline import PublishedSnapshot
@@ -20,8 +19,9 @@ from churn_utils.monitoring.champion import Champion, load_champion
 from churn_utils.monitoring.decision import Decision, Delivery
 from churn_utils.monitoring.retraining_value import WINDOW_MONTHS
 from churn_utils.registry import deployments, versions
-from churn_utils.simulation.scenarios import Simulation, bind_home_to_scenario
 from churn_utils.training import models
+from churn_utils.upstream import months
+from churn_utils.upstream.months import ONE_MONTH, MonthSource
 
 
 def decide_month(as_of: pd.Timestamp, published: PublishedSnapshot) -> Decision:
@@ -64,9 +64,7 @@ def _find_standing(
 
 def _read_recent_labelled(as_of: pd.Timestamp) -> pd.DataFrame:
     """Return the labelled rows known at a date, as far back as the decision looks."""
-    months_back = max(WINDOW_MONTHS)
-    first = max(0, settings.month_of(as_of) - months_back)
-    since = settings.month_start(first)
+    since = as_of - pd.DateOffset(months=max(WINDOW_MONTHS))
     rows = offline.build_training_set(as_of, since=since)
     has_features = rows["lookup_status"] == "found"
     return rows[has_features]
@@ -78,7 +76,7 @@ def _measure_month(as_of: pd.Timestamp, champion: Champion, current: pd.DataFram
     They hold performance (by version and slice) and shift of the labels of the month before, and
     the shift of this month's features.
     """
-    before = as_of - pd.DateOffset(months=1)
+    before = as_of - ONE_MONTH
     window = f"{before:%Y-%m}"
     parts = []
     scored = history.read_scored(before, as_of)
@@ -130,7 +128,7 @@ def backfill_months(as_of: pd.Timestamp) -> None:
 
 @models.one_thread
 def run_months(
-    until: pd.Timestamp, simulation: Simulation, report: Callable[[str], None] = print
+    until: pd.Timestamp, source: MonthSource, report: Callable[[str], None] = print
 ) -> Decision | None:
     """Run the months that have not been run yet, until one of them calls for a retraining.
 
@@ -139,7 +137,7 @@ def run_months(
 
     Args:
         until: last as-of month.
-        simulation: the one that this home is bound to.
+        source: the one that this home is bound to.
         report: called with a line of text for each month.
 
     Returns:
@@ -147,15 +145,14 @@ def run_months(
 
     Raises:
         DataError: no champion, or a month that was not delivered.
-        UsageError: this home holds another scenario.
+        UsageError: this home follows another source.
     """
-    bind_home_to_scenario(simulation)
+    months.bind_home(source)
     scored = history.list_scored_months("champion")
-    first = max(scored, default=settings.month_start(1))
-    for month in range(settings.month_of(first), settings.month_of(until) + 1):
-        as_of = settings.month_start(month)
-        if month > 1 and as_of not in scored:
-            made = decide_month(as_of, ingestion.ingest_month(as_of, simulation))
+    second = months.first_month(source) + ONE_MONTH  # notebook 01 has ingested it
+    for as_of in pd.date_range(max(scored, default=second), until, freq="MS"):
+        if as_of > second and as_of not in scored:
+            made = decide_month(as_of, ingestion.ingest_month(as_of, source))
             report(f"{as_of:%Y-%m}  {made.action}: {made.reason}")
             if made.action == decision.RETRAIN:
                 return made

@@ -5,21 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from churn_utils import settings
 from churn_utils.errors import DataError
 from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics, value_of_deciding_usd
 from churn_utils.inference import batch
 from churn_utils.monitoring import history
 from churn_utils.registry import versions
-from churn_utils.settings import month_of
-from churn_utils.simulation import customers
-from churn_utils.simulation.scenarios import Simulation
+from churn_utils.upstream import months
+from churn_utils.upstream.months import ONE_MONTH, MonthSource
 
 MODELS = ["champion", "shadow", "best"]
 
 
-def compare_with_best(as_of: pd.Timestamp, simulation: Simulation) -> pd.DataFrame:
+def compare_with_best(as_of: pd.Timestamp, source: MonthSource) -> pd.DataFrame:
     """Compare the value of each labelled customer's decision with the best possible one.
 
     Labels known at ``as_of`` count; only a simulation knows every customer's true probability.
@@ -28,30 +26,34 @@ def compare_with_best(as_of: pd.Timestamp, simulation: Simulation) -> pd.DataFra
         One row per customer and month: ``customer_id, snapshot_date``, and in USD ``champion``,
         ``shadow`` (the champion before, missing while there is none) and ``best`` (offers decided
         by the true probabilities). In a month that was not scored in time the champion has 0,
-        because no offer was made.
+        because no offer was made. ``best`` is missing where the source does not know the truth.
 
     Raises:
         DataError: no month of production had been labelled by then, or no champion is in effect.
     """
-    if month_of(as_of) < 2:
+    first_scored = months.first_month(source) + ONE_MONTH
+    if as_of <= first_scored:
         raise DataError(
             f"no month of production had been labelled by {as_of:%Y-%m-%d}; run at least one month."
         )
     economics = versions.read_version(batch.choose_version(as_of, "champion")).economics
-    dates = [settings.month_start(month) for month in range(1, month_of(as_of))]
-    parts = [_compare_month(date, as_of, simulation, economics) for date in dates]
+    dates = pd.date_range(first_scored, as_of - ONE_MONTH, freq="MS")
+    parts = [_compare_month(date, as_of, source, economics) for date in dates]
     return pd.concat(parts, ignore_index=True)
 
 
 def _compare_month(
-    date: pd.Timestamp, as_of: pd.Timestamp, simulation: Simulation, economics: Economics
+    date: pd.Timestamp, as_of: pd.Timestamp, source: MonthSource, economics: Economics
 ) -> pd.DataFrame:
-    labels = history.read_known_labels(date, as_of)
-    truth = customers.simulate_month(month_of(date), simulation)
-    rows = labels.merge(truth[["customer_id", "churn_probability"]], on="customer_id")
+    rows = history.read_known_labels(date, as_of)
+    truth = months.find_true_probabilities(source, date)
+    if truth is not None:
+        rows = rows.merge(truth.reset_index(), on="customer_id")
     churned = rows["churned"].to_numpy(dtype=float)
-    values = rows[["customer_id", "snapshot_date"]].assign(shadow=np.nan, champion=0.0)
-    values["best"] = value_of_deciding_usd(churned, rows["churn_probability"].to_numpy(), economics)
+    values = rows[["customer_id", "snapshot_date"]].assign(shadow=np.nan, champion=0.0, best=np.nan)
+    if truth is not None:
+        true_probability = rows["churn_probability"].to_numpy()
+        values["best"] = value_of_deciding_usd(churned, true_probability, economics)
     for role, group in history.read_scored(date, as_of).groupby("role"):
         by_customer = group.set_index("customer_id")["churn_probability"]
         probability = rows["customer_id"].map(by_customer).fillna(0.0).to_numpy()
@@ -66,7 +68,7 @@ def value_by_month(values: pd.DataFrame) -> pd.DataFrame:
         One row per month: ``snapshot_date, customers``, USD per customer of ``champion``,
         ``shadow`` and ``best`` with 95 % bounds ``<model>_lower`` and ``<model>_upper``, and
         ``lost_usd``: what the month's decisions earned less than the best ones, all customers
-        together.
+        together. What needs the best ones is missing where they are not known.
     """
     rows = []
     for date, month in values.groupby("snapshot_date"):
@@ -77,7 +79,7 @@ def value_by_month(values: pd.DataFrame) -> pd.DataFrame:
             row[model] = mean
             row[f"{model}_lower"] = mean - error
             row[f"{model}_upper"] = mean + error
-        row["lost_usd"] = (month["best"] - month["champion"]).sum()
+        row["lost_usd"] = (month["best"] - month["champion"]).sum(min_count=1)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -98,20 +100,17 @@ def measure_recovery(
         Index ``old champion, new champion, best possible`` (USD per customer) and ``recovered``
         (share of the value lost to drift, best less old, that the new champion won back), columns
         ``value, lower, upper`` (95 %); empty while no labelled month was scored by two champions.
+        Without the last two where the best decisions are not known.
     """
     both = values[values["snapshot_date"] >= since].dropna(subset=["shadow"])
     if both.empty:
         return pd.DataFrame(columns=["value", "lower", "upper"], dtype=float)
-    sums = both.assign(rows=1.0).groupby("customer_id")[[*MODELS, "rows"]].sum()
+    sums = both.assign(rows=1.0).groupby("customer_id")[[*MODELS, "rows"]].sum(min_count=1)
     drawn = bootstrap.resample(pd.Series(sums.index), draws, seed)
     totals = bootstrap.with_all_rows_first(drawn) @ sums.to_numpy()
     new, old, best = (totals[:, :3] / totals[:, 3:]).T
-    measured = pd.DataFrame(
-        {
-            "old champion": old,
-            "new champion": new,
-            "best possible": best,
-            "recovered": (new - old) / (best - old),
-        }
-    )
+    measured = pd.DataFrame({"old champion": old, "new champion": new})
+    if both["best"].notna().any():
+        measured["best possible"] = best
+        measured["recovered"] = (new - old) / (best - old)
     return bootstrap.summarize_draws(measured)

@@ -210,5 +210,5 @@ class Execution:
                 self.export_page(stage.name)
         html.copy_assets(self.reports)
         identity = self.plan.identity
-        facts = {"run": identity.run, **identity.model_dump()}
+        facts = {"run": identity.run, **identity.facts}
         return index.write_index(self.reports, executed, facts, outcome)

@@ -13,7 +13,7 @@ from churn_utils.pipeline import kernels, warm_process
 from churn_utils.pipeline.plan import Plan, Report, Values
 from churn_utils.pipeline.stages import Stage
 from churn_utils.pipeline.state import Retraining, StageResult
-from churn_utils.simulation.scenarios import Simulation
+from churn_utils.upstream import months
 
 
 def execute_notebook(stage: Stage, parameters: Values, target: Path, on_cell: Report) -> None:
@@ -76,6 +76,7 @@ def run_production(
             f"{plan.end:%Y-%m-%d}",
             plan.scenario,
             plan.seed,
+            plan.deliveries,
             list_size,
             report=report,
         )
@@ -93,6 +94,7 @@ def run_months_and_list(
     until: str,
     scenario: str,
     seed: int,
+    deliveries: str,
     list_size: int,
     report: Report,
 ) -> StageResult:
@@ -103,14 +105,15 @@ def run_months_and_list(
 
     Args:
         until: last as-of month, such as ``2025-07-01``.
-        scenario, seed: of the simulated company.
+        scenario, seed, deliveries: where the months come from, as ``months.open_source`` takes it.
         list_size: customers that the retention team can reach.
         report: called with a line for each month.
     """
     from churn_utils.monitoring import monthly_cycle  # 2 s, in the warm process only
 
     month = settings.as_of_date(until)
-    asked = monthly_cycle.run_months(month, Simulation(scenario, seed), report)
+    source = months.open_source(scenario, seed, deliveries)
+    asked = monthly_cycle.run_months(month, source, report)
     if asked is None:
         return StageResult(page=False, call_list=_write_call_list(month, list_size))
     retraining = Retraining(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from churn_utils.errors import StageError
+from churn_utils.monitoring import history
+from churn_utils.monitoring.decision import QUARANTINE
 from churn_utils.pipeline.execution import Execution
 from churn_utils.pipeline.gate_result import record_last_gate
 from churn_utils.pipeline.plan import Plan, describe_call
@@ -49,10 +52,13 @@ def describe_finished(execution: Execution) -> RunOutcome:
     if unfinished := execution.list_unfinished():  # after --only
         names = ", ".join(unfinished)
         details.append(f"Not up to date: {names}. They run with:  {describe_call(plan)}")
+    details += _describe_held_back(plan)
     stage = record_last_gate(run_state, execution.schedule.stages, execution.reports)
     gate = run_state.results[stage.name].gate if stage else None
     if stage is None or gate is None or not gate.is_refusal:
-        return RunOutcome(f"Done: {champion}.", "done", details)
+        return _end_with_wait(plan, RunOutcome(f"Done: {champion}.", "done", details))
+    if plan.waiting_for:
+        details.append(f"waiting for {plan.waiting_for}")
     if stage.month:
         details.insert(0, f"Still in effect: {champion}.")
     return RunOutcome(
@@ -61,6 +67,28 @@ def describe_finished(execution: Execution) -> RunOutcome:
         details=[*details, "Ask again with:"],
         command=_describe_repetition(plan, stage),
     )
+
+
+def _end_with_wait(plan: Plan, outcome: RunOutcome) -> RunOutcome:
+    """Return the outcome with the month that is waited for as its end, if there is one."""
+    if not plan.waiting_for:
+        return outcome
+    waiting = f"waiting for {plan.waiting_for}; once it has come, go on with:"
+    return replace(outcome, details=[*outcome.details, waiting], command=describe_call(plan))
+
+
+def _describe_held_back(plan: Plan) -> list[str]:
+    """Say why the last month was not scored, and what can be done; nothing if it was."""
+    decided = history.read_decisions()
+    of_last = decided[decided["as_of_date"] == plan.end]
+    if of_last.empty or of_last["decision"].iloc[0] != QUARANTINE:
+        return []
+    month = f"{plan.end:%Y-%m}"
+    accept = describe_call(plan, "--accept-delivery", month, "--by", "NAME", "--reason", "TEXT")
+    return [
+        f"{month} is held back and has no call list: {of_last['why'].iloc[0]}. Deliver it again; "
+        f"or, if it is right although it does not look like a month, let it pass with:  {accept}"
+    ]
 
 
 def _describe_champion(date: pd.Timestamp) -> str:

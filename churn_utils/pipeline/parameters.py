@@ -19,6 +19,7 @@ SET_BY_MONTHS = ("AS_OF", "SINCE", "SNAPSHOT", "LABELS_ARRIVE", "ROLE", "PLAY_MO
 SET_BY_OPTION = {
     "SEED": "--seed",
     "SCENARIO": "--scenario",
+    "DELIVERIES": "--deliveries",
     **dict.fromkeys(SET_BY_MONTHS, "--months"),
 }
 
@@ -87,6 +88,7 @@ def resolve_parameters(
     of_plan: Values = {
         "SEED": plan.seed,
         "SCENARIO": plan.scenario,
+        "DELIVERIES": plan.deliveries,
         **PROFILES[plan.profile],
     }
     if plan.approver is not None:

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from churn_utils import settings
 from churn_utils.errors import UsageError
+from churn_utils.upstream.folder import ONE_MONTH
+from churn_utils.upstream.months import MonthSource, open_source
 
 Value = str | int | float | bool  # of a notebook's parameter
 Values = dict[str, Value]  # by the parameter's name
@@ -27,18 +29,24 @@ DONE, FAILED, WRONG_USAGE, WAITING = 0, 1, 2, 3  # exit codes of run_all.py
 
 
 class RunIdentity(BaseModel):
-    """What a home holds one of: a scenario with its seed and profile."""
+    """What a home holds one of: a scenario or folder of deliveries, with its seed and profile."""
 
     model_config = ConfigDict(frozen=True)
 
-    scenario: str
+    scenario: str  # "deliveries" where the months come from a folder
     seed: int
     profile: str
+    deliveries: str = ""  # the folder
 
     @property
     def run(self) -> str:
         """Name of the run and of its reports folder, such as ``price_rise-seed42-full``."""
         return f"{self.scenario}-seed{self.seed}-{self.profile}"
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What there is to say of it, by name."""
+        return self.model_dump(exclude_defaults=True)
 
 
 @dataclass(frozen=True)
@@ -69,10 +77,14 @@ class Plan:
     manual_approval: bool = False
     fresh: bool = False
     acceptance: Acceptance | None = None  # of a delivery that was held back
+    deliveries: str = ""  # folder that the months come from; the scenario does not count then
+    first_month: pd.Timestamp = settings.FIRST_SNAPSHOT
+    waiting_for: str = ""  # what the run ends with: the month that is not there yet
 
     def __post_init__(self) -> None:
         """Refuse a run that ends before its first month is labelled."""
-        if not 2 <= self.months <= MOST_MONTHS:
+        least = 1 if self.deliveries else 2
+        if not least <= self.months <= MOST_MONTHS:
             raise UsageError(
                 f"--months is {self.months}; valid are whole numbers from 2 to {MOST_MONTHS}."
             )
@@ -81,13 +93,26 @@ class Plan:
 
     @property
     def identity(self) -> RunIdentity:
-        """The scenario, seed and profile that the home must hold."""
-        return RunIdentity(scenario=self.scenario, seed=self.seed, profile=self.profile)
+        """The source of months, seed and profile that the home must hold."""
+        scenario = "deliveries" if self.deliveries else self.scenario
+        return RunIdentity(
+            scenario=scenario, seed=self.seed, profile=self.profile, deliveries=self.deliveries
+        )
+
+    @property
+    def source(self) -> MonthSource:
+        """Where the months come from."""
+        return open_source(self.scenario, self.seed, self.deliveries, self.fresh)
+
+    @property
+    def second_month(self) -> pd.Timestamp:
+        """As-of month at which the first champion is trained; it is the first that is scored."""
+        return self.first_month + ONE_MONTH
 
     @property
     def end(self) -> pd.Timestamp:
         """Last as-of month."""
-        return settings.month_start(self.months)
+        return self.first_month + pd.DateOffset(months=self.months)
 
     @property
     def person(self) -> str | None:
@@ -102,7 +127,10 @@ def describe_call(plan: Plan, *more: str) -> str:
     """
     usual = Plan()
     words = ["run_all.py"]
-    for option in ("scenario", "months", "seed", "profile"):
+    if plan.deliveries:
+        words += ["--deliveries", plan.deliveries]
+    options = ("seed", "profile") if plan.deliveries else ("scenario", "months", "seed", "profile")
+    for option in options:
         value = getattr(plan, option)
         if value != getattr(usual, option):
             words += [f"--{option}", str(value)]

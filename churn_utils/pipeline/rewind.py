@@ -12,7 +12,7 @@ from pathlib import Path
 from churn_utils.data import tables
 from churn_utils.pipeline.plan import MOST_MONTHS, Plan
 from churn_utils.pipeline.schedule import executed_path
-from churn_utils.pipeline.stages import BATCH, FIRST_MONTH, Stage, expand_timeline
+from churn_utils.pipeline.stages import BATCH, Stage, expand_timeline
 from churn_utils.pipeline.state import RunState, StageResult, TableVersions
 from churn_utils.registry import promotion
 
@@ -45,7 +45,7 @@ def invalidate(plan: Plan, run_state: RunState, names: list[str], reports: Path)
         if not was_killed:
             # Of several stages that changed a table the version before the first one counts.
             before = run_state.versions_at_start.pop(stage.name, {}) | before
-            _delete_pages(stage, result, reports)
+            _delete_pages(plan, stage, result, reports)
     _rewind(run_state, before)
 
 
@@ -75,14 +75,15 @@ def _rewind(run_state: RunState, before: TableVersions) -> None:
     run_state.write()
 
 
-def _delete_pages(stage: Stage, result: StageResult | None, reports: Path) -> None:
+def _delete_pages(plan: Plan, stage: Stage, result: StageResult | None, reports: Path) -> None:
     """Delete what a stage that was taken back has left in the reports.
 
     The next retraining may come in another month, so its pages would not be replaced.
     """
     files = [executed_path(reports, stage.name), reports / f"{stage.name}.html"]
     if stage.kind == BATCH:
-        files.append(reports / f"retention_list_{stage.month or FIRST_MONTH}.csv")
+        month = stage.month or f"{plan.second_month:%Y-%m}"
+        files.append(reports / f"retention_list_{month}.csv")
     if result is not None and result.call_list is not None:
         files.append(reports / f"retention_list_{result.call_list}.csv")
     for path in files:

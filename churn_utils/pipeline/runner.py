@@ -20,7 +20,7 @@ from churn_utils.pipeline.stages import GATE, name_stage
 from churn_utils.pipeline.state import STATE_FILE, RunState, WaitingApproval, hold_home, read_state
 from churn_utils.pipeline.temporary_folder import use_own_temporary_folder
 from churn_utils.reports.index import RunOutcome
-from churn_utils.simulation.scenarios import check_same_scenario
+from churn_utils.upstream import intake, months
 
 CLEARING = "pipeline/clearing"  # in a home that was to be cleared and is not yet
 
@@ -37,7 +37,8 @@ def clear_home(reports: Path) -> None:
     mark.touch()
     (home / STATE_FILE).unlink(missing_ok=True)
     tables.delete_all()
-    for folder in (home / "mlflow", home / "online", home / "optuna", reports):
+    kept = [home / name for name in ("mlflow", "online", "optuna", intake.FOLDER)]
+    for folder in (*kept, reports):
         delete_folder(folder)
     (home / "world.json").unlink(missing_ok=True)
     mark.unlink()
@@ -66,7 +67,7 @@ def run(
             plan = replace(plan, fresh=True)
         run_state = RunState() if plan.fresh else read_state()
         if run_state.identity is not None:
-            check_same_scenario(run_state.identity.model_dump(), plan.identity.model_dump())
+            months.check_same(run_state.identity.facts, plan.identity.facts)
         if plan.acceptance is not None:
             _accept_delivery(plan.acceptance, say)
         execution = Execution(plan, run_state, notebooks, say, watch)

@@ -16,12 +16,12 @@ from churn_utils.pipeline.plan import Plan, Values
 from churn_utils.pipeline.stages import (
     APPROVAL,
     FEATURES,
-    FIRST_MONTH,
     PRODUCTION,
     Stage,
     expand_timeline,
 )
 from churn_utils.pipeline.state import RunState
+from churn_utils.upstream import months
 
 NOT_FINGERPRINTED = ("APPROVER", "REASON")
 
@@ -75,11 +75,12 @@ def _fingerprint_stages(
 
     Who approves is left out: another caller does not give a standing approval again. Months that
     ended in a retraining are the same however long the run goes on. A delivery that a person has
-    let pass since makes the stage that ingests it run again.
+    let pass since, or whose file is another one, makes the stage that ingests it run again.
     """
     from churn_utils.registry import deployments  # which --help need not wait for
 
     accepted = deployments.list_accepted()
+    source = plan.source
     fingerprints: dict[str, str] = {}
     for stage in stages:
         content: object = notebooks[stage.kind].cells
@@ -92,10 +93,12 @@ def _fingerprint_stages(
         }
         before = [fingerprints[name] for name in stage.needs]
         parts: list[object] = [content, values, before]
-        months = _months_ingested(plan, stage, run_state)
-        let_pass = [delivery for delivery in accepted if delivery[0] in months]
+        ingested = _months_ingested(plan, stage, run_state)
+        let_pass = [delivery for delivery in accepted if delivery[0] in ingested]
         if let_pass:
             parts.append(let_pass)
+        if arrivals := months.list_arrivals(source, ingested):
+            parts.append(arrivals)
         text = json.dumps(parts, sort_keys=True)
         fingerprints[stage.name] = hashlib.sha256(text.encode()).hexdigest()
     return fingerprints
@@ -104,20 +107,20 @@ def _fingerprint_stages(
 def _months_ingested(plan: Plan, stage: Stage, run_state: RunState) -> set[str]:
     """Return the months, such as 2025-04, whose deliveries a stage ingests."""
     if stage.kind == FEATURES:
-        return {FIRST_MONTH}
+        return {f"{plan.first_month:%Y-%m}", f"{plan.second_month:%Y-%m}"}
     if stage.kind != PRODUCTION:
         return set()
     retraining = run_state.retraining_after(stage.name)
     last = f"{plan.end:%Y-%m}" if retraining is None else retraining.month
-    months = pd.period_range(stage.month or FIRST_MONTH, last, freq="M")[1:]
-    return set(months.astype(str))
+    first = stage.month or f"{plan.second_month:%Y-%m}"
+    return set(pd.period_range(first, last, freq="M")[1:].astype(str))
 
 
 def _describe_months(plan: Plan, stage: Stage, run_state: RunState) -> dict[str, object]:
     """Return what the months of a stage of production depend on."""
     retraining = run_state.retraining_after(stage.name)
     has_ended = retraining is not None and pd.Timestamp(retraining.as_of) <= plan.end
-    return plan.identity.model_dump() | {"months": None if has_ended else plan.months}
+    return plan.identity.facts | {"months": None if has_ended else plan.months}
 
 
 def choose_stages(plan: Plan, schedule: Schedule, finished: set[str]) -> list[str]:

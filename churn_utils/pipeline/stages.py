@@ -16,7 +16,6 @@ GATE, APPROVAL = "04a_challenger_validation", "04b_challenger_approval"
 BATCH, SERVING = "05_batch_inference", "06_real_time_serving"
 MONITORING, DRIFT = "07_model_monitoring", "08_drift_detection"
 PRODUCTION = "production"  # months that the package runs; it has no notebook
-FIRST_MONTH = "2025-02"  # that 01 ingests and 05 scores in the first round
 
 # Tables that a stage changes; they are rewound when it is repeated. The table `audit` is not one
 # of them: it records what happened to the home, and that a stage was repeated happened too.
@@ -60,17 +59,10 @@ class Stage:
         return WRITES.get(self.kind, ())
 
 
-FIRST_ROUND = (
-    Stage(OVERVIEW),
-    Stage(FEATURES),
-    Stage(SEARCH, needs=(FEATURES,)),
-    Stage(REGISTRY, needs=(SEARCH,)),
-    Stage(GATE, needs=(REGISTRY,)),
-    Stage(APPROVAL, needs=(GATE,)),
-    Stage(BATCH, needs=(APPROVAL,)),
-    Stage(SERVING, needs=(BATCH,)),
-)
-NOTEBOOKS = [*(stage.kind for stage in FIRST_ROUND), MONITORING, DRIFT]
+NOTEBOOKS = [
+    *(OVERVIEW, FEATURES, SEARCH, REGISTRY, GATE, APPROVAL, BATCH, SERVING),
+    *(MONITORING, DRIFT),
+]
 
 
 def find_stage(text: str, stages: list[Stage]) -> str:
@@ -100,7 +92,7 @@ def expand_timeline(plan: Plan, run_state: RunState) -> list[Stage]:
     Production stops where drift asks for a retraining, as its result says. The stages of that
     retraining follow, and then production again.
     """
-    timeline = list(FIRST_ROUND)
+    timeline = _list_first_round(plan)
     production = Stage(PRODUCTION, needs=(BATCH,))
     while True:
         timeline.append(production)
@@ -111,6 +103,23 @@ def expand_timeline(plan: Plan, run_state: RunState) -> list[Stage]:
         batch = name_stage(BATCH, retraining.month)
         production = Stage(PRODUCTION, retraining.month, needs=(batch,))
     return timeline + _monitor(production, f"{plan.end:%Y-%m-%d}")
+
+
+def _list_first_round(plan: Plan) -> list[Stage]:
+    """Return the stages up to the first champion: 01 ingests two months, 05 scores the second."""
+    first, second = f"{plan.first_month:%Y-%m-%d}", f"{plan.second_month:%Y-%m-%d}"
+    as_of = (("AS_OF", second),)
+    dates = (("SNAPSHOT", first), ("LABELS_ARRIVE", second))
+    return [
+        Stage(OVERVIEW),
+        Stage(FEATURES, parameters=dates),
+        Stage(SEARCH, needs=(FEATURES,), parameters=as_of),
+        Stage(REGISTRY, needs=(SEARCH,), parameters=as_of),
+        Stage(GATE, needs=(REGISTRY,), parameters=as_of),
+        Stage(APPROVAL, needs=(GATE,), parameters=as_of),
+        Stage(BATCH, needs=(APPROVAL,), parameters=(*as_of, ("SNAPSHOT", second))),
+        Stage(SERVING, needs=(BATCH,), parameters=as_of),
+    ]
 
 
 def _monitor(production: Stage, as_of: str, month: str = "") -> list[Stage]:

@@ -37,8 +37,9 @@ class TrainingRecord:
         rows_train: rows of the ``train`` split, as text.
         tables: Delta version of each table that was read.
         hyperparameters: model family and its hyperparameters.
-        source_sha256: of IBM's extract as it was delivered; empty when not recorded, as below.
-        world: the simulation that the later months come from, as JSON.
+        source_sha256: of IBM's extract, or of the list of deliveries; empty when not recorded, as
+            below.
+        world: the source that the months come from, as JSON.
         code_commit: git commit, with ``+changes`` when files differed from it.
         code_sha256: of the package's modules.
         lock_sha256: of ``requirements.lock``.

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from churn_utils import settings
 from churn_utils.data import source
+from churn_utils.upstream import intake
 
 FIELDS = ["source_sha256", "world", "code_commit", "code_sha256", "lock_sha256"]
 
@@ -19,12 +20,14 @@ def describe_origin() -> dict[str, str]:
     """Describe where the data came from and what code and packages run here, in plain text.
 
     Returns:
-        ``source_sha256`` of IBM's extract as delivered (CRLF→LF), ``world`` (the simulation that
-        the later months come from, as JSON), ``code_commit`` (with ``+changes`` when files differ
+        ``source_sha256`` of IBM's extract as delivered (CRLF→LF), or of the list of what arrived
+        where the home follows a folder of deliveries; ``world`` (the source that the months come
+        from, as JSON), ``code_commit`` (with ``+changes`` when files differ
         from it), ``code_sha256`` of the package's modules, ``lock_sha256`` of
         ``requirements.lock``. What is not there is an empty text.
     """
-    delivered = settings.raw() / source.FILE_NAME
+    arrived = intake.list_path()
+    delivered = arrived if arrived.exists() else settings.raw() / source.FILE_NAME
     world = settings.home() / "world.json"
     lock = settings.PROJECT / "requirements.lock"
     return {

@@ -1,17 +1,15 @@
-"""The scenarios of the simulated customers, and the one that a home is bound to.
+"""The scenarios of the simulated customers.
 
 Importing this module is cheap: the command line lists the scenarios without loading the simulator.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from numbers import Integral
 
 from churn_utils import settings
-from churn_utils.data.files import write_atomically
-from churn_utils.errors import DataError, UsageError
+from churn_utils.errors import DataError
 
 NO_CHANGE = "none"
 SCENARIOS = {
@@ -74,35 +72,3 @@ def check_whole_number(
     """Raise a ``DataError`` if a value is no whole number of at least ``least``."""
     if not isinstance(value, Integral) or value < least:
         raise DataError(f"{name} is {value!r}; valid are whole numbers from {least} on.")
-
-
-def bind_home_to_scenario(simulation: Simulation) -> Simulation:
-    """Return the simulation, after writing it to ``world.json`` or comparing it with what is there.
-
-    Raises:
-        UsageError: the home follows another one; the message names both and the remedy.
-        DataError: the file is empty or damaged.
-    """
-    path = settings.home() / "world.json"
-    wanted = asdict(simulation)
-    if not path.exists():
-        write_atomically(path, json.dumps(wanted))
-    try:
-        bound = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise DataError(
-            f"{path}, which names the scenario of this home, is empty or damaged: write "
-            f"{json.dumps(wanted)} to it if that is right, or start again with run_all.py --fresh."
-        ) from error
-    check_same_scenario(bound, wanted)
-    return simulation
-
-
-def check_same_scenario(bound: dict[str, object], wanted: dict[str, object]) -> None:
-    """Raise a ``UsageError`` if this home is bound to another scenario, seed, … than is wanted."""
-    if bound != wanted:
-        raise UsageError(
-            f"{settings.home()} follows the scenario {bound}, not {wanted}. Set SCENARIO and SEED "
-            "to that of the home, or use another home (CHURN_HOME, run_all.py --home DIR, "
-            "run_all.py --fresh)."
-        )

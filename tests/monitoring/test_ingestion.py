@@ -39,13 +39,13 @@ def test_a_month_out_of_order_is_refused_and_nothing_is_written():
 
 def test_a_month_that_was_not_delivered_is_asked_for():
     with pytest.raises(DataError, match="no snapshot of 2025-02 was delivered"):
-        ingestion.ingest_month(month_start(1), QUIET, delivered={})
+        factories.ingest(1, QUIET, {})
 
 
 def test_a_month_without_rows_can_be_delivered_again():
     rows = deliveries.deliver_at(1, QUIET)[1]
     with pytest.raises(DataError, match="2025-02-01 has no rows"):
-        ingestion.ingest_month(month_start(1), QUIET, delivered={1: rows.head(0)})
+        factories.ingest(1, QUIET, {1: rows.head(0)})
     assert len(tables.read("churn_labels")) == 7043  # the labels that came with it are not lost
     assert ingestion.ingest_month(month_start(1), QUIET).accepted == 7043
 
@@ -66,10 +66,11 @@ def test_labels_are_recorded_again_with_a_late_correction():
             if month == 1
             else None
         )
-        ingestion.ingest_month(month_start(month), QUIET, delivered=broken)
+        factories.ingest(month, QUIET, broken)
     assert tables.read("churn_labels", snapshot_date=month_start(1)).empty
     late = {1: deliveries.deliver_at(1, QUIET)[1], 4: deliveries.deliver_at(4, QUIET)[4]}
-    ingestion.ingest_month(month_start(4), QUIET, delivered=late)
+    again = deliveries.make_labels(customers.simulate_month(1, QUIET))
+    factories.ingest(4, QUIET, late, {1: again})
     labels = tables.read("churn_labels", snapshot_date=month_start(1))
     assert len(labels) == 7043 and labels["label_date"].eq(month_start(4)).all()
 
@@ -77,7 +78,7 @@ def test_labels_are_recorded_again_with_a_late_correction():
 def test_labels_of_unknown_customers_are_quarantined():
     labels = deliveries.make_labels(customers.simulate_month(0, QUIET))
     labels.loc[labels.index[0], "customer_id"] = "UNKNOWN"
-    ingestion.ingest_month(month_start(1), QUIET, labels=labels)
+    factories.ingest(1, QUIET, labels={0: labels})
     assert tables.read("quarantine")["customer_id"].tolist() == ["UNKNOWN"]
 
 
@@ -87,7 +88,7 @@ def test_odd_labels_are_quarantined_alone():
     labels.loc[labels.index[:2], "churn"] = ["maybe", None]
     labels.loc[labels.index[3], "customer_id"] = labels["customer_id"].iloc[2]
     labels.loc[labels.index[4], "customer_id"] = None
-    ingestion.ingest_month(month_start(2), QUIET, labels=labels)
+    factories.ingest(2, QUIET, labels={1: labels})
     assert len(tables.read("churn_labels", snapshot_date=month_start(1))) == 7043 - 5
     kept = tables.read("quarantine").sort_values("line", ascending=False)
     assert kept["line"].tolist() == [-1, -2, -3, -4, -5]

@@ -175,7 +175,7 @@ def test_a_home_holds_one_scenario(after_run):
 
 def test_a_stage_returns_the_retraining_as_plain_dates(after_run):
     result = executor.run_months_and_list(
-        "2025-07-01", "price_rise", 5, 10, report=lambda line: None
+        "2025-07-01", "price_rise", 5, "", 10, report=lambda line: None
     )
     assert result.retrain.model_dump() == {"as_of": "2025-05-01", "since": "2025-04-01"}
     assert result.call_list is None
@@ -222,7 +222,7 @@ def test_bad_rows_are_quarantined_and_corrected_a_month_later(second_month):
     rows = second_month
     is_bad = rows.reset_index().index % 10 < 3  # 30 % of them
     spoiled = rows.assign(contract=rows["contract"].mask(is_bad, "Three year"))
-    counts = ingest_month(month_start(2), QUIET, delivered={2: spoiled})
+    counts = factories.ingest(2, QUIET, {2: spoiled})
     decision = monthly_cycle.decide_month(month_start(2), counts)
     assert (decision.action, decision.diagnosis) == (QUARANTINE, DATA_QUALITY)
     assert "2115 of 7043" in decision.reason
@@ -231,7 +231,7 @@ def test_bad_rows_are_quarantined_and_corrected_a_month_later(second_month):
     assert len(customers_of(2)) == 7043 - 2115
     assert monthly_cycle.score_month(month_start(2)) == 0  # the rest is not acted upon
     delivered = {2: rows, 3: deliveries.deliver_at(3, QUIET)[3]}
-    corrected = ingest_month(month_start(3), QUIET, delivered=delivered)
+    corrected = factories.ingest(3, QUIET, delivered)
     assert corrected.accepted == 7043
     assert customers_of(2)["customer_id"].nunique() == 7043
     assert len(tables.read("churn_labels", snapshot_date=month_start(2))) == 7043
@@ -244,7 +244,7 @@ def test_bad_rows_are_quarantined_and_corrected_a_month_later(second_month):
 
 def test_a_delivery_that_is_no_month_is_held_back_as_a_whole(second_month):
     rows, as_of = second_month, month_start(2)
-    published = ingest_month(as_of, QUIET, delivered={2: rows.head(300)})
+    published = factories.ingest(2, QUIET, {2: rows.head(300)})
     decision = monthly_cycle.decide_month(as_of, published)
     assert (decision.action, decision.diagnosis) == (QUARANTINE, DATA_QUALITY)
     assert "300 rows, 7,043 the month before (4%; 80% to 125% are expected)" in decision.reason
@@ -252,14 +252,14 @@ def test_a_delivery_that_is_no_month_is_held_back_as_a_whole(second_month):
     kept = tables.read("quarantine")
     assert len(kept) == 300 and set(kept["failed_column"]) == {WHOLE_DELIVERY}
     assert kept["reason"].str.startswith("the delivery: 300 rows").all()
-    corrected = ingest_month(as_of, QUIET, delivered={2: rows})
+    corrected = factories.ingest(2, QUIET, {2: rows})
     assert monthly_cycle.decide_month(as_of, corrected).action == OK
     assert monthly_cycle.score_month(as_of) == 7043
 
 
 def test_a_month_that_is_sent_again_is_named(second_month):
     january = deliveries.deliver_at(1, QUIET)[1]
-    published = ingest_month(month_start(2), QUIET, delivered={2: january})
+    published = factories.ingest(2, QUIET, {2: january})
     assert published.faults[0] == "its rows are those of 2025-02"
     assert published.quarantined == 7043
 
@@ -303,10 +303,10 @@ def test_an_accepted_month_is_decided_again_and_followed(second_month, monkeypat
 
 def test_a_correction_within_the_month_is_decided_in_time(second_month):
     rows, as_of = second_month, month_start(2)
-    counts = ingest_month(as_of, QUIET, delivered={2: rows.assign(contract="Three year")})
+    counts = factories.ingest(2, QUIET, {2: rows.assign(contract="Three year")})
     for _ in range(2):
         assert monthly_cycle.decide_month(as_of, counts).action == QUARANTINE
-    again = ingest_month(as_of, QUIET, delivered={2: rows})
+    again = factories.ingest(2, QUIET, {2: rows})
     assert monthly_cycle.decide_month(as_of, again).action == OK
     assert len(history.read_decisions()) == 1
     assert monthly_cycle.score_month(as_of) == 7043

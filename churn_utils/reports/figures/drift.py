@@ -88,13 +88,13 @@ def plot_recovery(measured: pd.DataFrame, title: str) -> Figure:
     figure = style.new_figure(title, y="USD per customer", height=420)
     if measured.empty:
         return style.add_note(figure, "no labelled month has been scored by two champions yet")
-    rows = measured.drop(index="recovered")
+    rows = measured.drop(index="recovered", errors="ignore")
     value = rows["value"]
     figure.add_bar(
         x=rows.index,
         y=value,
         error_y=style.error_bars(rows, "value", color=style.INK),
-        marker_color=[style.ORANGE, style.BLUE, style.GREY],
+        marker_color=[style.ORANGE, style.BLUE, style.GREY][: len(rows)],
         text=[f"{usd:,.0f}" for usd in value],
         textposition="inside",
         insidetextanchor="middle",
