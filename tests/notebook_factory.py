@@ -124,7 +124,8 @@ class SmallPipeline:
         with self._log.open("a") as log:
             log.write("production\n")
         retraining = self.asked.pop(0) if self.asked else None
-        return StageResult(page=False, retrain=retraining, call_list=self.call_list)
+        until = None if retraining else arguments[0]
+        return StageResult(page=False, retrain=retraining, until=until, call_list=self.call_list)
 
     def ran(self) -> list[str]:
         """Return the names of the stages that ran since the last call."""

@@ -46,7 +46,9 @@ def ingest(arrival: Arrival) -> PublishedSnapshot:
     for month, labels in sorted(arrival.labels.items()):
         _check_coverage(month, labels)
         offline.record_labels(labels, month, as_of, labels["slot_id"])
-    return _publish(as_of, arrival.snapshots[as_of], as_of)
+    published = _publish(as_of, arrival.snapshots[as_of], as_of)
+    months.record(arrival)
+    return published
 
 
 def _check_order(arrival: Arrival) -> None:
@@ -70,11 +72,14 @@ def _check_coverage(month: pd.Timestamp, labels: pd.DataFrame) -> None:
     known = tables.read("customers", snapshot_date=month, columns=["customer_id"])
     ids = known["customer_id"].drop_duplicates()
     unlabelled = int((~ids.isin(labels["customer_id"])).sum())
+    strangers = labels.loc[~labels["customer_id"].isin(ids), "customer_id"]
     if unlabelled > UNLABELLED_SHARE * len(ids):
+        of_strangers = f", such as {strangers.iloc[0]!r}" if len(strangers) else ""
         raise DataError(
             f"{unlabelled:,} of {len(ids):,} customers of {month:%Y-%m} have no label (at most "
-            f"{UNLABELLED_SHARE:.0%} may lack one). Labels need a row for each customer, Yes or "
-            "No; none of these was written. Ask for the labels again."
+            f"{UNLABELLED_SHARE:.0%} may lack one); {len(strangers):,} of {len(labels):,} labels "
+            f"are of customers who are not in that month{of_strangers}. Labels need a row for each "
+            "customer, Yes or No; none of these was written. Ask for the labels again."
         )
 
 

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+
+import pandas as pd
 
 from churn_utils import settings
 from churn_utils.data import tables
@@ -86,6 +88,23 @@ class Execution:
         self.refresh_schedule()
         finished = self.list_finished()
         return list_unfinished(self.schedule, finished)
+
+    def list_continued(self) -> set[str]:
+        """Return the stages of production that only lack months which came after their last one.
+
+        They go on where they ended: what they did until then would be done again alike.
+        """
+        continued = set()
+        for name, result in self.run_state.results.items():
+            until = pd.Timestamp(result.until)
+            if pd.isna(until) or until >= self.plan.end:
+                continue
+            last = settings.month_of(until) - settings.month_of(self.plan.first_month)
+            before = replace(self.plan, months=last)
+            fingerprints = make_schedule(before, self.run_state, self._notebooks).fingerprints
+            if fingerprints.get(name) == result.fingerprint:
+                continued.add(name)
+        return continued
 
     def run(self, stages: list[Stage]) -> None:
         """Run stages, each as soon as what it needs is done.

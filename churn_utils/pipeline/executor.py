@@ -14,6 +14,7 @@ from churn_utils.pipeline.plan import Plan, Report, Values
 from churn_utils.pipeline.stages import Stage
 from churn_utils.pipeline.state import Retraining, StageResult
 from churn_utils.upstream import months
+from churn_utils.upstream.folder import ONE_MONTH
 
 
 def execute_notebook(stage: Stage, parameters: Values, target: Path, on_cell: Report) -> None:
@@ -115,7 +116,9 @@ def run_months_and_list(
     source = months.open_source(scenario, seed, deliveries)
     asked = monthly_cycle.run_months(month, source, report)
     if asked is None:
-        return StageResult(page=False, call_list=_write_call_list(month, list_size))
+        is_listed = month == months.first_month(source) + ONE_MONTH  # by notebook 05
+        call_list = None if is_listed else _write_call_list(month, list_size)
+        return StageResult(page=False, until=until, call_list=call_list)
     retraining = Retraining(
         as_of=f"{asked.as_of:%Y-%m-%d}",
         since=f"{asked.labels_from:%Y-%m-%d}",

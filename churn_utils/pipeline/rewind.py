@@ -6,24 +6,32 @@ month is run again.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 from churn_utils.data import tables
 from churn_utils.pipeline.plan import MOST_MONTHS, Plan
 from churn_utils.pipeline.schedule import executed_path
-from churn_utils.pipeline.stages import BATCH, Stage, expand_timeline
-from churn_utils.pipeline.state import RunState, StageResult, TableVersions
+from churn_utils.pipeline.stages import BATCH, PRODUCTION, Stage, expand_timeline
+from churn_utils.pipeline.state import RunState, TableVersions
 from churn_utils.registry import promotion
 
 STALE = "stale"  # no stage has this fingerprint
 
 
-def invalidate(plan: Plan, run_state: RunState, names: list[str], reports: Path) -> None:
+def invalidate(
+    plan: Plan,
+    run_state: RunState,
+    names: list[str],
+    reports: Path,
+    continued: Collection[str] = (),
+) -> None:
     """Strike stages, and those that need them, and take their tables back to before they began.
 
-    A stage that was killed goes on where it stopped. With ``only`` the home is taken as it is, and
-    what needs the stages becomes stale. The pages of the stages in ``reports`` are deleted.
+    A stage that was killed goes on where it stopped, and so do those in ``continued``. With
+    ``only`` the home is taken as it is, and what needs the stages becomes stale. The pages of the
+    stages in ``reports`` are deleted.
     """
     # Stages after the plan's last month are taken back too.
     timeline = expand_timeline(replace(plan, months=MOST_MONTHS), run_state)
@@ -40,12 +48,13 @@ def invalidate(plan: Plan, run_state: RunState, names: list[str], reports: Path)
     for stage in affected:
         needs_struck = not struck.isdisjoint(stage.needs)
         result = run_state.results.pop(stage.name, None)
-        was_killed = result is None and stage.name != plan.start and not needs_struck
+        may_go_on = result is None or stage.name in continued
+        goes_on = may_go_on and stage.name != plan.start and not needs_struck
         struck.add(stage.name)
-        if not was_killed:
+        if not goes_on:
             # Of several stages that changed a table the version before the first one counts.
             before = run_state.versions_at_start.pop(stage.name, {}) | before
-            _delete_pages(plan, stage, result, reports)
+            _delete_pages(plan, stage, reports)
     _rewind(run_state, before)
 
 
@@ -75,7 +84,7 @@ def _rewind(run_state: RunState, before: TableVersions) -> None:
     run_state.write()
 
 
-def _delete_pages(plan: Plan, stage: Stage, result: StageResult | None, reports: Path) -> None:
+def _delete_pages(plan: Plan, stage: Stage, reports: Path) -> None:
     """Delete what a stage that was taken back has left in the reports.
 
     The next retraining may come in another month, so its pages would not be replaced.
@@ -84,7 +93,9 @@ def _delete_pages(plan: Plan, stage: Stage, result: StageResult | None, reports:
     if stage.kind == BATCH:
         month = stage.month or f"{plan.second_month:%Y-%m}"
         files.append(reports / f"retention_list_{month}.csv")
-    if result is not None and result.call_list is not None:
-        files.append(reports / f"retention_list_{result.call_list}.csv")
+    if stage.kind == PRODUCTION:
+        first = stage.month or f"{plan.second_month:%Y-%m}"
+        lists = reports.glob("retention_list_*.csv")
+        files += [path for path in lists if path.stem.removeprefix("retention_list_") > first]
     for path in files:
         path.unlink(missing_ok=True)

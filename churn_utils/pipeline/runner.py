@@ -123,7 +123,8 @@ def _run_and_write_pages(execution: Execution, names: list[str]) -> RunOutcome:
 def _run_stages(execution: Execution, names: list[str]) -> RunOutcome:
     """Run stages up to an approval that is waited for, or all of them."""
     plan = execution.plan
-    invalidate(plan, execution.run_state, names, execution.reports)
+    continued = execution.list_continued()
+    invalidate(plan, execution.run_state, names, execution.reports, continued)
     execution.refresh_schedule()
     while names:
         segment = next_segment(plan, execution.schedule.select(names))

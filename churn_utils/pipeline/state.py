@@ -63,6 +63,7 @@ class StageResult(BaseModel):
     fingerprint: str = ""  # hash of what it depends on; "stale" after it was repeated alone
     page: bool = True  # whether it has an executed notebook and a page
     retrain: Retraining | None = None  # that its months of production ended in
+    until: str | None = None  # last month of production, when it did not end in a retraining
     call_list: str | None = None  # month whose call list it wrote besides that of notebook 05
     gate: GateResult | None = None  # what the gate said, once a run has read it
 

@@ -1,13 +1,12 @@
 """What of a folder of deliveries arrived when: a list with digests, and a copy of every file.
 
 A month is run again when a stage is repeated, and must then get what arrived at it the first time,
-although files of the folder may have been corrected since. The newest month is open: until the
-next one has come, a file that is new or was changed arrives with it.
+although files of the folder may have been corrected since. The newest month is open until the next
+one has come: a file that is new or was changed arrives with it, and afterwards with the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +15,14 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from churn_utils import settings
 from churn_utils.data.files import write_atomically
 from churn_utils.errors import DataError
-from churn_utils.upstream.folder import DeliveredFile, digest_of, parse, read_as_csv
+from churn_utils.upstream.folder import (
+    CUSTOMERS,
+    ONE_MONTH,
+    DeliveredFile,
+    digest_of,
+    parse,
+    read_as_csv,
+)
 
 FOLDER = "deliveries"  # in the home
 MONTH = "%Y-%m"
@@ -81,13 +87,12 @@ def plan_entries(files: list[DeliveredFile], until: pd.Timestamp) -> list[Entry]
     content is another than the last that arrived.
     """
     arrived = read_entries()
-    newest = max((entry.as_of for entry in arrived), default="")
-    entries = [entry for entry in arrived if entry.as_of < newest]
-    opened = {entry.name: entry for entry in arrived if entry.as_of == newest}
-    first = min((file.folder for file in files), default=until)
-    for as_of in _iterate_months(newest, first, until):
+    opened = _find_open_month(arrived, files, until)
+    entries = [entry for entry in arrived if pd.Timestamp(entry.as_of) < opened]
+    for month in pd.date_range(opened, max(opened, until), freq="MS"):
+        as_of = f"{month:{MONTH}}"
         before = {entry.name: entry.sha256 for entry in entries}
-        arriving = opened if as_of == newest else {}
+        arriving = {entry.name: entry for entry in arrived if entry.as_of == as_of}
         for file in files:
             if f"{file.arrives:{MONTH}}" > as_of:
                 continue
@@ -102,15 +107,20 @@ def plan_entries(files: list[DeliveredFile], until: pd.Timestamp) -> list[Entry]
     return entries
 
 
-def _iterate_months(newest: str, first: pd.Timestamp, until: pd.Timestamp) -> Iterator[str]:
-    """Iterate over the months that are open or to come, up to a date."""
-    start = pd.Timestamp(newest) if newest else first
-    for month in pd.date_range(start, max(start, until), freq="MS"):
-        yield f"{month:{MONTH}}"
+def _find_open_month(
+    arrived: list[Entry], files: list[DeliveredFile], until: pd.Timestamp
+) -> pd.Timestamp:
+    """Return the newest month that arrived, or the one after it if that has come."""
+    customers = {file.folder for file in files if file.kind == CUSTOMERS}
+    if not arrived:
+        return min(customers, default=until)
+    newest = pd.Timestamp(max(entry.as_of for entry in arrived))
+    following = newest + ONE_MONTH
+    return following if following in customers else newest
 
 
-def take_in(entries: list[Entry], as_of: pd.Timestamp, files: list[DeliveredFile]) -> None:
-    """Keep what arrives at a month: a copy of each file, then its entry in the list.
+def copy_files(entries: list[Entry], as_of: pd.Timestamp, files: list[DeliveredFile]) -> None:
+    """Copy the files that arrive at a month into the home.
 
     Every file is read before anything is kept, so a file of the wrong form leaves no trace.
 
@@ -131,9 +141,15 @@ def take_in(entries: list[Entry], as_of: pd.Timestamp, files: list[DeliveredFile
         contents[entry] = content
     for entry, content in contents.items():
         write_atomically(entry.copy_path, content)
-    others = [entry for entry in read_entries() if entry.as_of != f"{as_of:{MONTH}}"]
-    kept = sorted(others + arriving, key=lambda entry: (entry.as_of, entry.name))
-    write_atomically(list_path(), ENTRIES.dump_json(kept, indent=1))
+
+
+def record(entries: list[Entry]) -> None:
+    """Record what arrived up to a month that has been taken in; what came after it stays."""
+    last = max((entry.as_of for entry in entries), default="")
+    later = [entry for entry in read_entries() if entry.as_of > last]
+    content = ENTRIES.dump_json([*entries, *later], indent=1)
+    if entries and (not list_path().exists() or list_path().read_bytes() != content):
+        write_atomically(list_path(), content)
 
 
 def read_copy(entry: Entry) -> pd.DataFrame:

@@ -49,6 +49,7 @@ class Arrival:
     as_of: pd.Timestamp
     snapshots: dict[pd.Timestamp, pd.DataFrame]
     labels: dict[pd.Timestamp, pd.DataFrame]
+    entries: tuple[intake.Entry, ...] = ()  # files of a folder that arrived up to this month
 
 
 @dataclass(frozen=True)
@@ -90,15 +91,23 @@ def open_source(
     """
     if not deliveries:
         return Simulation(scenario, seed)
-    bound = {} if is_fresh else _read_binding() or {}
-    return _open_folder(Path(deliveries).resolve(), bound)
+    path = Path(deliveries).resolve()
+    return _open_folder(path, None if is_fresh else _find_first_taken(path))
 
 
-def _open_folder(path: Path, bound: dict[str, object]) -> DeliveryFolder:
+def _find_first_taken(path: Path) -> object:
+    """Return the month with which this home began to follow a folder; None if it does not."""
+    try:
+        bound = _read_binding()
+    except ValueError:  # ``bind_home`` says so
+        return None
+    return bound.get("first_month") if bound and bound.get("deliveries") == str(path) else None
+
+
+def _open_folder(path: Path, first_taken: object) -> DeliveryFolder:
     """Return a folder of deliveries; its first month is the one that the home began with."""
     files = folder.list_files(path)
     months = [file.folder for file in files if file.kind == CUSTOMERS]
-    first_taken = bound.get("first_month") if bound.get("deliveries") == str(path) else None
     if not months and first_taken is None:
         raise UsageError(
             f"{path} holds no month yet: put the customers of the first one at, for instance, "
@@ -220,7 +229,7 @@ def list_arrivals(source: MonthSource, months: set[str]) -> list[list[str]]:
 
 
 def arrive(source: MonthSource, as_of: pd.Timestamp) -> Arrival:
-    """Return what arrives at a month; of a folder the home keeps a copy, and gives it again.
+    """Return what arrives at a month; a month that was taken in (``record``) gives it again.
 
     Raises:
         DataError: a file of the wrong form, or one that is being written.
@@ -229,8 +238,13 @@ def arrive(source: MonthSource, as_of: pd.Timestamp) -> Arrival:
         return _simulate(source, as_of)
     files = folder.list_files(source.path)
     entries = intake.plan_entries(files, as_of)
-    intake.take_in(entries, as_of, files)
+    intake.copy_files(entries, as_of, files)
     return _read_arrival(entries, as_of)
+
+
+def record(arrival: Arrival) -> None:
+    """Record that a month was taken in: files that change later are corrections."""
+    intake.record(list(arrival.entries))
 
 
 def _simulate(simulation: Simulation, as_of: pd.Timestamp) -> Arrival:
@@ -266,7 +280,8 @@ def _read_arrival(entries: list[intake.Entry], as_of: pd.Timestamp) -> Arrival:
         last = known.get(f"{month:%Y-%m}")
         if last is not None and month < as_of - ONE_MONTH:
             labels.setdefault(month, intake.read_copy(last))
-    return Arrival(as_of, dict(sorted(snapshots.items())), dict(sorted(labels.items())))
+    arrived = tuple(entry for entry in entries if pd.Timestamp(entry.as_of) <= as_of)
+    return Arrival(as_of, dict(sorted(snapshots.items())), dict(sorted(labels.items())), arrived)
 
 
 def read_first_month(source: MonthSource) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -5,9 +5,11 @@ import re
 import subprocess
 import sys
 
+import factories
 import nbformat
 import pandas as pd
 import pytest
+from table_contents import read_all_tables
 
 from churn_utils import settings
 from churn_utils.data import tables
@@ -115,6 +117,24 @@ def test_second_run_is_finished_and_changes_no_table(finished_run):
 def test_another_scenario_in_the_same_home_is_refused(finished_run):
     result = run_all("--profile", "fast", "--seed", "7")
     assert result.returncode == 2 and "--home DIR" in result.stderr
+
+
+@pytest.mark.long
+def test_exported_months_end_with_the_tables_of_the_simulation(finished_run, tmp_path):
+    expected = read_all_tables()
+    deliveries = str(tmp_path / "months")
+    command = [sys.executable, "-m", "churn_utils", "export-deliveries", deliveries]
+    subprocess.run(command, check=True, capture_output=True, timeout=600)
+    places = ["--home", str(tmp_path / "home"), "--reports", str(tmp_path / "reports")]
+    words = ["--deliveries", deliveries, "--profile", "fast", "--approve-as", "Ada Lovelace"]
+    result = run_all(*words, *places)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1].startswith("waiting for 2025-08")
+    with factories.at_home(tmp_path / "home"):
+        found = read_all_tables()
+    assert found.keys() == expected.keys()
+    for name, rows in expected.items():
+        pd.testing.assert_frame_equal(found[name], rows, obj=name)
 
 
 def executed():

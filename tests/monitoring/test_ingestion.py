@@ -100,3 +100,18 @@ def test_odd_labels_are_quarantined_alone():
         "of a customer who has several",
         "of a customer who is not in that snapshot",
     ]
+
+
+def test_labels_of_those_alone_who_left_are_refused():
+    labels = deliveries.make_labels(customers.simulate_month(0, QUIET))
+    before = tables.describe_tables()
+    with pytest.raises(DataError, match=r"5,174 of 7,043 customers of 2025-01 have no label .*20%"):
+        factories.ingest(1, QUIET, labels={0: labels[labels["churn"] == "Yes"]})
+    pd.testing.assert_frame_equal(tables.describe_tables(), before)
+
+
+def test_labels_of_strangers_are_refused_with_an_example():
+    labels = deliveries.make_labels(customers.simulate_month(0, QUIET))
+    strangers = labels.assign(customer_id="X" + labels["customer_id"])
+    with pytest.raises(DataError, match="7,043 of 7,043 labels are of customers .*, such as 'X"):
+        factories.ingest(1, QUIET, labels={0: strangers})

@@ -1,5 +1,6 @@
 """Repeating stages takes their tables, pages and retrainings back."""
 
+import pandas as pd
 import pytest
 from notebook_factory import ALL, MAY, RETRAINED, RUN
 
@@ -125,3 +126,17 @@ def test_call_list_of_months_taken_back_is_deleted(patched_pipeline):
     patched_pipeline.call_list = None
     patched_pipeline.run(start="production")
     assert not path.exists()
+
+
+def test_more_months_leave_the_tables_and_the_call_list(patched_pipeline):
+    patched_pipeline.call_list = "2025-05"
+    patched_pipeline.run(months=4)
+    path = settings.reports() / RUN / "retention_list_2025-05.csv"
+    path.write_text("the customers of May")
+    decided = pd.DataFrame({"as_of_date": [settings.month_start(2)], "decision": ["ok"]})
+    tables.merge("decisions", decided)  # as the months that were run have left it
+    patched_pipeline.run(months=6)
+    assert path.exists() and len(tables.read("decisions")) == 1
+    # Fewer months take back what the others did.
+    patched_pipeline.run(months=5)
+    assert tables.read("decisions").empty and not path.exists()

@@ -59,9 +59,12 @@ def open_folder(path):
 
 
 def arrive(path, *dates):
-    """What arrives at the last of some dates."""
+    """Take in what arrives at some dates; return what came at the last."""
     source = open_folder(path)
-    return [months.arrive(source, date) for date in dates][-1]
+    for date in dates:
+        arrival = months.arrive(source, date)
+        months.record(arrival)
+    return arrival
 
 
 def tenures(arrival):
@@ -151,13 +154,32 @@ def test_a_file_that_changes_later_is_a_correction(delivered):
     arrive(delivered, MARCH)
     sealed = months.list_arrivals(open_folder(delivered), {"2026-01", "2026-02"})
     write_customers(delivered / "2026-01" / "customers.csv", tenure=30)
-    # January is corrected with March, the newest, and its labels are taken again with it
+    # January is corrected with March, the newest, and its labels are taken again with it.
     arrival = arrive(delivered, MARCH)
     assert tenures(arrival) == {"01": "30", "03": "14"}
     assert list(arrival.labels) == [JANUARY, FEBRUARY]
-    # and no earlier month is another one
+    # No earlier month is another one.
     assert months.list_arrivals(open_folder(delivered), {"2026-01", "2026-02"}) == sealed
     assert tenures(arrive(delivered, JANUARY)) == {"01": "12"}
+
+
+def test_a_month_is_closed_once_the_next_one_has_come(delivered):
+    arrive(delivered, JANUARY, FEBRUARY)
+    before = months.list_arrivals(open_folder(delivered), {"2026-02"})
+    write_customers(delivered / "2026-02" / "customers.csv", tenure=20)
+    write_customers(delivered / "2026-03" / "customers.csv", tenure=14)
+    write_labels(delivered / "2026-02" / "labels.csv")
+    assert months.list_arrivals(open_folder(delivered), {"2026-02"}) == before
+    assert tenures(arrive(delivered, FEBRUARY)) == {"02": "13"}
+    assert tenures(arrive(delivered, MARCH)) == {"02": "20", "03": "14"}
+
+
+def test_a_month_that_was_not_taken_in_is_read_again(delivered):
+    arrive(delivered, JANUARY)
+    months.arrive(open_folder(delivered), FEBRUARY)  # and something else went wrong
+    write_labels(delivered / "2026-01" / "labels.csv", ids=["A-1", "A-2"])
+    write_customers(delivered / "2026-03" / "customers.csv", tenure=14)
+    assert len(arrive(delivered, FEBRUARY).labels[JANUARY]) == 2
 
 
 def test_a_corrected_file_comes_with_the_month_of_its_folder(delivered):
