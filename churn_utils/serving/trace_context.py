@@ -38,11 +38,16 @@ def continue_trace(headers: Iterable[Header]) -> Trace:
     if found is None:
         return NO_TRACE
     version, trace_id, parent_id, flags, more = found.groups()
-    is_unknown_form = version == b"ff" or (version == b"00" and more is not None)
-    has_ids = trace_id.strip(b"0") and parent_id.strip(b"0")
-    if is_unknown_form or not has_ids:
+    if not _is_valid(version, trace_id, parent_id, more):
         return NO_TRACE
     span_id = secrets.token_hex(8)
     header = b"-".join([b"00", trace_id, span_id.encode(), flags])
     ids = {"trace_id": trace_id.decode(), "span_id": span_id}
     return Trace(((TRACEPARENT, header),), ids)
+
+
+def _is_valid(version: bytes, trace_id: bytes, parent_id: bytes, more: bytes | None) -> bool:
+    """Tell whether the fields of a header of the right form have values that are allowed."""
+    if version == b"ff" or (version == b"00" and more is not None):
+        return False
+    return bool(trace_id.strip(b"0") and parent_id.strip(b"0"))

@@ -98,19 +98,30 @@ def _list_months(folder: Path) -> list[Path]:
             f"the folder of deliveries {folder} cannot be read: {error.strerror}. Give the folder "
             "that holds one folder a month, such as 2026-01."
         ) from error
-    no_months = [path.name for path in folders if not MONTH_NAME.fullmatch(path.name)]
+    _check_months(folder, [path.name for path in folders])
+    others = [path.name for path in entries if path not in folders]
+    _check_others(folder, others)
+    return folders
+
+
+def _check_months(folder: Path, names: list[str]) -> None:
+    """Refuse folders whose name is no month."""
+    no_months = [name for name in names if not MONTH_NAME.fullmatch(name)]
     if no_months:
         raise UsageError(
             f"{folder} holds {len(no_months)} folder(s) whose name is no month: "
             f"{_show(no_months)}. Name them like 2026-01, or move them elsewhere."
         )
-    astray = [path.name for path in entries if path.is_file() and path.name.endswith(FORMS)]
+
+
+def _check_others(folder: Path, names: list[str]) -> None:
+    """Refuse files that may be deliveries and lie outside of a month's folder."""
+    astray = [name for name in names if name.endswith(FORMS)]
     if astray:
         raise UsageError(
             f"{folder} holds {len(astray)} file(s) outside of a month's folder: {_show(astray)}. "
             f"Put the customers of January 2026 at {folder / '2026-01' / 'customers.csv'}."
         )
-    return folders
 
 
 def _list_month(folder: Path) -> list[DeliveredFile]:

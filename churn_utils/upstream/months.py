@@ -189,15 +189,25 @@ def find_available(source: MonthSource, is_fresh: bool = False) -> Available:
     """
     if isinstance(source, Simulation):
         return Available(pd.Timestamp.max.normalize())
-    files = folder.list_files(source.path)
-    customers = {file.folder for file in files if file.kind == CUSTOMERS}
-    labelled = {file.month for file in files if file.kind == LABELS}
-    for entry in [] if is_fresh else intake.read_entries():
-        (customers if entry.kind == CUSTOMERS else labelled).add(pd.Timestamp(entry.month))
+    customers, labelled = _list_months(source, is_fresh)
     month, last = source.first_month, None
     while month in customers and (last is None or last in labelled):
         last, month = month, month + ONE_MONTH
     return Available(last, _describe_missing(source, month, customers))
+
+
+def _list_months(
+    source: DeliveryFolder, is_fresh: bool
+) -> tuple[set[pd.Timestamp], set[pd.Timestamp]]:
+    """Return the months whose customers are there, and those whose labels are."""
+    files = folder.list_files(source.path)
+    customers = {file.folder for file in files if file.kind == CUSTOMERS}
+    labelled = {file.month for file in files if file.kind == LABELS}
+    taken_in = [] if is_fresh else intake.read_entries()
+    for entry in taken_in:
+        months = customers if entry.kind == CUSTOMERS else labelled
+        months.add(pd.Timestamp(entry.month))
+    return customers, labelled
 
 
 def _describe_missing(
@@ -263,25 +273,23 @@ def _simulate(simulation: Simulation, as_of: pd.Timestamp) -> Arrival:
 
 def _read_arrival(entries: list[intake.Entry], as_of: pd.Timestamp) -> Arrival:
     """Return what the home keeps of a month; of two files of one month the later folder counts."""
-    snapshots, labels = {}, {}
-    known: dict[str, intake.Entry] = {}  # newest labels by month
-    for entry in entries:
-        month = pd.Timestamp(entry.month)
-        has_come = pd.Timestamp(entry.as_of) == as_of
-        if entry.kind == LABELS and pd.Timestamp(entry.as_of) <= as_of:
-            known[entry.month] = entry
-        if entry.kind == CUSTOMERS and has_come:
-            snapshots[month] = intake.read_copy(entry)
-        if entry.kind == LABELS and has_come:
-            labels[month] = intake.read_copy(entry)
-    for month in snapshots:
-        # Its labels arrived before the correction; those of customers who were missing then went to
-        # quarantine.
-        last = known.get(f"{month:%Y-%m}")
-        if last is not None and month < as_of - ONE_MONTH:
-            labels.setdefault(month, intake.read_copy(last))
-    arrived = tuple(entry for entry in entries if pd.Timestamp(entry.as_of) <= as_of)
-    return Arrival(as_of, dict(sorted(snapshots.items())), dict(sorted(labels.items())), arrived)
+    arrived = [entry for entry in entries if pd.Timestamp(entry.as_of) <= as_of]
+    arriving = [entry for entry in arrived if pd.Timestamp(entry.as_of) == as_of]
+    snapshots = _read_copies(arriving, CUSTOMERS)
+    corrected = [f"{month:%Y-%m}" for month in snapshots if month < as_of - ONE_MONTH]
+    # Their labels arrived before the correction; those of customers who were missing then went to
+    # quarantine.
+    to_read_again = [entry for entry in arrived if entry.month in corrected]
+    labels = _read_copies(to_read_again, LABELS) | _read_copies(arriving, LABELS)
+    return Arrival(
+        as_of, dict(sorted(snapshots.items())), dict(sorted(labels.items())), tuple(arrived)
+    )
+
+
+def _read_copies(entries: list[intake.Entry], kind: str) -> dict[pd.Timestamp, pd.DataFrame]:
+    """Return the rows of the last file of a kind by the month that it describes."""
+    last = {entry.month: entry for entry in entries if entry.kind == kind}
+    return {pd.Timestamp(month): intake.read_copy(entry) for month, entry in last.items()}
 
 
 def read_first_month(source: MonthSource) -> tuple[pd.DataFrame, pd.DataFrame]:
