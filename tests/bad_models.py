@@ -182,8 +182,8 @@ class Gauntlet:
         mlflow.models.set_signature(
             _folder(version).as_uri(), mlflow.models.infer_signature(example)
         )
-        run_id = versions.read_version(version).run_id
-        artifacts.record_files(version, run_id)  # as if it had been logged so
+        folder = versions.read_version(version).artifact_folder
+        artifacts.record_files(version, folder)  # as if it had been logged so
         return challenge(version)
 
     def no_description(self):
