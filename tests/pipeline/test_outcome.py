@@ -133,11 +133,11 @@ def test_done_names_version_date_and_call_list(patched_pipeline, monkeypatch):
     monkeypatch.setattr(deployments, "read_deployments", lambda: list_deployments(2, 4))
     patched_pipeline.edit("04a_challenger_validation", PASSED)
     reports = settings.reports() / RUN
-    reports.mkdir(parents=True)
-    for month in ("2025-05", "2025-07"):
-        (reports / f"retention_list_{month}.csv").write_text("rank\n")
+    older, path = (reports / f"retention_list_{month}.csv" for month in ("2025-05", "2025-07"))
+    # lists of before would be deleted with the pages of the stages that run again
+    write = f"for path in {[str(older), str(path)]}: open(path, 'w').close()"
+    patched_pipeline.edit("05_batch_inference", write)
     _, lines = patched_pipeline.run()
-    path = reports / "retention_list_2025-07.csv"
     expected = f"Done: version 2 answers since 2025-05; call list of 2025-07: {path}."
     assert lines[-1] == expected
     assert "version 2 answers since 2025-05" in index_text()
