@@ -21,6 +21,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 MODEL_NAME = "telco_churn"
 EXPERIMENT = "telco_churn"
 SEED = 42
+LOG_RETENTION_MONTHS = 13  # that answers of the API are kept
 FIRST_SNAPSHOT = pd.Timestamp("2025-01-01")
 TELEMETRY_OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 MLFLOW_QUIET = {

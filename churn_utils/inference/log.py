@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
+from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.errors import NotReadyError
 from churn_utils.features import definitions
@@ -76,7 +77,7 @@ class InferenceLog:
         capacity: int = 100_000,
         interval_s: float = 2.0,
         is_durable: bool = False,
-        retention_months: int = log_retention.MONTHS,
+        retention_months: int = settings.LOG_RETENTION_MONTHS,
     ) -> None:
         """Keep at most ``capacity`` entries, written every ``interval_s`` s or when half full.
 

@@ -19,7 +19,6 @@ from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 from churn_utils.data import tables
 
 TABLE = "inference_log"
-MONTHS = 13  # that answers are kept unless a setting says otherwise
 # A file that was replaced stays this long: somebody may be reading it.
 HOURS_BEFORE_DELETION = 1
 

@@ -139,8 +139,8 @@ def read_inputs(version: int) -> list[str]:
 def _read_contract(artifact_folder: Path) -> str:
     """Return the feature contract among the artifacts of a training run, as JSON."""
     try:
-        return (artifact_folder / FEATURE_CONTRACT).read_text()
-    except OSError as error:
+        return (artifact_folder / FEATURE_CONTRACT).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
             f"{artifact_folder} has no {FEATURE_CONTRACT}, which names the inputs; train with "
             "notebook 02 and register that run."

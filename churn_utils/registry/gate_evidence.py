@@ -128,7 +128,7 @@ def write_evidence(version: int, evidence: GateEvidence) -> str:
     info = versions.read_version(version)
     kept = _list_kept(info)
     for digest in kept:
-        text = _path_of(info, digest).read_text()
+        text = _path_of(info, digest).read_text(encoding="utf-8")
         if hash_text(text) != digest:
             continue
         earlier = GateEvidence.model_validate_json(text)
@@ -180,7 +180,7 @@ def load_evidence(info: ModelVersion, digest: str | None = None) -> tuple[GateEv
     if digest is None:
         raise ModelError(f"version {version} has no gate evidence; run notebook 04a first.")
     try:
-        text = _path_of(info, digest).read_text()
+        text = _path_of(info, digest).read_text(encoding="utf-8")
         facts = json.loads(text)
     except (OSError, ValueError) as error:
         raise ModelError(

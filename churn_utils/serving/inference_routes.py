@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import orjson
 from fastapi import FastAPI, HTTPException, Path, Request, Response
 
 from churn_utils import settings
@@ -26,6 +25,7 @@ from churn_utils.serving.openapi import Documented, document, document_body
 from churn_utils.serving.predictor import Predictor
 from churn_utils.serving.readiness import check_ready
 from churn_utils.serving.request_bodies import JSON, parse_body
+from churn_utils.serving.routes import json_response, score_customers
 from churn_utils.serving.shutdown import Drain
 
 ROUTE = "infer"  # in the inference log
@@ -61,7 +61,7 @@ def _add_server_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None
     )
     async def live() -> Response:
         """Tell that the process lives, as `/healthz`."""
-        return _json_response({"live": True})
+        return json_response({"live": True})
 
     @app.get(
         "/v2/health/ready",
@@ -74,7 +74,7 @@ def _add_server_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None
     async def ready() -> Response:
         """Tell whether requests can be answered, as `/readyz`."""
         check_ready(predictor, drain)
-        return _json_response({"ready": True})
+        return json_response({"ready": True})
 
     @app.get(
         "/v2",
@@ -86,7 +86,7 @@ def _add_server_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None
     )
     async def server() -> Response:
         """Tell what answers, in which version."""
-        return _json_response({"name": app.title, "version": VERSION, "extensions": []})
+        return json_response({"name": app.title, "version": VERSION, "extensions": []})
 
 
 def _add_model_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None:
@@ -103,7 +103,7 @@ def _add_model_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None:
     async def model(name: ModelName) -> Response:
         """Tell which versions answer, and which inputs and outputs the model has."""
         _check_name(name)
-        return _json_response(_describe_model(predictor))
+        return json_response(_describe_model(predictor))
 
     @app.get(
         OF_VERSION,
@@ -117,7 +117,7 @@ def _add_model_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None:
         """Tell which inputs and outputs the model has; 404 if this version does not answer."""
         _check_name(name)
         _check_version(predictor, version)
-        return _json_response(_describe_model(predictor))
+        return json_response(_describe_model(predictor))
 
     @app.get(
         MODEL + "/ready",
@@ -131,7 +131,7 @@ def _add_model_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None:
         """Tell whether the model answers, as `/readyz`."""
         _check_name(name)
         check_ready(predictor, drain)
-        return _json_response({"name": name, "ready": True})
+        return json_response({"name": name, "ready": True})
 
     @app.get(
         OF_VERSION + "/ready",
@@ -146,7 +146,7 @@ def _add_model_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None:
         _check_name(name)
         check_ready(predictor, drain)
         _check_version(predictor, version)
-        return _json_response({"name": name, "ready": True})
+        return json_response({"name": name, "ready": True})
 
 
 def _add_infer_routes(app: FastAPI, predictor: Predictor) -> None:
@@ -191,12 +191,8 @@ async def _infer(request: Request, predictor: Predictor, version: int | None = N
     headers.setdefault(b"content-type", JSON)  # Triton's client names no kind for JSON
     body = parse_body(request, InferenceRequest)
     customers = read_tensors(body)
-    state = request.scope["state"]
-    state["charge"](len(customers) - 1)
     try:
-        predictions = await predictor.score(
-            customers, state["request_id"], state["caller"], ROUTE, version
-        )
+        predictions = await score_customers(request, predictor, customers, ROUTE, version)
     except UsageError as error:  # that version does not answer
         raise HTTPException(404, str(error)) from error
     wanted = [output.name for output in body.outputs] or list(OUTPUTS)
@@ -207,7 +203,7 @@ async def _infer(request: Request, predictor: Predictor, version: int | None = N
     }
     if body.id is not None:
         content["id"] = body.id
-    return _json_response(content)
+    return json_response(content)
 
 
 def _build_tensor(name: OutputName, predictions: list[dict]) -> dict[str, Any]:
@@ -271,7 +267,3 @@ def _describe_model(predictor: Predictor) -> dict[str, Any]:
 
 def _describe_tensor(name: str, datatype: str) -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": [-1]}
-
-
-def _json_response(content: dict) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")

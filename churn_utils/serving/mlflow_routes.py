@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib import metadata
 
-import orjson
 from fastapi import FastAPI, Request, Response
 
 from churn_utils.serving import schemas
@@ -14,6 +13,7 @@ from churn_utils.serving.openapi import document, document_body
 from churn_utils.serving.predictor import Predictor
 from churn_utils.serving.readiness import check_ready
 from churn_utils.serving.request_bodies import parse_body
+from churn_utils.serving.routes import json_response, score_customers
 from churn_utils.serving.shutdown import Drain
 
 ROUTE = "invocations"  # in the inference log
@@ -62,11 +62,8 @@ def add_mlflow_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None:
         """Answer for customers in a data frame, with the columns and answers of `/v1/scores`."""
         body = parse_body(request, Invocation)
         customers = read_invocation(body)
-        state = request.scope["state"]
-        state["charge"](len(customers) - 1)
-        predictions = await predictor.score(customers, state["request_id"], state["caller"], ROUTE)
-        content = orjson.dumps({"predictions": predictions})
-        return Response(content, media_type="application/json")
+        predictions = await score_customers(request, predictor, customers, ROUTE)
+        return json_response({"predictions": predictions})
 
 
 def _describe_text(example: str) -> dict:

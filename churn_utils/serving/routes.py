@@ -6,7 +6,7 @@ The two routes that predict are ``DirectRoute``s: documented as FastAPI's are, c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -23,7 +23,7 @@ from churn_utils.serving.error_responses import MOST_ERRORS, problem
 from churn_utils.serving.examples import EXAMPLE_PREDICTION
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.openapi import document, document_body
-from churn_utils.serving.predictor import Answers, Predictor
+from churn_utils.serving.predictor import SCORES, Answers, Predictor
 from churn_utils.serving.readiness import check_ready
 from churn_utils.serving.request_bodies import parse_body
 from churn_utils.serving.shutdown import Drain
@@ -83,8 +83,25 @@ class DirectRoute(APIRoute):
     handle = Route.handle
 
 
-def _json_response(content: dict) -> Response:
+def json_response(content: dict) -> Response:
+    """Return an answer that is JSON."""
     return Response(orjson.dumps(content), media_type="application/json")
+
+
+async def score_customers(
+    request: Request,
+    predictor: Predictor,
+    customers: Sequence[dict],
+    route: str = SCORES,
+    version: int | None = None,
+) -> list[dict]:
+    """Charge the caller for customers who were given whole, and score them.
+
+    ``route`` and ``version`` are as in ``Predictor.score``, whose errors are raised.
+    """
+    state = request.scope["state"]
+    state["charge"](len(customers) - 1)
+    return await predictor.score(customers, state["request_id"], state["caller"], route, version)
 
 
 def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
@@ -104,16 +121,14 @@ def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
             "incomplete_customers": answers.incomplete,
             "unavailable_customers": answers.damaged,
         }
-        return _json_response(content)
+        return json_response(content)
 
     async def score(request: Request) -> Response:
         """Answer for customers given whole; nothing is looked up."""
         body = parse_body(request, schemas.ScoreRequest)
-        state = request.scope["state"]
-        state["charge"](len(body.customers) - 1)
         customers: list[dict[str, Any]] = [dict(customer) for customer in body.customers]
-        predictions = await predictor.score(customers, state["request_id"], state["caller"])
-        return _json_response({"predictions": predictions})
+        predictions = await score_customers(request, predictor, customers)
+        return json_response({"predictions": predictions})
 
     by_id = DirectRoute(
         "/v1/predictions",
@@ -169,7 +184,7 @@ def add_prediction_routes(app: FastAPI, predictor: Predictor) -> None:
             return problem(request.scope, 410, detail)
         if receipt is None:
             return problem(request.scope, 404, f"There is no prediction {prediction_id}.")
-        return _json_response(receipt)
+        return json_response(receipt)
 
 
 def _refuse_all(request: Request, answers: Answers) -> Response:
@@ -209,7 +224,7 @@ def add_state_routes(
     async def model() -> Response:
         """Tell which version answers, on whose approval, and which A/B test runs."""
         description = _describe_model(predictor)
-        return _json_response(description)
+        return json_response(description)
 
     @app.get(
         "/healthz",
@@ -221,7 +236,7 @@ def add_state_routes(
     )
     async def health() -> Response:
         """Tell that the process lives."""
-        return _json_response({"status": "alive", "detail": ""})
+        return json_response({"status": "alive", "detail": ""})
 
     @app.get(
         "/readyz",
@@ -236,7 +251,7 @@ def add_state_routes(
         check_ready(predictor, drain)
         refused = predictor.state.refused_version
         detail = "" if refused is None else f"version {refused} was refused"
-        return _json_response({"status": "ready", "detail": detail})
+        return json_response({"status": "ready", "detail": detail})
 
     @app.get(
         "/metrics",

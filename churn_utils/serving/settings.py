@@ -79,7 +79,7 @@ class ServingSettings(BaseSettings):
     """how often the log is written; a process that is killed loses what waits"""
     log_durable: bool = False
     """answer after the log entry is on disk, so that a process that is killed loses none"""
-    log_retention_months: PositiveInt = 13
+    log_retention_months: PositiveInt = settings.LOG_RETENTION_MONTHS
     """how long answers stay in the inference log, and so their receipts"""
     access_log: bool = True
     """write a JSON line per request to standard output"""

@@ -6,7 +6,6 @@ them left; ``DIR/2026-02/customers-2026-01.csv`` is a corrected file that came w
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pyarrow.parquet
 
 from churn_utils.data.columns import BY_NAME, CUSTOMER_COLUMNS, CUSTOMER_ID, LABEL
 from churn_utils.data.delivered_files import DAMAGE, parse_table, read_content
+from churn_utils.data.integrity import hash_file
 from churn_utils.errors import DataError, UsageError
 
 CUSTOMERS, LABELS = "customers", "labels"  # kinds of files
@@ -161,8 +161,7 @@ def digest_of(path: Path) -> str:
 @lru_cache(maxsize=1024)
 def _digest_of(path: Path, *state: int) -> str:
     """Return the SHA-256 of a file in a state of it: time of change, size, inode."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hash_file(path)
 
 
 def read_as_csv(path: Path) -> bytes:

@@ -98,11 +98,13 @@ def plan_entries(files: list[DeliveredFile], until: pd.Timestamp) -> list[Entry]
                 continue
             sha256 = digest_of(file.path)
             if before.get(file.name) != sha256:
-                month = f"{file.month:{MONTH}}"
-                entry = Entry(
-                    as_of=as_of, kind=file.kind, month=month, name=file.name, sha256=sha256
+                arriving[file.name] = Entry(
+                    as_of=as_of,
+                    kind=file.kind,
+                    month=f"{file.month:{MONTH}}",
+                    name=file.name,
+                    sha256=sha256,
                 )
-                arriving[file.name] = entry
         entries += sorted(arriving.values(), key=lambda entry: entry.name)
     return entries
 

@@ -8,17 +8,10 @@ import httpx
 import pytest
 
 from churn_utils import settings
-from churn_utils.serving.client import Api
 from churn_utils.serving.examples import EXAMPLE_CUSTOMER
 
 PROGRAMS = settings.PROJECT / ".venv-client" / "bin"
 ID = "7590-VHVEG"
-
-
-@pytest.fixture(scope="module")
-def api(shared_serving_home):
-    with Api(CHURN_TODAY="2025-02-01", CHURN_API_KEYS="app:secret") as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

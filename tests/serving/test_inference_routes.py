@@ -16,19 +16,6 @@ MODEL = f"/v2/models/{settings.MODEL_NAME}"
 NEW_CUSTOMER = EXAMPLE_CUSTOMER | {"customer_id": "0001-NEW", "tenure": 0, "total_charges": None}
 
 
-@pytest.fixture(scope="module")
-def api(shared_serving_home):
-    with Api(CHURN_TODAY="2025-02-01", CHURN_API_KEYS="app:secret") as opened:
-        yield opened
-
-
-@pytest.fixture
-def caller(api):
-    headers = {"X-API-Key": "secret"}
-    with httpx.Client(base_url=api.address, headers=headers, timeout=60) as opened:
-        yield opened
-
-
 def build_tensors(*customers, **changes):
     """Return a tensor per column; ``changes`` replaces members of those that it names."""
     tensors = []

@@ -7,7 +7,7 @@ import pytest
 from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 from mlflow.version import VERSION
 
-from churn_utils.serving.client import HOST, Api
+from churn_utils.serving.client import HOST
 from churn_utils.serving.examples import EXAMPLE_CUSTOMER
 
 NEW_CUSTOMER = EXAMPLE_CUSTOMER | {
@@ -16,19 +16,6 @@ NEW_CUSTOMER = EXAMPLE_CUSTOMER | {
     "total_charges": math.nan,
 }
 JSON = {"content-type": "application/json"}
-
-
-@pytest.fixture(scope="module")
-def api(shared_serving_home):
-    with Api(CHURN_TODAY="2025-02-01", CHURN_API_KEYS="app:secret") as opened:
-        yield opened
-
-
-@pytest.fixture
-def caller(api):
-    headers = {"X-API-Key": "secret"}
-    with httpx.Client(base_url=api.address, headers=headers, timeout=60) as opened:
-        yield opened
 
 
 def invoke(caller, content):
