@@ -31,6 +31,7 @@ from serving_throughput import copy_home
 
 from churn_utils.data import tables
 from churn_utils.serving.client import Api
+from churn_utils.serving.request_bodies import MOST_VALUES
 
 ROUNDS, SECONDS, RATE = 3, 5, 100  # of ordinary callers: requests a second, one customer each
 WARM_UP_SECONDS = 3
@@ -76,6 +77,8 @@ def build_get(path: str, *fields: str) -> bytes:
 
 
 MANY_KEYS = json.dumps({f"unknown{number}": 0 for number in range(50_000)}).encode()
+FEWER_KEYS = json.dumps({f"unknown{number}": 0 for number in range(MOST_VALUES)}).encode()
+MANY_LISTS = b'{"customer_ids": [' + b"[]," * 300_000 + b"[]]}"
 EMPTY_CUSTOMERS = json.dumps({"customers": [{} for _ in range(1_000)]}).encode()
 DEEP = b'{"customer_ids": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 UNKNOWN_RECEIPT = "/v1/predictions/01946dc1-6f3a-7c2e-9a51-3c5f2b9d8e0f"
@@ -86,6 +89,8 @@ ATTACKS = {
         build_post("/v1/predictions", b"x" * 100)[:-99], 100, 400
     ),
     "50,000 unknown keys": Attack(build_post("/v1/scores", MANY_KEYS)),
+    f"{MOST_VALUES:,} unknown keys": Attack(build_post("/v1/scores", FEWER_KEYS)),
+    "300,000 lists in a list": Attack(build_post("/v1/predictions", MANY_LISTS)),
     "1,000 empty customers": Attack(build_post("/v1/scores", EMPTY_CUSTOMERS)),
     "lists 100,000 deep": Attack(build_post("/v1/predictions", DEEP)),
     "a body that is announced with 1 TB": Attack(

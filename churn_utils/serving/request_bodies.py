@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.types import Message, Receive, Scope
 
+from churn_utils.data.columns import CUSTOMER_COLUMNS
 from churn_utils.serving.error_responses import MOST_ERRORS, problem
 from churn_utils.serving.request_checks import Headers
 from churn_utils.serving.schemas import MOST_CUSTOMERS
@@ -18,15 +19,20 @@ from churn_utils.serving.schemas import MOST_CUSTOMERS
 Parsed = TypeVar("Parsed", bound=BaseModel)
 JSON = b"application/json"
 MOST_KEYS = 50  # of an object; the largest that is documented has about 20
+# Of a body: what the largest batch has, one more value a customer (an index), and some to spare.
+MOST_VALUES = MOST_CUSTOMERS * (len(CUSTOMER_COLUMNS) + 2)
+MOST_CONTAINERS = MOST_CUSTOMERS + 200
 
 
 def parse_body(request: Request, schema: type[Parsed]) -> Parsed:
     """Parse and validate the body that ``ApiMiddleware`` has read.
 
-    Validation builds an error for each field that is wrong or unknown. So that a small body cannot
-    ask for many, objects with too many keys are refused before it, the lists of the schemas stop
-    at the first item that is wrong, and the items after it are validated one by one until
-    ``MOST_ERRORS`` errors are found.
+    Parsing builds each value, list and object of the body, and everybody waits meanwhile: a body
+    that may hold more of them than the largest batch is refused before it is parsed. Validation
+    builds an error for each field that is wrong or unknown. So that a small body cannot ask for
+    many, objects with too many keys are refused before it, the lists of the schemas stop at the
+    first item that is wrong, and the items after it are validated one by one until ``MOST_ERRORS``
+    errors are found.
 
     Raises:
         HTTPException: 415 for a body of another kind, or an encoded one.
@@ -35,7 +41,9 @@ def parse_body(request: Request, schema: type[Parsed]) -> Parsed:
     """
     state = request.scope["state"]
     _check_kind(state["header"])
-    content = _parse_json(state["body"])
+    body = state["body"]
+    _check_size(body)
+    content = _parse_json(body)
     _check_keys(content, ("body",))
     try:
         return schema.model_validate(content)
@@ -55,6 +63,25 @@ def _check_kind(headers: Headers) -> None:
     if not is_json or encoding != b"identity":
         detail = "The body must be JSON as it is: Content-Type application/json, no encoding."
         raise HTTPException(415, detail)
+
+
+def _check_size(body: bytes) -> None:
+    """Refuse a body that may hold more than the largest batch, by its brackets and commas.
+
+    Those within texts count as well: no value that is documented has one, and ids few.
+
+    Raises:
+        RequestValidationError: says how much is allowed.
+    """
+    containers = body.count(b"{") + body.count(b"[")
+    values = body.count(b",") + 1
+    if containers > MOST_CONTAINERS:
+        message = f"holds {containers} lists and objects; at most {MOST_CONTAINERS} are allowed"
+    elif values > MOST_VALUES:
+        message = f"holds {values} values; at most {MOST_VALUES} are allowed"
+    else:
+        return
+    raise RequestValidationError([{"type": "too_long", "loc": ("body",), "msg": message}])
 
 
 def _parse_json(body: bytes) -> Any:
@@ -99,18 +126,19 @@ def list_errors(
 ) -> list[dict[str, Any]]:
     """List about the first ``MOST_ERRORS`` errors of a body, given those that were found first."""
     found: list[dict[str, Any]] = []
-    items_of = {}
+    first_wrong: dict[str, int] = {}  # position in a list of the body
     for entry in error.errors(include_url=False, include_input=False):
         location = entry["loc"]
         if len(location) > 1 and isinstance(location[1], int):
-            items_of[location[0]] = content[location[0]]
+            first_wrong.setdefault(str(location[0]), location[1])
         else:
             found.append({**entry, "loc": ("body", *location)})
-    for name, items in items_of.items():
-        for position, item in enumerate(items[:MOST_CUSTOMERS]):
+    for name, first in first_wrong.items():
+        items = content[name][:MOST_CUSTOMERS]
+        for position in range(first, len(items)):
             if len(found) >= MOST_ERRORS:
                 break
-            found += _list_item_errors(schema, str(name), position, item)
+            found += _list_item_errors(schema, name, position, items[position])
     return found
 
 

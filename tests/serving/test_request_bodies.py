@@ -6,10 +6,15 @@ import pytest
 from fastapi import HTTPException
 from fastapi.exceptions import RequestValidationError
 
-from churn_utils.serving import schemas
+from churn_utils.serving import adapter_schemas, schemas
 from churn_utils.serving.error_responses import MOST_ERRORS
 from churn_utils.serving.examples import EXAMPLE_CUSTOMER
-from churn_utils.serving.request_bodies import MOST_KEYS, parse_body
+from churn_utils.serving.request_bodies import (
+    MOST_CONTAINERS,
+    MOST_KEYS,
+    MOST_VALUES,
+    parse_body,
+)
 
 MANY_KEYS = {f"key {number}": 1 for number in range(80_000)}
 HOSTILE = {
@@ -51,6 +56,61 @@ def test_a_body_of_errors_costs_little_more_than_parsing(name):
     assert refused - parsed <= max(10 * (parsed - started), 0.05)
 
 
+# None of them is JSON, which a parser would say instead.
+TOO_MUCH = {
+    "keys": b'{"a": 0,' * 2 + b'"b": 0,' * MOST_VALUES,
+    "lists": b"[" + b"[]" * MOST_CONTAINERS,
+    "objects": b"{" * (MOST_CONTAINERS + 1),
+    "numbers": b"0," * MOST_VALUES,
+}
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_more_than_the_largest_batch_is_not_parsed(name):
+    (error,) = find_errors(TOO_MUCH[name], schemas.ScoreRequest)
+    assert error["type"] == "too_long" and "are allowed" in error["msg"]
+
+
+COLUMNS = list(EXAMPLE_CUSTOMER)
+LARGEST = schemas.MOST_CUSTOMERS
+ROWS = [list(EXAMPLE_CUSTOMER.values())] * LARGEST
+FRAME = {"columns": COLUMNS, "data": ROWS, "index": list(range(LARGEST))}
+TENSORS = [
+    {"name": name, "datatype": datatype, "shape": [LARGEST], "data": [value] * LARGEST}
+    for (name, value), datatype in zip(
+        EXAMPLE_CUSTOMER.items(), adapter_schemas.DATATYPE_OF_COLUMN.values(), strict=True
+    )
+]
+LARGEST_BATCHES = {
+    "ids": (schemas.PredictionRequest, {"customer_ids": ["a,b"] * LARGEST}),
+    "customers": (schemas.ScoreRequest, {"customers": [EXAMPLE_CUSTOMER] * LARGEST}),
+    "frame": (adapter_schemas.Invocation, {"dataframe_split": FRAME}),
+    "records": (adapter_schemas.Invocation, {"dataframe_records": [EXAMPLE_CUSTOMER] * LARGEST}),
+    "tensors": (adapter_schemas.InferenceRequest, {"inputs": TENSORS}),
+}
+
+
+@pytest.mark.parametrize("name", LARGEST_BATCHES)
+def test_the_largest_batch_is_parsed(name):
+    schema, content = LARGEST_BATCHES[name]
+    assert parse(content, schema)
+
+
+def test_items_before_the_first_wrong_one_are_validated_once():
+    one_is_wrong = [*["a"] * (LARGEST - 1), "=a"]
+    validated = []
+
+    class Counting(schemas.PredictionRequest):
+        @classmethod
+        def model_validate(cls, content, **options):
+            validated.append(len(content["customer_ids"]))
+            return super().model_validate(content, **options)
+
+    (error,) = find_errors({"customer_ids": one_is_wrong}, Counting)
+    assert error["loc"] == ("body", "customer_ids", LARGEST - 1)
+    assert validated == [LARGEST, 1]
+
+
 def test_errors_are_listed_up_to_the_twentieth():
     wrong_and_right = ["=a", "a"] * 30
     errors = find_errors({"customer_ids": wrong_and_right}, schemas.PredictionRequest)
@@ -65,7 +125,7 @@ def test_errors_beside_a_list_are_listed_with_those_in_it():
     assert places == [("body", "more"), ("body", "customers", 1, "tenure")]
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[" * 5000, b"\xff"])
+@pytest.mark.parametrize("text", [b"", b"{", b"[" * 1000, b"\xff"])
 def test_what_is_not_json_is_said_to_be_none(text):
     (error,) = find_errors(text, schemas.PredictionRequest)
     assert error["type"] == "json_invalid" and error["loc"] == ("body",)
