@@ -76,10 +76,19 @@ def identify_file(path: Path) -> tuple[int, int] | None:
 
 
 def _write_partial(path: Path, content: str | bytes) -> Path:
-    """Write content beside its file, under a name that no other process uses."""
+    """Write content beside its file, under a name that no other process uses.
+
+    Raises:
+        OSError: of a full disk, say; it names the file, and nothing is left of it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     unique = uuid.uuid4().hex
     partial = path.with_name(f"{path.name}.{unique}.partial")
     data = content.encode() if isinstance(content, str) else content
-    partial.write_bytes(data)
+    try:
+        partial.write_bytes(data)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        error.filename = str(path)  # a write that found no room does not say where
+        raise
     return partial
