@@ -7,6 +7,7 @@ for bit is said.
 from __future__ import annotations
 
 import asyncio
+import csv
 import os
 import re
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pyarrow as pa
 
 from churn_utils import settings
 from churn_utils.data import erased_customers, erasure, source, tables
+from churn_utils.data.columns import BY_NAME, CUSTOMER_ID
 from churn_utils.data.erasure import SHORTEST_SEARCHED
 from churn_utils.data.files import write_atomically
 from churn_utils.errors import ChurnError, UsageError
@@ -24,9 +26,12 @@ from churn_utils.features import offline, online
 from churn_utils.inference.log import recover_journals
 from churn_utils.pipeline.state import hold_home
 from churn_utils.registry import deployments, lineage, versions
+from churn_utils.upstream.folder import SLOT_NAMES
 
 PAGES = {".html", ".ipynb", ".json", ".md", ".txt"}  # where the id is replaced
 REPLACEMENT = b"(erased)"
+# Of call lists, and of the copies of deliveries.
+ID_COLUMNS = {CUSTOMER_ID, BY_NAME[CUSTOMER_ID].source_name, *SLOT_NAMES}
 
 
 @dataclass(frozen=True)
@@ -143,9 +148,7 @@ def _erase_from_files(customer_id: str) -> int:
         is_page = path.suffix in PAGES and settings.mlflow_folder() not in path.parents
         content = path.read_bytes()
         if path.suffix == ".csv":
-            lines = content.splitlines(keepends=True)
-            kept = [line for line in lines if not _mentions(line, customer_id)]
-            write_atomically(path, b"".join(kept))
+            write_atomically(path, _remove_lines(content, customer_id))
         elif is_page:
             write_atomically(path, _pattern(customer_id).sub(REPLACEMENT, content))
         changed += path.suffix == ".csv" or is_page
@@ -156,7 +159,7 @@ def find_files(customer_id: str) -> Iterator[Path]:
     """Find the files of this home and its reports that mention a customer.
 
     IBM's public extract is left out. An id that is too short to be searched in text is only looked
-    for in tables.
+    for in tables, and in the id columns of lists.
     """
     extract = settings.raw() / source.FILE_NAME
     for folder in (settings.home(), settings.reports()):
@@ -172,10 +175,34 @@ def _is_in_file(path: Path, customer_id: str) -> bool:
     if path.suffix == ".parquet":
         return _is_in_parquet(path, customer_id)
     content = path.read_bytes()
-    if path.suffix in PAGES or path.suffix == ".csv":
+    if path.suffix == ".csv":
+        return len(_remove_lines(content, customer_id)) < len(content)
+    if path.suffix in PAGES:
         return _mentions(content, customer_id)
     # In a database the id may touch the next field, so it need not be a word of its own.
     return len(customer_id) >= SHORTEST_SEARCHED and customer_id.encode() in content
+
+
+def _remove_lines(content: bytes, customer_id: str) -> bytes:
+    """Return a CSV file without the lines that are a customer's, or mention it."""
+    lines = content.splitlines(keepends=True)
+    header = next((fields for fields in map(_split_line, lines) if ID_COLUMNS & set(fields)), [])
+    positions = [position for position, name in enumerate(header) if name in ID_COLUMNS]
+
+    def is_of_customer(line: bytes) -> bool:
+        if customer_id.encode() not in line:
+            return False
+        fields = _split_line(line)
+        is_own = any(fields[position : position + 1] == [customer_id] for position in positions)
+        return is_own or _mentions(line, customer_id)
+
+    return b"".join(line for line in lines if not is_of_customer(line))
+
+
+def _split_line(line: bytes) -> list[str]:
+    """Return the fields of a line of a CSV file, without blanks around them."""
+    text = line.decode("utf-8-sig", errors="replace").rstrip("\r\n")
+    return [field.strip() for fields in csv.reader([text]) for field in fields]
 
 
 def _is_in_parquet(path: Path, customer_id: str) -> bool:

@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from upstream_files import write_customers, write_labels, write_months
 
 from churn_utils import settings
 from churn_utils.data import source, table_digests, tables
@@ -21,7 +22,9 @@ from churn_utils.registry import deployments, lineage, versions
 from churn_utils.settings import month_start
 from churn_utils.simulation import customers
 from churn_utils.simulation.scenarios import Simulation
+from churn_utils.upstream import intake, months
 
+TENURE = {"customers": {"tenure": 7}, "labels": {}}  # as long as the shortest of the ids
 QUIET = Simulation("none", seed=5)
 ERASED = "1452-KIOVK"  # the lowest id of the eight, so statistics name it too
 
@@ -153,6 +156,31 @@ def test_interrupted_erasure_is_completed(small_home, monkeypatch):
 def test_what_cannot_be_erased_is_refused(home, arguments, message):
     with pytest.raises(UsageError, match=message):
         erase(**arguments)
+
+
+@pytest.mark.parametrize("customer_id", ["7", "A,1", "7590-VHVEG"])
+def test_copies_of_deliveries_lose_the_customer(home, tmp_path, customer_id):
+    ids = [customer_id, "70", "7590-VHVEG-m1"]
+    path = write_months(tmp_path / "months", number=1)
+    for write, name in ((write_customers, "customers"), (write_labels, "labels")):
+        write(path / "2026-01" / f"{name}.csv", [f'"{found}"' for found in ids], **TENURE[name])
+    write_customers(path / "2026-02" / "customers.csv", [f'"{found}"' for found in ids], tenure=8)
+    source = months.open_source("", 0, str(path))
+    january, february = pd.date_range("2026-01", periods=2, freq="MS")
+    first = months.arrive(source, january)
+    offline.publish_snapshot(first.snapshots[january], january, january)
+    months.record(first)
+    ingestion.ingest_month(february, source)
+    copies = sorted((home / intake.FOLDER).rglob("*.csv"))
+    before = [path.read_bytes() for path in copies]
+    erased = erase(customer_id)
+    assert (erased.files, erased.left) == (3, []) and len(copies) == 3
+    for copy, content in zip(copies, before, strict=True):
+        header, own, *others = content.splitlines()
+        assert customer_id.encode() in own and copy.read_bytes().splitlines() == [header, *others]
+    again = months.arrive(source, february)  # as when the month is run again
+    assert again.snapshots[february]["customer_id"].tolist() == ids[1:]
+    assert again.labels[january]["customer_id"].tolist() == ids[1:]
 
 
 @pytest.mark.long
