@@ -11,12 +11,13 @@ import hashlib
 import hmac
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from churn_utils import settings
 from churn_utils.data.files import write_atomically
@@ -56,19 +57,35 @@ def accept_unrecorded(what: str) -> None:
 def hold(path: Path, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
     """Hold a lock file, made with its folder when missing; a thread that holds it may again.
 
+    What waits for the lock keeps a second one meanwhile, its turn, for which all others wait: a
+    process that releases the lock and asks for it again at once comes after it.
+
     Raises:
-        DataError: another process has held it for so long.
+        DataError: others have held it for so long.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, is_singleton=True)
     try:
-        lock = FileLock(path, is_singleton=True).acquire(timeout=wait_seconds)
+        held = lock.acquire() if lock.is_locked else _wait_for(lock, path, wait_seconds)
     except Timeout as error:
         raise DataError(
             f"another process has been changing {path.name.split('.')[0]} in {path.parent} for "
             f"{wait_seconds:.0f} s: nothing was written here; look at what it did, then try again."
         ) from error
-    with lock:
+    with held:
         yield
+
+
+def _wait_for(lock: FileLock, path: Path, seconds: float) -> AcquireReturnProxy:
+    """Acquire a lock that this thread does not hold, in turn."""
+    end = time.monotonic() + seconds
+    with FileLock(turn_of(path), is_singleton=True).acquire(timeout=seconds):
+        return lock.acquire(timeout=max(0.0, end - time.monotonic()))
+
+
+def turn_of(path: Path) -> Path:
+    """Return the lock file that is held while its holder waits for another one."""
+    return path.with_name(f"{path.stem}.turn{path.suffix}")
 
 
 def read_ledger(path: Path, is_adopted: bool = False) -> list[Facts]:

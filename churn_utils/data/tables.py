@@ -118,7 +118,7 @@ def _merge(table: str, rows: pa.Table) -> int:
         target_alias="target",
     )
     merger = merger.when_matched_update_all(predicate=is_changed).when_not_matched_insert_all()
-    with _name_damaged(table):
+    with name_damaged(table):
         counts = merger.execute()
     return counts["num_target_rows_inserted"] + counts["num_target_rows_updated"]
 
@@ -156,7 +156,7 @@ def delete_rows(table: str, condition: str) -> int:
     They stay in the files of earlier versions until ``delete_replaced_files``.
     """
     with _record_commits(table, copies_rows=True):
-        with _name_damaged(table):
+        with name_damaged(table):
             counts = DeltaTable(str(path_of(table))).delete(condition)
         return counts["num_deleted_rows"]
 
@@ -251,11 +251,11 @@ def read(
     key = KEYS[table]
     if as_of is not None and "written_at" not in key:
         raise DataError(f"table {table} has no written_at; it cannot be read as of a date.")
-    with _name_damaged(table):
+    with name_damaged(table):
         delta = _open_version(table, version)
     needed = None if columns is None else list(dict.fromkeys([*columns, *key]))
     _check_columns(table, delta, needed or key)
-    with _name_damaged(table):
+    with name_damaged(table):
         rows = read_rows(delta, table, needed, _build_filter(as_of, snapshot_date))
     frame = rows.to_pandas(date_as_object=False).sort_values(key, ignore_index=True)
     if as_of is not None:
@@ -322,7 +322,7 @@ def check_changes(delta: DeltaTable, table: str, since: int) -> None:
 
 
 @contextmanager
-def _name_damaged(table: str) -> Iterator[None]:
+def name_damaged(table: str) -> Iterator[None]:
     """Name the table when one of its files cannot be read or written.
 
     Raises:
@@ -417,8 +417,10 @@ def read_change_marker(table: str) -> int:
 
     It costs one look at the folder of the table's log.
     """
-    folder = path_of(table) / "_delta_log"
-    return folder.stat().st_mtime_ns if folder.exists() else 0
+    try:
+        return (path_of(table) / "_delta_log").stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def describe_tables() -> pd.DataFrame:

@@ -150,6 +150,9 @@ class InferenceLog:
 
         Returns:
             The columns of ``SCHEMA``; None if there is no such prediction.
+
+        Raises:
+            DataError: the table cannot be read, as while the home is cleared.
         """
         with self._lock:
             pending = [*self._waiting, *self._writing]
@@ -164,7 +167,8 @@ class InferenceLog:
         wanted = (
             (moment >= earliest) & (moment <= latest) & (ds.field("prediction_id") == prediction_id)
         )
-        rows = open_table().to_table(filter=wanted).to_pylist()
+        with tables.name_damaged(TABLE):
+            rows = open_table().to_table(filter=wanted).to_pylist()
         # an entry may be older than a column
         return {**dict.fromkeys(SCHEMA.names), **rows[0]} if rows else None
 
@@ -287,7 +291,8 @@ def _find_known(entries: list[dict]) -> set[str]:
         & (moment <= pa.scalar(max(moments), kind))
         & ds.field("prediction_id").isin(ids)
     )
-    found = open_table().to_table(["prediction_id"], wanted)
+    with tables.name_damaged(TABLE):
+        found = open_table().to_table(["prediction_id"], wanted)
     return set(found["prediction_id"].to_pylist())
 
 
@@ -343,8 +348,9 @@ def read_shown_predictions(
         & ds.field("features_as_of").isin(pa.array(months, pa.date32()))
         & (ds.field("arm") != "shadow")
     )
-    delta = DeltaTable(str(tables.path_of(TABLE)))
-    found = tables.read_rows(delta, TABLE, [*columns, "answered_at", "prediction_id"], wanted)
+    with tables.name_damaged(TABLE):
+        delta = DeltaTable(str(tables.path_of(TABLE)))
+        found = tables.read_rows(delta, TABLE, [*columns, "answered_at", "prediction_id"], wanted)
     found = found.sort_by([("answered_at", "ascending"), ("prediction_id", "ascending")])
     return found.select(columns).to_pandas(date_as_object=False)
 

@@ -1,8 +1,11 @@
 import json
+import threading
+import time
 
 import pandas as pd
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from filelock import FileLock, Timeout
 
 from churn_utils import settings
 from churn_utils.data import integrity, table_digests, tables
@@ -147,3 +150,53 @@ def test_the_log_may_start_at_a_checkpoint(decisions):
     assert list((decisions / "_delta_log").glob("*.checkpoint.parquet"))
     (decisions / "_delta_log" / f"{0:020}.json").unlink()  # as Delta's own clean-up does
     assert len(tables.read("decisions")) == 5
+
+
+def test_what_waits_for_a_lock_comes_before_what_asks_again(tmp_path):
+    path = tmp_path / "table.lock"
+    order = []
+
+    def wait_and_hold():
+        with integrity.hold(path):
+            order.append("waited")
+
+    waiting = threading.Thread(target=wait_and_hold)
+    with integrity.hold(path):
+        waiting.start()
+        while not is_held(integrity.turn_of(path)):
+            time.sleep(0.01)
+        with integrity.hold(path):  # its holder need not wait
+            order.append("held")
+    with integrity.hold(path):
+        order.append("asked again")
+    waiting.join()
+    assert order == ["held", "waited", "asked again"]
+
+
+def is_held(path):
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def test_what_waits_too_long_says_for_what(tmp_path):
+    path = tmp_path / "table.lock"
+    refused = []
+
+    def ask():
+        try:
+            with integrity.hold(path, wait_seconds=0.05):
+                pass
+        except DataError as error:
+            refused.append(str(error))
+
+    with integrity.hold(path):
+        asking = threading.Thread(target=ask)
+        asking.start()
+        asking.join()
+    (said,) = refused
+    assert said.startswith("another process has been changing table in ")
+    with integrity.hold(path, wait_seconds=0.05):
+        pass  # it keeps no turn

@@ -6,6 +6,7 @@ import pytest
 from log_entries import ANSWERED_AT, INPUTS, id_of, make_entries
 
 from churn_utils.data import tables
+from churn_utils.errors import DataError
 from churn_utils.features import definitions
 from churn_utils.inference import log as inference_log
 from churn_utils.inference import log_retention
@@ -192,3 +193,23 @@ def test_tidying_that_fails_costs_no_entry(log, monkeypatch, caplog):
     wait_until(lambda: "could not remove old entries" in caplog.text)
     log.append(make_entries(3, 3))
     wait_until(lambda: log.written == 6)
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_log_that_is_deleted_while_it_is_read_says_so(log, monkeypatch, is_open):
+    log.append(make_entries(1))
+    log.close()
+    module, name = (inference_log, "open_table") if is_open else (tables, "exists")
+    real = getattr(module, name)
+
+    def delete_after(*arguments):
+        found = real(*arguments)
+        tables.delete_all()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, delete_after)
+        with pytest.raises(DataError, match="table inference_log .* cannot be read"):
+            log.find(id_of(0))
+    assert log.find(id_of(0)) is None
+    assert tables.read_change_marker("inference_log") == 0

@@ -87,3 +87,13 @@ def test_list_shows_every_stage_and_runs_none(home, capsys):
     assert "SCENARIO = 'price_rise'" in shown and "A retraining adds stages" in shown
     assert "N_TRIALS = 32" in shown and "[to do]" in shown
     assert not settings.lakehouse().exists()
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a[b"])
+def test_a_home_that_delta_cannot_read_is_refused_in_a_line(home, tmp_path, capsys, name):
+    path = tmp_path / name
+    assert call_main("--home", str(path), "--profile", "fast") == FAILED
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith(f"run_all.py: tables cannot be kept in {path}")
+    assert "--home" in said
+    assert not path.exists()
