@@ -15,9 +15,8 @@ import papermill
 import pytest
 
 from churn_utils import settings
-from churn_utils.data import contract, delivered_files
+from churn_utils.data import delivered_files
 from churn_utils.data import source as data_source
-from churn_utils.features import offline
 from churn_utils.pipeline import kernels, warm_process
 from churn_utils.registry import connection, deployments, promotion, versions
 from churn_utils.reports import html
@@ -32,6 +31,7 @@ SLOW_FIXTURES = {
     "first_month",
     "gauntlet",
     "kernel_pipeline",
+    "published_home",
     "redis_address",
     "registered_home",
     "serving_home",
@@ -80,12 +80,24 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def built_home(tmp_path_factory):
-    """Path and contents of a home with IBM's month and one registered version; copy before use."""
+def published_home(tmp_path_factory):
+    """Path of a home with IBM's month and its labels, and the training set; copy before use."""
 
     def build(folder):
         with factories.at_home(folder / "home") as path:
-            return path, factories.build_registered_home()
+            return path, factories.publish_first_month()
+
+    return factories.build_once(tmp_path_factory, "published", build)
+
+
+@pytest.fixture(scope="session")
+def built_home(published_home, tmp_path_factory):
+    """Path and contents of such a home with one registered version; copy before use."""
+    published, training_set = published_home
+
+    def build(folder):
+        with factories.at_copy(published, folder) as path:
+            return path, factories.register_first_version(training_set)
 
     return factories.build_once(tmp_path_factory, "built", build)
 
@@ -120,13 +132,9 @@ def extract(extract_file):
 
 
 @pytest.fixture(scope="session")
-def first_month(extract, tmp_path_factory):
-    """Training set of IBM's month, from a home of its own; copy before changing it."""
-    start, end = settings.month_start(0), settings.month_start(1)
-    with factories.at_home(tmp_path_factory.mktemp("first_month")):
-        offline.publish_snapshot(extract, start, start)
-        offline.record_labels(contract.check_rows(extract)[0], start, end)
-        return offline.build_training_set(end)
+def first_month(published_home):
+    """Training set of IBM's month; copy before changing it."""
+    return published_home[1]
 
 
 @pytest.fixture

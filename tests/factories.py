@@ -262,8 +262,12 @@ def at_copy(home, folder):
 
 
 def build_registered_home() -> dict:
-    """Publish IBM's month, train, register; returns ``version, model, training_set, trainer``."""
-    training_set = publish_first_month()
+    """Publish IBM's month, train, register; returns what ``register_first_version`` does."""
+    return register_first_version(publish_first_month())
+
+
+def register_first_version(training_set: pd.DataFrame) -> dict:
+    """Train and register; returns ``version, model, training_set, trainer``."""
     model = fit_model(training_set)
     version = register_model(training_set, model)
     return {

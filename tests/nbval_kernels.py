@@ -1,7 +1,10 @@
-"""A pytest plugin (``-p nbval_kernels``): nbval's kernels are forked from one warm process."""
+"""A pytest plugin (``-p nbval_kernels``): kernels and isolated calls fork from one warm process."""
 
-from churn_utils.pipeline import kernels
+from churn_utils.pipeline import kernels, warm_process
 
 
 def pytest_configure(config):
-    kernels.use_forked_kernels()
+    if kernels.use_forked_kernels():
+        offer = warm_process.offer_isolation()
+        offer.__enter__()
+        config.add_cleanup(lambda: offer.__exit__(None, None, None))

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 from table_contents import read_all_tables
 
+import run_all as program
 from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.monitoring import history, recovery
 from churn_utils.monitoring.champion import load_champion
-from churn_utils.pipeline.plan import PROFILES, Plan
+from churn_utils.pipeline.plan import DONE, PROFILES, WRONG_USAGE, Plan
 from churn_utils.pipeline.stages import expand_timeline
 from churn_utils.pipeline.state import read_state
 from churn_utils.registry import deployments, gate_evidence, promotion, versions
@@ -105,18 +106,19 @@ def test_every_month_is_scored_and_shadowed_since_promotion(finished_run):
     }
 
 
-def test_second_run_is_finished_and_changes_no_table(finished_run):
+def test_second_run_is_finished_and_changes_no_table(finished_run, capsys):
+    """In this process, as the next test: it ends before a kernel would start."""
     before = tables.describe_tables()
-    result = run_all("--profile", "fast", "--approve-as", "Ada Lovelace")
-    assert result.returncode == 0 and "is finished; nothing to do" in result.stdout
+    assert program.main(["--profile", "fast", "--approve-as", "Ada Lovelace"]) == DONE
+    said = capsys.readouterr().out
     outcome = finished_run["approved"].stdout.splitlines()[-1]
-    assert outcome == result.stdout.splitlines()[-1]
+    assert "is finished; nothing to do" in said and said.splitlines()[-1] == outcome
     pd.testing.assert_frame_equal(tables.describe_tables(), before)
 
 
-def test_another_scenario_in_the_same_home_is_refused(finished_run):
-    result = run_all("--profile", "fast", "--seed", "7")
-    assert result.returncode == 2 and "--home DIR" in result.stderr
+def test_another_scenario_in_the_same_home_is_refused(finished_run, capsys):
+    assert program.main(["--profile", "fast", "--seed", "7"]) == WRONG_USAGE
+    assert "--home DIR" in capsys.readouterr().err
 
 
 @pytest.mark.long

@@ -14,9 +14,13 @@ from churn_utils.training import models
 @pytest.fixture(scope="session")
 def simulated(tmp_path_factory):
     """Months 0 to 7 without a change; copy before changing them."""
-    with factories.at_home(tmp_path_factory.mktemp("simulated")):
+
+    def build(folder):
         quiet = Simulation("none", seed=5)
-        return [deliveries.ingest_in_memory(month, quiet)[0] for month in range(8)]
+        with factories.at_home(folder / "home"):
+            return [deliveries.ingest_in_memory(month, quiet)[0] for month in range(8)]
+
+    return factories.build_once(tmp_path_factory, "simulated", build)
 
 
 @pytest.fixture(scope="session")

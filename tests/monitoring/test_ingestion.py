@@ -1,5 +1,3 @@
-import shutil
-
 import factories
 import pandas as pd
 import pytest
@@ -14,19 +12,11 @@ from churn_utils.simulation.scenarios import Simulation
 QUIET = Simulation("none", seed=5)
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """A home with IBM's month and its labels."""
-    with factories.at_home(tmp_path_factory.mktemp("published")) as path:
-        factories.publish_first_month()
-    return path
-
-
 @pytest.fixture(autouse=True)
-def fresh(published, tmp_path, monkeypatch):
-    """A copy of that home."""
-    shutil.copytree(published, tmp_path / "home")
-    monkeypatch.setenv("CHURN_HOME", str(tmp_path / "home"))
+def fresh(published_home, tmp_path):
+    """A home with IBM's month and its labels."""
+    with factories.at_copy(published_home[0], tmp_path):
+        yield
 
 
 def test_a_month_out_of_order_is_refused_and_nothing_is_written():

@@ -79,10 +79,9 @@ def train_version(name, as_of):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(published_home, tmp_path_factory):
     """Five versions by name, trained before and after their tables moved on."""
-    with factories.at_home(tmp_path_factory.mktemp("lineage")):
-        factories.publish_first_month()
+    with factories.at_copy(published_home[0], tmp_path_factory.mktemp("lineage")):
         models = {
             name: train_version(name, factories.AS_OF) for name in ("linear", "boosted", "forest")
         }
@@ -118,6 +117,7 @@ def test_refit_reads_the_recorded_versions_not_the_latest(trained, rows):
     assert (latest.predict_proba(rows) != lineage.refit(version).predict_proba(rows)).any()
 
 
+@pytest.mark.long  # short form: the run of end_to_end, whose gate refits in another process
 def test_another_process_refits_the_same_numbers(trained):
     version, _ = trained["boosted"]
     command = [sys.executable, "-c", REFIT, str(version)]

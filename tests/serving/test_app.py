@@ -294,7 +294,8 @@ expected-statuses = ["2xx", "404", "410", "422"]
 """
 
 
-def test_schemathesis_finds_no_undocumented_response(live_server, tmp_path):
+@pytest.mark.parametrize("examples", [2, pytest.param(25, marks=pytest.mark.long)])
+def test_schemathesis_finds_no_undocumented_response(live_server, tmp_path, examples):
     """All its checks: examples, edges of every field, random and chained requests."""
     (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
     command = [
@@ -306,7 +307,7 @@ def test_schemathesis_finds_no_undocumented_response(live_server, tmp_path):
         "--checks",
         "all",
         "--max-examples",
-        "25",
+        str(examples),
         "--seed",
         "1",
         "--no-color",

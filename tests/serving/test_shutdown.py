@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import httpx
 import pytest
@@ -48,7 +49,7 @@ def server():
                 client.get(f"http://127.0.0.1:{port}/thing")
                 break
             except httpx.ConnectError:
-                continue
+                time.sleep(0.02)
     yield process, port
     process.kill()
     process.wait()
@@ -81,7 +82,7 @@ def test_no_caller_sees_a_reset_after_sigterm(server, round_):
     for caller in callers:
         caller.start()
     while len(answers) < 100:
-        pass
+        time.sleep(0.002)
     os.kill(process.pid, signal.SIGTERM)
     for caller in callers:
         caller.join(60)
