@@ -6,7 +6,7 @@ BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test test-package test-notebooks test-quick test-slow lab serve mlflow bench drill drill-deliveries attacks audit lock clean help
+.PHONY: run test test-package test-notebooks test-quick test-slow coverage mutants lab serve mlflow bench drill drill-deliveries attacks audit lock clean help
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,15 @@ test-quick: .venv/installed  ## lint and the fast unit tests: those without the 
 
 test-slow: .venv/installed .venv-client/installed  ## the long forms of the tests: every bad challenger, every way back, races
 	$(PYTEST) -m long tests
+
+coverage: .venv/installed .venv-coverage/installed  ## branch coverage of the package by its tests
+	rm -f .venv-coverage/data*
+	export COVERAGE_FILE="$(CURDIR)/.venv-coverage/data" PYTHONPATH="$(CURDIR)/.venv-coverage" && \
+	COVERAGE_PROCESS_START="$(CURDIR)/pyproject.toml" $(PYTEST) -q -m "not long" tests && \
+	$(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report --skip-covered --sort=cover
+
+mutants: .venv/installed .venv-mutants/installed  ## change the deciding modules at random: do their tests notice? ARGS="--help"
+	$(BIN)/python benchmarks/mutants.py $(ARGS)
 
 lab: .venv/installed  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --ip 127.0.0.1 --notebook-dir notebooks
@@ -84,6 +93,9 @@ lock: .venv/installed  ## resolve requirements.lock and locks/ again
 	    --output-file locks/flaml.lock locks/flaml.in
 	PATH="$$PATH:$(BIN)" uv pip compile --universal --generate-hashes --python-version 3.11 --upgrade \
 	    --custom-compile-command "make lock" --output-file locks/client.lock locks/client.in
+	for name in coverage mutants; do PATH="$$PATH:$(BIN)" uv pip compile --universal --generate-hashes \
+	    --python-version 3.11 --upgrade --custom-compile-command "make lock" \
+	    --output-file locks/$$name.lock locks/$$name.in; done
 
 clean:  ## delete tables, models, state and reports; data/raw and .venv stay
 	# As clear_home does it: a home that is half cleared is no finished run, and the next run clears it.
@@ -131,4 +143,14 @@ moved:
 	test -x .venv-client/bin/python || $(PYTHON) -m venv .venv-client
 	command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	PATH="$$PATH:$(BIN)" VIRTUAL_ENV="$(CURDIR)/.venv-client" uv pip install --quiet --no-deps --require-hashes -r locks/client.lock
+	touch $@
+
+# Every process of the tests that finds these packages measures itself.
+.venv-coverage/installed: locks/coverage.lock
+	PATH="$$PATH:$(BIN)" uv pip install --quiet --no-deps --require-hashes --python $(BIN)/python --target .venv-coverage -r $<
+	echo "import coverage; coverage.process_startup()" > .venv-coverage/sitecustomize.py
+	touch $@
+
+.venv-mutants/installed: locks/mutants.lock
+	PATH="$$PATH:$(BIN)" uv pip install --quiet --no-deps --require-hashes --python $(BIN)/python --target .venv-mutants -r $<
 	touch $@

@@ -2,8 +2,10 @@
 
 A mutant is one change of cosmic-ray's operators (a comparison, a number, an `and`, a decorator, a
 loop, …). Some are drawn from all of them, and each is put into a copy of the project, where the
-tests of its module run: those that reach the changed line first, then the others, until one fails.
-A mutant that cannot be imported is not counted; one that runs for ever counts as killed.
+tests of its module run: those that reach the changed line, the quickest first, until one fails. A
+line that runs only while modules are imported is tried with all tests of its module. A mutant that
+cannot be imported, or changes annotations alone, is not counted; one that runs for ever counts as
+killed.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ TESTS = {
         "monitoring/test_retraining_value.py",
         "monitoring/test_drift.py",
     ],
-    "registry/deployments": ["registry/test_promotion.py", "registry/test_approvals.py"],
+    "registry/deployments": ["registry/test_promotion.py"],
     "validation/behaviour_checks": ["validation/test_behaviour_checks.py"],
     "validation/behaviour_probes": ["validation/test_behaviour_probes.py"],
     "validation/challenger": ["validation/test_challenger.py"],
@@ -47,18 +49,31 @@ TESTS = {
 }
 # Imported once: each mutant runs in a fork of this process.
 PRELOAD = [
+    "deltalake",
     "hypothesis",
+    "jupyter_client",
     "lightgbm",
-    "mlflow",
     "mlflow.lightgbm",
     "mlflow.sklearn",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "nbformat",
     "optuna",
     "pandera.pandas",
     "papermill",
+    "plotly.graph_objects",
+    "psutil",
+    "pyarrow.dataset",
+    "pydantic_settings",
     "pytest",
+    "scipy.stats",
+    "sklearn.calibration",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+    "skops.io",
     "statsmodels.stats.multitest",
 ]
-CPU_SECONDS, WALL_SECONDS = 240, 1200
+CPU_SECONDS, WALL_SECONDS = 600, 3600
 SURVIVED, INVALID = 0, 99
 
 
@@ -157,37 +172,39 @@ class Recorder:
         self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0) + report.duration
 
 
-class NearestFirst:
-    """A pytest plugin: the tests that reach a line come first, the quickest before the others."""
+class Nearest:
+    """A pytest plugin: the tests that reach a line, the quickest first; all if none is known."""
 
     def __init__(self, reaching: list[str], seconds: dict[str, float]):
         """Take what ``Recorder`` found."""
         self.reaching, self.seconds = set(reaching), seconds
 
     def pytest_collection_modifyitems(self, items):
-        """Sort the tests."""
-        items.sort(
-            key=lambda item: (
-                item.nodeid not in self.reaching,
-                self.seconds.get(item.nodeid, 0.0),
-            )
-        )
+        """Choose and sort the tests."""
+        if self.reaching & {item.nodeid for item in items}:
+            items[:] = [item for item in items if item.nodeid in self.reaching]
+        items.sort(key=lambda item: self.seconds.get(item.nodeid, 0.0))
 
 
 def run_tests(tree: Path, files: list[str], plugins: list, log: Path) -> int:
-    """Run test files of a copy of the project in this process; returns pytest's exit code."""
+    """Run test files of a copy of the project in this process; returns pytest's exit code.
+
+    Homes that the first run built are copied by the next ones, as pytest's workers share them.
+    """
     import pytest
 
-    folder = Path(tempfile.mkdtemp(dir=tree.parent))
-    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
-    os.environ["PYTHONPATH"] = str(tree)
+    folder = tree.parent / "temporary" / str(os.getpid())
+    folder.mkdir(parents=True)
+    tempfile.tempdir = str(folder)
+    os.environ |= {"TMPDIR": str(folder), "PYTHONPATH": str(tree), "PYTEST_XDIST_WORKER": "gw0"}
     os.chdir(tree)
     sys.path.insert(0, str(tree))
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not long and not e2e"]
-    return int(pytest.main([*options, *(f"tests/{name}" for name in files)], plugins))
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not long and not e2e"]
+    options += ["--basetemp", str(tree.parent / f"pytest-{os.getpid()}")]
+    return int(pytest.main([*options, "-x", *(f"tests/{name}" for name in files)], plugins))
 
 
 def in_fork(work) -> int:
@@ -212,26 +229,32 @@ def in_fork(work) -> int:
         time.sleep(0.05)
 
 
-def record_lines(tree: Path, module: str) -> dict:
-    """Run the tests of a module once; returns the tests of each line and their seconds."""
-    found = tree.parent / f"{module.replace('/', '.')}.json"
+def record_lines(tree: Path, modules: list[str]) -> dict:
+    """Run the tests of modules once.
+
+    Returns:
+        ``lines``, the tests that reach each line of each module, and their ``seconds``.
+    """
+    found = tree.parent / "recorded.json"
 
     def work():
         import coverage
 
-        path = tree / "churn_utils" / f"{module}.py"
-        measured = coverage.Coverage(data_file=None, include=[str(path)])
+        paths = {module: str(tree / "churn_utils" / f"{module}.py") for module in modules}
+        measured = coverage.Coverage(data_file=None, include=list(paths.values()))
         measured.start()
         recorder = Recorder(measured)
-        code = run_tests(tree, TESTS[module], [recorder], found.with_suffix(".log"))
+        files = list(dict.fromkeys(name for module in modules for name in TESTS[module]))
+        code = run_tests(tree, files, [recorder], found.with_suffix(".log"))
         measured.stop()
-        lines = measured.get_data().contexts_by_lineno(str(path))
+        data = measured.get_data()
+        lines = {module: data.contexts_by_lineno(path) for module, path in paths.items()}
         found.write_text(json.dumps({"lines": lines, "seconds": recorder.seconds}))
         return code
 
     code = in_fork(work)
     if code != 0:
-        raise SystemExit(f"the tests of {module} fail without a mutant:\n{tail(found)}")
+        raise SystemExit(f"the tests fail without a mutant:\n{tail(found)}")
     return json.loads(found.read_text())
 
 
@@ -245,7 +268,8 @@ def try_mutant(tree: Path, mutant: Mutant, known: dict) -> str:
     original, mutated = read_module(mutant.module), mutant.code()
     if not is_change(original, mutated):
         return "invalid"
-    nearest = NearestFirst(known["lines"].get(str(mutant.line), []), known["seconds"])
+    reaching = known["lines"][mutant.module].get(str(mutant.line), [])
+    nearest = Nearest(reaching, known["seconds"])
 
     def work():
         sys.path.insert(0, str(tree))
@@ -261,7 +285,7 @@ def try_mutant(tree: Path, mutant: Mutant, known: dict) -> str:
         code = in_fork(work)
     finally:
         path.write_text(original)
-        for folder in tree.parent.glob("tmp*"):
+        for folder in [tree.parent / "temporary", *tree.parent.glob("pytest-*")]:
             shutil.rmtree(folder, ignore_errors=True)
     return {SURVIVED: "survived", INVALID: "invalid"}.get(code, "killed")
 
@@ -301,13 +325,11 @@ def main() -> int:
     outcomes: Counter = Counter()
     with tempfile.TemporaryDirectory() as folder:
         tree = copy_project(Path(folder))
-        known: dict[str, dict] = {}
+        known = record_lines(tree, arguments.modules)
         for mutant in drawn:
             if outcomes["killed"] + outcomes["survived"] == arguments.number:
                 break
-            if mutant.module not in known:
-                known[mutant.module] = record_lines(tree, mutant.module)
-            outcome = try_mutant(tree, mutant, known[mutant.module])
+            outcome = try_mutant(tree, mutant, known)
             outcomes[outcome] += 1
             if outcome == "survived":
                 print(f"survived: {mutant.describe()}", flush=True)

@@ -12,7 +12,6 @@ from churn_utils.data import tables
 from churn_utils.inference import log as inference_log
 from churn_utils.registry import approvals, deployments, promotion
 
-COMMAND = [sys.executable, "-m", "churn_utils"]
 COMMANDS = [
     "serve",
     "ab-test",
@@ -68,17 +67,15 @@ def test_serve_says_in_one_line_why_it_cannot_start(
     assert said.startswith("error: ") and message in said and said.count("\n") == 1
 
 
-def test_serve_ends_with_1_when_its_port_is_taken(home):
+def test_serve_ends_with_1_when_its_port_is_taken(home, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        found = subprocess.run(
-            [*COMMAND, "serve", "--port", str(port)], timeout=300, capture_output=True, text=True
-        )
+        code = cli.main(["serve", "--port", str(port)])
     said = (
         f"error: port {port} of 127.0.0.1 cannot be had: Address already in use. "
         "Choose another with --port.\n"
     )
-    assert (found.returncode, found.stderr) == (1, said)
+    assert (code, capsys.readouterr().err) == (1, said)
 
 
 @pytest.mark.parametrize(

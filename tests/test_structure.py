@@ -172,7 +172,10 @@ def test_environment_yml_has_the_packages_of_pyproject_in_the_versions_of_the_lo
     assert wrong == []
 
 
-@pytest.mark.parametrize("path", ["requirements.lock", "locks/flaml.lock"])
+@pytest.mark.parametrize(
+    "path",
+    ["requirements.lock", *(f"locks/{name}.lock" for name in ("flaml", "coverage", "mutants"))],
+)
 def test_the_lock_pins_hashes_and_names_no_index(path):
     text = (settings.PROJECT / path).read_text()
     pinned = re.findall(r"^[a-z0-9-]+==.*$", text, re.M)

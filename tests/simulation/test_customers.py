@@ -376,14 +376,24 @@ def test_month_0_as_delivered_gives_ibms_features(home, year):
     assert counts.accepted == 7043 and written == (0, 0)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-def test_every_row_passes_the_contract_and_keeps_its_values(scenario):
-    for month in (3, 12):
-        frame = customers.simulate_month(month, Simulation(scenario, SEED))
-        accepted, rejected = contract.check_rows(deliveries.deliver_month(frame))
-        assert rejected.empty
-        truth = frame[["customer_id", *ATTRIBUTES]].reset_index(drop=True)
-        assert accepted.reset_index(drop=True)[truth.columns].equals(truth)
+@pytest.mark.parametrize(
+    ("scenario", "month"),
+    [
+        *((scenario, 3) for scenario in SCENARIOS),
+        ("price_rise", 12),
+        *(
+            pytest.param(scenario, 12, marks=pytest.mark.long)
+            for scenario in SCENARIOS
+            if scenario != "price_rise"
+        ),
+    ],
+)
+def test_every_row_passes_the_contract_and_keeps_its_values(scenario, month):
+    frame = customers.simulate_month(month, Simulation(scenario, SEED))
+    accepted, rejected = contract.check_rows(deliveries.deliver_month(frame))
+    assert rejected.empty
+    truth = frame[["customer_id", *ATTRIBUTES]].reset_index(drop=True)
+    assert accepted.reset_index(drop=True)[truth.columns].equals(truth)
 
 
 def test_a_delivery_in_parts_numbers_its_lines_through(year):
@@ -499,18 +509,19 @@ def test_best_value_is_what_the_true_probabilities_earn():
 # --- scale and wrong use
 
 
-def test_200_000_slots_stream_in_bounded_memory():
+@pytest.mark.parametrize("slots", [40_000, pytest.param(200_000, marks=pytest.mark.long)])
+def test_many_slots_stream_in_bounded_memory(slots):
     customers.simulate_month(2, QUIET)  # the true model is fitted and its tables are made
     tracemalloc.start()
     rows = sum(
         len(part)
         for part in customers.iterate_month(
-            2, Simulation("none", SEED, slots=200_000), rows_at_once=5_000
+            2, Simulation("none", SEED, slots=slots), rows_at_once=5_000
         )
     )
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert rows == 200_000 and peak < 10e6  # the whole month takes 100 MB
+    assert rows == slots and peak < 10e6  # 40,000 at once take 20 MB
 
 
 @pytest.mark.parametrize(
