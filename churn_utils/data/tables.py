@@ -41,6 +41,7 @@ KEYS = {
     "monitoring_metrics": ["as_of_date", "window", "model_version", "slice", "metric"],
     "decisions": ["as_of_date"],
     "inference_log": ["prediction_id"],
+    "offers": ["customer_id", "snapshot_date"],  # only where offers are made
 }
 CHANGE_DATA_FEED = {"customer_features"}
 # Tables whose columns follow from definitions: a column that is defined later is added to them, and

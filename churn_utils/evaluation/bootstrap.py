@@ -21,6 +21,7 @@ class ScoredRows:
     churned: pd.Series
     probability: np.ndarray
     customers: pd.Series  # whose row it is: all rows of a customer are drawn together
+    weights: np.ndarray | None = None  # what each row counts; 1 when not given
 
 
 def resample(customers: pd.Series, draws: int, seed: int) -> np.ndarray:
@@ -54,6 +55,7 @@ def bootstrap_metrics(
     draws: int = 1000,
     seed: int = 0,
     thresholds: dict[str, float] | None = None,
+    row_weights: np.ndarray | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Bootstrap the metrics of several models on the same rows and draws, for paired differences.
 
@@ -63,6 +65,7 @@ def bootstrap_metrics(
         economics: gives the threshold and the value of a decision.
         draws, seed: of the bootstrap.
         thresholds: those of models that decide by another than that of ``economics``.
+        row_weights: as in ``ScoredRows``.
 
     Returns:
         For each model a frame of ``draws`` rows and ``METRICS`` columns.
@@ -70,11 +73,17 @@ def bootstrap_metrics(
     thresholds = thresholds or {}
     labels = churned.to_numpy()
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in probabilities}
-    for weights in _resample_in_parts(customers, draws, seed):
+    for drawn in _resample_in_parts(customers, draws, seed):
+        weights = weigh(drawn, row_weights)
         for name, probability in probabilities.items():
             part = score_metrics(labels, probability, economics, weights, thresholds.get(name))
             parts[name].append(part)
     return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
+
+
+def weigh(drawn: np.ndarray, row_weights: np.ndarray | None) -> np.ndarray:
+    """Multiply bootstrap weights, shape (draws, rows), by what each row counts."""
+    return drawn if row_weights is None else drawn * row_weights
 
 
 def interval_of_means(
@@ -82,10 +91,12 @@ def interval_of_means(
     customers: pd.Series,
     draws: int,
     seed: int,
+    row_weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return lower and upper 95 % bound of each column's mean, shape (2, columns)."""
     means = []
-    for weights in _resample_in_parts(customers, draws, seed):
+    for drawn in _resample_in_parts(customers, draws, seed):
+        weights = weigh(drawn, row_weights)
         totals = weights.sum(axis=1, keepdims=True)
         means.append(weights @ values / totals)
     return percentile_bounds(np.vstack(means))
@@ -135,10 +146,16 @@ def metrics_with_intervals(
 ) -> pd.DataFrame:
     """Compute the metrics of one model: index metric, columns ``value, lower, upper`` (95 %)."""
     labels = scored.churned.to_numpy()
-    values = score_metrics(labels, scored.probability, economics).iloc[0]
-    probabilities = {"model": scored.probability}
+    row_weights = None if scored.weights is None else scored.weights[None, :]
+    values = score_metrics(labels, scored.probability, economics, row_weights).iloc[0]
     sampled = bootstrap_metrics(
-        scored.churned, probabilities, scored.customers, economics, draws, seed
+        scored.churned,
+        {"model": scored.probability},
+        scored.customers,
+        economics,
+        draws,
+        seed,
+        row_weights=scored.weights,
     )
     bounds = interval(sampled["model"])
     bounds.insert(0, "value", values)

@@ -15,10 +15,17 @@ OFFER, NO_OFFER = "offer", "no_offer"
 
 @dataclass(frozen=True)
 class Economics:
-    """What a retention offer costs and what a churner who stays is worth, in USD per customer."""
+    """What a retention offer costs and what a churner who stays is worth, in USD per customer.
+
+    Attributes:
+        offer_cost_usd: paid for each customer who gets the offer.
+        churner_value_usd: of a churner who stays.
+        save_rate: share of the churners whom the offer keeps, 0 to 1; 1 where no offer is made.
+    """
 
     offer_cost_usd: float = 500.0
     churner_value_usd: float = 2000.0
+    save_rate: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse costs under which no decision could pay, or every one would."""
@@ -28,21 +35,34 @@ class Economics:
                 f"{self.churner_value_usd}: the offer must cost more than 0 and less than the "
                 "churner is worth."
             )
+        if not self.offer_cost_usd / self.churner_value_usd < self.save_rate <= 1:
+            raise ChurnError(
+                f"save_rate is {self.save_rate}: an offer of {_in_usd(self.offer_cost_usd)} that "
+                f"keeps {self.save_rate:.0%} of the churners, worth "
+                f"{_in_usd(self.churner_value_usd)} each, never pays. Valid are rates above "
+                f"{self.offer_cost_usd / self.churner_value_usd:.2f} up to 1."
+            )
+
+    @property
+    def saved_value_usd(self) -> float:
+        """Return what an offer to a churner is worth on average: value × save rate."""
+        return self.churner_value_usd * self.save_rate
 
     @property
     def threshold(self) -> float:
-        """Return the churn probability from which an offer pays: cost / value, never tuned."""
-        return self.offer_cost_usd / self.churner_value_usd
+        """Return the churn probability from which an offer pays: cost / (value × save rate)."""
+        return self.offer_cost_usd / self.saved_value_usd
 
     def describe(self) -> str:
         """Return the costs in words, to the cent where there are any."""
-        return (
+        costs = (
             f"{_in_usd(self.offer_cost_usd)} an offer, {_in_usd(self.churner_value_usd)} a churner"
         )
+        return costs if self.save_rate == 1 else f"{costs}, {self.save_rate:.0%} of them kept"
 
     def expected_value_usd(self, probability):
         """Return the expected value in USD of an offer at this churn probability."""
-        return self.churner_value_usd * probability - self.offer_cost_usd
+        return self.saved_value_usd * probability - self.offer_cost_usd
 
 
 def _in_usd(amount: float) -> str:
@@ -57,9 +77,9 @@ def decision_value_usd(
     Args:
         churned: labels, 0 or 1, shape (n,).
         treated: whether the offer is made, shape (n,) or one value for all.
-        economics: an offer to a churner earns value minus cost, to others it costs.
+        economics: an offer to a churner earns value × save rate minus cost, to others it costs.
     """
-    return treated * (churned * economics.churner_value_usd - economics.offer_cost_usd)
+    return treated * (churned * economics.saved_value_usd - economics.offer_cost_usd)
 
 
 def value_of_deciding_usd(

@@ -141,14 +141,23 @@ def _check(churned: np.ndarray, probability: np.ndarray) -> None:
         )
 
 
-def reliability(churned: pd.Series, probability: np.ndarray) -> pd.DataFrame:
+def reliability(
+    churned: pd.Series, probability: np.ndarray, weights: np.ndarray | None = None
+) -> pd.DataFrame:
     """Compare predicted and observed rates in ten equally filled bins.
+
+    Args:
+        churned: labels, shape (n,).
+        probability: churn probabilities, shape (n,).
+        weights: what each row counts, shape (n,); 1 when not given.
 
     Returns:
         One row per bin: ``predicted, observed, rows``.
     """
+    counts = np.ones(len(probability)) if weights is None else weights
     observed = churned.to_numpy(dtype=float)
-    frame = pd.DataFrame({"predicted": probability, "observed": observed})
-    bins = pd.qcut(frame["predicted"].rank(method="first"), BINS, labels=False)
-    by_bin = frame.groupby(bins)
-    return by_bin.mean().assign(rows=by_bin.size()).reset_index(drop=True)
+    bins = pd.qcut(pd.Series(probability).rank(method="first"), BINS, labels=False)
+    totals = pd.DataFrame({"predicted": probability * counts, "observed": observed * counts})
+    summed = totals.assign(weight=counts, rows=1).groupby(bins).sum()
+    rates = summed[["predicted", "observed"]].div(summed["weight"], axis=0)
+    return rates.assign(rows=summed["rows"]).reset_index(drop=True)

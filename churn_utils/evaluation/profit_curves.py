@@ -29,11 +29,11 @@ def value_curve(
     churned = scored.churned.to_numpy(dtype=float)
     treated = [scored.probability >= threshold for threshold in thresholds]
     gains = np.column_stack([decision_value_usd(churned, each, economics) for each in treated])
-    lower, upper = bootstrap.interval_of_means(gains, scored.customers, draws, seed)
+    lower, upper = bootstrap.interval_of_means(gains, scored.customers, draws, seed, scored.weights)
     return pd.DataFrame(
         {
             "threshold": thresholds,
-            "value_usd": gains.mean(axis=0),
+            "value_usd": np.average(gains, axis=0, weights=scored.weights),
             "lower": lower,
             "upper": upper,
         }
@@ -60,20 +60,22 @@ def cost_sensitivity(
     for cost_factor, value_factor in product(FACTORS, FACTORS):
         cost = cost_factor * economics.offer_cost_usd
         value = value_factor * economics.churner_value_usd
-        if cost >= value:
+        if cost >= value * economics.save_rate:
             continue
-        true = Economics(cost, value)
+        true = Economics(cost, value, economics.save_rate)
         taken = decision_value_usd(churned, treated, true)
         best = decision_value_usd(churned, scored.probability >= true.threshold, true)
         lost = best - taken
-        bounds = bootstrap.interval_of_means(lost[:, None], scored.customers, draws, seed)
+        bounds = bootstrap.interval_of_means(
+            lost[:, None], scored.customers, draws, seed, scored.weights
+        )
         rows.append(
             {
                 "offer_cost_usd": cost,
                 "churner_value_usd": value,
                 "right_threshold": true.threshold,
-                "value_usd": taken.mean(),
-                "lost_usd": lost.mean(),
+                "value_usd": np.average(taken, weights=scored.weights),
+                "lost_usd": np.average(lost, weights=scored.weights),
                 "lost_lower": bounds[0].item(),
                 "lost_upper": bounds[1].item(),
             }

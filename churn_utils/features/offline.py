@@ -14,12 +14,13 @@ from churn_utils.data.columns import CUSTOMER_COLUMNS, LABEL, YES_NO
 from churn_utils.data.delivered_files import DAMAGE
 from churn_utils.data.delivery_checks import digest_rows
 from churn_utils.errors import DataError
-from churn_utils.features import definitions
+from churn_utils.features import definitions, offers
 
 MAX_AGE_DAYS = 62  # of monthly snapshots: an older one means that a customer was missed twice
 # Of the labels of a month, above which the file as a whole is taken for wrong.
 ODD_LABEL_SHARE = 0.2
 TRAINING_TABLES = ("customer_features", "churn_labels")
+OFFERS = "offers"  # read as well where offers are made
 SPLITS = {"train": 0.6, "validate": 0.8, "test": 1.0}  # upper ends
 
 
@@ -375,8 +376,9 @@ def newest_features() -> pd.Timestamp:
 
 
 def current_versions() -> dict[str, int]:
-    """Return the current Delta version of each table in ``TRAINING_TABLES``."""
-    return {table: tables.version_of(table) for table in TRAINING_TABLES}
+    """Return the current Delta version of each table in ``TRAINING_TABLES``, and of ``offers``."""
+    names = [*TRAINING_TABLES, OFFERS] if tables.exists(OFFERS) else TRAINING_TABLES
+    return {table: tables.version_of(table) for table in names}
 
 
 def build_training_set(
@@ -387,20 +389,21 @@ def build_training_set(
     Args:
         as_of: labels that arrived later are left out; features are those known at the snapshot date
             of their label.
-        versions: Delta version of ``customer_features`` and ``churn_labels`` to read; the latest
-            when not given.
+        versions: Delta version of ``customer_features``, ``churn_labels`` and, where offers were
+            made, ``offers`` to read; the latest when not given.
         since: only labels of snapshots from this date on.
 
     Returns:
         One row per label, in key order: ``customer_id, event_date, churned`` (bool), ``label_date,
-        split``, the model inputs, ``features_as_of, lookup_status, lacks_features``. Rows whose
-        status is not ``found`` are there without features; ``training_rows`` leaves them out.
+        split, weight``, the model inputs, ``features_as_of, lookup_status, lacks_features``. Rows
+        whose status is not ``found`` are there without features, and those of customers who got an
+        offer with weight 0 (``offers.add_weights``); ``training_rows`` leaves both out.
 
     Raises:
-        DataError: no label had arrived by ``as_of``.
+        DataError: no label had arrived by ``as_of``, or offers were made and no customer was kept
+            as control.
     """
-    versions = versions or {}
-    labels = tables.read("churn_labels", version=versions.get("churn_labels"))
+    labels = tables.read("churn_labels", version=(versions or {}).get("churn_labels"))
     labels = labels[labels["label_date"] <= as_of]
     if since is not None:
         labels = labels[labels["snapshot_date"] >= since]
@@ -409,9 +412,26 @@ def build_training_set(
             f"no label had arrived by {as_of:%Y-%m-%d}; label dates start one month after a "
             "snapshot."
         )
+    labels = offers.add_weights(labels, _read_offers(labels["snapshot_date"], versions))
     spine = labels.rename(columns={"snapshot_date": "event_date"}).reset_index(drop=True)
-    stored = read_features(version=versions.get("customer_features"))
+    stored = read_features(version=(versions or {}).get("customer_features"))
     return definitions.add_on_demand(look_up_features(spine, stored))
+
+
+def _read_offers(months: pd.Series, versions: dict[str, int] | None) -> pd.DataFrame:
+    """Return the offers of labelled months, at the version recorded; none if none was recorded.
+
+    Raises:
+        DataError: in some of the months no customer was kept as control.
+    """
+    made = offers.read_offers((versions or {}).get(OFFERS))
+    if versions is not None and OFFERS not in versions:
+        made = made.head(0)
+    made = made[made["snapshot_date"].isin(months)]
+    without_control = offers.list_months_without_control(made)
+    if without_control:
+        raise DataError(f"{offers.describe_missing_control(without_control)}.")
+    return made
 
 
 def training_rows(
@@ -426,14 +446,14 @@ def training_rows(
 
     Returns:
         The columns of ``build_training_set``, whole numbers among the inputs as int64. Rows that
-        lack an input are left out and counted in the log.
+        lack an input are left out and counted in the log; rows after an offer are left out.
 
     Raises:
         DataError: an unknown split, or none of its rows has the features.
     """
     if split not in SPLITS:
         raise DataError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}.")
-    rows = training_set[training_set["split"] == split]
+    rows = offers.keep_untreated(training_set[training_set["split"] == split])
     found = rows[rows["lookup_status"] == "found"]
     if found.empty:
         counts = rows["lookup_status"].value_counts().to_dict()

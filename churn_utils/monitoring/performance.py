@@ -12,6 +12,7 @@ from churn_utils.errors import DataError
 from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation import metrics as model_metrics
 from churn_utils.evaluation.economics import Economics
+from churn_utils.features import offers
 from churn_utils.features.definitions import SLICES
 
 COLUMNS = [
@@ -78,13 +79,13 @@ def measure_performance(
 
     Returns:
         Rows with ``COLUMNS``: ``METRICS`` of each version and slice with 95 % bootstrap intervals.
-        Only labelled rows enter a metric; where they are fewer than ``MIN_LABELLED`` or all of one
-        class, the values are missing and the counts are there.
+        Only labelled rows of customers without an offer enter a metric; where they are fewer than
+        ``MIN_LABELLED`` or all of one class, the values are missing and the counts are there.
     """
     parts = []
     for version, rows in scored.groupby("model_version"):
         for name, part in _split_slices(rows):
-            labelled = part.dropna(subset=["churned"])
+            labelled = offers.keep_untreated(part.dropna(subset=["churned"]))
             table = _measure_rows(labelled, economics, draws, seed)
             table = table.assign(rows_labelled=len(labelled))
             parts.append(stamp(table, as_of, window, version, len(part), name))
@@ -116,6 +117,7 @@ def _measure_rows(rows: pd.DataFrame, economics: Economics, draws: int, seed: in
     weights = bootstrap.with_all_rows_first(drawn)
     churned = rows["churned"].to_numpy()
     probability = rows["churn_probability"].to_numpy()
+    weights = bootstrap.weigh(weights, offers.sample_weights(rows))
     figures = score_with_loss(churned, probability, economics, weights)
     return bootstrap.summarize_draws(figures).rename_axis("metric").reset_index()
 
@@ -130,7 +132,7 @@ def score_with_loss(
         less than if every churner had been known in advance.
     """
     churn_rate = weights @ churned / weights.sum(axis=1)
-    value_of_hindsight = churn_rate * (economics.churner_value_usd - economics.offer_cost_usd)
+    value_of_hindsight = churn_rate * (economics.saved_value_usd - economics.offer_cost_usd)
     figures = model_metrics.score_metrics(churned, probability, economics, weights)
     return figures.assign(loss_usd=value_of_hindsight - figures["value_usd"])
 

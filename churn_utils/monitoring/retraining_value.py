@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from churn_utils.evaluation.economics import Economics, value_of_deciding_usd
-from churn_utils.features import definitions
+from churn_utils.features import definitions, offers
 from churn_utils.monitoring import drift_tests, performance
 from churn_utils.monitoring.champion import Champion
 from churn_utils.training import models
@@ -52,6 +52,12 @@ class Window:
     rows: pd.DataFrame  # ``customer_id, event_date, churned`` and the model inputs
     design: np.ndarray  # design matrix of the refit, shape (rows, columns)
     champion_probability: np.ndarray  # shape (rows,), within (0, 1)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """What each row counts, shape (rows,)."""
+        weights = offers.sample_weights(self.rows)
+        return np.ones(len(self.rows)) if weights is None else weights
 
     def select(self, inside: np.ndarray) -> Window:
         """Return the rows where the mask ``inside`` is true."""
@@ -117,18 +123,19 @@ def _measure_window(
 ) -> WindowGain:
     refit_gain, prior_gain = simulate_refit(window, economics, seed)
     customers = window.rows["customer_id"]
-    lower, upper = interval_by_customer(refit_gain, customers, confidence)
+    weights = window.weights
+    lower, upper = interval_by_customer(refit_gain, customers, confidence, weights)
     dates = window.rows["event_date"]
-    newest_gain = refit_gain[dates == dates.max()]
+    is_newest = (dates == dates.max()).to_numpy()
     return WindowGain(
         labels_from=f"{dates.min():%Y-%m-%d}",
         labels_to=f"{dates.max():%Y-%m-%d}",
         rows=len(dates),
-        gain_usd=refit_gain.mean(),
+        gain_usd=np.average(refit_gain, weights=weights),
         lower=lower,
         upper=upper,
-        newest_gain_usd=newest_gain.mean(),
-        prior_gain_usd=prior_gain.mean(),
+        newest_gain_usd=np.average(refit_gain[is_newest], weights=weights[is_newest]),
+        prior_gain_usd=np.average(prior_gain, weights=weights),
     )
 
 
@@ -142,6 +149,7 @@ def simulate_refit(
     """
     churned = window.rows["churned"].to_numpy(dtype=float)
     own = window.champion_probability
+    weights = window.weights
     refit = np.empty(len(churned))
     moved = np.empty(len(churned))
     model = models.build_estimator(REFIT_PARAMS, seed)[-1]
@@ -149,9 +157,9 @@ def simulate_refit(
     # small that no trace is left of the customers of the fold before.
     model.set_params(warm_start=True, tol=1e-6)
     for fit, held_out in models.make_folds(window.rows, seed):
-        model.fit(window.design[fit], churned[fit])
+        model.fit(window.design[fit], churned[fit], sample_weight=weights[fit])
         refit[held_out] = model.predict_proba(window.design[held_out])[:, 1]
-        moved[held_out] = move_intercept(own[fit], churned[fit], own[held_out])
+        moved[held_out] = move_intercept(own[fit], churned[fit], own[held_out], weights[fit])
 
     own_value = value_of_deciding_usd(churned, own, economics)
     refit_value = value_of_deciding_usd(churned, refit, economics)
@@ -159,35 +167,37 @@ def simulate_refit(
     return refit_value - own_value, moved_value - own_value
 
 
-def move_intercept(known: np.ndarray, churned: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+def move_intercept(
+    known: np.ndarray, churned: np.ndarray, unknown: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
     """Shift log-odds by one number, so that the mean probability equals the observed churn rate.
 
-    ``known`` are the probabilities of the rows whose labels, ``churned``, decide the shift, and
-    ``unknown`` those that are shifted and returned.
+    ``known`` are the probabilities of the rows whose labels, ``churned``, decide the shift, each
+    counted by its weight, and ``unknown`` those that are shifted and returned.
     """
     log_odds = logit(known)
-    rate = churned.mean()
+    rate = np.average(churned, weights=weights)
 
     def excess(shift: float) -> float:
-        return expit(log_odds + shift).mean() - rate
+        return np.average(expit(log_odds + shift), weights=weights) - rate
 
     shift = brentq(excess, -50.0, 50.0)
     return expit(logit(unknown) + shift)
 
 
 def interval_by_customer(
-    gain: np.ndarray, customers: pd.Series, confidence: float
+    gain: np.ndarray, customers: pd.Series, confidence: float, weights: np.ndarray
 ) -> tuple[float, float]:
-    """Return the interval of the mean gain per row; a customer's months are not independent.
+    """Return the interval of the weighted mean gain; a customer's months are not independent.
 
     It is the cluster-robust variance of a mean (linearised ratio of the customers' sums). A paired
     bootstrap over customers converges to it, but takes a thousand times as long and needs a seed
     that could tip a decision.
     """
-    mean = gain.mean()
+    mean = np.average(gain, weights=weights)
     codes, _ = pd.factorize(customers)
-    residual_sums = np.bincount(codes, gain - mean)
-    error = np.linalg.norm(residual_sums) / len(gain)
+    residual_sums = np.bincount(codes, weights * (gain - mean))
+    error = np.linalg.norm(residual_sums) / weights.sum()
     quantile = NormalDist().inv_cdf((1 + confidence) / 2)
     half = quantile * error
     return mean - half, mean + half

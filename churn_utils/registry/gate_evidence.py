@@ -64,6 +64,7 @@ class GateEvidence(BaseModel):
     since: str | None = None
     offer_cost_usd: float | None = None
     churner_value_usd: float | None = None
+    save_rate: float = 1.0
     tables: dict[str, int] = {}
     model_sha256: str = ""
     trained_by: str = ""
@@ -75,7 +76,7 @@ class GateEvidence(BaseModel):
         """Costs under which the version was judged; None if they were not recorded."""
         if self.offer_cost_usd is None or self.churner_value_usd is None:
             return None
-        return Economics(self.offer_cost_usd, self.churner_value_usd)
+        return Economics(self.offer_cost_usd, self.churner_value_usd, self.save_rate)
 
     @property
     def has_passed(self) -> bool:

@@ -99,7 +99,11 @@ def describe_version(version: int) -> TrainingRecord:
         since=settings.as_of_date(since) if since else None,
         seed=int(params["seed"]),
         rows_train=params.get("rows_train", ""),
-        tables={name: int(params[f"{name}_version"]) for name in offline.TRAINING_TABLES},
+        tables={
+            name: int(params[f"{name}_version"])
+            for name in (*offline.TRAINING_TABLES, offline.OFFERS)
+            if f"{name}_version" in params
+        },
         hyperparameters=models.read_hyperparameters(params),
         **origin,
     )

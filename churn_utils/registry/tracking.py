@@ -105,6 +105,7 @@ def _describe_costs(economics: Economics) -> dict[str, float]:
         "threshold": economics.threshold,
         "offer_cost_usd": economics.offer_cost_usd,
         "churner_value_usd": economics.churner_value_usd,
+        "save_rate": economics.save_rate,
     }
 
 

@@ -68,12 +68,13 @@ class ModelVersion(TrainingRun):
         try:
             offer_cost = float(self.params["offer_cost_usd"])
             churner_value = float(self.params["churner_value_usd"])
+            save_rate = float(self.params.get("save_rate", 1.0))
         except KeyError as error:
             raise ModelError(
                 f"the run of version {self.version} did not record {error}; train and register it "
                 "again with notebooks 02 and 03."
             ) from error
-        return Economics(offer_cost, churner_value)
+        return Economics(offer_cost, churner_value, save_rate)
 
     @property
     def threshold(self) -> float:

@@ -9,13 +9,15 @@ would make tenure drift without any scenario.
 
 What a slot holds follows from its template and from how long its customer has been there, so any
 month is found by replaying a few random numbers per slot. Slot i owns the i-th block of the stream
-of (seed, month), so any range of slots can be had alone.
+of (seed, month), so any range of slots can be had alone. Where offers are made, who stays also
+depends on who got one (``responses``), so the offers of the months before are given too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +26,7 @@ from scipy.special import expit, logit
 
 from churn_utils.data import contract, delivered_files, source
 from churn_utils.features import definitions
+from churn_utils.simulation import responses
 from churn_utils.simulation.scenarios import Simulation, check_whole_number
 
 ROTATION = 0.2  # probability that a customer who does not churn is replaced as well
@@ -32,6 +35,8 @@ CAMPAIGN_SHARE = 0.35
 # As good as boosted trees on IBM's data, and smooth: the churn probability of a customer who stays
 # does not jump from month to month.
 TRUE_MODEL_PARAMS = {"family": "logistic_regression", "C": 5.0, "n_knots": 5}
+Treated = Mapping[int, Set[str]]  # ids of the customers who got an offer, by month number
+NO_OFFERS: Treated = MappingProxyType({})
 
 
 class Draws(NamedTuple):
@@ -40,28 +45,38 @@ class Draws(NamedTuple):
     churn: np.ndarray
     rotation: np.ndarray
     campaign: np.ndarray
-    spare: np.ndarray
+    response: np.ndarray  # to an offer
 
 
-def simulate_month(month: int, simulation: Simulation) -> pd.DataFrame:
+def simulate_month(
+    month: int, simulation: Simulation, treated: Treated = NO_OFFERS
+) -> pd.DataFrame:
     """Simulate one month: its customers as they truly are, and whether they churn in it.
+
+    Args:
+        month: its number, 0 for IBM's extract.
+        simulation: what the month depends on besides.
+        treated: who got an offer, in this month and those before; later months do not count.
 
     Returns:
         One row per slot, index ``slot``: ``slot_id`` (IBM's id of the template, decides the
         split), ``customer_id``, the attributes in the contract's names and types (``tenure`` in
         months, charges in USD, ``total_charges`` null before the first bill), ``churn_probability``
-        (the true one) and ``churned`` (bool).
+        (the true one, without an offer), ``churned`` (bool) and what only a simulation knows:
+        ``probability_with_offer``, ``churns_without_offer`` and ``churns_with_offer``; ``churned``
+        is one of the last two.
 
     Raises:
         DataError: the month is not a whole number from 0 on.
     """
-    return pd.concat(iterate_month(month, simulation))
+    return pd.concat(iterate_month(month, simulation, treated=treated))
 
 
 def iterate_month(
     month: int,
     simulation: Simulation,
     rows_at_once: int = 250_000,
+    treated: Treated = NO_OFFERS,
 ) -> Iterator[pd.DataFrame]:
     """Iterate over the rows of ``simulate_month`` in parts, holding one part at a time.
 
@@ -72,13 +87,15 @@ def iterate_month(
     check_whole_number("rows_at_once", rows_at_once, least=1)
     starts = range(0, simulation.slots, rows_at_once)
     parts = (np.arange(start, min(start + rows_at_once, simulation.slots)) for start in starts)
-    return (_simulate_slots(slots, month, simulation) for slots in parts)
+    return (_simulate_slots(slots, month, simulation, treated) for slots in parts)
 
 
-def _simulate_slots(slots: np.ndarray, month: int, simulation: Simulation) -> pd.DataFrame:
+def _simulate_slots(
+    slots: np.ndarray, month: int, simulation: Simulation, treated: Treated
+) -> pd.DataFrame:
     """Simulate a month of consecutive slots, as ``simulate_month`` returns it."""
     scenario = simulation.scenario_in(month)
-    joined = _find_joining_months(slots, month, simulation)
+    joined = _find_joining_months(slots, month, simulation, treated)
     months_in_slot = month - joined
 
     rows = _age_templates(slots, months_in_slot)
@@ -89,19 +106,27 @@ def _simulate_slots(slots: np.ndarray, month: int, simulation: Simulation) -> pd
         rows = _apply_campaign(rows, slots, simulation.seed)
 
     template = slots % len(_templates())
-    copy = slots // len(_templates())
     template_id = rows["customer_id"]
     rows.insert(0, "slot_id", template_id)
-    rows["customer_id"] = template_id + _id_suffixes(copy, joined)
+    rows["customer_id"] = _customer_ids(slots, joined)
 
     probability = _churn_probabilities(scenario, month)[months_in_slot, template]
     draws = _draw(slots, simulation.seed, month)
+    without_offer = _decide_churn(probability, template, month, draws.churn)
+    response = responses.find_responses(_usual_responses(), slots, joined, simulation)
+    with_offer = responses.decide_churn(without_offer, response, draws.response)
+    is_treated = rows["customer_id"].isin(treated.get(month, set()))
     rows["churn_probability"] = probability
-    rows["churned"] = _decide_churn(probability, template, month, draws.churn)
+    rows["churned"] = np.where(is_treated, with_offer, without_offer)
+    rows["probability_with_offer"] = responses.probability_with_offer(probability, response)
+    rows["churns_without_offer"] = without_offer
+    rows["churns_with_offer"] = with_offer
     return rows.drop(columns="churn")
 
 
-def _find_joining_months(slots: np.ndarray, month: int, simulation: Simulation) -> np.ndarray:
+def _find_joining_months(
+    slots: np.ndarray, month: int, simulation: Simulation, treated: Treated
+) -> np.ndarray:
     """Return the month in which the customer that each slot holds in ``month`` joined.
 
     Replays the months before: a slot's customer is replaced when it churns or rotates out.
@@ -112,9 +137,21 @@ def _find_joining_months(slots: np.ndarray, month: int, simulation: Simulation) 
         table = _churn_probabilities(simulation.scenario_in(past), month)
         draws = _draw(slots, simulation.seed, past)
         churned = _decide_churn(table[past - joined, template], template, past, draws.churn)
+        if treated.get(past):
+            is_treated = pd.Index(_customer_ids(slots, joined)).isin(treated[past])
+            response = responses.find_responses(_usual_responses(), slots, joined, simulation)
+            with_offer = responses.decide_churn(churned, response, draws.response)
+            churned = np.where(is_treated, with_offer, churned)
         replaced = churned | (draws.rotation < ROTATION)
         joined[replaced] = past + 1
     return joined
+
+
+def _customer_ids(slots: np.ndarray, joined: np.ndarray) -> np.ndarray:
+    """Return the ids of the customers who took consecutive slots in the months ``joined``."""
+    templates = _templates()
+    template_id = templates["customer_id"].to_numpy()[slots % len(templates)]
+    return template_id + _id_suffixes(slots // len(templates), joined)
 
 
 def _decide_churn(
@@ -174,6 +211,12 @@ def _apply_campaign(
         payment_method=rows["payment_method"].where(~moved, "Credit card (automatic)"),
         paperless_billing=rows["paperless_billing"].where(~moved, "Yes"),
     )
+
+
+@cache
+def _usual_responses() -> np.ndarray:
+    """Return the templates' log-odds of being kept by an offer."""
+    return responses.usual_log_odds(_templates())
 
 
 def _id_suffixes(copy: np.ndarray, joined: np.ndarray) -> np.ndarray:

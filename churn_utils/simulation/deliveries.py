@@ -9,7 +9,7 @@ from churn_utils import settings
 from churn_utils.data import contract
 from churn_utils.data.columns import CUSTOMER_COLUMNS
 from churn_utils.features import definitions, offline
-from churn_utils.simulation.customers import simulate_month
+from churn_utils.simulation.customers import NO_OFFERS, Treated, simulate_month
 from churn_utils.simulation.scenarios import Simulation
 
 FIRST_LINE = 2  # of a delivered file: line 1 holds the names
@@ -44,10 +44,14 @@ def _write_amounts(usd: pd.Series, in_cents: bool) -> pd.Series:
 
 
 def deliver_at(
-    as_of_month: int,
-    simulation: Simulation,
+    as_of_month: int, simulation: Simulation, treated: Treated = NO_OFFERS
 ) -> dict[int, pd.DataFrame]:
     """Return what arrives at an as-of month, in the order in which it has to be ingested.
+
+    Args:
+        as_of_month: its number.
+        simulation: the company.
+        treated: who got an offer in the months before, by month number.
 
     Returns:
         Text rows by the month that they describe: that of ``as_of_month`` and, in the month after
@@ -56,9 +60,9 @@ def deliver_at(
     bug_month = simulation.start_month if simulation.scenario == "data_bug" else None
     delivered = {}
     if bug_month is not None and as_of_month == bug_month + 1:
-        delivered[bug_month] = deliver_month(simulate_month(bug_month, simulation))
+        delivered[bug_month] = deliver_month(simulate_month(bug_month, simulation, treated))
     broken = as_of_month == bug_month
-    delivered[as_of_month] = deliver_month(simulate_month(as_of_month, simulation), broken)
+    delivered[as_of_month] = deliver_month(simulate_month(as_of_month, simulation, treated), broken)
     return delivered
 
 
@@ -68,18 +72,34 @@ def make_labels(customers: pd.DataFrame) -> pd.DataFrame:
     return labels.assign(churn=np.where(customers["churned"], "Yes", "No"))
 
 
+LATER = (
+    "churned",
+    "churn_probability",
+    "probability_with_offer",
+    "churns_without_offer",
+    "churns_with_offer",
+)
+
+
 def ingest_in_memory(
-    month: int, simulation: Simulation, broken: bool = False
+    month: int, simulation: Simulation, broken: bool = False, treated: Treated = NO_OFFERS
 ) -> tuple[pd.DataFrame, int]:
     """Deliver, check and featurise a month without any table, and add what is known of it later.
+
+    Args:
+        month: its number.
+        simulation: the company.
+        broken: whether it is sent with the data bug.
+        treated: who got an offer in this month and those before, by month number.
 
     Returns:
         ``(rows, quarantined)``. ``rows`` are those that passed the contract, in order:
         ``customer_id``, the model inputs, ``snapshot_date`` and ``event_date`` (the month),
-        ``split``, ``churned`` and the true ``churn_probability``; ``quarantined`` is the number of
-        those that did not pass.
+        ``split``, ``churned`` and what only the simulation knows: ``churn_probability``,
+        ``probability_with_offer``, ``churns_without_offer`` and ``churns_with_offer``.
+        ``quarantined`` is the number of those that did not pass.
     """
-    customers = simulate_month(month, simulation)
+    customers = simulate_month(month, simulation, treated)
     delivery = deliver_month(customers, broken)
     accepted, rejected = contract.check_rows(delivery)
 
@@ -91,7 +111,6 @@ def ingest_in_memory(
     rows = rows.assign(
         event_date=date,
         split=offline.split_of(later["slot_id"]),
-        churned=later["churned"],
-        churn_probability=later["churn_probability"],
+        **{name: later[name] for name in LATER},
     )
     return rows.reset_index(drop=True), len(rejected)

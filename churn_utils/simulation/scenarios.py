@@ -40,6 +40,7 @@ class Simulation:
     seed: int = settings.SEED  # of all random numbers but those of month 0, IBM's extract
     start_month: int = START_MONTH  # of the change; for data_bug the only month sent wrongly
     slots: int = SLOTS  # customers; those beyond 7,043 are copies of IBM's
+    save_rate: float | None = None  # share of churners an offer keeps; None: it varies (responses)
 
     def __post_init__(self) -> None:
         """Check the scenario's name and the ranges of the numbers."""
@@ -50,6 +51,8 @@ class Simulation:
         check_whole_number("seed", self.seed, least=0)
         check_whole_number("start_month", self.start_month, least=1)
         check_whole_number("slots", self.slots, least=1)
+        if self.save_rate is not None and not 0 <= self.save_rate <= 1:
+            raise DataError(f"save_rate is {self.save_rate!r}; valid are numbers from 0 to 1.")
 
     @property
     def description(self) -> str:

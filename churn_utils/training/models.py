@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 
 import numpy as np
@@ -20,7 +21,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, SplineTransform
 from threadpoolctl import threadpool_limits
 
 from churn_utils.errors import DataError
-from churn_utils.features import definitions
+from churn_utils.features import definitions, offers
 
 # On so few rows a second thread of BLAS or OpenMP gains nothing. On a busy machine threads wait for
 # each other: a search took 2.8 times as long beside two other busy processes.
@@ -149,7 +150,36 @@ def make_folds(rows: pd.DataFrame, seed: int) -> list[tuple[np.ndarray, np.ndarr
 
 def log_loss_of_base_rate(rows: pd.DataFrame) -> float:
     """Return the log loss of predicting the base rate for every row."""
-    return log_loss(rows["churned"], np.full(len(rows), rows["churned"].mean()))
+    weights = offers.sample_weights(rows)
+    rate = np.average(rows["churned"], weights=weights)
+    return log_loss(rows["churned"], np.full(len(rows), rate), sample_weight=weights)
+
+
+def fit_weighted(
+    model: BaseEstimator, inputs: pd.DataFrame | np.ndarray, churned, weights: np.ndarray | None
+) -> BaseEstimator:
+    """Fit an estimator, or the last step of a pipeline, with what each row counts; return it.
+
+    ``weights`` are those of ``offers.sample_weights``; without any, the fit is the usual one.
+    """
+    if weights is None:
+        return model.fit(inputs, churned)
+    last, prefix = model, ""
+    while isinstance(last, Pipeline):
+        name, last = last.steps[-1]
+        prefix += f"{name}__"
+    return model.fit(inputs, churned, **{f"{prefix}sample_weight": weights})
+
+
+def calibrate(
+    model: BaseEstimator, inputs: pd.DataFrame, churned, weights: np.ndarray | None
+) -> CalibratedClassifierCV:
+    """Fit a sigmoid (Platt) over a fitted model's probabilities, with what each row counts."""
+    calibrated = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid")
+    with warnings.catch_warnings():
+        # The model is fitted: that the weights reach the calibration alone is what is wanted.
+        warnings.filterwarnings("ignore", "Since FrozenEstimator", UserWarning)
+        return calibrated.fit(inputs, churned, sample_weight=weights)
 
 
 @one_thread
@@ -171,13 +201,14 @@ def fit_calibrated(
     """
     names = list(inputs)
     known = definitions.select_model_inputs(train, names)
-    model = build_model(params, seed, names).fit(known, train["churned"].to_numpy())
+    unfitted = build_model(params, seed, names)
+    model = fit_weighted(unfitted, known, train["churned"].to_numpy(), offers.sample_weights(train))
     if getattr(model[-1], "n_jobs", 1) != 1:
         # Threads add the trees' votes in any order, so the last bit would vary.
         model[-1].set_params(n_jobs=1)
-    calibrated = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid")
     unseen = definitions.select_model_inputs(validate, names)
-    return calibrated.fit(unseen, validate["churned"].to_numpy())
+    weights = offers.sample_weights(validate)
+    return calibrate(model, unseen, validate["churned"].to_numpy(), weights)
 
 
 @one_thread
@@ -197,11 +228,12 @@ def predict_unseen(model: CalibratedClassifierCV, validate: pd.DataFrame, seed: 
     """
     inputs = definitions.select_model_inputs(validate, definitions.inputs_of(model))
     churned = validate["churned"].to_numpy()
-    fitted = FrozenEstimator(model.estimator.estimator)
+    fitted = model.estimator.estimator
+    weights = offers.sample_weights(validate)
     probability = np.empty(len(validate))
     for fit, held_out in make_folds(validate, seed):
-        calibrated = CalibratedClassifierCV(fitted, method="sigmoid")
-        calibrated.fit(inputs.iloc[fit], churned[fit])
+        known = None if weights is None else weights[fit]
+        calibrated = calibrate(fitted, inputs.iloc[fit], churned[fit], known)
         probability[held_out] = calibrated.predict_proba(inputs.iloc[held_out])[:, 1]
     return probability
 
@@ -215,7 +247,13 @@ def explain_importance(model: BaseEstimator, rows: pd.DataFrame, seed: int) -> p
     """
     inputs = definitions.select_model_inputs(rows, definitions.inputs_of(model))
     result = permutation_importance(
-        model, inputs, rows["churned"], scoring="neg_log_loss", n_repeats=3, random_state=seed
+        model,
+        inputs,
+        rows["churned"],
+        scoring="neg_log_loss",
+        n_repeats=3,
+        random_state=seed,
+        sample_weight=offers.sample_weights(rows),
     )
     table = pd.DataFrame(
         {

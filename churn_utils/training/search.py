@@ -27,12 +27,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from churn_utils import settings
 from churn_utils.errors import DataError
-from churn_utils.features import definitions
+from churn_utils.features import definitions, offers
 from churn_utils.training.models import (
     DEFAULTS,
     FOLDS,
     build_encoder,
     build_estimator,
+    fit_weighted,
     make_folds,
     one_thread,
 )
@@ -250,18 +251,26 @@ class Folds:
         churned: labels, shape (rows,).
         splits: row numbers ``(fit, held_out)`` of each fold.
         seed: of folds and models.
+        weights: what each row counts, shape (rows,); None where each counts once.
     """
 
     encoded: pd.DataFrame
     churned: np.ndarray
     splits: list[tuple[np.ndarray, np.ndarray]]
     seed: int
+    weights: np.ndarray | None = None
+
+    def weigh(self, rows: np.ndarray) -> np.ndarray | None:
+        """Return what these rows count, by their numbers; None where each counts once."""
+        return None if self.weights is None else self.weights[rows]
 
 
 def encode_folds(train: pd.DataFrame, seed: int) -> Folds:
     """Encode rows of the ``train`` split and fold them."""
     encoded = build_encoder().fit_transform(definitions.select_model_inputs(train))
-    return Folds(encoded, train["churned"].to_numpy(), make_folds(train, seed), seed)
+    churned = train["churned"].to_numpy()
+    weights = offers.sample_weights(train)
+    return Folds(encoded, churned, make_folds(train, seed), seed, weights)
 
 
 @one_thread
@@ -277,9 +286,10 @@ def cross_validate(params: dict, folds: Folds, trial: optuna.Trial) -> float:
     losses = []
     for step, (fit, held_out) in enumerate(folds.splits):
         model = build_estimator(params, folds.seed)
-        model.fit(folds.encoded.iloc[fit], folds.churned[fit])
+        fit_weighted(model, folds.encoded.iloc[fit], folds.churned[fit], folds.weigh(fit))
         probability = model.predict_proba(folds.encoded.iloc[held_out])[:, 1]
-        losses.append(log_loss(folds.churned[held_out], probability))
+        loss = log_loss(folds.churned[held_out], probability, sample_weight=folds.weigh(held_out))
+        losses.append(loss)
         trial.report(losses[-1], step)
         if step + 1 < FOLDS and trial.should_prune():
             raise optuna.TrialPruned

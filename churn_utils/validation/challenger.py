@@ -14,7 +14,7 @@ from churn_utils.errors import ChurnError, DataError
 from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.bootstrap import ScoredRows
 from churn_utils.evaluation.economics import Economics
-from churn_utils.features import offline
+from churn_utils.features import offers, offline
 from churn_utils.inference import scoring
 from churn_utils.registry import artifacts, deployments, lineage, versions
 from churn_utils.registry.versions import ModelVersion
@@ -25,7 +25,11 @@ from churn_utils.validation.behaviour_probes import ProbeResults
 # for each 5,000 rows of its refit.
 PROBE_SECONDS = 60.0
 REFIT_SECONDS = 300.0
-BOOTSTRAP = ("samples", "weights")  # parts that follow from predictions, rows and draws
+BOOTSTRAP = (
+    "samples",
+    "weights",
+    "row_weights",
+)  # parts that follow from predictions, rows and draws
 
 
 @dataclass(eq=False)
@@ -181,7 +185,14 @@ class Challenger:
 
     def scored_rows(self) -> ScoredRows:
         """Return ``rows`` with the challenger's probabilities."""
-        return ScoredRows(self.rows["churned"], self.probability, self.rows["customer_id"])
+        return ScoredRows(
+            self.rows["churned"], self.probability, self.rows["customer_id"], self.row_weights
+        )
+
+    @cached_property
+    def row_weights(self) -> np.ndarray | None:
+        """What each row of ``rows`` counts, shape (n,); None where each counts once."""
+        return offers.sample_weights(self.rows)
 
     @cached_property
     def champion_probability(self) -> np.ndarray:
@@ -218,9 +229,11 @@ class Challenger:
             self.draws,
             self.seed,
             thresholds,
+            self.row_weights,
         )
 
     @cached_property
     def weights(self) -> np.ndarray:
-        """Bootstrap weights over customers, shape (draws, rows)."""
-        return bootstrap.resample(self.rows["customer_id"], self.draws, self.seed)
+        """Bootstrap weights over customers, times what each row counts, shape (draws, rows)."""
+        drawn = bootstrap.resample(self.rows["customer_id"], self.draws, self.seed)
+        return bootstrap.weigh(drawn, self.row_weights)

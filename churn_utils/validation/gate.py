@@ -164,6 +164,7 @@ def _compile_evidence(
         since=None if since is None else f"{since:%Y-%m-%d}",
         offer_cost_usd=challenger.economics.offer_cost_usd,
         churner_value_usd=challenger.economics.churner_value_usd,
+        save_rate=challenger.economics.save_rate,
         **origin,
     )
 

@@ -10,6 +10,7 @@ from scipy.special import logit
 
 from churn_utils.evaluation import bootstrap, metrics
 from churn_utils.evaluation.economics import Economics, decision_value_usd
+from churn_utils.features import offers
 from churn_utils.validation.challenger import Challenger
 from churn_utils.validation.finding import Finding
 
@@ -53,9 +54,11 @@ def check_value_floor(challenger: Challenger) -> Finding:
         intervals[name] = bootstrap.percentile_bounds(means).tolist()
     rival = min(intervals, key=lambda name: intervals[name][0])
     lower, upper = intervals[rival]
-    detail = f"value {own.mean():.0f} USD a customer; the closer rival is the offer to {rival}"
+    value = np.average(own, weights=challenger.row_weights)
+    gain = np.average(gains[rival], weights=challenger.row_weights)
+    detail = f"value {value:.0f} USD a customer; the closer rival is the offer to {rival}"
     requirement = "USD gain over treating all and none: interval above 0"
-    return Finding.of(lower > 0, requirement, detail, gains[rival].mean(), lower, upper)
+    return Finding.of(lower > 0, requirement, detail, gain, lower, upper)
 
 
 def check_calibration(challenger: Challenger) -> Finding:
@@ -70,10 +73,13 @@ def check_calibration(challenger: Challenger) -> Finding:
     churned = challenger.rows["churned"]
     probability = np.clip(challenger.probability, 1e-6, 1 - 1e-6)
     log_odds = logit(probability).reshape(-1, 1)
-    sigmoid = LogisticRegression(C=np.inf).fit(log_odds, churned)
+    weights = challenger.row_weights
+    sigmoid = LogisticRegression(C=np.inf).fit(log_odds, churned, sample_weight=weights)
     recalibrated = sigmoid.predict_proba(log_odds)[:, 1]
-    saved = log_loss(churned, probability) - log_loss(churned, recalibrated)
-    detail = f"mean {probability.mean():.3f}, observed {churned.mean():.3f}"
+    loss = log_loss(churned, probability, sample_weight=weights)
+    saved = loss - log_loss(churned, recalibrated, sample_weight=weights)
+    mean, observed = (np.average(each, weights=weights) for each in (probability, churned))
+    detail = f"mean {mean:.3f}, observed {observed:.3f}"
     requirement = f"recalibration saves at most {CALIBRATION_LOSS} nats"
     return Finding.of(saved <= CALIBRATION_LOSS, requirement, detail, saved)
 
@@ -93,7 +99,9 @@ def check_overfitting(challenger: Challenger) -> Finding:
 
 
 def _measure_auc(rows: pd.DataFrame, probability: np.ndarray, economics: Economics) -> float:
-    scored = metrics.score_metrics(rows["churned"].to_numpy(), probability, economics)
+    weights = offers.sample_weights(rows)
+    weightings = None if weights is None else weights[None, :]
+    scored = metrics.score_metrics(rows["churned"].to_numpy(), probability, economics, weightings)
     return float(scored["roc_auc"].iloc[0])
 
 

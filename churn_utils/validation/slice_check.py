@@ -16,6 +16,7 @@ from churn_utils.validation.finding import Finding
 MIN_SLICE_ROWS = 50
 HARM_LEVEL = 0.025  # one-sided, of all groups together
 PROTECTED = ["gender", "senior_citizen"]
+SIMULATIONS = 20_000  # of a sum of weighted rows; p-values are exact to about 0.001
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def compare_groups(
     value = decision_value_usd(churned.astype(float), treated, economics)
     value_before = decision_value_usd(churned.astype(float), treated_before, economics)
     gain = value - value_before
+    weights = challenger.row_weights
     groups = []
     for column in SLICES:
         for group, positions in challenger.rows.groupby(column).indices.items():
@@ -76,8 +78,10 @@ def compare_groups(
                 treated[positions],
                 treated_before[positions],
                 economics.threshold,
+                None if weights is None else weights[positions],
             )
-            mean_gain = float(gain[positions].mean())
+            counts = None if weights is None else weights[positions]
+            mean_gain = float(np.average(gain[positions], weights=counts))
             groups.append(GroupComparison(f"{column} = {group}", p_value, mean_gain))
     return sorted(groups, key=lambda group: (group.p_value, group.group))
 
@@ -95,7 +99,11 @@ def find_worse_off(groups: list[GroupComparison]) -> list[str]:
 
 
 def p_value_of_harm(
-    churned: np.ndarray, treated: np.ndarray, treated_before: np.ndarray, threshold: float
+    churned: np.ndarray,
+    treated: np.ndarray,
+    treated_before: np.ndarray,
+    threshold: float,
+    weights: np.ndarray | None = None,
 ) -> float:
     """Return the probability of outcomes as bad as these if changed decisions were worth nothing.
 
@@ -103,8 +111,11 @@ def p_value_of_harm(
     If the changed decisions are worth nothing on average, then offers made to churners and offers
     spared on stayers are sums of Bernoulli variables, with probabilities ``threshold`` and
     1 - ``threshold``. The test is exact and one-sided. (A bootstrap is certain of a loss after six
-    offers without a churner, which chance alone gives one time in six.) Arrays are of shape (n,).
+    offers without a churner, which chance alone gives one time in six.) Where rows count by weight,
+    the distribution of the weighted sum is simulated. Arrays are of shape (n,).
     """
+    if weights is not None:
+        return _simulate_p_value(churned, treated, treated_before, threshold, weights)
     new_offers = churned[treated & ~treated_before]
     dropped_offers = churned[~treated & treated_before]
     right = int(new_offers.sum() + (~dropped_offers).sum())
@@ -112,6 +123,29 @@ def p_value_of_harm(
     spared = binom.pmf(np.arange(len(dropped_offers) + 1), len(dropped_offers), 1 - threshold)
     distribution = np.convolve(hits, spared)  # of the number of right changes
     return float(distribution[: right + 1].sum())
+
+
+def _simulate_p_value(
+    churned: np.ndarray,
+    treated: np.ndarray,
+    treated_before: np.ndarray,
+    threshold: float,
+    weights: np.ndarray,
+) -> float:
+    """Return the p-value of ``p_value_of_harm`` where rows count by weight."""
+    is_new = treated & ~treated_before
+    is_dropped = ~treated & treated_before
+    is_right = np.where(is_new, churned, ~churned)
+    right = 0.0
+    simulated = np.zeros(SIMULATIONS)
+    draws = np.random.default_rng(0)
+    for is_changed, chance in ((is_new, threshold), (is_dropped, 1 - threshold)):
+        for weight in np.unique(weights[is_changed]):
+            alike = is_changed & (weights == weight)
+            right += weight * is_right[alike].sum()
+            simulated += weight * draws.binomial(alike.sum(), chance, SIMULATIONS)
+    # Weights such as 1 / 0.1 add up to sums that differ in the last bits.
+    return float((simulated <= right + 1e-9).mean())
 
 
 def equal_opportunity_difference(
