@@ -100,7 +100,7 @@ lock: .venv/installed  ## resolve requirements.lock and locks/ again
 clean:  ## delete tables, models, state and reports; data/raw and .venv stay
 	# As clear_home does it: a home that is half cleared is no finished run, and the next run clears it.
 	mkdir -p data/pipeline && touch data/pipeline/clearing && rm -f data/pipeline/state.json
-	rm -rf data/lakehouse data/mlflow data/online data/optuna data/deliveries data/world.json
+	rm -rf data/lakehouse data/mlflow data/online data/optuna data/deliveries data/world.json data/offers.json
 	find reports -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
 	rm -rf data/pipeline
 

@@ -21,6 +21,7 @@ import pandas as pd
 
 from churn_utils import causes
 from churn_utils.errors import ChurnError, UsageError
+from churn_utils.features import offer_policy
 from churn_utils.pipeline.parameters import read_notebooks
 from churn_utils.pipeline.plan import (
     DONE,
@@ -67,6 +68,8 @@ examples:
                                           call goes on when that has come
   run_all.py --accept-delivery 2025-04 --by 'Ada Lovelace' --reason 'half was sold'
                                           let a month pass that was held back, and go on
+  run_all.py --offers made --home /tmp/offers
+                                          offers are really made (docs/offers.md)
   run_all.py --fresh --profile fast       start again with an empty home, small and quick
 """
 
@@ -76,6 +79,9 @@ DEFAULT = "(default %(default)s)"
 # -p A=1 B=2, which are documented, take several.
 SEVERAL: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
 FLAG: dict[str, Any] = {"action": "store_true"}
+
+
+OFFER_MODES = (offer_policy.NONE, offer_policy.MADE)
 
 
 class NothingToRun(Exception):
@@ -134,6 +140,13 @@ def _add_run_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--seed", type=int, metavar="N", default=Plan.seed, help=text)
     text = f"fast: few trials and bootstrap draws, for a try {DEFAULT}"
     group.add_argument("--profile", choices=list(PROFILES), default=Plan.profile, help=text)
+    text = "made: carry the decisions out, apart from a control group, and learn from who got no "
+    text += f"offer; none: no customer gets an offer (docs/offers.md) {DEFAULT}"
+    group.add_argument("--offers", choices=OFFER_MODES, default=Plan.offers, help=text)
+    text = "with --offers made: share of the selected customers who get none, so that it can be "
+    text += f"measured what offers achieve {DEFAULT}"
+    share = {"type": float, "metavar": "X", "default": Plan.control_share}
+    group.add_argument("--control-share", help=text, **share)
     text = "set notebook parameters wherever they occur; --list shows them"
     group.add_argument("-p", dest="parameters", metavar="NAME=VALUE", help=text, **SEVERAL)
 
@@ -219,6 +232,8 @@ def make_plan(options: argparse.Namespace) -> Plan:
         manual_approval=options.manual_approval,
         fresh=options.fresh,
         acceptance=find_acceptance(options),
+        offers=options.offers,
+        control_share=options.control_share,
     )
     timeline = expand_timeline(plan, RunState() if plan.fresh else read_state())
     only = tuple(find_stage(text, timeline) for text in options.only)

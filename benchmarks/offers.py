@@ -182,11 +182,12 @@ def passes_gate(challenger, champion, window: pd.DataFrame) -> bool:
 def make_offers(rows: pd.DataFrame, champion, case: Case) -> pd.DataFrame:
     """Return the rows with their groups and weights, and the labels that will arrive."""
     from churn_utils.features import offers
+    from churn_utils.features.offer_policy import OfferPolicy
     from churn_utils.monitoring.drift_tests import SCORE
 
     probability = rows[SCORE].to_numpy()
     is_selected = probability >= champion.economics.threshold
-    policy = offers.OfferPolicy(case.control_share, salt=f"seed {case.seed}")
+    policy = OfferPolicy(case.control_share, salt=f"seed {case.seed}")
     groups = offers.assign_groups(rows["customer_id"], is_selected, policy)
     is_treated = groups["group"] == "treated"
     churned = rows["churns_with_offer"].where(is_treated, rows["churns_without_offer"])
@@ -244,6 +245,7 @@ def run_case(case: Case) -> pd.DataFrame:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20, help="runs of each case")
     parser.add_argument("--first-seed", type=int, default=100, help="of the seeds")

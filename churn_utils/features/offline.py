@@ -384,7 +384,7 @@ def current_versions() -> dict[str, int]:
 def build_training_set(
     as_of: pd.Timestamp, versions: dict[str, int] | None = None, since: pd.Timestamp | None = None
 ) -> pd.DataFrame:
-    """Build the labelled rows known at ``as_of`` with all model inputs.
+    """Build the labelled rows known at ``as_of`` with all model inputs, to learn from or to judge.
 
     Args:
         as_of: labels that arrived later are left out; features are those known at the snapshot date
@@ -395,13 +395,30 @@ def build_training_set(
 
     Returns:
         One row per label, in key order: ``customer_id, event_date, churned`` (bool), ``label_date,
-        split, weight``, the model inputs, ``features_as_of, lookup_status, lacks_features``. Rows
-        whose status is not ``found`` are there without features, and those of customers who got an
-        offer with weight 0 (``offers.add_weights``); ``training_rows`` leaves both out.
+        split, group, weight``, the model inputs, ``features_as_of, lookup_status,
+        lacks_features``. Rows whose status is not ``found`` are there without features, and those
+        of customers who got an offer with weight 0 (``offers.add_weights``); ``training_rows``
+        leaves both out.
 
     Raises:
         DataError: no label had arrived by ``as_of``, or offers were made and no customer was kept
             as control.
+    """
+    rows = read_labelled(as_of, versions, since)
+    made = rows[rows["group"] != ""].rename(columns={"event_date": "snapshot_date"})
+    without_control = offers.list_months_without_control(made)
+    if without_control:
+        raise DataError(f"{offers.describe_missing_control(without_control)}.")
+    return rows
+
+
+def read_labelled(
+    as_of: pd.Timestamp, versions: dict[str, int] | None = None, since: pd.Timestamp | None = None
+) -> pd.DataFrame:
+    """Return the rows of ``build_training_set``, those of months without control group too.
+
+    Raises:
+        DataError: no label had arrived by ``as_of``.
     """
     labels = tables.read("churn_labels", version=(versions or {}).get("churn_labels"))
     labels = labels[labels["label_date"] <= as_of]
@@ -419,19 +436,11 @@ def build_training_set(
 
 
 def _read_offers(months: pd.Series, versions: dict[str, int] | None) -> pd.DataFrame:
-    """Return the offers of labelled months, at the version recorded; none if none was recorded.
-
-    Raises:
-        DataError: in some of the months no customer was kept as control.
-    """
+    """Return the offers of labelled months, at the version recorded; none if none was recorded."""
     made = offers.read_offers((versions or {}).get(OFFERS))
     if versions is not None and OFFERS not in versions:
         made = made.head(0)
-    made = made[made["snapshot_date"].isin(months)]
-    without_control = offers.list_months_without_control(made)
-    if without_control:
-        raise DataError(f"{offers.describe_missing_control(without_control)}.")
-    return made
+    return made[made["snapshot_date"].isin(months)]
 
 
 def training_rows(

@@ -11,7 +11,7 @@ from churn_utils.data import tables
 from churn_utils.data.files import write_csv
 from churn_utils.errors import DataError
 from churn_utils.evaluation.economics import OFFER
-from churn_utils.features import definitions, offline
+from churn_utils.features import definitions, offer_policy, offers, offline
 from churn_utils.inference import scoring
 from churn_utils.registry import deployments, promotion, versions
 from churn_utils.registry.versions import ModelVersion
@@ -65,7 +65,10 @@ def score_with(
     role: str,
     customer_ids: list[str] | None = None,
 ) -> pd.DataFrame:
-    """Score as ``score_snapshot`` does, with a version that was read before."""
+    """Score as ``score_snapshot`` does, with a version that was read before.
+
+    Where this home makes offers, what becomes of the champion's decisions goes to ``offers``.
+    """
     rows = read_scoring_rows(snapshot_date, as_of, customer_ids)
     rows = _keep_complete(rows, scoring_version)
     parts = []
@@ -77,6 +80,9 @@ def score_with(
     )
     predictions = predictions.join(pd.concat(parts)).assign(scored_at=as_of)
     tables.merge("predictions", predictions)
+    policy = offer_policy.read_policy()
+    if role == "champion" and policy is not None:
+        offers.record_offers(predictions, policy)
     return predictions
 
 
@@ -158,6 +164,8 @@ def read_scoring_rows(
 def build_retention_list(predictions: pd.DataFrame, as_of: pd.Timestamp, size: int) -> pd.DataFrame:
     """Rank the customers who are worth an offer by expected value and say why they may leave.
 
+    The control group is left out where offers are made.
+
     Args:
         predictions: as ``score_snapshot`` returns them, of one snapshot and version.
         as_of: date that the features are read as of.
@@ -166,8 +174,9 @@ def build_retention_list(predictions: pd.DataFrame, as_of: pd.Timestamp, size: i
     Returns:
         Columns ``RETENTION_LIST``, best first; empty when no offer pays.
     """
-    offers = predictions[predictions["decision"] == OFFER]
-    ranked = offers.sort_values(["expected_value_usd", "customer_id"], ascending=[False, True])
+    selected = predictions[predictions["decision"] == OFFER]
+    selected = selected[~selected["customer_id"].isin(_list_control(predictions))]
+    ranked = selected.sort_values(["expected_value_usd", "customer_id"], ascending=[False, True])
     worth = ranked.head(size).reset_index(drop=True)
     if worth.empty:
         return worth.reindex(columns=RETENTION_LIST)
@@ -179,6 +188,12 @@ def build_retention_list(predictions: pd.DataFrame, as_of: pd.Timestamp, size: i
     model = scoring.load_model(version)
     reasons = scoring.explain_rows(model, chosen, rows, top=len(REASONS))
     return worth.join(reasons)[RETENTION_LIST]
+
+
+def _list_control(predictions: pd.DataFrame) -> pd.Series:
+    """Return the ids of the customers of a snapshot who were selected and get no offer."""
+    made = offers.read_offers(snapshot_date=predictions["snapshot_date"].iloc[0])
+    return made.loc[made["group"] == offers.CONTROL, "customer_id"]
 
 
 def write_retention_list(table: pd.DataFrame, as_of: pd.Timestamp) -> Path:

@@ -20,6 +20,7 @@ DATA_QUALITY = "data quality"
 COVARIATE = "covariate"
 PRIOR = "prior"
 CONCEPT = "concept"
+ECONOMICS = "economics"
 
 COLUMNS = [
     "as_of_date",
@@ -43,6 +44,7 @@ class Limits:
     gain_usd: float = 5.0  # per customer and month that a retraining must surely bring
     confidence: float = 0.98  # of the gain's two-sided interval; two windows are looked at
     prior_share: float = 0.8  # of the gain that moving the intercept brings in a prior shift
+    save_rate_confidence: float = 0.99  # of the interval that the assumed save rate must lie in
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,33 @@ class Shift(BaseModel):
     feature_reliance: float = Field(validation_alias="use", serialization_alias="use")
 
 
+class SaveRate(BaseModel):
+    """Share of the churners that offers kept, measured on the newest labelled months."""
+
+    model_config = ConfigDict(frozen=True)
+
+    assumed: float  # by the champion's economics
+    value: float
+    lower: float
+    upper: float
+    treated: int  # customers, each month counted
+    control: int
+    was_alerted: bool = False  # in an earlier month of the same champion
+
+    @property
+    def is_news(self) -> bool:
+        """Whether the assumed rate lies outside the interval, and no alert has said so yet."""
+        has_left = not self.lower <= self.assumed <= self.upper
+        return has_left and not self.was_alerted
+
+    def __str__(self) -> str:
+        """Show the rate with its interval and what was assumed."""
+        return (
+            f"offers keep {self.value:.0%} of the churners [{self.lower:.0%}, {self.upper:.0%}], "
+            f"the champion assumes {self.assumed:.0%}"
+        )
+
+
 class Evidence(BaseModel):
     """What a decision rests on; stored as JSON in the column ``evidence``."""
 
@@ -78,6 +107,8 @@ class Evidence(BaseModel):
     standing: dict[str, float] = {}  # PSI at the alert of each alerted shift that still stands
     gains: list[WindowGain] = []  # what a refit would have been worth, by window
     passed: list[str] = []  # features whose shift is over, where a refit would be worth it
+    save_rate: SaveRate | None = None  # only where offers were made
+    without_control: tuple[str, ...] = ()  # months whose labels say nothing about churn
 
     @property
     def best_window(self) -> WindowGain | None:
@@ -85,10 +116,11 @@ class Evidence(BaseModel):
         return max(self.gains, key=lambda gain: gain.lower, default=None)
 
     def to_json(self) -> str:
-        """Return the text that is stored; faults only where there are any, as in older rows."""
+        """Return the text that is stored; what older rows do not know only where there is any."""
         facts = self.model_dump(by_alias=True)
-        if not self.faults:
-            del facts["faults"]
+        for name in ("faults", "save_rate", "without_control"):
+            if not facts[name]:
+                del facts[name]
         return json.dumps(facts)
 
 

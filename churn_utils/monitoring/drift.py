@@ -10,7 +10,8 @@ import pandas as pd
 
 from churn_utils import settings
 from churn_utils.errors import DataError
-from churn_utils.monitoring import decision, retraining_value, shifts
+from churn_utils.features import offers
+from churn_utils.monitoring import decision, retraining_value, save_rates, shifts
 from churn_utils.monitoring.champion import Champion
 from churn_utils.monitoring.decision import Decision, Delivery, Evidence, Limits
 from churn_utils.monitoring.retraining_value import WindowGain
@@ -40,7 +41,10 @@ def decide(
         delivery: counts of that snapshot.
         current: its accepted rows with all model inputs; may be empty.
         labelled: labelled rows known at ``as_of``: ``customer_id, event_date, churned, split`` and
-            the model inputs. Only ``train`` rows are used; what the gate reads stays unseen.
+            the model inputs; where offers were made also ``group`` and ``weight``
+            (``offers.add_weights``). What a retraining would be worth is measured on ``train`` rows
+            without an offer; what the gate reads stays unseen. What offers achieve is measured on
+            all rows.
         champion: the one in effect.
         history: rows of ``decisions``; only earlier ones are read, so deciding twice decides alike.
         limits: where evidence becomes a decision.
@@ -52,7 +56,8 @@ def decide(
     limits = limits or Limits()
     _check(as_of, delivery, labelled)
     is_news = labelled["event_date"] > champion.trained_to
-    news = labelled[(labelled["split"] == "train") & is_news]
+    delivered_since = labelled[(labelled["split"] == "train") & is_news]
+    news = offers.keep_untreated(delivered_since)
     if is_broken(delivery, limits):
         current = current.head(0)  # what is left of a broken delivery says nothing about customers
     standing = shifts.read_standing(history, as_of, champion.version)
@@ -67,9 +72,13 @@ def decide(
         new_shifts=observed.new_shifts,
         standing=observed.standing,
         gains=retraining_value.measure_gains(news, champion, limits.confidence, seed),
+        save_rate=save_rates.measure(as_of, labelled, champion, history, limits),
+        without_control=save_rates.list_without_control(labelled),
     )
     if evidence.shifts and _is_worth_it(evidence.best_window, limits):
-        newest = news[news["event_date"] == news["event_date"].max()]
+        # Treated rows too: features do not depend on offers, and a part of them is no month.
+        is_newest = delivered_since["event_date"] == delivered_since["event_date"].max()
+        newest = delivered_since[is_newest]
         then = shifts.measure_relied_on(newest, champion, limits)
         passed = shifts.list_passed(then, evidence.shifts, limits)
         evidence = evidence.model_copy(update={"passed": passed})
@@ -118,6 +127,8 @@ def _choose(evidence: Evidence, limits: Limits) -> tuple[str, str, str]:
         )
         return decision.QUARANTINE, decision.DATA_QUALITY, reason
     gain = evidence.best_window
+    if gain is None and evidence.without_control:
+        return _choose_by_shifts(evidence, save_rates.describe_without_control(evidence))
     if gain is None:
         return _choose_by_shifts(evidence, "no labels since the champion's training")
     worth = _describe_gain(gain)
@@ -146,6 +157,9 @@ def _choose_by_shifts(evidence: Evidence, labels_say: str) -> tuple[str, str, st
         moved = ", ".join(f"{name} (PSI {value:.2f})" for name, value in psi.items())
         reason = f"moved since training: {moved}; {labels_say}"
         return decision.ALERT, decision.COVARIATE, reason
+    if evidence.save_rate is not None and evidence.save_rate.is_news:
+        reason = f"{evidence.save_rate}: enter the new rate with the next version; {labels_say}"
+        return decision.ALERT, decision.ECONOMICS, reason
     if evidence.standing:
         standing = ", ".join(evidence.standing)
         reason = f"alerted and unchanged: {standing}; {labels_say}"

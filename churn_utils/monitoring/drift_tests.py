@@ -111,18 +111,29 @@ def compute_psi_of_chance(counts_now: np.ndarray, counts_then: np.ndarray) -> fl
     return scale * (freedom + 2 * deviation)
 
 
-def measure_label_shift(churned: pd.Series, reference: pd.Series) -> pd.DataFrame:
+def measure_label_shift(
+    churned: pd.Series, reference: pd.Series, weights: np.ndarray | None = None
+) -> pd.DataFrame:
     """Compare the churn rate of a labelled window with that of the champion's training data.
+
+    Args:
+        churned: labels of the window, missing where unknown.
+        reference: labels that the champion was trained on.
+        weights: what each label of the window counts; 1 when not given.
 
     Returns:
         ``metric, value, lower, upper, rows_labelled``: ``churn_rate`` (95 % interval, normal
         approximation) and ``effect_size.churned`` (Cohen's h, the difference of arcsine-transformed
         rates). Values are missing without labels.
     """
-    known = churned.dropna().astype(float)
-    now = known.mean()  # NaN without labels, as is all that follows from it
+    is_known = churned.notna().to_numpy()
+    known = churned[is_known].astype(float)
+    counts = np.ones(len(known)) if weights is None else weights[is_known]
+    # NaN without labels, as is all that follows from it
+    now = np.average(known, weights=counts) if len(known) else np.nan
     then = reference.astype(float).mean()
-    half = 1.96 * np.sqrt(now * (1 - now) / len(known)) if len(known) else np.nan
+    rows = counts.sum() ** 2 / (counts**2).sum() if len(known) else np.nan  # Kish's effective size
+    half = 1.96 * np.sqrt(now * (1 - now) / rows)
     effect = 2 * np.arcsin(np.sqrt(now)) - 2 * np.arcsin(np.sqrt(then))
     table = {
         "metric": ["churn_rate", "effect_size.churned"],

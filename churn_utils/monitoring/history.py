@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from churn_utils.data import tables
-from churn_utils.features import definitions, offline
+from churn_utils.features import definitions, offers, offline
 from churn_utils.monitoring import decision, performance
 from churn_utils.monitoring.decision import Evidence
 from churn_utils.monitoring.retraining_value import WindowGain
@@ -53,21 +53,30 @@ def read_inputs(snapshot_date: pd.Timestamp, as_of: pd.Timestamp) -> pd.DataFram
 
 
 def read_known_labels(snapshot_date: pd.Timestamp, as_of: pd.Timestamp) -> pd.DataFrame:
-    """Return the rows of ``churn_labels`` of a month that had arrived by a date."""
+    """Return the labels of a month that had arrived by a date.
+
+    Returns:
+        Columns of ``churn_labels``, and ``group`` and ``weight`` as of ``offers.add_weights``.
+    """
     labels = tables.read("churn_labels", snapshot_date=snapshot_date)
-    return labels[labels["label_date"] <= as_of]
+    known = labels[labels["label_date"] <= as_of]
+    return offers.add_weights(known, offers.read_offers(snapshot_date=snapshot_date))
 
 
 def read_scored(snapshot_date: pd.Timestamp, as_of: pd.Timestamp) -> pd.DataFrame:
     """Return the predictions of a month that were made in time, with slices and known labels.
 
     Returns:
-        Columns of ``predictions``, ``SLICES`` and ``churned`` (1.0, 0.0, or missing while the label
-        is unknown), without backfilled rows; no rows for a month that was not scored.
+        Columns of ``predictions``, ``SLICES``, ``churned`` (1.0, 0.0, or missing while the label
+        is unknown), ``group`` and ``weight`` (``offers.add_weights``), without backfilled rows; no
+        rows for a month that was not scored.
     """
     if not tables.exists("predictions"):
         return pd.DataFrame(
-            columns=["customer_id", "model_version", "role", "churn_probability", "churned"]
+            columns=[
+                *("customer_id", "model_version", "role", "churn_probability", "churned"),
+                *("group", offers.WEIGHT),
+            ]
         )
     predictions = tables.read("predictions", snapshot_date=snapshot_date)
     in_time = predictions[predictions["role"] != "backfill"].reset_index(drop=True)
@@ -75,17 +84,20 @@ def read_scored(snapshot_date: pd.Timestamp, as_of: pd.Timestamp) -> pd.DataFram
     slices = features[["customer_id", *definitions.SLICES]]
     rows = in_time.merge(slices, on="customer_id", how="left")
     labels = tables.read("churn_labels", snapshot_date=snapshot_date)
-    return performance.join_labels(rows, labels, as_of)
+    labelled = performance.join_labels(rows, labels, as_of)
+    return offers.add_weights(labelled, offers.read_offers(snapshot_date=snapshot_date))
 
 
 def read_labelled(snapshot_date: pd.Timestamp, as_of: pd.Timestamp) -> pd.DataFrame:
     """Return the customers of a month that the champion scored in time and whose label is known.
 
+    Those who got an offer are not among them: their labels say what the offer did.
+
     Returns:
         ``customer_id``, all model inputs, ``model_version, churn_probability, threshold`` and
         ``churned`` (0 or 1).
     """
-    scored = read_scored(snapshot_date, as_of)
+    scored = offers.keep_untreated(read_scored(snapshot_date, as_of))
     by_champion = scored["role"] == "champion"
     scored = scored[by_champion & scored["churned"].notna()].astype({"churned": "int64"})
     columns = ["customer_id", "model_version", "churn_probability", "threshold", "churned"]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from churn_utils.data import tables
-from churn_utils.features import offline
+from churn_utils.features import offers, offline
 from churn_utils.features.offline import PublishedSnapshot
 from churn_utils.inference import batch
 from churn_utils.monitoring import decision, drift, drift_tests, history, ingestion, performance
@@ -65,7 +65,7 @@ def _find_standing(
 def _read_recent_labelled(as_of: pd.Timestamp) -> pd.DataFrame:
     """Return the labelled rows known at a date, as far back as the decision looks."""
     since = as_of - pd.DateOffset(months=max(WINDOW_MONTHS))
-    rows = offline.build_training_set(as_of, since=since)
+    rows = offline.read_labelled(as_of, since=since)
     has_features = rows["lookup_status"] == "found"
     return rows[has_features]
 
@@ -88,8 +88,10 @@ def _measure_month(as_of: pd.Timestamp, champion: Champion, current: pd.DataFram
         moved = drift_tests.list_shift_metrics(shift)
         month = f"{as_of:%Y-%m}"
         parts.append(performance.stamp(moved, as_of, month, champion.version, len(current)))
-    labels = history.read_known_labels(before, as_of)
-    churn = drift_tests.measure_label_shift(labels["churned"], champion.training_rows["churned"])
+    labels = offers.keep_untreated(history.read_known_labels(before, as_of))
+    churn = drift_tests.measure_label_shift(
+        labels["churned"], champion.training_rows["churned"], offers.sample_weights(labels)
+    )
     parts.append(performance.stamp(churn, as_of, window, champion.version, len(labels)))
     return pd.concat(parts, ignore_index=True)
 

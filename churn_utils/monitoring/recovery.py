@@ -8,6 +8,7 @@ import pandas as pd
 from churn_utils.errors import DataError
 from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics, value_of_deciding_usd
+from churn_utils.features import offers
 from churn_utils.inference import batch
 from churn_utils.monitoring import history
 from churn_utils.registry import versions
@@ -25,8 +26,10 @@ def compare_with_best(as_of: pd.Timestamp, source: MonthSource) -> pd.DataFrame:
     Returns:
         One row per customer and month: ``customer_id, snapshot_date``, and in USD ``champion``,
         ``shadow`` (the champion before, missing while there is none) and ``best`` (offers decided
-        by the true probabilities). In a month that was not scored in time the champion has 0,
-        because no offer was made. ``best`` is missing where the source does not know the truth.
+        by the true probabilities), and ``weight``, what the row counts: customers who got an offer
+        are left out, as their labels say what the offer did. In a month that was not scored in time
+        the champion has 0, because no offer was made. ``best`` is missing where the source does not
+        know the truth.
 
     Raises:
         DataError: no month of production had been labelled by then, or no champion is in effect.
@@ -45,12 +48,13 @@ def compare_with_best(as_of: pd.Timestamp, source: MonthSource) -> pd.DataFrame:
 def _compare_month(
     date: pd.Timestamp, as_of: pd.Timestamp, source: MonthSource, economics: Economics
 ) -> pd.DataFrame:
-    rows = history.read_known_labels(date, as_of)
+    rows = offers.keep_untreated(history.read_known_labels(date, as_of))
     truth = months.find_true_probabilities(source, date)
     if truth is not None:
         rows = rows.merge(truth.reset_index(), on="customer_id")
     churned = rows["churned"].to_numpy(dtype=float)
-    values = rows[["customer_id", "snapshot_date"]].assign(shadow=np.nan, champion=0.0, best=np.nan)
+    values = rows[["customer_id", "snapshot_date", offers.WEIGHT]]
+    values = values.assign(shadow=np.nan, champion=0.0, best=np.nan)
     if truth is not None:
         true_probability = rows["churn_probability"].to_numpy()
         values["best"] = value_of_deciding_usd(churned, true_probability, economics)
@@ -65,23 +69,37 @@ def value_by_month(values: pd.DataFrame) -> pd.DataFrame:
     """Average ``compare_with_best`` by month.
 
     Returns:
-        One row per month: ``snapshot_date, customers``, USD per customer of ``champion``,
-        ``shadow`` and ``best`` with 95 % bounds ``<model>_lower`` and ``<model>_upper``, and
-        ``lost_usd``: what the month's decisions earned less than the best ones, all customers
-        together. What needs the best ones is missing where they are not known.
+        One row per month: ``snapshot_date, customers`` (for whom the rows stand), USD per customer
+        of ``champion``, ``shadow`` and ``best`` with 95 % bounds ``<model>_lower`` and
+        ``<model>_upper``, and ``lost_usd``: what the month's decisions earned less than the best
+        ones, all customers together. What needs the best ones is missing where they are not known.
     """
     rows = []
     for date, month in values.groupby("snapshot_date"):
-        row = {"snapshot_date": date, "customers": len(month)}
+        weights = _weigh(month)
+        row = {"snapshot_date": date, "customers": round(weights.sum())}
         for model in MODELS:
-            mean = month[model].mean()
-            error = 1.96 * month[model].std() / np.sqrt(len(month))
+            mean, half = _average(month[model], weights)
             row[model] = mean
-            row[f"{model}_lower"] = mean - error
-            row[f"{model}_upper"] = mean + error
-        row["lost_usd"] = (month["best"] - month["champion"]).sum(min_count=1)
+            row[f"{model}_lower"] = mean - half
+            row[f"{model}_upper"] = mean + half
+        row["lost_usd"] = ((month["best"] - month["champion"]) * weights).sum(min_count=1)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _weigh(rows: pd.DataFrame) -> np.ndarray:
+    """Return what each row counts, shape (n,)."""
+    weights = offers.sample_weights(rows)
+    return np.ones(len(rows)) if weights is None else weights
+
+
+def _average(values: pd.Series, weights: np.ndarray) -> tuple[float, float]:
+    """Return the weighted mean of a month's values and half the width of its 95 % interval."""
+    mean = (values * weights).sum() / weights.sum() if values.notna().all() else np.nan
+    rows = len(values)
+    variance = (weights**2 * (values - mean) ** 2).sum(min_count=1) * rows / (rows - 1)
+    return mean, 1.96 * np.sqrt(variance) / weights.sum()
 
 
 def measure_recovery(
@@ -105,7 +123,8 @@ def measure_recovery(
     both = values[values["snapshot_date"] >= since].dropna(subset=["shadow"])
     if both.empty:
         return pd.DataFrame(columns=["value", "lower", "upper"], dtype=float)
-    sums = both.assign(rows=1.0).groupby("customer_id")[[*MODELS, "rows"]].sum(min_count=1)
+    weighted = both[MODELS].mul(_weigh(both), axis=0).assign(rows=_weigh(both))
+    sums = weighted.groupby(both["customer_id"]).sum(min_count=1)
     drawn = bootstrap.resample(pd.Series(sums.index), draws, seed)
     totals = bootstrap.with_all_rows_first(drawn) @ sums.to_numpy()
     new, old, best = (totals[:, :3] / totals[:, 3:]).T

@@ -168,7 +168,10 @@ def simulate_refit(
 
 
 def move_intercept(
-    known: np.ndarray, churned: np.ndarray, unknown: np.ndarray, weights: np.ndarray
+    known: np.ndarray,
+    churned: np.ndarray,
+    unknown: np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Shift log-odds by one number, so that the mean probability equals the observed churn rate.
 
@@ -186,7 +189,10 @@ def move_intercept(
 
 
 def interval_by_customer(
-    gain: np.ndarray, customers: pd.Series, confidence: float, weights: np.ndarray
+    gain: np.ndarray,
+    customers: pd.Series,
+    confidence: float,
+    weights: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """Return the interval of the weighted mean gain; a customer's months are not independent.
 
@@ -194,10 +200,11 @@ def interval_by_customer(
     bootstrap over customers converges to it, but takes a thousand times as long and needs a seed
     that could tip a decision.
     """
-    mean = np.average(gain, weights=weights)
+    counts = np.ones(len(gain)) if weights is None else weights
+    mean = np.average(gain, weights=counts)
     codes, _ = pd.factorize(customers)
-    residual_sums = np.bincount(codes, weights * (gain - mean))
-    error = np.linalg.norm(residual_sums) / weights.sum()
+    residual_sums = np.bincount(codes, counts * (gain - mean))
+    error = np.linalg.norm(residual_sums) / counts.sum()
     quantile = NormalDist().inv_cdf((1 + confidence) / 2)
     half = quantile * error
     return mean - half, mean + half

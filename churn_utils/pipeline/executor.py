@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.errors import StageError
+from churn_utils.features import offer_policy
 from churn_utils.pipeline import kernels, warm_process
 from churn_utils.pipeline.plan import Plan, Report, Values
 from churn_utils.pipeline.stages import Stage
 from churn_utils.pipeline.state import Retraining, StageResult
 from churn_utils.upstream import months
 from churn_utils.upstream.folder import ONE_MONTH
+
+if TYPE_CHECKING:
+    from churn_utils.monitoring.decision import Decision
+
+LEAST_MARGIN = 1.1  # of what a sure churner's offer earns over its cost
 
 
 def execute_notebook(stage: Stage, parameters: Values, target: Path, on_cell: Report) -> None:
@@ -122,8 +129,27 @@ def run_months_and_list(
     retraining = Retraining(
         as_of=f"{asked.as_of:%Y-%m-%d}",
         since=f"{asked.labels_from:%Y-%m-%d}",
+        save_rate=_choose_save_rate(asked),
     )
     return StageResult(page=False, retrain=retraining)
+
+
+def _choose_save_rate(asked: Decision) -> float | None:
+    """Return the save rate that the next version is to assume; None where no offers are made.
+
+    It is what was measured, but not below a rate at which an offer still pays for some customers:
+    otherwise there would be no decision to make.
+    """
+    from churn_utils.registry import versions
+
+    if offer_policy.read_policy() is None:
+        return None
+    measured = asked.evidence.save_rate
+    if measured is None:
+        return offer_policy.ASSUMED_SAVE_RATE
+    costs = versions.read_version(asked.evidence.champion_version).economics
+    least = LEAST_MARGIN * costs.offer_cost_usd / costs.churner_value_usd
+    return round(min(max(measured.value, least), 1.0), 2)
 
 
 def _write_call_list(month: pd.Timestamp, size: int) -> str | None:

@@ -20,6 +20,8 @@ SET_BY_OPTION = {
     "SEED": "--seed",
     "SCENARIO": "--scenario",
     "DELIVERIES": "--deliveries",
+    "OFFERS": "--offers",
+    "CONTROL_SHARE": "--control-share",
     **dict.fromkeys(SET_BY_MONTHS, "--months"),
 }
 
@@ -89,6 +91,8 @@ def resolve_parameters(
         "SEED": plan.seed,
         "SCENARIO": plan.scenario,
         "DELIVERIES": plan.deliveries,
+        "OFFERS": plan.offers,
+        "CONTROL_SHARE": plan.control_share,
         **PROFILES[plan.profile],
     }
     if plan.approver is not None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from churn_utils import settings
 from churn_utils.errors import UsageError
+from churn_utils.features import offer_policy
 from churn_utils.upstream.folder import ONE_MONTH
 from churn_utils.upstream.months import MonthSource, open_source
 
@@ -37,11 +38,14 @@ class RunIdentity(BaseModel):
     seed: int
     profile: str
     deliveries: str = ""  # the folder
+    offers: str = offer_policy.NONE
+    control_share: float = offer_policy.DEFAULT_SHARE
 
     @property
     def run(self) -> str:
         """Name of the run and of its reports folder, such as ``price_rise-seed42-full``."""
-        return f"{self.scenario}-seed{self.seed}-{self.profile}"
+        name = f"{self.scenario}-seed{self.seed}-{self.profile}"
+        return name if self.offers == offer_policy.NONE else f"{name}-offers"
 
     @property
     def facts(self) -> dict[str, object]:
@@ -63,7 +67,7 @@ class Plan:
     """What one call of the pipeline is to do; the fields are the options of ``run_all.py``.
 
     Raises:
-        UsageError: the last month or the seed is out of range.
+        UsageError: the last month, the seed or the control group's share is out of range.
     """
 
     scenario: str = "price_rise"
@@ -80,6 +84,8 @@ class Plan:
     deliveries: str = ""  # folder that the months come from; the scenario does not count then
     first_month: pd.Timestamp = settings.FIRST_SNAPSHOT
     waiting_for: str = ""  # what the run ends with: the month that is not there yet
+    offers: str = offer_policy.NONE
+    control_share: float = offer_policy.DEFAULT_SHARE  # of the selected, where offers are made
 
     def __post_init__(self) -> None:
         """Refuse a run that ends before its first month is labelled."""
@@ -90,13 +96,21 @@ class Plan:
             )
         if self.seed < 0:
             raise UsageError(f"--seed is {self.seed}; valid are whole numbers from 0 on.")
+        policy = offer_policy.make_policy(self.offers, self.control_share, self.seed)
+        if policy is None and self.control_share != offer_policy.DEFAULT_SHARE:
+            raise UsageError("--control-share belongs to --offers made: without offers all wait.")
 
     @property
     def identity(self) -> RunIdentity:
         """The source of months, seed and profile that the home must hold."""
         scenario = "deliveries" if self.deliveries else self.scenario
         return RunIdentity(
-            scenario=scenario, seed=self.seed, profile=self.profile, deliveries=self.deliveries
+            scenario=scenario,
+            seed=self.seed,
+            profile=self.profile,
+            deliveries=self.deliveries,
+            offers=self.offers,
+            control_share=self.control_share,
         )
 
     @property
@@ -129,11 +143,13 @@ def describe_call(plan: Plan, *more: str) -> str:
     words = ["run_all.py"]
     if plan.deliveries:
         words += ["--deliveries", plan.deliveries]
-    options = ("seed", "profile") if plan.deliveries else ("scenario", "months", "seed", "profile")
+    options = ["seed", "profile", "offers", "control_share"]
+    if not plan.deliveries:
+        options = ["scenario", "months", *options]
     for option in options:
         value = getattr(plan, option)
         if value != getattr(usual, option):
-            words += [f"--{option}", str(value)]
+            words += [f"--{option.replace('_', '-')}", str(value)]
     if plan.overrides:
         words.append("-p")
     for name, text in plan.overrides.items():

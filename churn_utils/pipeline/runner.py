@@ -9,6 +9,7 @@ from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.data.files import delete_folder
 from churn_utils.errors import UsageError
+from churn_utils.features import offer_policy
 from churn_utils.pipeline import outcome
 from churn_utils.pipeline.execution import Execution, Watch
 from churn_utils.pipeline.gate_result import PASS, read_verdict
@@ -41,6 +42,7 @@ def clear_home(reports: Path) -> None:
     for folder in (*kept, reports):
         delete_folder(folder)
     (home / "world.json").unlink(missing_ok=True)
+    offer_policy.path_of_policy().unlink(missing_ok=True)
     mark.unlink()
 
 

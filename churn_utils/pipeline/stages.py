@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from churn_utils.errors import UsageError
+from churn_utils.features import offer_policy
 from churn_utils.pipeline.plan import Plan, Value
 from churn_utils.pipeline.state import Retraining, RunState
 
@@ -23,8 +24,8 @@ INGESTED = ("customers", "quarantine", "customer_features", "churn_labels")
 WRITES = {
     FEATURES: INGESTED,
     APPROVAL: ("deployments",),
-    BATCH: ("predictions",),
-    PRODUCTION: (*INGESTED, "predictions", "monitoring_metrics", "decisions"),
+    BATCH: ("predictions", "offers"),
+    PRODUCTION: (*INGESTED, "predictions", "offers", "monitoring_metrics", "decisions"),
 }
 NEEDS_CHAMPION = (BATCH, SERVING, PRODUCTION, MONITORING, DRIFT)
 
@@ -108,8 +109,10 @@ def expand_timeline(plan: Plan, run_state: RunState) -> list[Stage]:
 def _list_first_round(plan: Plan) -> list[Stage]:
     """Return the stages up to the first champion: 01 ingests two months, 05 scores the second."""
     first, second = f"{plan.first_month:%Y-%m-%d}", f"{plan.second_month:%Y-%m-%d}"
-    as_of = (("AS_OF", second),)
+    as_of: tuple[tuple[str, Value], ...] = (("AS_OF", second),)
     dates = (("SNAPSHOT", first), ("LABELS_ARRIVE", second))
+    if plan.offers == offer_policy.MADE:
+        as_of = (*as_of, ("SAVE_RATE", offer_policy.ASSUMED_SAVE_RATE))
     return [
         Stage(OVERVIEW),
         Stage(FEATURES, parameters=dates),
@@ -137,9 +140,12 @@ def _expand_retraining(production: Stage, retraining: Retraining) -> list[Stage]
     snapshot = ("SNAPSHOT", retraining.as_of)
     few_trials = ("N_TRIALS", RETRAINING_TRIALS)
     monitoring, drift = _monitor(production, retraining.as_of, month)
-    search = Stage(SEARCH, month, (production.name,), (as_of, since, few_trials))
+    measured: tuple[tuple[str, Value], ...] = ()
+    if retraining.save_rate is not None:
+        measured = (("SAVE_RATE", retraining.save_rate),)
+    search = Stage(SEARCH, month, (production.name,), (as_of, since, few_trials, *measured))
     registry = Stage(REGISTRY, month, (search.name,), (as_of,))
-    gate = Stage(GATE, month, (registry.name,), (as_of, since))
+    gate = Stage(GATE, month, (registry.name,), (as_of, since, *measured))
     # The approver reads what asked for the retraining; and 07 and 08 must see the old champion.
     before_approval = (gate.name, monitoring.name, drift.name)
     approval = Stage(APPROVAL, month, before_approval, (as_of,))

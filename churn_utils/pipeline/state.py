@@ -31,6 +31,7 @@ class Retraining(BaseModel):
 
     as_of: str
     since: str
+    save_rate: float | None = None  # measured, where offers are made
 
     @property
     def month(self) -> str:

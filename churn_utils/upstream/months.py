@@ -149,16 +149,19 @@ def check_same(bound: object, wanted: object) -> None:
     """Raise a ``UsageError`` if this home is bound to another source than is wanted."""
     if bound != wanted:
         raise UsageError(
-            f"{settings.home()} follows the scenario {bound}, not {wanted}. Set SCENARIO, SEED and "
-            "DELIVERIES (--deliveries) to those of the home, or use another home (CHURN_HOME, "
-            "run_all.py --home DIR, run_all.py --fresh)."
+            f"{settings.home()} follows the scenario {bound}, not {wanted}. Set SCENARIO, SEED, "
+            "DELIVERIES (--deliveries) and OFFERS (--offers) to those of the home, or use another "
+            "home (CHURN_HOME, run_all.py --home DIR, run_all.py --fresh)."
         )
 
 
 def _describe(source: MonthSource) -> dict[str, object]:
     """Return what a home is bound to."""
     if isinstance(source, Simulation):
-        return asdict(source)
+        described = asdict(source)
+        if source.save_rate is None:  # as in homes from before offers were made
+            del described["save_rate"]
+        return described
     return {"deliveries": str(source.path), "first_month": f"{source.first_month:%Y-%m}"}
 
 
@@ -265,10 +268,23 @@ def _simulate(simulation: Simulation, as_of: pd.Timestamp) -> Arrival:
     if month == 0:
         rows, _ = _read_extract()
         return Arrival(as_of, {as_of: rows}, {})
-    delivered = deliveries.deliver_at(month, simulation)
-    labels = deliveries.make_labels(customers.simulate_month(month - 1, simulation))
+    treated = _read_treated()
+    delivered = deliveries.deliver_at(month, simulation, treated)
+    labels = deliveries.make_labels(customers.simulate_month(month - 1, simulation, treated))
     snapshots = {settings.month_start(number): rows for number, rows in delivered.items()}
     return Arrival(as_of, snapshots, {settings.month_start(month - 1): labels})
+
+
+def _read_treated() -> dict[int, set[str]]:
+    """Return who got an offer in this home, by month number: the simulated customers respond."""
+    from churn_utils.features import offers  # reads tables, which the command line need not
+
+    made = offers.read_offers()
+    treated = made[made["group"] == offers.TREATED]
+    return {
+        settings.month_of(month): set(ids)
+        for month, ids in treated.groupby("snapshot_date")["customer_id"]
+    }
 
 
 def _read_arrival(entries: list[intake.Entry], as_of: pd.Timestamp) -> Arrival:
@@ -337,7 +353,7 @@ def find_true_probabilities(source: MonthSource, month: pd.Timestamp) -> pd.Seri
         return None
     from churn_utils.simulation import customers
 
-    truth = customers.simulate_month(settings.month_of(month), source)
+    truth = customers.simulate_month(settings.month_of(month), source, _read_treated())
     return truth.set_index("customer_id")["churn_probability"]
 
 

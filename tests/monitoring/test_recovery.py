@@ -111,7 +111,9 @@ def of_month(values, month, truth):
 
 def test_every_labelled_customer_and_month_is_compared_once(compare, truths):
     values = compare(4)
-    assert set(values.columns) == {"customer_id", "snapshot_date", "champion", "shadow", "best"}
+    assert set(values.columns) == {
+        *("customer_id", "snapshot_date", "weight", "champion", "shadow", "best")
+    }
     expected = {month_start(1): 50, month_start(2): 60, month_start(3): 60}
     assert values.groupby("snapshot_date").size().to_dict() == expected
     assert not values.duplicated(["customer_id", "snapshot_date"]).any()

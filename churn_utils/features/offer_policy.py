@@ -1,0 +1,116 @@
+"""How a home makes offers: not at all, or with a control group that is selected and gets none.
+
+Importing this module is cheap: the command line and the API need no table for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from churn_utils import settings
+from churn_utils.data.files import write_atomically
+from churn_utils.errors import DataError, UsageError
+
+NONE, MADE = "none", "made"  # modes
+DEFAULT_SHARE = 0.1
+ASSUMED_SAVE_RATE = 0.5  # of the first champion where offers are made, until it has been measured
+FILE = "offers.json"
+
+
+@dataclass(frozen=True)
+class OfferPolicy:
+    """That decisions are carried out, and for which share of the selected they are not.
+
+    Attributes:
+        control_share: share of the selected customers who get no offer.
+        salt: decides, with a customer's id, who they are.
+
+    Raises:
+        UsageError: a share of the control group that is no number from 0 to below 1.
+    """
+
+    control_share: float = DEFAULT_SHARE
+    salt: str = "control group"
+
+    def __post_init__(self) -> None:
+        """Refuse a share that leaves no offer, or is no share."""
+        if not 0 <= self.control_share < 1:
+            raise UsageError(
+                f"the share of the control group is {self.control_share}; valid are numbers from 0 "
+                "to below 1, such as 0.1. With 1 no offer would be made."
+            )
+
+    def is_control(self, customer_id: str) -> bool:
+        """Tell whether a customer belongs to the control group, whenever it is selected.
+
+        It follows from the SHA-256 of the salt and the id, so a customer stays on one side.
+        """
+        digest = hashlib.sha256(f"{self.salt} {customer_id}".encode()).hexdigest()
+        draw = int(digest[:8], 16) / 2**32  # spread evenly over 0 to 1
+        return draw < self.control_share
+
+
+def make_policy(offers: str, control_share: float, seed: int) -> OfferPolicy | None:
+    """Return the policy of a mode, ``none`` or ``made``; None where no offers are made.
+
+    Raises:
+        UsageError: another mode, or a share that is no number from 0 to below 1.
+    """
+    if offers not in (NONE, MADE):
+        raise UsageError(f"OFFERS is {offers!r}; valid are {NONE} and {MADE}.")
+    return OfferPolicy(control_share, salt=f"seed {seed}") if offers == MADE else None
+
+
+def path_of_policy() -> Path:
+    """Return the file in which this home keeps how it makes offers."""
+    return settings.home() / FILE
+
+
+def read_policy() -> OfferPolicy | None:
+    """Return how this home makes offers; None if it makes none.
+
+    Raises:
+        DataError: the file that says so is damaged.
+    """
+    path = path_of_policy()
+    if not path.exists():
+        return None
+    try:
+        stored = json.loads(path.read_bytes())
+        return OfferPolicy(float(stored["control_share"]), str(stored["salt"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}, which says how this home makes offers, is damaged: write "
+            f"{json.dumps(asdict(OfferPolicy()))} to it if that is right, or start again with "
+            "run_all.py --fresh."
+        ) from error
+
+
+def bind_policy(policy: OfferPolicy | None) -> None:
+    """Write how this home makes offers, or compare it with what is there.
+
+    Raises:
+        UsageError: the home makes offers in another way, or has scored months without any.
+    """
+    from churn_utils.data import tables  # which reading a policy does not need
+
+    standing = read_policy()
+    if standing == policy:
+        return
+    if standing is None and policy is not None and not tables.exists("predictions"):
+        write_atomically(path_of_policy(), json.dumps(asdict(policy)))
+        return
+    raise UsageError(
+        f"{settings.home()} {_describe(standing)}, and is now asked to work as one that "
+        f"{_describe(policy)}. Use another home (run_all.py --home DIR), or start again with "
+        "run_all.py --fresh."
+    )
+
+
+def _describe(policy: OfferPolicy | None) -> str:
+    if policy is None:
+        return "makes no offers"
+    return f"makes offers with a control group of {policy.control_share:.0%}"
