@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -23,7 +23,7 @@ from churn_utils.data import tables
 from churn_utils.errors import ChurnError
 from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics
-from churn_utils.features import offline
+from churn_utils.features import offers, offline
 from churn_utils.inference import scoring
 from churn_utils.registry import (
     approvals,
@@ -86,12 +86,16 @@ def build_sandbox(folder: Path, as_of: pd.Timestamp, version: int | None = None)
         )
     record = lineage.describe_version(version)
     inputs = artifacts.read_inputs(version)
-    economics = versions.read_version(version).economics
+    # A sandbox makes no offers, and its champion need not pay at the rate at which offers do.
+    economics = replace(versions.read_version(version).economics, save_rate=1.0)
     labels, features = _read_labelled_months(as_of)
+    made = offers.read_offers()
     _copy_empty_registry(folder)
     os.environ["CHURN_HOME"] = str(folder)
     tables.merge("churn_labels", labels)
     tables.merge("customer_features", features)
+    if len(made):
+        tables.merge("offers", made)
     predecessor = _train(record, PREDECESSOR, inputs, economics)
     _pass_gate(predecessor, as_of, versions.CHAMPION, economics)
     promotion.promote(predecessor, as_of)
