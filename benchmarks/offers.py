@@ -93,7 +93,8 @@ def start_champion(save_rate: float):
 
 def run_month(number: int, rows: pd.DataFrame, year: Year, case: Case) -> None:
     """Decide, retrain where that is asked for, make offers, and keep what comes of them."""
-    from churn_utils.monitoring import decision
+    from churn_utils.features.offer_policy import OfferPolicy
+    from churn_utils.monitoring import decision, offer_trial
     from churn_utils.monitoring.drift_tests import SCORE
 
     made = None
@@ -113,7 +114,9 @@ def run_month(number: int, rows: pd.DataFrame, year: Year, case: Case) -> None:
             challenger = train(window, year.champion)
             is_promoted = passes_gate(challenger, year.champion, window)
             year.champion = challenger if is_promoted else year.champion
-    offered = make_offers(rows.assign(**{SCORE: year.score(number, rows)}), year.champion, case)
+    scored = rows.assign(**{SCORE: year.score(number, rows)})
+    policy = OfferPolicy(case.control_share, salt=f"seed {case.seed}")
+    offered = offer_trial.make_offers(scored, year.champion, policy)
     year.treated[number] = set(offered.loc[offered["group"] == "treated", "customer_id"])
     year.known.append(offered)
     year.results.append(measure_month(number, offered, made, is_promoted, year.champion))
@@ -177,23 +180,6 @@ def passes_gate(challenger, champion, window: pd.DataFrame) -> bool:
         row_weights=offers.sample_weights(rows),
     )
     return performance_checks.compare_paired(draws["new"] - draws["old"]).beats_champion
-
-
-def make_offers(rows: pd.DataFrame, champion, case: Case) -> pd.DataFrame:
-    """Return the rows with their groups and weights, and the labels that will arrive."""
-    from churn_utils.features import offers
-    from churn_utils.features.offer_policy import OfferPolicy
-    from churn_utils.monitoring.drift_tests import SCORE
-
-    probability = rows[SCORE].to_numpy()
-    is_selected = probability >= champion.economics.threshold
-    policy = OfferPolicy(case.control_share, salt=f"seed {case.seed}")
-    groups = offers.assign_groups(rows["customer_id"], is_selected, policy)
-    is_treated = groups["group"] == "treated"
-    churned = rows["churns_with_offer"].where(is_treated, rows["churns_without_offer"])
-    offered = rows.assign(probability=probability, churned=churned, **groups)
-    offered = offered.assign(snapshot_date=offered["event_date"])
-    return offers.add_weights(offered, offered)
 
 
 def measure_month(number: int, offered: pd.DataFrame, made, is_promoted: bool, champion) -> dict:

@@ -10,8 +10,13 @@ import pandas as pd
 
 from churn_utils.errors import DataError
 from churn_utils.evaluation.economics import Economics
-from churn_utils.features.offers import CONTROL, TREATED
+from churn_utils.features.offer_policy import CONTROL, TREATED
 
+MONTHLY = [
+    *("snapshot_date", "treated", "control", "churn_treated", "churn_control"),
+    *("save_rate", "rate_lower", "rate_upper"),
+    *("caused_usd", "usd_lower", "usd_upper", "forgone_usd"),
+]
 MIN_CONTROL_CHURNERS = 5  # fewer give no interval of a ratio
 
 
@@ -96,6 +101,44 @@ def measure_offers(
         caused_usd=caused,
         forgone_usd=forgone,
     )
+
+
+def measure_by_month(
+    rows: pd.DataFrame, economics: Economics, confidence: float = 0.95
+) -> pd.DataFrame:
+    """Compare treated and control customers of each month.
+
+    Args:
+        rows, economics, confidence: as for ``measure_offers``; the months are in
+            ``snapshot_date``.
+
+    Returns:
+        One row per month that can be measured: ``snapshot_date, treated, control, churn_treated,
+        churn_control, save_rate, rate_lower, rate_upper, caused_usd, usd_lower, usd_upper,
+        forgone_usd`` (USD of all customers together).
+    """
+    table = []
+    for month, of_month in rows.groupby("snapshot_date"):
+        effects = measure_offers(of_month, economics, confidence)
+        if effects is not None:
+            rate, caused = effects.save_rate, effects.caused_usd
+            table.append(
+                {
+                    "snapshot_date": month,
+                    "treated": effects.treated,
+                    "control": effects.control,
+                    "churn_treated": effects.churn_treated,
+                    "churn_control": effects.churn_control,
+                    "save_rate": rate.value,
+                    "rate_lower": rate.lower,
+                    "rate_upper": rate.upper,
+                    "caused_usd": caused.value,
+                    "usd_lower": caused.lower,
+                    "usd_upper": caused.upper,
+                    "forgone_usd": effects.forgone_usd.value,
+                }
+            )
+    return pd.DataFrame(table, columns=MONTHLY)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from churn_utils.data.files import write_atomically
 from churn_utils.errors import DataError, UsageError
 
 NONE, MADE = "none", "made"  # modes
+TREATED, CONTROL, NOT_SELECTED = "treated", "control", "not_selected"  # groups
 DEFAULT_SHARE = 0.1
 ASSUMED_SAVE_RATE = 0.5  # of the first champion where offers are made, until it has been measured
 FILE = "offers.json"

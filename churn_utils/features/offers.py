@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 
 from churn_utils.data import tables
-from churn_utils.features.offer_policy import OfferPolicy
+from churn_utils.features.offer_policy import CONTROL, NOT_SELECTED, TREATED, OfferPolicy
 
-TREATED, CONTROL, NOT_SELECTED = "treated", "control", "not_selected"  # groups
 WEIGHT = "weight"
 KEY = ["customer_id", "snapshot_date"]
 
@@ -69,10 +68,15 @@ def read_offers(
     return tables.read("offers", version=version, snapshot_date=snapshot_date)
 
 
-def list_months_without_control(offers: pd.DataFrame) -> list[pd.Timestamp]:
-    """Return the months in which offers were made and no customer was kept as control."""
-    groups = offers.groupby("snapshot_date")["group"].agg(set)
-    return [month for month, found in groups.items() if TREATED in found and CONTROL not in found]
+def list_months_without_control(
+    rows: pd.DataFrame, month: str = "snapshot_date"
+) -> list[pd.Timestamp]:
+    """Return the months in which offers were made and no customer was kept as control.
+
+    ``rows`` have the column ``group``, and their month in the column that ``month`` names.
+    """
+    groups = rows.groupby(month)["group"].agg(set)
+    return [date for date, found in groups.items() if TREATED in found and CONTROL not in found]
 
 
 def describe_missing_control(months: list[pd.Timestamp]) -> str:
@@ -114,6 +118,18 @@ def sample_weights(rows: pd.DataFrame) -> np.ndarray | None:
     if WEIGHT not in rows or (rows[WEIGHT] == 1).all():
         return None
     return rows[WEIGHT].to_numpy(dtype=float)
+
+
+def draw_by_weight(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Draw as many rows as the rows stand for, each as often as it counts on average.
+
+    It is for tools that take no weights. The same rows where each counts once.
+    """
+    weights = sample_weights(rows)
+    if weights is None:
+        return rows
+    drawn = rows.sample(round(weights.sum()), replace=True, weights=weights, random_state=seed)
+    return drawn.reset_index(drop=True)
 
 
 def keep_untreated(rows: pd.DataFrame) -> pd.DataFrame:

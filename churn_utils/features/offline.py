@@ -405,8 +405,7 @@ def build_training_set(
             as control.
     """
     rows = read_labelled(as_of, versions, since)
-    made = rows[rows["group"] != ""].rename(columns={"event_date": "snapshot_date"})
-    without_control = offers.list_months_without_control(made)
+    without_control = offers.list_months_without_control(rows, "event_date")
     if without_control:
         raise DataError(f"{offers.describe_missing_control(without_control)}.")
     return rows

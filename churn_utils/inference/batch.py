@@ -193,7 +193,7 @@ def build_retention_list(predictions: pd.DataFrame, as_of: pd.Timestamp, size: i
 def _list_control(predictions: pd.DataFrame) -> pd.Series:
     """Return the ids of the customers of a snapshot who were selected and get no offer."""
     made = offers.read_offers(snapshot_date=predictions["snapshot_date"].iloc[0])
-    return made.loc[made["group"] == offers.CONTROL, "customer_id"]
+    return made.loc[made["group"] == offer_policy.CONTROL, "customer_id"]
 
 
 def write_retention_list(table: pd.DataFrame, as_of: pd.Timestamp) -> Path:

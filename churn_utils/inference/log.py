@@ -52,6 +52,7 @@ FACTS = {
     "threshold": pa.float64(),
     "decision": pa.string(),
     "expected_value_usd": pa.float64(),
+    "offer_group": pa.string(),  # treated, control or not_selected; null where no offers are made
 }
 INPUTS = {
     name: pa.type_for_alias(feature.type.arrow)

@@ -94,14 +94,29 @@ def read_labelled(snapshot_date: pd.Timestamp, as_of: pd.Timestamp) -> pd.DataFr
     Those who got an offer are not among them: their labels say what the offer did.
 
     Returns:
-        ``customer_id``, all model inputs, ``model_version, churn_probability, threshold`` and
-        ``churned`` (0 or 1).
+        ``customer_id``, all model inputs, ``model_version, churn_probability, threshold, weight``
+        and ``churned`` (0 or 1).
     """
     scored = offers.keep_untreated(read_scored(snapshot_date, as_of))
     by_champion = scored["role"] == "champion"
     scored = scored[by_champion & scored["churned"].notna()].astype({"churned": "int64"})
     columns = ["customer_id", "model_version", "churn_probability", "threshold", "churned"]
+    columns.append(offers.WEIGHT)
     return read_inputs(snapshot_date, as_of).merge(scored[columns], on="customer_id")
+
+
+def read_offered(as_of: pd.Timestamp) -> pd.DataFrame:
+    """Return what became of the customers about whom offers were decided.
+
+    Returns:
+        Columns of ``offers`` and ``churned`` (0 or 1), of the months whose labels had arrived; no
+        rows in a home that makes no offers.
+    """
+    made = offers.read_offers()
+    if made.empty:
+        return made.assign(churned=pd.Series(dtype="int64"))
+    labels = tables.read("churn_labels")
+    return performance.join_labels(made, labels, as_of).dropna(subset=["churned"])
 
 
 def list_events(as_of: pd.Timestamp, source: MonthSource) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from churn_utils.evaluation.offer_effects import measure_offers
 from churn_utils.features import offers
+from churn_utils.features.offer_policy import CONTROL, TREATED
 from churn_utils.monitoring.champion import Champion
 from churn_utils.monitoring.decision import ECONOMICS, Evidence, Limits, SaveRate
 
@@ -32,7 +33,7 @@ def measure(
     """
     if "group" not in labelled:
         return None
-    offered = labelled[labelled["group"].isin([offers.TREATED, offers.CONTROL])]
+    offered = labelled[labelled["group"].isin([TREATED, CONTROL])]
     if offered.empty:
         return None
     effects = measure_offers(offered, champion.economics, limits.save_rate_confidence)
@@ -63,8 +64,8 @@ def list_without_control(labelled: pd.DataFrame) -> tuple[str, ...]:
     """Return the labelled months, such as 2025-04, in which no customer was kept as control."""
     if "group" not in labelled:
         return ()
-    months = labelled.rename(columns={"event_date": "snapshot_date"})
-    return tuple(f"{month:%Y-%m}" for month in offers.list_months_without_control(months))
+    months = offers.list_months_without_control(labelled, "event_date")
+    return tuple(f"{month:%Y-%m}" for month in months)
 
 
 def describe_without_control(evidence: Evidence) -> str:

@@ -16,6 +16,7 @@ SEARCH, REGISTRY = "02_hyperparameter_optimisation", "03_model_registry"
 GATE, APPROVAL = "04a_challenger_validation", "04b_challenger_approval"
 BATCH, SERVING = "05_batch_inference", "06_real_time_serving"
 MONITORING, DRIFT = "07_model_monitoring", "08_drift_detection"
+CONTROL = "09_offers_and_control"
 PRODUCTION = "production"  # months that the package runs; it has no notebook
 
 # Tables that a stage changes; they are rewound when it is repeated. The table `audit` is not one
@@ -62,7 +63,7 @@ class Stage:
 
 NOTEBOOKS = [
     *(OVERVIEW, FEATURES, SEARCH, REGISTRY, GATE, APPROVAL, BATCH, SERVING),
-    *(MONITORING, DRIFT),
+    *(MONITORING, DRIFT, CONTROL),
 ]
 
 
@@ -103,7 +104,9 @@ def expand_timeline(plan: Plan, run_state: RunState) -> list[Stage]:
         timeline += _expand_retraining(production, retraining)
         batch = name_stage(BATCH, retraining.month)
         production = Stage(PRODUCTION, retraining.month, needs=(batch,))
-    return timeline + _monitor(production, f"{plan.end:%Y-%m-%d}")
+    end = f"{plan.end:%Y-%m-%d}"
+    offers = Stage(CONTROL, needs=(production.name,), parameters=(("AS_OF", end),))
+    return [*timeline, *_monitor(production, end), offers]
 
 
 def _list_first_round(plan: Plan) -> list[Stage]:

@@ -50,6 +50,7 @@ EXAMPLE_RECEIPT = {
     "route": "predictions",
     "request_id": "01946dc1-6f3a-7c2e-9a51-3c5f2b9d8e0f",
     "caller": "crm",
+    "offer_group": None,
     "reproduced_probability": 0.6289,
     "features": dict(zip(definitions.MODEL_INPUTS, _EXAMPLE_INPUTS, strict=True)),
 }
@@ -60,6 +61,7 @@ EXAMPLE_MODEL = {
     "threshold": 0.25,
     "offer_cost_usd": 500.0,
     "churner_value_usd": 2000.0,
+    "save_rate": 1.0,
     "trained_as_of": "2025-02-01",
     "family": "logistic_regression",
     "trial": {"version": 2, "mode": "split", "share": 0.1, "started": "2025-02-01"},

@@ -8,8 +8,9 @@ from datetime import datetime
 
 from churn_utils import settings
 from churn_utils.errors import ModelError
-from churn_utils.evaluation.economics import Economics, decide
+from churn_utils.evaluation.economics import NO_OFFER, Economics, decide
 from churn_utils.features import definitions
+from churn_utils.features.offer_policy import CONTROL, NOT_SELECTED, TREATED, OfferPolicy
 from churn_utils.inference import compiled, scoring
 from churn_utils.registry import versions
 from churn_utils.registry.versions import ModelVersion
@@ -58,6 +59,22 @@ class LoadedModels:
     approved_by: str  # the approver of its promotion
     challenger: LoadedModel | None = None
     ab_test: AbTest | None = None
+    offer_policy: OfferPolicy | None = None  # None where no offers are made
+
+    def assign_group(self, customer_id: str, decision: str) -> tuple[str, str | None]:
+        """Leave the control group out of offers.
+
+        Returns:
+            The decision, which is ``no_offer`` for the control group, and the customer's group;
+            None where no offers are made.
+        """
+        if self.offer_policy is None:
+            return decision, None
+        if decision == NO_OFFER:
+            return decision, NOT_SELECTED
+        if self.offer_policy.is_control(customer_id):
+            return NO_OFFER, CONTROL
+        return decision, TREATED
 
     @property
     def shadow(self) -> LoadedModel | None:

@@ -258,14 +258,14 @@ class Predictor:
         shadow = models.shadow
         for customer in customers:
             if shadow is not None and shadow.can_score(customer[2]):
-                _, entry = _predict_customer(customer, shadow, SHADOW, call)
+                _, entry = _predict_customer(customer, shadow, SHADOW, call, models)
                 entries.append(entry)
                 count_prediction(shadow.version, SHADOW).inc()
             model, arm = models.choose(customer[0])
             if not model.can_score(customer[2]):
                 incomplete.append(customer[0])
                 continue
-            document, entry = _predict_customer(customer, model, arm, call)
+            document, entry = _predict_customer(customer, model, arm, call, models)
             documents.append(document)
             entries.append(entry)
             count_prediction(model.version, arm).inc()
@@ -294,14 +294,14 @@ def _check_version(version: int, models: LoadedModels, customers: Sequence[dict]
 
 
 def _predict_customer(
-    customer: Customer, model: LoadedModel, arm: str, call: Call
+    customer: Customer, model: LoadedModel, arm: str, call: Call, models: LoadedModels
 ) -> tuple[dict, tuple]:
     """Return the document for the caller and the entry for the log, in the order of its schema."""
     customer_id, features_as_of, inputs = customer
     request_id, caller, route, answered_at, clock = call
     prediction_id = str(uuid_utils.uuid7())  # ordered by time, so the log finds it quickly
-    scores = model.score(inputs)
-    probability, threshold, decision, expected_value_usd = scores
+    probability, threshold, selection, expected_value_usd = model.score(inputs)
+    decision, offer_group = models.assign_group(customer_id, selection)
     is_stale = features_as_of is not None and clock.age_of(features_as_of) > MAX_AGE_DAYS
     document = {
         "prediction_id": prediction_id,
@@ -326,7 +326,11 @@ def _predict_customer(
         features_as_of,
         model.version,
         arm,
-        *scores,
+        probability,
+        threshold,
+        decision,
+        expected_value_usd,
+        offer_group,
         *inputs,
     )
     return document, entry

@@ -21,6 +21,7 @@ from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.data.files import identify_file
 from churn_utils.errors import ChurnError, DeploymentError
+from churn_utils.features.offer_policy import read_policy
 from churn_utils.registry import deployments, promotion, versions
 from churn_utils.serving import ab_test, ab_test_result
 from churn_utils.serving.loaded_models import LoadedModels, ModelCache
@@ -133,7 +134,7 @@ class Refresher:
             model = self._cache.load(champion)
         except ChurnError as error:
             return _refuse_champion(state, champion, error)
-        models = LoadedModels(model, approval.approver)
+        models = LoadedModels(model, approval.approver, offer_policy=read_policy())
         served = replace(state, models=models, no_model_reason=NO_MODEL, refusal=None)
         return self._add_challenger(served, models)
 

@@ -293,6 +293,7 @@ def _describe_model(predictor: Predictor) -> dict[str, Any]:
         "threshold": champion.threshold,
         "offer_cost_usd": champion.economics.offer_cost_usd,
         "churner_value_usd": champion.economics.churner_value_usd,
+        "save_rate": champion.economics.save_rate,
         "trained_as_of": champion.trained_as_of,
         "family": champion.family,
         "trial": trial,

@@ -187,6 +187,10 @@ class Receipt(BaseModel):
     threshold: float
     decision: Literal["offer", "no_offer"]
     expected_value_usd: float
+    offer_group: Literal["treated", "control", "not_selected"] | None = Field(
+        description="Of a customer that the model selects: whether it gets the offer or is kept as "
+        "control, whose decision is no_offer. Null where no offers are made."
+    )
     features: dict[str, str | int | float]
     reproduced_probability: float | None = Field(
         description="From the logged features and version, computed just now; "
@@ -203,6 +207,7 @@ class ModelInfo(BaseModel):
     threshold: float  # probability from which an offer pays
     offer_cost_usd: float
     churner_value_usd: float
+    save_rate: float = Field(description="Share of the churners whom an offer keeps.")
     trained_as_of: str  # simulated date, YYYY-MM-DD
     family: str  # such as lightgbm
     trial: dict[str, str | int | float] | None = Field(

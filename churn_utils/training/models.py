@@ -155,20 +155,23 @@ def log_loss_of_base_rate(rows: pd.DataFrame) -> float:
     return log_loss(rows["churned"], np.full(len(rows), rate), sample_weight=weights)
 
 
-def fit_weighted(
-    model: BaseEstimator, inputs: pd.DataFrame | np.ndarray, churned, weights: np.ndarray | None
-) -> BaseEstimator:
-    """Fit an estimator, or the last step of a pipeline, with what each row counts; return it.
+def weight_parameters(model: BaseEstimator, weights: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Return the parameter of ``fit`` that says what each row counts.
 
-    ``weights`` are those of ``offers.sample_weights``; without any, the fit is the usual one.
+    Args:
+        model: estimator, or a pipeline whose last step takes the weights.
+        weights: those of ``offers.sample_weights``.
+
+    Returns:
+        The weights under the name of the parameter; nothing where each row counts once.
     """
     if weights is None:
-        return model.fit(inputs, churned)
+        return {}
     last, prefix = model, ""
     while isinstance(last, Pipeline):
         name, last = last.steps[-1]
         prefix += f"{name}__"
-    return model.fit(inputs, churned, **{f"{prefix}sample_weight": weights})
+    return {f"{prefix}sample_weight": weights}
 
 
 def calibrate(
@@ -202,7 +205,8 @@ def fit_calibrated(
     names = list(inputs)
     known = definitions.select_model_inputs(train, names)
     unfitted = build_model(params, seed, names)
-    model = fit_weighted(unfitted, known, train["churned"].to_numpy(), offers.sample_weights(train))
+    weighted = weight_parameters(unfitted, offers.sample_weights(train))
+    model = unfitted.fit(known, train["churned"].to_numpy(), **weighted)
     if getattr(model[-1], "n_jobs", 1) != 1:
         # Threads add the trees' votes in any order, so the last bit would vary.
         model[-1].set_params(n_jobs=1)

@@ -33,9 +33,9 @@ from churn_utils.training.models import (
     FOLDS,
     build_encoder,
     build_estimator,
-    fit_weighted,
     make_folds,
     one_thread,
+    weight_parameters,
 )
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -286,7 +286,8 @@ def cross_validate(params: dict, folds: Folds, trial: optuna.Trial) -> float:
     losses = []
     for step, (fit, held_out) in enumerate(folds.splits):
         model = build_estimator(params, folds.seed)
-        fit_weighted(model, folds.encoded.iloc[fit], folds.churned[fit], folds.weigh(fit))
+        weighted = weight_parameters(model, folds.weigh(fit))
+        model.fit(folds.encoded.iloc[fit], folds.churned[fit], **weighted)
         probability = model.predict_proba(folds.encoded.iloc[held_out])[:, 1]
         loss = log_loss(folds.churned[held_out], probability, sample_weight=folds.weigh(held_out))
         losses.append(loss)

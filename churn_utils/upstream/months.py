@@ -18,6 +18,7 @@ from churn_utils.data import source as extract
 from churn_utils.data.columns import CUSTOMER_ID, LABEL
 from churn_utils.data.files import write_atomically
 from churn_utils.errors import DataError, UsageError
+from churn_utils.features.offer_policy import TREATED
 from churn_utils.simulation.scenarios import NO_CHANGE, Simulation
 from churn_utils.upstream import folder, intake
 from churn_utils.upstream.folder import CUSTOMERS, LABELS, ONE_MONTH, DeliveredFile
@@ -280,7 +281,7 @@ def _read_treated() -> dict[int, set[str]]:
     from churn_utils.features import offers  # reads tables, which the command line need not
 
     made = offers.read_offers()
-    treated = made[made["group"] == offers.TREATED]
+    treated = made[made["group"] == TREATED]
     return {
         settings.month_of(month): set(ids)
         for month, ids in treated.groupby("snapshot_date")["customer_id"]

@@ -1,0 +1,163 @@
+"""Try offers in memory: the simulation knows what each customer does with an offer and without.
+
+No table is read or written, so that a home which makes no offers can show what they would do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from churn_utils.evaluation.economics import Economics
+from churn_utils.evaluation.offer_effects import measure_offers
+from churn_utils.features import offers
+from churn_utils.features.offer_policy import CONTROL, NOT_SELECTED, TREATED, OfferPolicy
+from churn_utils.inference import scoring
+from churn_utils.monitoring import drift_tests
+from churn_utils.monitoring.champion import Champion
+from churn_utils.monitoring.retraining_value import REFIT_PARAMS
+from churn_utils.simulation import deliveries
+from churn_utils.simulation.scenarios import Simulation
+from churn_utils.training import models
+
+
+def train_first_champion(economics: Economics, seed: int) -> Champion:
+    """Train a champion on the first month of the simulation, IBM's, in which no offer was made."""
+    rows, _ = deliveries.ingest_in_memory(0, Simulation("none", seed))
+    train = rows[rows["split"] == "train"]
+    validate = rows[rows["split"] == "validate"]
+    model = models.fit_calibrated(REFIT_PARAMS, train, validate, seed)
+    return Champion(1, model, train, rows["event_date"].max(), economics)
+
+
+def make_offers(rows: pd.DataFrame, champion: Champion, policy: OfferPolicy) -> pd.DataFrame:
+    """Carry out a champion's decisions about a month.
+
+    Args:
+        rows: of ``deliveries.ingest_in_memory``; ``champion_score`` where they were scored before.
+        champion: decides who is selected.
+        policy: says who of them is kept as control.
+
+    Returns:
+        The rows with ``champion_score``, ``group``, ``treatment_probability``, ``weight``
+        (``offers.add_weights``), and with ``churned`` after the offers.
+    """
+    probability = champion.with_score(rows)[drift_tests.SCORE].to_numpy()
+    is_selected = probability >= champion.economics.threshold
+    groups = offers.assign_groups(rows["customer_id"], is_selected, policy)
+    is_treated = groups["group"] == TREATED
+    churned = rows["churns_with_offer"].where(is_treated, rows["churns_without_offer"])
+    offered = rows.assign(**{drift_tests.SCORE: probability}, churned=churned, **groups)
+    return offers.add_weights(offered, offered)
+
+
+def try_months(
+    simulation: Simulation, champion: Champion, policy: OfferPolicy, first: int, months: int
+) -> pd.DataFrame:
+    """Make offers in consecutive months; later months hold who was kept by those before.
+
+    Returns:
+        The rows of ``make_offers`` of all months, oldest first.
+    """
+    treated: dict[int, set[str]] = {}
+    parts = []
+    for month in range(first, first + months):
+        rows, _ = deliveries.ingest_in_memory(month, simulation, treated=treated)
+        offered = make_offers(rows, champion, policy)
+        treated[month] = set(offered.loc[offered["group"] == TREATED, "customer_id"])
+        parts.append(offered)
+    return pd.concat(parts, ignore_index=True)
+
+
+def compare_shares(
+    rows: pd.DataFrame, champion: Champion, shares: list[float], salt: str
+) -> pd.DataFrame:
+    """Compare what control groups of several sizes cost and what can be measured with them.
+
+    Args:
+        rows: of one month, as ``deliveries.ingest_in_memory`` returns them.
+        champion: decides who is selected.
+        shares: of the control group.
+        salt: of the draw.
+
+    Returns:
+        One row per share: ``control_share, forgone_usd`` (USD a customer that offers to the control
+        group would have been expected to cause), ``save_rate`` with its 95 % bounds ``lower,
+        upper`` (missing without control group) and the expected one, ``true_save_rate``.
+    """
+    table = []
+    for share in shares:
+        offered = make_offers(rows, champion, OfferPolicy(share, salt))
+        selected = offered[offered["group"] != NOT_SELECTED]
+        effects = measure_offers(selected, champion.economics)
+        rate = (np.nan,) * 3
+        if effects is not None:
+            rate = effects.save_rate.value, effects.save_rate.lower, effects.save_rate.upper
+        gains = expected_gain_usd(selected, champion.economics)
+        is_control = selected["group"] == CONTROL
+        with_offer, without = selected["probability_with_offer"], selected["churn_probability"]
+        table.append(
+            {
+                "control_share": share,
+                "forgone_usd": gains[is_control].sum() / len(offered),
+                "save_rate": rate[0],
+                "lower": rate[1],
+                "upper": rate[2],
+                "true_save_rate": 1 - with_offer.sum() / without.sum(),
+            }
+        )
+    return pd.DataFrame(table)
+
+
+def expected_gain_usd(rows: pd.DataFrame, economics: Economics) -> pd.Series:
+    """Return what an offer to each customer is truly expected to cause, in USD."""
+    avoided = rows["churn_probability"] - rows["probability_with_offer"]
+    return avoided * economics.churner_value_usd - economics.offer_cost_usd
+
+
+def compare_refits(
+    learned: pd.DataFrame, unseen: pd.DataFrame, champion: Champion, seed: int = 0
+) -> pd.DataFrame:
+    """Refit on labels after offers, with and without regard to who got one, and value the offers.
+
+    Args:
+        learned: rows of ``try_months``, whose labels are known.
+        unseen: rows of a later month.
+        champion: the model that made the offers.
+        seed: of the refits.
+
+    Returns:
+        Index ``champion, refit on all labels, refit on weighted untreated labels``: ``selected``
+        (share of the customers), ``mean_probability`` of those whom the champion selects, and
+        ``caused_usd`` (USD a customer that the offers are truly expected to cause).
+    """
+    as_if_untreated = learned.assign(**{offers.WEIGHT: 1.0})
+    fitted = {
+        "champion": champion.model,
+        "refit on all labels": _refit(as_if_untreated, champion, seed),
+        "refit on weighted untreated labels": _refit(
+            offers.keep_untreated(learned), champion, seed
+        ),
+    }
+    gains = expected_gain_usd(unseen, champion.economics)
+    threshold = champion.economics.threshold
+    probabilities = {
+        name: scoring.predict_probability(model, unseen) for name, model in fitted.items()
+    }
+    was_selected = probabilities["champion"] >= threshold
+    table = {
+        name: {
+            "selected": (probability >= threshold).mean(),
+            "mean_probability": probability[was_selected].mean(),
+            "caused_usd": gains[probability >= threshold].sum() / len(unseen),
+        }
+        for name, probability in probabilities.items()
+    }
+    return pd.DataFrame(table).T
+
+
+def _refit(rows: pd.DataFrame, champion: Champion, seed: int):
+    """Fit on ``train`` and calibrate on ``validate``."""
+    train = rows[rows["split"] == "train"]
+    validate = rows[rows["split"] == "validate"]
+    return models.fit_calibrated(REFIT_PARAMS, train, validate, seed, champion.inputs)
