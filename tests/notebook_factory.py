@@ -23,6 +23,7 @@ ALL = [
     "production",
     "07_model_monitoring",
     "08_drift_detection",
+    "09_offers_and_control",
 ]
 MAY = Retraining(as_of="2025-05-01", since="2025-04-01")
 RETRAINED = [

@@ -27,7 +27,7 @@ TILES = {
         "USD expected from the offers of version {champion}, by its own probabilities"
     ),
 }
-CURRENT_PAGES = ("07_model_monitoring", "08_drift_detection")
+CURRENT_PAGES = ("07_model_monitoring", "08_drift_detection", "09_offers_and_control")
 RETRAINING_NAME = re.compile(r"_(\d{4}-\d{2})$")
 SENTENCE_END = re.compile(r"(?<=[.?!])\s")
 SMALL_FIGURE = {
