@@ -61,7 +61,9 @@ def test_more_months_go_on_from_the_last_retraining(patched_pipeline):
     code, _ = patched_pipeline.run(months=9)
     assert code == DONE
     ran = sorted(patched_pipeline.ran())
-    assert ran == ["07_model_monitoring", "08_drift_detection", "production"]
+    assert ran == [
+        *("07_model_monitoring", "08_drift_detection", "09_offers_and_control", "production")
+    ]
 
 
 def test_manual_approval_waits_at_every_approval(patched_pipeline):

@@ -46,7 +46,7 @@ def test_approver_changes_nothing(fingerprint):
 
 
 def test_more_months_change_production_and_its_notebooks(fingerprint, names):
-    assert find_changed(fingerprint(Plan()), fingerprint(Plan(months=7))) == names[-3:]
+    assert find_changed(fingerprint(Plan()), fingerprint(Plan(months=7))) == names[-4:]
 
 
 def test_months_before_a_retraining_do_not_depend_on_the_end(fingerprint):
@@ -54,7 +54,10 @@ def test_months_before_a_retraining_do_not_depend_on_the_end(fingerprint):
     run_state = RunState(results={"production": ended})
     default = fingerprint(Plan(), run_state)
     found = find_changed(default, fingerprint(Plan(months=12), run_state))
-    assert found == ["production_2025-05", "07_model_monitoring", "08_drift_detection"]
+    assert found == [
+        *("production_2025-05", "07_model_monitoring", "08_drift_detection"),
+        "09_offers_and_control",
+    ]
     assert "production" in find_changed(default, fingerprint(Plan(months=3), run_state))
 
 
