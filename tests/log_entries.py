@@ -32,7 +32,7 @@ def make_entries(count, start=0, answered_at=ANSWERED_AT):
             None if i % 2 else "2025-01-01",
             1,
             "champion",
-            *(0.3, 0.25, "offer", 100.0),
+            *(0.3, 0.25, "offer", 100.0, None),
             *INPUTS,
         )
         for i in range(count)
