@@ -258,7 +258,7 @@ def main() -> None:
         with multiprocessing.get_context("fork").Pool(2) as pool:
             runs = list(tqdm(pool.imap_unordered(run_case, cases), total=len(cases)))
     table = pd.concat(runs)
-    table.to_pickle("/tmp/offers_runs.pkl")
+    pass
 
 
 if __name__ == "__main__":
