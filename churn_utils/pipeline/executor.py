@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from churn_utils.monitoring.decision import Decision
 
 LEAST_MARGIN = 1.1  # of what a sure churner's offer earns over its cost
+KERNEL_SECONDS = 600  # to start, on a machine that is busy; one that died is noticed at once
 
 
 def execute_notebook(stage: Stage, parameters: Values, target: Path, on_cell: Report) -> None:
@@ -50,6 +51,7 @@ def execute_notebook(stage: Stage, parameters: Values, target: Path, on_cell: Re
                 cwd=str(source.parent),
                 progress_bar=False,
                 log_output=False,
+                start_timeout=KERNEL_SECONDS,
                 config=config,
                 on_cell_start=report_cell,
             )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from multiprocessing.util import Finalize
 from pathlib import Path
 
 from churn_utils import settings
-from churn_utils.data.files import write_atomically
+from churn_utils.data.files import delete_folder, write_atomically
 from churn_utils.pipeline.stopping import ending
 
 PREFIX = "churn-"
@@ -48,4 +47,5 @@ def _make_folder() -> Path:
 
 def _delete(folder: Path) -> None:
     if folder.name.startswith(PREFIX):  # a record may have been edited
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # a child that is ending may still add files; the next run deletes
+            delete_folder(folder)
