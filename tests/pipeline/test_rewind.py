@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 from notebook_factory import ALL, MAY, RETRAINED, RUN
+from upstream_files import write_months
 
 from churn_utils import settings
 from churn_utils.data import quarantine, tables
@@ -38,6 +39,22 @@ def test_accepted_delivery_repeats_the_months_of_its_stage(patched_pipeline, ext
     assert lines[0].startswith("8 rows of 2025-04 are accepted by Ada Lovelace")
     patched_pipeline.run()
     assert patched_pipeline.ran() == []
+
+
+def test_accepted_month_of_a_folder_repeats_its_stage(patched_pipeline, extract, tmp_path):
+    deliveries = str(write_months(tmp_path / "months", number=4))
+    plan = {"deliveries": deliveries, "first_month": pd.Timestamp("2026-01"), "months": 3}
+    patched_pipeline.run(**plan)
+    march = pd.Timestamp("2026-03")
+    rows = extract.head(8).drop(columns="churn").reset_index()
+    faults = {"failed_column": quarantine.WHOLE_DELIVERY, "reason": "the delivery: 8 rows"}
+    quarantine.add(rows.assign(snapshot_date=march, written_at=march, **faults))
+    patched_pipeline.ran()
+    acceptance = Acceptance("2026-03", "Ada Lovelace", "eight are left")
+    code, lines = patched_pipeline.run(**plan, acceptance=acceptance)
+    assert code == DONE
+    assert sorted(patched_pipeline.ran()) == sorted(ALL[8:])
+    assert lines[0].startswith("8 rows of 2026-03 are accepted by Ada Lovelace")
 
 
 def test_shorter_run_takes_a_later_retraining_back(patched_pipeline):
