@@ -92,3 +92,14 @@ def test_the_retention_list_ranks_offers_that_pay(backfill, tmp_path, monkeypatc
 def test_without_offers_the_retention_list_is_empty(backfill):
     table = batch.build_retention_list(backfill.assign(decision="no_offer"), AS_OF, 30)
     assert table.empty and list(table) == batch.RETENTION_LIST
+
+
+def test_the_call_list_leaves_the_control_group_out(backfill, monkeypatch):
+    whole = batch.build_retention_list(backfill, AS_OF, 30)
+    control = whole["customer_id"].iloc[[0, 7]]
+    made = pd.DataFrame({"customer_id": control, "group": "control"})
+    monkeypatch.setattr(batch.offers, "read_offers", lambda snapshot_date: made)
+    table = batch.build_retention_list(backfill, AS_OF, 28)
+    assert table["customer_id"].tolist() == [
+        customer for customer in whole["customer_id"] if customer not in set(control)
+    ]

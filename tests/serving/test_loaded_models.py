@@ -10,6 +10,7 @@ from churn_utils import settings
 from churn_utils.data import tables
 from churn_utils.errors import ModelError
 from churn_utils.features import definitions, online
+from churn_utils.features.offer_policy import OfferPolicy
 from churn_utils.inference import scoring
 from churn_utils.pipeline import runner
 from churn_utils.registry import versions
@@ -127,3 +128,15 @@ def test_shadow_is_never_chosen(pair):
     models = LoadedModels(pair[0], "Ada", pair[1], shadow)
     assert models.shadow is pair[1] and models.list_arms() == {"champion": 1, "shadow": 2}
     assert all(models.choose(f"{i:04}-AAAAA")[1] == "champion" for i in range(100))
+
+
+def test_without_offers_there_are_no_groups(pair):
+    assert LoadedModels(pair[0], "Ada").assign_group(ID, "offer") == ("offer", None)
+
+
+def test_the_control_group_gets_no_offer(pair):
+    models = LoadedModels(pair[0], "Ada", offer_policy=OfferPolicy(0.2))
+    ids = [f"{number:04}-AAAAA" for number in range(500)]
+    found = {models.assign_group(customer_id, "offer") for customer_id in ids}
+    assert found == {("offer", "treated"), ("no_offer", "control")}
+    assert models.assign_group(ids[0], "no_offer") == ("no_offer", "not_selected")

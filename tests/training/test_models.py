@@ -164,3 +164,23 @@ def test_importance_ranks_the_only_informative_feature_first(train, validate):
     assert table["importance"].iloc[0] > 2 * table["importance"].iloc[1]
     assert sorted(table["feature"]) == sorted(definitions.MODEL_INPUTS)
     assert table["importance"].is_monotonic_decreasing and table["spread"].ge(0).all()
+
+
+@pytest.mark.parametrize("family", SMALL)
+def test_weights_reach_fit_and_calibration(train, validate, family):
+    def predict(train, validate):
+        params = {"family": family, **SMALL[family]}
+        model = models.fit_calibrated(params, train, validate, seed=0)
+        return model.predict_proba(definitions.select_model_inputs(validate))[:, 1]
+
+    def weigh(rows):
+        return rows.assign(weight=np.where(rows["churned"], 3.0, 1.0))
+
+    plain = predict(train, validate)
+    ones = predict(train.assign(weight=1.0), validate.assign(weight=1.0))
+    assert (ones == plain).all(), "a weight of 1 changes nothing, to the last bit"
+    weighted = predict(weigh(train), weigh(validate))
+    counts = weigh(validate)["weight"]
+    rate = np.average(validate["churned"], weights=counts)
+    assert abs(np.average(weighted, weights=counts) - rate) < 0.02, "calibrated on other rows"
+    assert weighted.mean() > plain.mean() + 0.1

@@ -108,3 +108,15 @@ def test_equal_opportunity_is_the_gap_in_churners_reached(sound_challenger):
     found = slice_check.equal_opportunity_difference(rows, treated)
     assert found == {"gender": 0.5, "senior_citizen": pytest.approx(1 / 3)}
     assert "equal opportunity gap gender" in slice_check.check_slices(sound_challenger).detail
+
+
+def test_a_weight_counts_like_so_many_rows():
+    draws = np.random.default_rng(1)
+    churned = draws.random(60) < 0.15
+    before = np.zeros(60, dtype=bool)
+    every = ~before
+    exact = slice_check.p_value_of_harm(churned, every, before, 0.25)
+    ones = slice_check.p_value_of_harm(churned, every, before, 0.25, np.ones(60))
+    assert abs(ones - exact) < 0.01
+    tens = slice_check.p_value_of_harm(churned, every, before, 0.25, np.full(60, 10.0))
+    assert abs(tens - exact) < 0.01, "ten times as much, no more certain"
