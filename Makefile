@@ -74,6 +74,9 @@ drill: .venv/installed  ## run 20 years of every scenario and score the drift de
 drill-deliveries: .venv/installed  ## send ten bad deliveries and all sound months through the checks of deliveries
 	$(BIN)/python benchmarks/bad_deliveries.py $(ARGS)
 
+drill-offers: .venv/installed  ## run 20 years in which offers are made, at several save rates; ARGS="--help" shows its options
+	$(BIN)/python benchmarks/offers.py $(ARGS)
+
 attacks: .venv/installed  ## attack an API of its own beside ordinary callers; ARGS="--soak 10" does so for ten minutes
 	$(BIN)/python benchmarks/attacks.py $(ARGS)
 
