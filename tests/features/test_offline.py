@@ -361,6 +361,14 @@ def test_labels_that_cannot_be_are_refused_and_none_is_written(
     assert not tables.exists("churn_labels")
 
 
+def test_a_fifth_of_the_labels_may_be_odd(home, delivery):
+    rows = delivery.head(5)
+    offline.publish_snapshot(rows, JANUARY, JANUARY)
+    labels = rows.assign(churn=["Maybe", *rows["churn"][1:]])
+    counts = offline.record_labels(labels, JANUARY, FEBRUARY)
+    assert counts.to_dict() == {"delivered": 5, "labels_written": 4, "quarantined": 1}
+
+
 def test_labels_of_a_month_that_never_arrived_are_refused(home, delivery):
     offline.publish_snapshot(delivery, JANUARY, JANUARY)
     with pytest.raises(DataError, match="8 label.* of 2025-02-01 arrived before that snapshot"):

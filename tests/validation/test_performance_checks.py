@@ -1,7 +1,11 @@
+from types import SimpleNamespace
+
+import factories
 import numpy as np
 import pandas as pd
 import pytest
 
+from churn_utils.evaluation import bootstrap
 from churn_utils.validation import behaviour_checks, performance_checks, slice_check
 
 
@@ -22,6 +26,26 @@ def test_always_no_fails_on_value_auc_and_prediction(sound_challenger):
 def test_offers_to_all_are_no_gain(sound_challenger):
     always = predicting(sound_challenger, 0.9 + 0.05 * sound_challenger.probability)
     assert performance_checks.check_value_floor(always).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("churners", "verdict"),
+    [
+        (25, "fail"),  # of 100 offers: they earn what they cost, give or take chance
+        (60, "pass"),
+    ],
+)
+def test_offers_have_to_earn_clearly_more_than_they_cost(churners, verdict):
+    rows = pd.DataFrame({"churned": np.arange(200) < churners})
+    challenger = SimpleNamespace(
+        economics=factories.ECONOMICS,
+        rows=rows,
+        treated=np.arange(200) < 100,
+        weights=bootstrap.resample(pd.Series(range(200)), 400, 0),
+    )
+    found = performance_checks.check_value_floor(challenger)
+    assert found.verdict == verdict and found.upper > 0
+    assert (found.lower > 0) == (verdict == "pass")
 
 
 def test_guessing_fails_the_auc_floor(sound_challenger):
