@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from churn_utils import settings
 from churn_utils.evaluation import bootstrap, metrics
 from churn_utils.evaluation.economics import Economics
-from churn_utils.features import definitions, offline
+from churn_utils.features import model_inputs, offline
 from churn_utils.inference import scoring
 from churn_utils.training import models, search
 
@@ -43,9 +43,9 @@ def run_flaml(
     files = [folder / name for name in ("train.csv", "unseen.csv", "predictions.csv")]
     train_file, unseen_file, predictions_file = files
     labels = train["churned"].astype(int).to_numpy()
-    inputs = definitions.select_model_inputs(train)
+    inputs = model_inputs.select_model_inputs(train)
     inputs.assign(churned=labels).to_csv(train_file, index=False)
-    definitions.select_model_inputs(unseen).to_csv(unseen_file, index=False)
+    model_inputs.select_model_inputs(unseen).to_csv(unseen_file, index=False)
     script = Path(__file__).parent / "flaml_peer.py"
     command = [PEER, script, *files, str(seconds), str(settings.SEED)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)

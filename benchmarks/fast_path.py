@@ -18,7 +18,7 @@ from results import save_table
 
 from churn_utils import settings
 from churn_utils.data import contract, delivered_files, source
-from churn_utils.features import definitions, offline
+from churn_utils.features import definitions, labelling, model_inputs
 from churn_utils.inference import compiled as compiled_form
 from churn_utils.inference import scoring
 from churn_utils.training import models
@@ -35,7 +35,7 @@ def read_training_set() -> pd.DataFrame:
     )
     rows = definitions.add_on_demand(definitions.build_features(stamped))
     return rows.assign(
-        churned=customers["churn"] == "Yes", split=offline.split_of(customers["customer_id"])
+        churned=customers["churn"] == "Yes", split=labelling.split_of(customers["customer_id"])
     )
 
 
@@ -56,7 +56,7 @@ def measure_family(family: str, rows: pd.DataFrame, folder: Path) -> dict:
     validate = rows[rows["split"] == "validate"].reset_index(drop=True)
     params = {"family": family, **models.DEFAULTS[family]}
     model = models.fit_calibrated(params, train, validate, settings.SEED)
-    inputs = definitions.select_model_inputs(rows)
+    inputs = model_inputs.select_model_inputs(rows)
     compiled = compiled_form.compile_model(model)
     values = compiled_form.rows_as_tuples(inputs)
     own = scoring.predict_probability(model, inputs)

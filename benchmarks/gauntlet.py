@@ -23,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 
 from churn_utils import settings
 from churn_utils.evaluation.economics import Economics
-from churn_utils.features import definitions, offline
+from churn_utils.features import definitions, labelling, model_inputs
 from churn_utils.simulation.scenarios import Simulation
 from churn_utils.training import models
 from churn_utils.validation import gate
@@ -92,12 +92,12 @@ def refuse_all(seeds: int) -> pd.DataFrame:
 
 def fit_logit(rows: pd.DataFrame, columns: list[str], truth: np.ndarray):
     """Fit a linear model of the truth on some inputs; return a function from rows to log-odds."""
-    encoder = models.build_encoder().fit(definitions.select_model_inputs(rows))
+    encoder = models.build_encoder().fit(model_inputs.select_model_inputs(rows))
     params = {"family": "logistic_regression", "C": 1.0, "n_knots": 4}
     spline = models.build_estimator(params, seed=0)
 
     def encode(some: pd.DataFrame) -> pd.DataFrame:
-        codes = encoder.transform(definitions.select_model_inputs(some))
+        codes = encoder.transform(model_inputs.select_model_inputs(some))
         return codes.assign(
             **{name: codes[name].iloc[0] * 0 for name in codes if name not in columns}
         )
@@ -145,7 +145,7 @@ class Contest:
         self.models = [
             fit_logit(population, columns, truth) for columns in (everything, PERSON, SERVICE)
         ]
-        judged = population[offline.split_of(population["slot_id"]) == "test"]
+        judged = population[labelling.split_of(population["slot_id"]) == "test"]
         self.truth = judged["truth"].to_numpy()
         self.scores = [model(judged) for model in self.models]
 
@@ -228,7 +228,7 @@ def measure_power(seeds: int) -> pd.DataFrame:
             rows = pd.concat(
                 [read_rows(Simulation("none", seed), month) for month in months], ignore_index=True
             )
-            rows = rows[offline.split_of(rows["slot_id"]) == "test"].reset_index(drop=True)
+            rows = rows[labelling.split_of(rows["slot_id"]) == "test"].reset_index(drop=True)
             found.append(run_figure_checks(rows, pair[0](rows), pair[1](rows), seed))
         passed = pd.DataFrame(found)
         row = {"challenger": name, "seeds": seeds} | {

@@ -21,7 +21,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from churn_utils import settings
 from churn_utils.evaluation import metrics
 from churn_utils.evaluation.economics import Economics
-from churn_utils.features import definitions, offline
+from churn_utils.features import definitions, model_inputs, offline
 from churn_utils.training import models, search
 
 METRICS = ["roc_auc", "pr_auc", "log_loss", "value_usd"]
@@ -65,7 +65,7 @@ def main() -> None:
         study = search.run_study(train, TRIALS, settings.SEED, "bench", lambda line: None)
     chosen = search.best_params(study)
     whole_numbers = dict.fromkeys(definitions.INTEGER, "int64")
-    inputs = definitions.select_model_inputs(data.astype(whole_numbers))
+    inputs = model_inputs.select_model_inputs(data.astype(whole_numbers))
     churned = data["churned"].to_numpy()
     table = {f"chosen by the search: {chosen['family']}": measure(chosen, inputs, churned)}
     for family, params in models.DEFAULTS.items():

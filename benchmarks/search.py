@@ -16,7 +16,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from churn_utils import settings
 from churn_utils.data import contract, delivered_files, source
-from churn_utils.features import definitions, offline
+from churn_utils.features import labelling, model_inputs, offline, publishing
 from churn_utils.training import models, search
 
 TRIALS = 32
@@ -26,8 +26,8 @@ def publish() -> pd.DataFrame:
     """Publish IBM's month in the home that is set and return its training set."""
     rows = delivered_files.read_delivery(source.obtain_extract())
     first, second = settings.month_start(0), settings.month_start(1)
-    offline.publish_snapshot(rows, first, first)
-    offline.record_labels(contract.check_rows(rows)[0], first, second)
+    publishing.publish_snapshot(rows, first, first)
+    labelling.record_labels(contract.check_rows(rows)[0], first, second)
     return offline.build_training_set(second)
 
 
@@ -48,8 +48,8 @@ def measure_search(
     """
     study, seconds = run(train, seed, name, pruner)
     model = models.build_model(search.best_params(study), seed)
-    model.fit(definitions.select_model_inputs(train), train["churned"].to_numpy())
-    probability = model.predict_proba(definitions.select_model_inputs(unseen))[:, 1]
+    model.fit(model_inputs.select_model_inputs(train), train["churned"].to_numpy())
+    probability = model.predict_proba(model_inputs.select_model_inputs(unseen))[:, 1]
     return {
         "fits": int(search.trials_table(study)["folds"].sum()),
         "seconds": seconds,
@@ -105,7 +105,7 @@ def nest(data: pd.DataFrame, seed: int) -> pd.DataFrame:
     """
     splits = [offline.training_rows(data, split) for split in ("train", "validate")]
     rows = pd.concat(splits, ignore_index=True)
-    inputs = definitions.select_model_inputs(rows)
+    inputs = model_inputs.select_model_inputs(rows)
     churned = rows["churned"].to_numpy()
     flat, nested = [], []
     for number, (fit, held_out) in enumerate(models.make_folds(rows, seed)):

@@ -24,7 +24,7 @@ from results import save_table
 
 from churn_utils import settings
 from churn_utils.data import tables
-from churn_utils.features import definitions
+from churn_utils.features import definitions, model_inputs
 from churn_utils.registry import deployments
 from churn_utils.registry.connection import connect_mlflow
 from churn_utils.serving.client import find_free_port
@@ -82,7 +82,7 @@ def write_script(path: Path, bodies: list[str]) -> Path:
 def start_servers(folder: Path, home: Path) -> list[Server]:
     """Start the four servers and wait until each answers its own kind of request."""
     version = deployments.version_in_effect()
-    rows = definitions.select_model_inputs(
+    rows = model_inputs.select_model_inputs(
         definitions.add_on_demand(tables.read("customer_features"))
     ).head(2000)
     ids = tables.read("customer_features", columns=["customer_id"])["customer_id"].head(2000)

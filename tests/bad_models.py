@@ -23,7 +23,7 @@ from skops.io import dump
 from churn_utils import settings
 from churn_utils.data import source
 from churn_utils.errors import DeploymentError
-from churn_utils.features import definitions, offline
+from churn_utils.features import definitions, labelling, model_inputs, offline, publishing
 from churn_utils.registry import approvals, artifacts, deployments, promotion, versions
 from churn_utils.registry.connection import connect_mlflow
 from churn_utils.simulation import customers, deliveries
@@ -64,8 +64,8 @@ def publish_month(seed: int, settled_bills: bool = False) -> pd.DataFrame:
     if settled_bills:
         rows = _settle_bills(rows, labels)
     source.obtain_extract()
-    offline.publish_snapshot(rows, MONTH, MONTH)
-    offline.record_labels(labels, MONTH, AS_OF, labels["slot_id"])
+    publishing.publish_snapshot(rows, MONTH, MONTH)
+    labelling.record_labels(labels, MONTH, AS_OF, labels["slot_id"])
     return offline.build_training_set(AS_OF)
 
 
@@ -262,7 +262,7 @@ class Gauntlet:
 
 
 def _fit(model, rows: pd.DataFrame) -> CalibratedClassifierCV:
-    inputs, churned = definitions.select_model_inputs(rows), rows["churned"].to_numpy()
+    inputs, churned = model_inputs.select_model_inputs(rows), rows["churned"].to_numpy()
     fitted = FrozenEstimator(model.fit(inputs, churned))
     return CalibratedClassifierCV(fitted).fit(inputs, churned)
 

@@ -19,7 +19,7 @@ from churn_utils import settings
 from churn_utils.data import contract, delivered_files, source
 from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics, decision_value_usd
-from churn_utils.features import definitions, offline
+from churn_utils.features import labelling, model_inputs, offline, publishing
 from churn_utils.monitoring import ingestion
 from churn_utils.registry import artifacts, deployments, gate_evidence, tracking, versions
 from churn_utils.registry.connection import connect_mlflow
@@ -55,8 +55,8 @@ def best_value_usd(customers: pd.DataFrame, economics: Economics = ECONOMICS) ->
 def publish_first_month() -> pd.DataFrame:
     """Publish IBM's extract with its labels and return the training set known at ``AS_OF``."""
     rows = delivered_files.read_delivery(source.obtain_extract())
-    offline.publish_snapshot(rows, SNAPSHOT, SNAPSHOT)
-    offline.record_labels(contract.check_rows(rows)[0], SNAPSHOT, AS_OF)
+    publishing.publish_snapshot(rows, SNAPSHOT, SNAPSHOT)
+    labelling.record_labels(contract.check_rows(rows)[0], SNAPSHOT, AS_OF)
     return offline.build_training_set(AS_OF)
 
 
@@ -85,7 +85,7 @@ def ingest(
     simulation: Simulation,
     delivered: dict[int, pd.DataFrame] | None = None,
     labels: dict[int, pd.DataFrame] | None = None,
-) -> offline.PublishedSnapshot:
+) -> publishing.PublishedSnapshot:
     """Ingest what a simulation sends at a month, with other customers or labels by month."""
     arrival = months.arrive(simulation, settings.month_start(month))
     if delivered is not None:
@@ -145,7 +145,7 @@ def register_model(
     """Log and register a model as if notebooks 02 and 03 had; return its version."""
     study = tried(params)
     rows = offline.training_rows(training_set, "validate")
-    probability = model.predict_proba(definitions.select_model_inputs(rows))[:, 1]
+    probability = model.predict_proba(model_inputs.select_model_inputs(rows))[:, 1]
     scored = bootstrap.ScoredRows(rows["churned"], probability, rows["customer_id"])
     metrics = bootstrap.metrics_with_intervals(scored, ECONOMICS, 20)
     importance = pd.DataFrame({"feature": ["tenure"], "importance": [0.1], "spread": [0.0]})

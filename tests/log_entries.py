@@ -3,10 +3,10 @@
 import uuid
 from datetime import UTC, datetime
 
-from churn_utils.inference import log as inference_log
+from churn_utils.inference import log_rows
 
 SAMPLE_VALUES = {"int64": 1, "double": 0.1, "string": "text"}
-INPUTS = tuple(SAMPLE_VALUES[str(type_)] for type_ in inference_log.INPUTS.values())
+INPUTS = tuple(SAMPLE_VALUES[str(type_)] for type_ in log_rows.INPUTS.values())
 
 
 ANSWERED_AT = datetime(2026, 3, 1, 12, tzinfo=UTC)

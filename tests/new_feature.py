@@ -17,7 +17,7 @@ import pandas as pd
 from churn_utils import cli, settings
 from churn_utils.data import contract, tables
 from churn_utils.errors import ChurnError
-from churn_utils.features import offline
+from churn_utils.features import labelling, offline, publishing
 from churn_utils.inference import batch, compiled, scoring
 from churn_utils.monitoring import history, monthly_cycle
 from churn_utils.monitoring.champion import load_champion
@@ -102,7 +102,7 @@ def copy_package(folder: Path) -> None:
 
 def publish(extract: pd.DataFrame, month: pd.Timestamp, written: pd.Timestamp) -> None:
     """Publish a month of IBM's customers without labels."""
-    offline.publish_snapshot(extract.drop(columns="churn"), month, written)
+    publishing.publish_snapshot(extract.drop(columns="churn"), month, written)
 
 
 def ask(customer_ids, refreshed=None):
@@ -186,11 +186,11 @@ def ingest_new_months(extract: pd.DataFrame) -> dict:
     """Publish the second and third month with the new features, and the labels of the second."""
     later = extract.iloc[LEFT:]
     publish(later, SECOND, SECOND)
-    offline.record_labels(contract.check_rows(extract)[0], SECOND, THIRD)
+    labelling.record_labels(contract.check_rows(extract)[0], SECOND, THIRD)
     publish(later, THIRD, THIRD)
     version = tables.version_of("customer_features")
     publish(later, THIRD, THIRD)
-    published = offline.PublishedSnapshot(len(later), accepted=len(later), quarantined=0)
+    published = publishing.PublishedSnapshot(len(later), accepted=len(later), quarantined=0)
     decided = monthly_cycle.decide_month(THIRD, published)
     rows = tables.read("customer_features", snapshot_date=SECOND)
     old = load_champion(deployments.champion_at(THIRD))

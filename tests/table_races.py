@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from churn_utils import settings
-from churn_utils.data import tables
+from churn_utils.data import table_writes
 
 ROWS = 50
 
@@ -31,11 +31,11 @@ def change_together(homes, worker, barrier, errors):
 
 
 def merge_month(worker):
-    tables.merge("churn_labels", month_of_bills(worker))
+    table_writes.merge("churn_labels", month_of_bills(worker))
 
 
 def append_rows(worker):
-    tables.append("inference_log", pa.table({"prediction_id": [f"of {worker}"] * ROWS}))
+    table_writes.append("inference_log", pa.table({"prediction_id": [f"of {worker}"] * ROWS}))
 
 
 def append_until(stop: threading.Event, errors: list):

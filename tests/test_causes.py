@@ -12,7 +12,7 @@ import pytest
 
 import run_all
 from churn_utils import cli, settings
-from churn_utils.data import tables
+from churn_utils.data import table_writes, tables
 from churn_utils.errors import DataError
 from churn_utils.pipeline import state
 from churn_utils.pipeline.plan import DONE, FAILED, WRONG_USAGE
@@ -61,7 +61,7 @@ def test_cause_and_remedy_are_one_line(home, monkeypatch, capsys, error, message
     monkeypatch.setattr(run_all, "make_plan", raise_from(error))
     code, said = call([], capsys)
     assert code == FAILED and message in said
-    monkeypatch.setattr(cli, "_enter_home", raise_from(error))
+    monkeypatch.setattr(cli, "enter_home", raise_from(error))
     assert cli.main(["audit"]) == cli.REFUSED
     assert message in capsys.readouterr().err
 
@@ -70,7 +70,7 @@ def test_fault_of_ours_keeps_its_traceback(home, monkeypatch):
     monkeypatch.setattr(run_all, "make_plan", raise_from(KeyError("lost")))
     with pytest.raises(RuntimeError):
         run_all.main([])
-    monkeypatch.setattr(cli, "_enter_home", raise_from(KeyError("lost")))
+    monkeypatch.setattr(cli, "enter_home", raise_from(KeyError("lost")))
     with pytest.raises(RuntimeError):
         cli.main(["audit"])
 
@@ -123,21 +123,23 @@ def test_ascii_terminal_shows_question_marks(home, monkeypatch):
 def test_missing_or_torn_file_of_a_table_is_named(home, content):
     month = settings.month_start(1)
     rows = pd.DataFrame({"customer_id": ["a"], "snapshot_date": month, "churned": [1]})
-    tables.merge("churn_labels", rows)
+    table_writes.merge("churn_labels", rows)
     (path,) = tables.path_of("churn_labels").rglob("*.parquet")
     path.unlink()
     if content is not None:
         path.write_bytes(content)
     for use in (
         lambda: tables.read("churn_labels"),
-        lambda: tables.merge("churn_labels", rows.assign(churned=0)),
+        lambda: table_writes.merge("churn_labels", rows.assign(churned=0)),
     ):
         with pytest.raises(DataError, match=DAMAGED.format("churn_labels")):
             use()
 
 
 def test_torn_log_of_a_table_is_named(home):
-    tables.merge("decisions", pd.DataFrame({"as_of_date": [settings.month_start(1)], "x": [1]}))
+    table_writes.merge(
+        "decisions", pd.DataFrame({"as_of_date": [settings.month_start(1)], "x": [1]})
+    )
     (path,) = tables.path_of("decisions").rglob("*.json")
     path.write_text('{"add": {')
     with pytest.raises(DataError, match=DAMAGED.format("decisions")):

@@ -8,8 +8,8 @@ import pytest
 from log_entries import make_entries
 
 from churn_utils import cli, settings
-from churn_utils.data import tables
-from churn_utils.inference import log as inference_log
+from churn_utils.data import table_writes
+from churn_utils.inference import log_rows
 from churn_utils.registry import approvals, deployments, promotion
 
 COMMANDS = [
@@ -134,7 +134,7 @@ def test_compact_log_removes_old_answers(home, monkeypatch, capsys):
     for days in (100, 10):
         answered_at = datetime.now(UTC) - timedelta(days=days)
         entries = make_entries(3, answered_at=answered_at)
-        tables.append("inference_log", inference_log.to_arrow(entries))
+        table_writes.append("inference_log", log_rows.to_arrow(entries))
     monkeypatch.setenv("CHURN_LOG_RETENTION_MONTHS", "0")
     assert cli.main(["compact-log"]) == 2
     assert "CHURN_LOG_RETENTION_MONTHS is '0'" in capsys.readouterr().err

@@ -132,11 +132,11 @@ def _read_numbers(rows: pd.DataFrame) -> tuple[dict[str, pd.Series], pd.DataFram
     numbers = {}
     problems = []
     for name in NUMBER_TYPES:
-        numbers[name] = pd.to_numeric(rows[name], errors="coerce").astype("float64")
-        is_filled = rows[name] != ""
+        texts = rows[name]
+        numbers[name] = pd.to_numeric(texts, errors="coerce").astype("float64")
+        is_filled = texts != ""
         is_unreadable = numbers[name].isna() & is_filled
-        unreadable = rows.loc[is_unreadable, name]
-        for line, text in unreadable.items():
+        for line, text in texts[is_unreadable].items():
             problems.append((line, name, f"is not a number: {text!r}"))
     return numbers, pd.DataFrame(problems, columns=PROBLEM_COLUMNS)
 

@@ -122,7 +122,8 @@ def find_identical_month(delivered: pd.DataFrame, months: dict[str, pd.DataFrame
 def digest_rows(rows: pd.DataFrame) -> str:
     """Return a digest of rows with ``CUSTOMER_COLUMNS`` that does not depend on their order."""
     hashes = pd.util.hash_pandas_object(rows[list(CUSTOMER_COLUMNS)], index=False)
-    return hashlib.sha256(np.sort(hashes.to_numpy()).tobytes()).hexdigest()
+    in_order = np.sort(hashes.to_numpy())
+    return hashlib.sha256(in_order.tobytes()).hexdigest()
 
 
 def _check_volume(rows: int, rows_before: int, limits: Limits) -> DeliveryFault | None:
@@ -280,4 +281,5 @@ def _check_exchanged(pairs: pd.DataFrame, limits: Limits) -> list[DeliveryFault]
 
 def _agreement(pairs: pd.DataFrame, now: str, before: str) -> float:
     """Return the share of returned customers whose value now equals a column's value before."""
-    return float((pairs[f"{now}_now"] == pairs[f"{before}_before"]).mean())
+    is_equal = pairs[f"{now}_now"] == pairs[f"{before}_before"]
+    return float(is_equal.mean())

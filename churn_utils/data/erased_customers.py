@@ -55,4 +55,5 @@ def _read() -> tuple[str, set[str]]:
 
 
 def _hash(salt: str, customer_id: str) -> str:
-    return hashlib.sha256(f"{salt}{customer_id}".encode()).hexdigest()
+    salted = f"{salt}{customer_id}"
+    return hashlib.sha256(salted.encode()).hexdigest()

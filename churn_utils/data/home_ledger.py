@@ -52,8 +52,10 @@ def record(kind: str, number: int, part: str, content: str | Facts = "") -> None
     """Record what a part of a thing is now, unless that is what was recorded last."""
     entry = Entry(kind, number, part, content)
     path = settings.ledger()
-    with integrity.hold(path.with_name(f"{path.name}.lock")):
-        if find(read_entries(), kind, number, part) != entry:
+    lock = path.with_name(f"{path.name}.lock")
+    with integrity.hold(lock):
+        last = find(read_entries(), kind, number, part)
+        if last != entry:
             integrity.append_facts(path, asdict(entry))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pyarrow as pa
 
-from churn_utils.data import tables
+from churn_utils.data import table_writes, tables
 from churn_utils.data.columns import CUSTOMER_COLUMNS
 
 WHOLE_DELIVERY = "(delivery)"  # stands for the column that failed where a delivery is held back
@@ -24,11 +24,11 @@ SCHEMA = pa.schema(
 def create() -> None:
     """Create the table without rows, unless it is there."""
     if not tables.exists("quarantine"):
-        tables.append("quarantine", SCHEMA.empty_table())
+        table_writes.append("quarantine", SCHEMA.empty_table())
 
 
 def add(rows: pd.DataFrame) -> None:
     """Keep rows with the columns of ``SCHEMA``; those that are kept already change nothing."""
     create()
     if len(rows):
-        tables.merge("quarantine", rows)
+        table_writes.merge("quarantine", rows)

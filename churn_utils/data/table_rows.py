@@ -1,9 +1,12 @@
-"""Rows on their way into a Delta table: keys complete and unique, types those of the table."""
+"""Rows on their way into a Delta table, keys and types checked, and out of one of its files."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from churn_utils.errors import DataError
 
@@ -93,3 +96,12 @@ def is_text(kind: pa.DataType) -> bool:
     """Tell whether a type is one of Arrow's three for text."""
     texts = (pa.string(), pa.large_string(), pa.string_view())
     return kind in texts
+
+
+def read_file(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a file with its texts in the type that Arrow can compare."""
+    rows = pq.ParquetFile(path).read(columns)
+    types = {}
+    for field in rows.schema:
+        types[field.name] = pa.string() if is_text(field.type) else field.type
+    return rows.cast(pa.schema(types))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from churn_utils.data import tables
+from churn_utils.data import table_writes, tables
 from churn_utils.features.offer_policy import CONTROL, NOT_SELECTED, TREATED, OfferPolicy
 
 WEIGHT = "weight"
@@ -55,7 +55,7 @@ def record_offers(predictions: pd.DataFrame, policy: OfferPolicy) -> pd.DataFram
     groups = assign_groups(predictions["customer_id"], is_selected, policy)
     rows = predictions[[*KEY, "model_version"]].join(groups)
     rows = rows.assign(made_at=predictions["scored_at"])
-    tables.merge("offers", rows)
+    table_writes.merge("offers", rows)
     return rows
 
 

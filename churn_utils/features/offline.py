@@ -1,262 +1,20 @@
-"""Publish snapshots and labels into the lakehouse; build training sets by point-in-time lookup."""
+"""Features as they were known at a date, and the training sets built from them."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
-from churn_utils.data import contract, erased_customers, quarantine, tables
-from churn_utils.data.columns import CUSTOMER_COLUMNS, LABEL, YES_NO
-from churn_utils.data.delivered_files import DAMAGE
-from churn_utils.data.delivery_checks import digest_rows
+from churn_utils.data import tables
 from churn_utils.errors import DataError
-from churn_utils.features import definitions, offers
+from churn_utils.features import definitions, model_inputs, offers
+from churn_utils.features.labelling import SPLITS
 
 MAX_AGE_DAYS = 62  # of monthly snapshots: an older one means that a customer was missed twice
-# Of the labels of a month, above which the file as a whole is taken for wrong.
-ODD_LABEL_SHARE = 0.2
 TRAINING_TABLES = ("customer_features", "churn_labels")
 OFFERS = "offers"  # read as well where offers are made
-SPLITS = {"train": 0.6, "validate": 0.8, "test": 1.0}  # upper ends
-
-
-@dataclass(frozen=True)
-class PublishedSnapshot:
-    """What became of the rows of a delivery; numbers of rows, and why it was held back."""
-
-    delivered: int
-    accepted: int
-    quarantined: int
-    customers_written: int = 0
-    features_written: int = 0
-    faults: tuple[str, ...] = ()  # empty if the delivery as a whole looks like a month
-
-    def to_series(self) -> pd.Series:
-        """Return the numbers of rows by name."""
-        numbers = asdict(self)
-        del numbers["faults"]
-        return pd.Series(numbers)
-
-
-def publish_snapshot(
-    rows: pd.DataFrame,
-    snapshot_date: pd.Timestamp,
-    written_at: pd.Timestamp,
-    find_faults: Callable[[pd.DataFrame, int], list[str]] | None = None,
-) -> PublishedSnapshot:
-    """Check a delivery against the contract and publish it: customers, quarantine, features.
-
-    A delivery in which ``find_faults`` finds something is held back: all of its rows go to
-    ``quarantine``, and neither customers nor features are written.
-
-    Args:
-        rows: text as ``delivered_files.read_delivery`` returns it; a ``churn`` column is checked
-            and left to ``record_labels``.
-        snapshot_date: the month that the rows describe.
-        written_at: simulated date on which they arrived.
-        find_faults: takes the rows that keep the contract and the number of delivered rows;
-            returns why the delivery as a whole does not look like a month. Nothing is compared
-            when not given.
-
-    Raises:
-        DataError: no rows, or written before the month that it describes. Nothing is written then.
-    """
-    if rows.empty:
-        raise DataError(
-            f"the delivery of {snapshot_date:%Y-%m-%d} has no rows. Nothing was written; ask for "
-            "it again."
-        )
-    if written_at < snapshot_date:
-        raise DataError(
-            f"a snapshot of {snapshot_date:%Y-%m-%d} cannot arrive on {written_at:%Y-%m-%d}."
-        )
-    rows = erased_customers.drop_rows(rows)
-    accepted, rejected = contract.check_rows(rows)
-    stamp = {"snapshot_date": snapshot_date, "written_at": written_at}
-    faults = find_faults(accepted, len(rows)) if find_faults and len(accepted) else []
-    if faults:
-        held_back = _hold_back(rows.loc[accepted.index], faults, digest_rows(accepted))
-        accepted = accepted.head(0)
-        rejected = pd.concat([rejected, held_back])
-    unlabelled = rejected.drop(columns=LABEL, errors="ignore")
-    quarantine.add(unlabelled.assign(**stamp))
-    customers_written = 0
-    features_written = 0
-    if len(accepted):
-        customers = accepted.drop(columns=LABEL, errors="ignore").assign(**stamp)
-        features = definitions.build_features(customers)
-        customers_written = tables.merge("customers", customers)
-        features_written = tables.merge("customer_features", features)
-    return PublishedSnapshot(
-        delivered=len(rows),
-        accepted=len(accepted),
-        quarantined=len(rejected),
-        customers_written=customers_written,
-        features_written=features_written,
-        faults=tuple(faults),
-    )
-
-
-def _hold_back(rows: pd.DataFrame, faults: list[str], digest: str) -> pd.DataFrame:
-    """Return sound rows as they go to ``quarantine`` when their delivery is held back.
-
-    The digest tells them from those of a longer delivery that was held back on the same day.
-    """
-    rows = rows.drop(columns=DAMAGE, errors="ignore")
-    reason = f"the delivery: {'; '.join(faults)} (delivery {digest[:12]})"
-    held_back = rows.assign(failed_column=quarantine.WHOLE_DELIVERY, reason=reason)
-    return held_back.rename_axis("line").reset_index()
-
-
-def split_of(slot_ids: pd.Series) -> pd.Series:
-    """Assign slots to ``train`` (60 %), ``validate`` (20 %) or ``test`` (20 %).
-
-    The split follows from the SHA-256 of the slot's IBM id, so it never changes.
-    """
-    names = np.array(list(SPLITS))
-    upper_ends = list(SPLITS.values())
-    shares = slot_ids.map(_share_of)
-    positions = np.searchsorted(upper_ends, shares, side="right")
-    return pd.Series(names[positions], index=slot_ids.index, dtype=object)
-
-
-def _share_of(text: str) -> float:
-    """Return a number from 0 to 1 that follows from a text and is spread evenly over texts."""
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return int(digest[:8], 16) / 2**32
-
-
-def record_labels(
-    rows: pd.DataFrame,
-    snapshot_date: pd.Timestamp,
-    label_date: pd.Timestamp,
-    slot_ids: pd.Series | None = None,
-) -> pd.Series:
-    """Write the labels of a snapshot, which arrive on ``label_date``.
-
-    Args:
-        rows: ``customer_id`` and ``churn`` (Yes or No).
-        snapshot_date: the month whose customers are labelled.
-        label_date: simulated date on which the labels arrive; nothing may read them before.
-        slot_ids: the slot of each row; its own id when not given. Decides the split.
-
-    Returns:
-        Counts: ``delivered``, ``labels_written`` (inserted or changed), ``quarantined``: labels
-        that are neither Yes nor No, of customers who have several, or of customers who are not in
-        that snapshot (unknown, or with a row that broke the contract) are kept in ``quarantine``.
-
-    Raises:
-        DataError: labels that arrive before their month is over or of a snapshot that never
-            arrived, more than ``ODD_LABEL_SHARE`` of them odd, or slots that do not cover the rows.
-            Nothing is written then.
-    """
-    if label_date <= snapshot_date:
-        raise DataError(
-            f"labels of {snapshot_date:%Y-%m-%d} cannot arrive on {label_date:%Y-%m-%d}."
-        )
-    if slot_ids is not None:
-        _check_slots(rows, slot_ids)
-    rows = rows.reset_index(drop=True).fillna({"customer_id": ""})
-    slots = rows["customer_id"] if slot_ids is None else slot_ids.set_axis(rows.index)
-    rows = erased_customers.drop_rows(rows)
-    if not has_arrived(snapshot_date):
-        raise DataError(
-            f"{len(rows)} label(s) of {snapshot_date:%Y-%m-%d} arrived before that snapshot. "
-            "Nothing was written; publish the snapshot first, then record its labels."
-        )
-    reasons = _find_odd_labels(rows, snapshot_date)
-    sound = rows.drop(index=reasons.index)
-    labels = pd.DataFrame(
-        {
-            "customer_id": sound["customer_id"],
-            "snapshot_date": snapshot_date,
-            "churned": sound["churn"] == "Yes",
-            "label_date": label_date,
-            "split": split_of(slots.loc[sound.index]),
-        }
-    )
-    written = tables.merge("churn_labels", labels)
-    _quarantine_labels(rows, reasons, snapshot_date, label_date)
-    return pd.Series(
-        {"delivered": len(rows), "labels_written": written, "quarantined": len(reasons)}
-    )
-
-
-def _check_slots(rows: pd.DataFrame, slots: pd.Series) -> None:
-    """Refuse slots that do not cover the rows."""
-    if not slots.index.equals(rows.index) or slots.isna().any():
-        raise DataError(
-            f"slot_ids must name a slot for each of the {len(rows)} rows, under the same index."
-        )
-
-
-def _find_odd_labels(rows: pd.DataFrame, snapshot_date: pd.Timestamp) -> pd.Series:
-    """Return why labels cannot be taken, by position; sound ones are left out.
-
-    Raises:
-        DataError: too many of them are odd.
-    """
-    ids = rows["customer_id"]
-    known = _customers_of(snapshot_date, "customers").drop_duplicates()
-    is_wrong = ~rows[LABEL].isin(YES_NO)
-    is_repeated = ids.duplicated(keep=False)
-    is_unknown = ~ids.isin(known)
-    found = {
-        " is neither Yes nor No": is_wrong,
-        " of a customer who has several": is_repeated,
-        " of a customer who is not in that snapshot": is_unknown,
-    }
-    causes = pd.Series(np.select(list(found.values()), list(found), ""), index=rows.index)
-    causes = causes[causes != ""]
-    reasons = "label " + rows[LABEL].loc[causes.index].astype(str) + causes
-    # That the customer's own row broke the contract is no fault of the label. And only as many
-    # labels of strangers are odd as customers lack theirs: others may have left with a delivery.
-    is_stranger = is_unknown & ~ids.isin(_customers_of(snapshot_date, "quarantine"))
-    unlabelled = int((~known.isin(ids)).sum())
-    odd = int((is_wrong | is_repeated).sum()) + min(int(is_stranger.sum()), unlabelled)
-    if odd > ODD_LABEL_SHARE * len(rows):
-        example = reasons[(is_wrong | is_repeated | is_stranger).loc[reasons.index]].iloc[0]
-        raise DataError(
-            f"{odd:,} of {len(rows):,} labels of {snapshot_date:%Y-%m} cannot be taken (at most "
-            f"{ODD_LABEL_SHARE:.0%} may be odd), such as: {example}. Nothing was written; ask for "
-            "the labels again."
-        )
-    return reasons
-
-
-def has_arrived(snapshot_date: pd.Timestamp) -> bool:
-    """Tell whether any row of a snapshot arrived, accepted or quarantined."""
-    accepted = _customers_of(snapshot_date, "customers")
-    quarantined = _customers_of(snapshot_date, "quarantine")
-    return bool(len(accepted) or len(quarantined))
-
-
-def _customers_of(snapshot_date: pd.Timestamp, table: str) -> pd.Series:
-    """Return the ids in a snapshot of a table; none where the table was never written."""
-    if not tables.exists(table):
-        return pd.Series(dtype=object)
-    rows = tables.read(table, snapshot_date=snapshot_date, columns=["customer_id"])
-    return rows["customer_id"]
-
-
-def _quarantine_labels(
-    rows: pd.DataFrame, reasons: pd.Series, snapshot_date: pd.Timestamp, label_date: pd.Timestamp
-) -> None:
-    """Keep labels with a reason; their lines count from -1 downwards, unlike a snapshot's."""
-    kept = pd.DataFrame(None, index=reasons.index, columns=list(CUSTOMER_COLUMNS))
-    kept = kept.assign(
-        customer_id=rows["customer_id"].loc[reasons.index],
-        snapshot_date=snapshot_date,
-        written_at=label_date,
-        line=-1 - reasons.index,
-        failed_column=LABEL,
-        reason=reasons,
-    )
-    quarantine.add(kept)
 
 
 def look_up_features(
@@ -312,7 +70,7 @@ def look_up_features(
         default="found",
     )
     was_found = joined["lookup_status"] == "found"
-    lacking = definitions.describe_lacking(joined, definitions.STORED)
+    lacking = model_inputs.describe_lacking(joined, definitions.STORED)
     return joined.assign(lacks_features=lacking.where(was_found, ""))
 
 
@@ -350,20 +108,6 @@ def read_features(
         "customer_features", version=version, as_of=as_of, snapshot_date=snapshot_date
     )
     return stored.reindex(columns=[*definitions.KEY, *definitions.STORED])
-
-
-def republish_features() -> int:
-    """Compute the features of all accepted customer rows again, and write what changes.
-
-    It gives rows from before a feature that was defined since; they keep their dates. Versions that
-    were trained before are refitted from the table versions that they recorded, so nothing changes
-    for them.
-
-    Returns:
-        Number of rows written.
-    """
-    customers = tables.read("customers")
-    return tables.merge("customer_features", definitions.build_features(customers))
 
 
 def newest_features() -> pd.Timestamp:
@@ -473,7 +217,7 @@ def training_rows(
         raise DataError(
             f"the model needs {listed}; features/definitions.py no longer defines that."
         )
-    complete = definitions.drop_incomplete(found, names, f"split {split!r}")
+    complete = model_inputs.drop_incomplete(found, names, f"split {split!r}")
     if complete.empty:
         lacking = found["lacks_features"].value_counts().to_dict()
         raise DataError(

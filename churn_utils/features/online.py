@@ -96,10 +96,13 @@ def _try_to_publish(store: SqliteStore | RedisStore) -> Publication | None:
     if not is_everything:
         newest = max(newest, before.newest)
     rows = _newest_rows(frame)
-    after = Published(str(table.metadata().id), version, ",".join(COLUMNS), newest)
+    table_id = str(table.metadata().id)
+    columns = ",".join(COLUMNS)
+    after = Published(table_id, version, columns, newest)
     if not store.write(rows, before, after, replace=is_everything):
         return None
-    return Publication("everything" if is_everything else "changes", len(rows), version)
+    what = "everything" if is_everything else "changes"
+    return Publication(what, len(rows), version)
 
 
 def _open_table() -> DeltaTable:
@@ -111,7 +114,9 @@ def _open_table() -> DeltaTable:
 
 def _is_same_table(published: Published, table: DeltaTable) -> bool:
     """Tell whether a store was filled from this table, with the columns of today."""
-    return published.table_id == str(table.metadata().id) and has_columns_of_today(published)
+    if published.table_id != str(table.metadata().id):
+        return False
+    return has_columns_of_today(published)
 
 
 def has_columns_of_today(published: Published) -> bool:
@@ -145,9 +150,9 @@ def _newest_rows(frame: pd.DataFrame) -> list[tuple]:
     """
     order = [name for name in (*KEY, "_commit_version") if name in frame]
     newest = frame.sort_values(order).drop_duplicates("customer_id", keep="last")
-    dates = {name: newest[name].dt.strftime("%Y-%m-%d") for name in ("snapshot_date", "written_at")}
-    newest = newest.assign(**dates)
     newest = newest.reindex(columns=COLUMNS)
+    for name in ("snapshot_date", "written_at"):
+        newest[name] = newest[name].dt.strftime("%Y-%m-%d")
     values = [_list_values(newest[name]) for name in COLUMNS]
     return list(zip(*values, strict=True))
 

@@ -120,10 +120,12 @@ class RedisStore:
 
     def _drop_outdated(self, rows: list[tuple]) -> list[tuple]:
         """Return the rows that are at least as new as those in the store."""
-        existing = self._db.hmget(self._rows, [row[0] for row in rows])
+        customer_ids = [row[0] for row in rows]
+        existing = self._db.hmget(self._rows, customer_ids)
         kept = []
         for row, text in zip(rows, existing, strict=True):
-            if not text or row[1:3] >= row_of_text(text)[:2]:
+            dates = row[1:3]
+            if not text or dates >= row_of_text(text)[:2]:
                 kept.append(row)
         return kept
 

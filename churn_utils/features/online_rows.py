@@ -45,7 +45,10 @@ class Published:
     @classmethod
     def from_text(cls, text: str | bytes | None) -> Published:
         """Return what a store was filled from; nothing without a text."""
-        return cls(**orjson.loads(text)) if text else cls()
+        if not text:
+            return cls()
+        fields = orjson.loads(text)
+        return cls(**fields)
 
     def to_text(self) -> str:
         """Return the JSON that a store keeps."""
@@ -84,4 +87,6 @@ def _describe_damage(text: str | bytes, error: ValidationError) -> str:
     if not location:  # it is no list, or one of another length
         return f"{text[:40]!r} cannot be read: {first['msg']}"
     name = _NAMES[int(location[0])]
-    return f"{name} is missing" if first["type"] == "missing" else f"{name} is {first['input']!r}"
+    if first["type"] == "missing":
+        return f"{name} is missing"
+    return f"{name} is {first['input']!r}"

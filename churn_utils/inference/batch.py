@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from churn_utils import settings
-from churn_utils.data import tables
+from churn_utils.data import table_writes
 from churn_utils.data.files import write_csv
 from churn_utils.errors import DataError
 from churn_utils.evaluation.economics import OFFER
-from churn_utils.features import definitions, offer_policy, offers, offline
+from churn_utils.features import definitions, model_inputs, offer_policy, offers, offline
 from churn_utils.inference import scoring
 from churn_utils.registry import deployments, promotion, versions
 from churn_utils.registry.versions import ModelVersion
@@ -79,7 +79,7 @@ def score_with(
         model_version=scoring_version.version, role=role
     )
     predictions = predictions.join(pd.concat(parts)).assign(scored_at=as_of)
-    tables.merge("predictions", predictions)
+    table_writes.merge("predictions", predictions)
     policy = offer_policy.read_policy()
     if role == "champion" and policy is not None:
         offers.record_offers(predictions, policy)
@@ -88,11 +88,11 @@ def score_with(
 
 def _keep_complete(rows: pd.DataFrame, version: versions.ModelVersion) -> pd.DataFrame:
     """Return the rows that hold all inputs of a version."""
-    inputs = definitions.inputs_of(scoring.load_model(version))
+    inputs = model_inputs.inputs_of(scoring.load_model(version))
     use = f"the predictions of version {version.version}"
-    complete = definitions.drop_incomplete(rows, inputs, use).reset_index(drop=True)
+    complete = model_inputs.drop_incomplete(rows, inputs, use).reset_index(drop=True)
     if complete.empty:
-        lacking = definitions.describe_lacking(rows, inputs).value_counts().to_dict()
+        lacking = model_inputs.describe_lacking(rows, inputs).value_counts().to_dict()
         raise DataError(
             f"version {version.version} cannot score any of {len(rows)} rows: they were written "
             f"before some of its features were defined {lacking}. Run "

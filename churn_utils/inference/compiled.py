@@ -18,7 +18,7 @@ import pandas as pd
 from churn_utils.data import column_rules, columns
 from churn_utils.data.columns import WHOLE, Column
 from churn_utils.errors import ModelError
-from churn_utils.features import definitions
+from churn_utils.features import definitions, model_inputs
 from churn_utils.inference import scoring
 from churn_utils.inference.compiled_families import COMPILERS, Scorer
 from churn_utils.registry import artifacts
@@ -77,8 +77,8 @@ def compare_forms(model, compiled: Scorer, example: pd.DataFrame, seed: int = 0)
     Raises:
         ModelError: they differ by more than 1e-6 somewhere.
     """
-    names = definitions.inputs_of(model)
-    inputs = definitions.select_model_inputs(example, names)
+    names = model_inputs.inputs_of(model)
+    inputs = model_inputs.select_model_inputs(example, names)
     random_rows = draw_random_rows(RANDOM_ROWS, seed)
     rows = pd.concat([inputs, random_rows[names]], ignore_index=True)
     own = scoring.predict_probability(model, rows)
@@ -107,10 +107,11 @@ def load_compiled(version: ModelVersion) -> Scorer:
 def rows_as_tuples(inputs: pd.DataFrame) -> list[tuple]:
     """Return rows of model inputs as plain Python values in contract order, None without one."""
     absent = [None] * len(inputs)
-    values = [
-        inputs[name].tolist() if name in inputs else absent for name in definitions.MODEL_INPUTS
-    ]
-    return list(zip(*values, strict=True))
+    columns = []
+    for name in definitions.MODEL_INPUTS:
+        values = inputs[name].tolist() if name in inputs else absent
+        columns.append(values)
+    return list(zip(*columns, strict=True))
 
 
 def draw_random_rows(count: int, seed: int) -> pd.DataFrame:
@@ -130,7 +131,7 @@ def draw_random_rows(count: int, seed: int) -> pd.DataFrame:
     expected = customers["tenure"] * customers["monthly_charges"]
     customers["total_charges"] = (expected * total_to_expected).round(2)
     features = definitions.build_features(customers)
-    return definitions.select_model_inputs(definitions.add_on_demand(features))
+    return model_inputs.select_model_inputs(definitions.add_on_demand(features))
 
 
 def _draw_column(column: Column, generator: np.random.Generator, count: int) -> np.ndarray:

@@ -13,57 +13,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.dataset as ds
-from deltalake import DeltaTable
 
 from churn_utils import settings
-from churn_utils.data import tables
+from churn_utils.data import table_writes
 from churn_utils.errors import NotReadyError
-from churn_utils.features import definitions
 from churn_utils.inference import log_retention
 from churn_utils.inference.journal import Journal, Segment, iterate_orphans
-from churn_utils.inference.log_retention import TABLE, open_table
+from churn_utils.inference.log_reading import find_known, find_written, read_time_of_id
+from churn_utils.inference.log_retention import TABLE
+from churn_utils.inference.log_rows import SCHEMA, to_arrow
 
 WRITES_TO_TIDY = 100  # each write is a small file; so many are put together into one
 SECONDS_TO_TIDY = 86_400.0  # also without writes: answers grow too old
-UUID_WITH_TIME = 7  # version of UUID whose first 48 bits are its time in milliseconds
-ID_TOLERANCE = timedelta(minutes=1)  # between an answer and its id
 LONGEST_PAUSE_S = 30.0  # between two attempts to write
 log = logging.getLogger(__name__)
-
-FACTS = {
-    "prediction_id": pa.string(),  # ordered by time: files can be skipped when one id is sought
-    "answered_at": pa.timestamp("us", "UTC"),
-    "as_of_date": pa.date32(),  # simulated today
-    "request_id": pa.string(),
-    "caller": pa.string(),  # name of the API key; empty without
-    "route": pa.string(),
-    "customer_id": pa.string(),
-    "features_as_of": pa.date32(),  # null where the caller gave the features
-    "model_version": pa.int64(),
-    "arm": pa.string(),  # champion, challenger or shadow; a shadow's prediction was never shown
-    "churn_probability": pa.float64(),
-    "threshold": pa.float64(),
-    "decision": pa.string(),
-    "expected_value_usd": pa.float64(),
-    "offer_group": pa.string(),  # treated, control or not_selected; null where no offers are made
-}
-INPUTS = {
-    name: pa.type_for_alias(feature.type.arrow)
-    for name, feature in definitions.MODEL_INPUTS.items()
-}
-SCHEMA = pa.schema([*FACTS.items(), *INPUTS.items()])
-DATES = [SCHEMA.get_field_index(name) for name in ("as_of_date", "features_as_of")]
-# Rows converted in one go, in 1 ms, during which the answering thread shares the interpreter.
-ROWS_AT_ONCE = 250
-# Pause after each part: a batch converted without one held every answer up by 0.1 s.
-PAUSE_S = 0.005
 
 
 class InferenceLog:
@@ -160,18 +124,7 @@ class InferenceLog:
         for entry in pending:
             if entry[0] == prediction_id:
                 return to_arrow([entry]).to_pylist()[0]
-        answered = _period_of(prediction_id)
-        if answered is None or not tables.exists(TABLE):
-            return None
-        earliest, latest = answered
-        moment = ds.field("answered_at")
-        wanted = (
-            (moment >= earliest) & (moment <= latest) & (ds.field("prediction_id") == prediction_id)
-        )
-        with tables.name_damaged(TABLE):
-            rows = open_table().to_table(filter=wanted).to_pylist()
-        # an entry may be older than a column
-        return {**dict.fromkeys(SCHEMA.names), **rows[0]} if rows else None
+        return find_written(prediction_id)
 
     def close(self, timeout_s: float = 30.0) -> int:
         """Write what is waiting and stop.
@@ -197,7 +150,7 @@ class InferenceLog:
         pauses_s = 0.0 if self._ending else self.interval_s / 2
         try:
             segments = self._take_waiting()
-            tables.append(TABLE, to_arrow(self._writing, pauses_s))
+            table_writes.append(TABLE, to_arrow(self._writing, pauses_s))
         except Exception:  # a full disk must end neither the thread nor the entries that wait
             self.failures += 1
             count = len(self)
@@ -225,8 +178,9 @@ class InferenceLog:
 
     def is_expired(self, prediction_id: str) -> bool:
         """Tell whether a prediction is older than the table keeps any, as its id says."""
-        created = _read_time(prediction_id)
-        return created is not None and created < log_retention.oldest_kept(self.retention_months)
+        created = read_time_of_id(prediction_id)
+        oldest = log_retention.oldest_kept(self.retention_months)
+        return created is not None and created < oldest
 
     def _take_waiting(self) -> list[Segment]:
         """Move what waits to what is written; return the journal's segments that hold it."""
@@ -269,116 +223,17 @@ def recover_journals() -> int:
     """
     count = 0
     for orphan in iterate_orphans():
-        known = _find_known(orphan.entries)
+        known = find_known(orphan.entries)
         new = [entry for entry in orphan.entries if entry["prediction_id"] not in known]
         if new:
             rows = [tuple(entry.get(name) for name in SCHEMA.names) for entry in new]
-            tables.append(TABLE, to_arrow(rows))
+            table_writes.append(TABLE, to_arrow(rows))
         orphan.path.unlink(missing_ok=True)
         count += len(new)
     return count
-
-
-def _find_known(entries: list[dict]) -> set[str]:
-    """Return the ids of those entries that the table holds."""
-    if not entries or not tables.exists(TABLE):
-        return set()
-    ids = [entry["prediction_id"] for entry in entries]
-    moments = [entry["answered_at"] for entry in entries]
-    kind = SCHEMA.field("answered_at").type
-    moment = ds.field("answered_at")
-    wanted = (
-        (moment >= pa.scalar(min(moments), kind))
-        & (moment <= pa.scalar(max(moments), kind))
-        & ds.field("prediction_id").isin(ids)
-    )
-    with tables.name_damaged(TABLE):
-        found = open_table().to_table(["prediction_id"], wanted)
-    return set(found["prediction_id"].to_pylist())
 
 
 def _refuse_unrecorded(error: OSError) -> NotReadyError:
     """Return the refusal of an answer that the disk does not record."""
     log.error("the journal of the inference log cannot be written: %s", error)
     return NotReadyError("The answer cannot be recorded, so none is given; try again.")
-
-
-def _period_of(prediction_id: str) -> tuple[pa.Scalar, pa.Scalar] | None:
-    """Return the period in which a prediction was answered, as its id says; None if it says none.
-
-    Only the files of that period are read.
-    """
-    created = _read_time(prediction_id)
-    if created is None:
-        return None
-    kind = SCHEMA.field("answered_at").type
-    return pa.scalar(created - ID_TOLERANCE, kind), pa.scalar(created + ID_TOLERANCE, kind)
-
-
-def _read_time(prediction_id: str) -> datetime | None:
-    """Return when an id was made; None if it does not say."""
-    parsed = uuid.UUID(prediction_id)
-    if parsed.version != UUID_WITH_TIME:
-        return None
-    try:
-        return datetime.fromtimestamp((parsed.int >> 80) / 1000, UTC)
-    except ValueError:  # after the year 9999
-        return None
-
-
-def read_shown_predictions(
-    since: datetime, months: Sequence[date], columns: list[str]
-) -> pd.DataFrame:
-    """Read the predictions that were shown since a moment, about features of some months.
-
-    Only these are read: the table grows with every request, and most predictions are about a month
-    that has no labels yet.
-
-    Args:
-        since: time of the answer, UTC.
-        months: of the features.
-        columns: to read.
-
-    Returns:
-        ``columns``, oldest first; empty if there are none.
-    """
-    if not tables.exists(TABLE):
-        return pd.DataFrame(columns=columns)
-    wanted = (
-        (ds.field("answered_at") >= pa.scalar(since, SCHEMA.field("answered_at").type))
-        & ds.field("features_as_of").isin(pa.array(months, pa.date32()))
-        & (ds.field("arm") != "shadow")
-    )
-    with tables.name_damaged(TABLE):
-        delta = DeltaTable(str(tables.path_of(TABLE)))
-        found = tables.read_rows(delta, TABLE, [*columns, "answered_at", "prediction_id"], wanted)
-    found = found.sort_by([("answered_at", "ascending"), ("prediction_id", "ascending")])
-    return found.select(columns).to_pandas(date_as_object=False)
-
-
-def to_arrow(entries: Sequence[tuple], pauses_s: float = 0.0) -> pa.Table:
-    """Convert entries to a table in parts, with pauses of at most ``pauses_s`` seconds in all."""
-    pause = min(PAUSE_S, pauses_s * ROWS_AT_ONCE / len(entries))
-    parts = []
-    for start in range(0, len(entries), ROWS_AT_ONCE):
-        if start:
-            time.sleep(pause)
-        part = entries[start : start + ROWS_AT_ONCE]
-        parts.append(_convert_part(part))
-    return pa.concat_tables(parts)
-
-
-def _convert_part(entries: Sequence[tuple]) -> pa.Table:
-    """Convert entries to a table."""
-    columns = [list(column) for column in zip(*entries, strict=True)]
-    for position in DATES:
-        columns[position] = [_parse_date(text) for text in columns[position]]
-    arrays = []
-    for values, kind in zip(columns, SCHEMA.types, strict=True):
-        arrays.append(pa.array(values, kind))
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
-
-
-def _parse_date(text: str | None) -> date | None:
-    """Return the date of an ISO text."""
-    return None if text is None else date.fromisoformat(text)

@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-from churn_utils.data import tables
+from churn_utils.data import table_writes, tables
 
 TABLE = "inference_log"
 # A file that was replaced stays this long: somebody may be reading it.
@@ -56,8 +56,8 @@ def tidy(
         return Tidied(0, 0, 0)
     files_before = _count_files()
     removed = _remove_older(oldest_kept(months, now))
-    tables.compact(TABLE)
-    tables.delete_replaced_files(TABLE, hours_before_deletion)
+    table_writes.compact(TABLE)
+    table_writes.delete_replaced_files(TABLE, hours_before_deletion)
     return Tidied(removed, files_before, _count_files())
 
 
@@ -73,7 +73,7 @@ def _remove_older(moment: datetime) -> int:
     text = moment.astimezone(UTC).replace(tzinfo=None).isoformat()
     # Delta compares the column with a timestamp of its own unit alone
     condition = f"answered_at < arrow_cast('{text}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
-    return tables.delete_rows(TABLE, condition)
+    return table_writes.delete_rows(TABLE, condition)
 
 
 def open_table() -> ds.Dataset:
@@ -84,4 +84,5 @@ def open_table() -> ds.Dataset:
 
 
 def _count_files() -> int:
-    return len(DeltaTable(str(tables.path_of(TABLE))).file_uris())
+    table = DeltaTable(str(tables.path_of(TABLE)))
+    return len(table.file_uris())

@@ -9,7 +9,7 @@ import pandas as pd
 
 from churn_utils import settings
 from churn_utils.evaluation.economics import decide
-from churn_utils.features import definitions
+from churn_utils.features import model_inputs
 from churn_utils.registry import artifacts
 from churn_utils.registry.versions import ModelVersion
 
@@ -34,7 +34,7 @@ def predict_probability(model, rows: pd.DataFrame) -> np.ndarray:
     Raises:
         FeatureError: rows that cannot be turned into the model's inputs, or lack one of them.
     """
-    inputs = definitions.select_model_inputs(rows, definitions.inputs_of(model))
+    inputs = model_inputs.select_model_inputs(rows, model_inputs.inputs_of(model))
     return model.predict_proba(inputs)[:, 1]
 
 
@@ -78,9 +78,9 @@ def explain_rows(
         Same index, columns ``reason_1`` … ``reason_top``: ``feature = value (+0.12)``; empty where
         nothing raises the probability.
     """
-    names = definitions.inputs_of(model)
-    inputs = definitions.select_model_inputs(rows, names)
-    replacements = definitions.select_model_inputs(background, names).sample(
+    names = model_inputs.inputs_of(model)
+    inputs = model_inputs.select_model_inputs(rows, names)
+    replacements = model_inputs.select_model_inputs(background, names).sample(
         min(BACKGROUND_ROWS, len(background)), random_state=seed
     )
     effects = measure_effects(model, inputs, replacements)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from churn_utils import settings
-from churn_utils.data import contract, delivery_checks, quarantine, tables
+from churn_utils.data import contract, delivery_checks, quarantine, table_writes, tables
 from churn_utils.data.columns import CUSTOMER_COLUMNS
 from churn_utils.errors import ChurnError, UsageError
 from churn_utils.registry import deployments
@@ -34,7 +34,7 @@ def accept_delivery(month: str, by: str, reason: str) -> str:
     date = _parse_month(month)
     rows = _read_held_back(date)
     digest = delivery_checks.digest_rows(rows)
-    with tables.hold("deployments"):  # whose writers number the entries of the audit too
+    with table_writes.hold("deployments"):  # whose writers number the entries of the audit too
         earlier = deployments.list_accepted()
         if (f"{date:%Y-%m}", digest) in earlier:
             raise UsageError(f"the delivery of {date:%Y-%m} was accepted before; see the audit.")

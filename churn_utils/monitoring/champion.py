@@ -11,7 +11,7 @@ import pandas as pd
 from churn_utils import settings
 from churn_utils.errors import DataError
 from churn_utils.evaluation.economics import Economics
-from churn_utils.features import definitions, offline
+from churn_utils.features import model_inputs, offline
 from churn_utils.inference import scoring
 from churn_utils.monitoring import drift_tests
 from churn_utils.registry import lineage, versions
@@ -30,11 +30,11 @@ class Champion:
     @cached_property
     def inputs(self) -> list[str]:
         """Model inputs of the champion; features that were defined later are not among them."""
-        return definitions.inputs_of(self.model)
+        return model_inputs.inputs_of(self.model)
 
     def keep_complete(self, rows: pd.DataFrame, use: str) -> pd.DataFrame:
         """Leave out the rows that lack one of its inputs; log how many, and of which use."""
-        return definitions.drop_incomplete(rows, self.inputs, use)
+        return model_inputs.drop_incomplete(rows, self.inputs, use)
 
     @cached_property
     def feature_reliance(self) -> pd.Series:
@@ -58,7 +58,7 @@ class Champion:
             FeatureError: rows without score that are no model inputs.
         """
         if drift_tests.SCORE not in rows:
-            inputs = definitions.select_model_inputs(rows, self.inputs)
+            inputs = model_inputs.select_model_inputs(rows, self.inputs)
             score = self.model.predict_proba(inputs)[:, 1]
             return inputs.assign(**{drift_tests.SCORE: score})
         unscored = rows[drift_tests.SCORE].isna().sum()
@@ -81,7 +81,7 @@ def _load(home: str, run_id: str, number: int) -> Champion:
     version = versions.read_version(number)
     model = scoring.load_model(version)
     training_set = lineage.read_training_set(number)
-    rows = offline.training_rows(training_set, "train", definitions.inputs_of(model))
+    rows = offline.training_rows(training_set, "train", model_inputs.inputs_of(model))
     return Champion(
         version=number,
         model=model,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from churn_utils.errors import DataError
-from churn_utils.features import definitions
+from churn_utils.features import definitions, model_inputs
 
 SCORE = "champion_score"  # the prediction, where it is measured beside the features
 PSI_BINS = 10
@@ -169,7 +169,7 @@ def measure_feature_reliance(
         ``feature``; sums to 1.
     """
     sampled = rows.sample(min(sample, len(rows)), random_state=seed)
-    inputs = definitions.select_model_inputs(sampled, definitions.inputs_of(model))
+    inputs = model_inputs.select_model_inputs(sampled, model_inputs.inputs_of(model))
     generator = np.random.default_rng(seed)
     shuffled = []
     for name in inputs:

@@ -8,8 +8,8 @@ import pandas as pd
 
 from churn_utils.data import delivery_checks, tables
 from churn_utils.errors import DataError
-from churn_utils.features import offline
-from churn_utils.features.offline import PublishedSnapshot
+from churn_utils.features import labelling, publishing
+from churn_utils.features.publishing import PublishedSnapshot
 from churn_utils.monitoring import accepted_deliveries
 from churn_utils.upstream import months
 from churn_utils.upstream.months import ONE_MONTH, Arrival, MonthSource
@@ -45,7 +45,7 @@ def ingest(arrival: Arrival) -> PublishedSnapshot:
             _publish(month, rows, as_of)
     for month, labels in sorted(arrival.labels.items()):
         _check_coverage(month, labels)
-        offline.record_labels(labels, month, as_of, labels["slot_id"])
+        labelling.record_labels(labels, month, as_of, labels["slot_id"])
     published = _publish(as_of, arrival.snapshots[as_of], as_of)
     months.record(arrival)
     return published
@@ -58,7 +58,7 @@ def _check_order(arrival: Arrival) -> None:
             f"no snapshot of {as_of:%Y-%m} was delivered; ask upstream for it, then run the month."
         )
     before = as_of - ONE_MONTH
-    if not offline.has_arrived(before):
+    if not labelling.has_arrived(before):
         raise DataError(
             f"{as_of:%Y-%m} was delivered before {before:%Y-%m} had been ingested. Nothing was "
             f"written; ingest {before:%Y-%m} first, then deliver {as_of:%Y-%m} again."
@@ -89,7 +89,7 @@ def _publish(month: pd.Timestamp, rows: pd.DataFrame, as_of: pd.Timestamp) -> Pu
     def find_faults(accepted: pd.DataFrame, rows_delivered: int) -> list[str]:
         return _find_faults(accepted, rows_delivered, month, as_of)
 
-    return offline.publish_snapshot(rows, month, as_of, find_faults)
+    return publishing.publish_snapshot(rows, month, as_of, find_faults)
 
 
 def _find_faults(

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from churn_utils.data import tables
+from churn_utils.data import table_writes, tables
 from churn_utils.features import offers, offline
-from churn_utils.features.offline import PublishedSnapshot
+from churn_utils.features.publishing import PublishedSnapshot
 from churn_utils.inference import batch
 from churn_utils.monitoring import decision, drift, drift_tests, history, ingestion, performance
 from churn_utils.monitoring.champion import Champion, load_champion
@@ -45,8 +45,8 @@ def decide_month(as_of: pd.Timestamp, published: PublishedSnapshot) -> Decision:
     current = champion.keep_complete(history.read_inputs(as_of, as_of), f"drift of {as_of:%Y-%m}")
     labelled = champion.keep_complete(_read_recent_labelled(as_of), f"labels by {as_of:%Y-%m}")
     made = drift.decide(as_of, delivery, current, labelled, champion, decided)
-    tables.merge("monitoring_metrics", _measure_month(as_of, champion, current))
-    tables.merge("decisions", made.to_frame())
+    table_writes.merge("monitoring_metrics", _measure_month(as_of, champion, current))
+    table_writes.merge("decisions", made.to_frame())
     return made
 
 
@@ -113,7 +113,7 @@ def score_month(as_of: pd.Timestamp) -> int:
         predictions = pd.concat([predictions, shadow])
     window = f"{as_of:%Y-%m}"
     estimate = performance.estimate_performance(predictions, as_of, window, champion.economics)
-    tables.merge("monitoring_metrics", estimate)
+    table_writes.merge("monitoring_metrics", estimate)
     return scored_by_champion
 
 

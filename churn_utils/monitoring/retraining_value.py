@@ -17,7 +17,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from churn_utils.evaluation.economics import Economics, value_of_deciding_usd
-from churn_utils.features import definitions, offers
+from churn_utils.features import model_inputs, offers
 from churn_utils.monitoring import drift_tests, performance
 from churn_utils.monitoring.champion import Champion
 from churn_utils.training import models
@@ -112,7 +112,7 @@ def encode_window(rows: pd.DataFrame, champion: Champion) -> Window:
     columns = models.build_estimator(REFIT_PARAMS, seed=0, inputs=champion.inputs)[0]
     columns.set_params(one_hot="drop")  # indicators are built below, in a third of its time
     numbers = columns.fit_transform(inputs)
-    indicators = definitions.indicate_categories(inputs)
+    indicators = model_inputs.indicate_categories(inputs)
     design = np.hstack([indicators, numbers])
     probability = inputs[drift_tests.SCORE].clip(1e-6, 1 - 1e-6)
     return Window(rows, design, probability.to_numpy())

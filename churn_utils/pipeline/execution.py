@@ -6,12 +6,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-
-import pandas as pd
 
 from churn_utils import settings
 from churn_utils.data import tables
@@ -24,8 +21,7 @@ from churn_utils.pipeline.scheduler import run_side_by_side
 from churn_utils.pipeline.stages import APPROVAL, BATCH, NEEDS_CHAMPION, PRODUCTION, Stage
 from churn_utils.pipeline.state import RunState, StageResult, TableVersions
 from churn_utils.registry import deployments
-from churn_utils.reports import html, index
-from churn_utils.reports.index import RunOutcome
+from churn_utils.reports import html
 
 LIST_SIZE = 500  # customers of a call list, where notebook 05 has no such parameter
 
@@ -63,12 +59,12 @@ class Execution:
         self.say = say
         self._watch = watch
         self._places: dict[str, str] = {}  # cell or month of the stages that run
-        self._notebooks = notebooks
+        self.notebooks = notebooks
         self.refresh_schedule()
 
     def refresh_schedule(self) -> None:
         """Expand the timeline again: production may have ended in a retraining."""
-        self.schedule = make_schedule(self.plan, self.run_state, self._notebooks)
+        self.schedule = make_schedule(self.plan, self.run_state, self.notebooks)
 
     def list_finished(self) -> set[str]:
         """Return the names of the stages that are finished as the plan wants them.
@@ -88,23 +84,6 @@ class Execution:
         self.refresh_schedule()
         finished = self.list_finished()
         return list_unfinished(self.schedule, finished)
-
-    def list_continued(self) -> set[str]:
-        """Return the stages of production that only lack months which came after their last one.
-
-        They go on where they ended: what they did until then would be done again alike.
-        """
-        continued = set()
-        for name, result in self.run_state.results.items():
-            until = pd.Timestamp(result.until)
-            if pd.isna(until) or until >= self.plan.end:
-                continue
-            last = settings.month_of(until) - settings.month_of(self.plan.first_month)
-            before = replace(self.plan, months=last)
-            fingerprints = make_schedule(before, self.run_state, self._notebooks).fingerprints
-            if fingerprints.get(name) == result.fingerprint:
-                continued.add(name)
-        return continued
 
     def run(self, stages: list[Stage]) -> None:
         """Run stages, each as soon as what it needs is done.
@@ -214,20 +193,3 @@ class Execution:
             **self.schedule.parameters[name],
         }
         html.export_notebook(executed_path(self.reports, name), self.reports, facts)
-
-    def write_pages(self, outcome: RunOutcome) -> Path:
-        """Write the pages that are missing or older than their notebook; return the index."""
-        executed = []
-        for stage in self.schedule.stages:
-            notebook = executed_path(self.reports, stage.name)
-            if not notebook.exists():
-                continue
-            executed.append(notebook)
-            page = self.reports / f"{stage.name}.html"
-            written = page.stat().st_mtime if page.exists() else 0.0
-            if written < notebook.stat().st_mtime:
-                self.export_page(stage.name)
-        html.copy_assets(self.reports)
-        identity = self.plan.identity
-        facts = {"run": identity.run, **identity.facts}
-        return index.write_index(self.reports, executed, facts, outcome)

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from churn_utils.data import tables
+from churn_utils.data import table_writes
 from churn_utils.pipeline.plan import MOST_MONTHS, Plan
 from churn_utils.pipeline.schedule import executed_path
 from churn_utils.pipeline.stages import BATCH, PRODUCTION, Stage, expand_timeline
@@ -77,7 +77,7 @@ def _rewind(run_state: RunState, before: TableVersions) -> None:
     if changes_champion:
         promotion.record_rewind(before["deployments"])
     for table, version in before.items():
-        tables.rewind(table, version)
+        table_writes.rewind(table, version)
     if changes_champion:
         promotion.realign_champion()
     run_state.unfinished_rewind = {}

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from churn_utils import settings
-from churn_utils.data import tables
+from churn_utils.data import table_writes
 from churn_utils.data.files import delete_folder
 from churn_utils.errors import UsageError
 from churn_utils.features import offer_policy
@@ -16,7 +16,13 @@ from churn_utils.pipeline.gate_result import PASS, read_verdict
 from churn_utils.pipeline.parameters import read_notebooks
 from churn_utils.pipeline.plan import DONE, WAITING, Acceptance, Plan, Report, describe_call
 from churn_utils.pipeline.rewind import invalidate
-from churn_utils.pipeline.schedule import choose_stages, make_schedule, next_segment
+from churn_utils.pipeline.run_pages import write_pages
+from churn_utils.pipeline.schedule import (
+    choose_stages,
+    list_continued,
+    make_schedule,
+    next_segment,
+)
 from churn_utils.pipeline.stages import GATE, name_stage
 from churn_utils.pipeline.state import STATE_FILE, RunState, WaitingApproval, hold_home, read_state
 from churn_utils.pipeline.temporary_folder import use_own_temporary_folder
@@ -37,7 +43,7 @@ def clear_home(reports: Path) -> None:
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
     (home / STATE_FILE).unlink(missing_ok=True)
-    tables.delete_all()
+    table_writes.delete_all()
     kept = [home / name for name in ("mlflow", "online", "optuna", intake.FOLDER)]
     for folder in (*kept, reports):
         delete_folder(folder)
@@ -108,9 +114,9 @@ def _run_and_write_pages(execution: Execution, names: list[str]) -> RunOutcome:
     try:
         ended = _run_stages(execution, names)
     except BaseException as error:
-        execution.write_pages(outcome.describe_failure(execution.plan, error))
+        write_pages(execution, outcome.describe_failure(execution.plan, error))
         raise
-    index = execution.write_pages(ended)
+    index = write_pages(execution, ended)
     if not names:
         execution.say(
             f"Run {execution.plan.identity.run} is finished; nothing to do "
@@ -125,7 +131,7 @@ def _run_and_write_pages(execution: Execution, names: list[str]) -> RunOutcome:
 def _run_stages(execution: Execution, names: list[str]) -> RunOutcome:
     """Run stages up to an approval that is waited for, or all of them."""
     plan = execution.plan
-    continued = execution.list_continued()
+    continued = list_continued(plan, execution.run_state, execution.notebooks)
     invalidate(plan, execution.run_state, names, execution.reports, continued)
     execution.refresh_schedule()
     while names:

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
+from churn_utils import settings
 from churn_utils.errors import UsageError
+from churn_utils.pipeline.fingerprints import fingerprint_stages
 from churn_utils.pipeline.parameters import Notebooks, resolve_parameters
 from churn_utils.pipeline.plan import Plan, Values
 from churn_utils.pipeline.stages import (
     APPROVAL,
-    FEATURES,
     PRODUCTION,
     Stage,
     expand_timeline,
 )
 from churn_utils.pipeline.state import RunState
-from churn_utils.upstream import months
-
-NOT_FINGERPRINTED = ("APPROVER", "REASON")
 
 
 @dataclass(frozen=True)
@@ -60,67 +56,26 @@ def make_schedule(plan: Plan, run_state: RunState, notebooks: Notebooks) -> Sche
     """
     stages = expand_timeline(plan, run_state)
     parameters = resolve_parameters(plan, stages, notebooks)
-    fingerprints = _fingerprint_stages(plan, stages, parameters, run_state, notebooks)
+    fingerprints = fingerprint_stages(plan, stages, parameters, run_state, notebooks)
     return Schedule(stages, parameters, fingerprints)
 
 
-def _fingerprint_stages(
-    plan: Plan,
-    stages: list[Stage],
-    parameters: dict[str, Values],
-    run_state: RunState,
-    notebooks: Notebooks,
-) -> dict[str, str]:
-    """Return by ``stage.name`` a hash of its notebook, parameters and the stages that it needs.
+def list_continued(plan: Plan, run_state: RunState, notebooks: Notebooks) -> set[str]:
+    """Return the stages of production that only lack months which came after their last one.
 
-    Who approves is left out: another caller does not give a standing approval again. Months that
-    ended in a retraining are the same however long the run goes on. A delivery that a person has
-    let pass since, or whose file is another one, makes the stage that ingests it run again.
+    They go on where they ended: what they did until then would be done again alike.
     """
-    from churn_utils.registry import deployments  # which --help need not wait for
-
-    accepted = deployments.list_accepted()
-    source = plan.source
-    fingerprints: dict[str, str] = {}
-    for stage in stages:
-        content: object = notebooks[stage.kind].cells
-        if stage.kind == PRODUCTION:
-            content = _describe_months(plan, stage, run_state)
-        values = {
-            name: value
-            for name, value in parameters[stage.name].items()
-            if name not in NOT_FINGERPRINTED
-        }
-        before = [fingerprints[name] for name in stage.needs]
-        parts: list[object] = [content, values, before]
-        ingested = _months_ingested(plan, stage, run_state)
-        let_pass = [delivery for delivery in accepted if delivery[0] in ingested]
-        if let_pass:
-            parts.append(let_pass)
-        if arrivals := months.list_arrivals(source, ingested):
-            parts.append(arrivals)
-        text = json.dumps(parts, sort_keys=True)
-        fingerprints[stage.name] = hashlib.sha256(text.encode()).hexdigest()
-    return fingerprints
-
-
-def _months_ingested(plan: Plan, stage: Stage, run_state: RunState) -> set[str]:
-    """Return the months, such as 2025-04, whose deliveries a stage ingests."""
-    if stage.kind == FEATURES:
-        return {f"{plan.first_month:%Y-%m}", f"{plan.second_month:%Y-%m}"}
-    if stage.kind != PRODUCTION:
-        return set()
-    retraining = run_state.retraining_after(stage.name)
-    last = f"{plan.end:%Y-%m}" if retraining is None else retraining.month
-    first = stage.month or f"{plan.second_month:%Y-%m}"
-    return set(pd.period_range(first, last, freq="M")[1:].astype(str))
-
-
-def _describe_months(plan: Plan, stage: Stage, run_state: RunState) -> dict[str, object]:
-    """Return what the months of a stage of production depend on."""
-    retraining = run_state.retraining_after(stage.name)
-    has_ended = retraining is not None and pd.Timestamp(retraining.as_of) <= plan.end
-    return plan.identity.facts | {"months": None if has_ended else plan.months}
+    continued = set()
+    for name, result in run_state.results.items():
+        until = pd.Timestamp(result.until)
+        if pd.isna(until) or until >= plan.end:
+            continue
+        last = settings.month_of(until) - settings.month_of(plan.first_month)
+        before = replace(plan, months=last)
+        fingerprints = make_schedule(before, run_state, notebooks).fingerprints
+        if fingerprints.get(name) == result.fingerprint:
+            continued.add(name)
+    return continued
 
 
 def choose_stages(plan: Plan, schedule: Schedule, finished: set[str]) -> list[str]:

@@ -88,7 +88,9 @@ def check_files(version: int) -> None:
 
 def list_names(folder: Path) -> list[str]:
     """Return the names in a folder of artifacts, sorted; none if there is no such folder."""
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir())
 
 
 def record_files(version: int, artifact_folder: Path) -> None:

@@ -52,6 +52,11 @@ def connect_mlflow():
     return mlflow
 
 
+def connect_client():
+    """Return MLflow's client, connected as ``connect_mlflow`` does."""
+    return connect_mlflow().MlflowClient()
+
+
 def open_database(database: Path) -> bool:
     """Let MLflow open a database, made with its tables when missing: that takes 2 s.
 

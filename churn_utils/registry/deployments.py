@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 import pandas as pd
 
-from churn_utils.data import home_ledger, tables
+from churn_utils.data import home_ledger, table_writes, tables
 from churn_utils.data.home_ledger import AUDIT as AUDITED
 from churn_utils.data.home_ledger import RECORD
 from churn_utils.errors import DeploymentError
@@ -48,7 +48,9 @@ class Deployment:
 
     def is_in_effect_on(self, date: pd.Timestamp) -> bool:
         """Tell whether it is in effect on a date."""
-        return self.effective_from <= date and (self.is_current or date < self.effective_to)
+        if date < self.effective_from:
+            return False
+        return self.is_current or date < self.effective_to
 
 
 def read_deployments(table_version: int | None = None) -> pd.DataFrame:
@@ -108,7 +110,8 @@ def find_predecessor(history: list[Deployment], date: pd.Timestamp) -> Deploymen
 
     It is the one in effect before, leaving out those that were rolled back.
     """
-    standing = list_standing([past for past in history if past.effective_from <= date])
+    until_then = [past for past in history if past.effective_from <= date]
+    standing = list_standing(until_then)
     champion = find_in_effect(history, date)
     if len(standing) < 2 or champion is None or champion.version != standing[-1].version:
         return None
@@ -130,7 +133,7 @@ def list_standing(history: list[Deployment]) -> list[Deployment]:
 def write_deployments(changed: list[Deployment]) -> None:
     """Merge rows into ``deployments`` in one commit."""
     rows = pd.DataFrame(changed).astype({"effective_to": "datetime64[ms]"})
-    tables.merge("deployments", rows)
+    table_writes.merge("deployments", rows)
 
 
 def read_audit() -> pd.DataFrame:
@@ -183,7 +186,7 @@ def append_audit(change: dict) -> int:
     entry = len(record_audit()) + 1
     row = pd.DataFrame([{"entry": entry, **change}], columns=AUDIT)
     row = row.astype({"version": "Int64", "replaced": "Int64"})
-    tables.merge("audit", row)
+    table_writes.merge("audit", row)
     record_audit()
     return entry
 

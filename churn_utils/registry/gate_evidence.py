@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from churn_utils.data import home_ledger
 from churn_utils.data.home_ledger import VERSION
-from churn_utils.data.integrity import hash_text
+from churn_utils.data.integrity import hash_file, hash_text
 from churn_utils.errors import DeploymentError, ModelError
 from churn_utils.evaluation.economics import Economics
 from churn_utils.registry import artifacts, versions
@@ -105,8 +105,8 @@ def describe_record(info: ModelVersion) -> dict[str, str]:
 
 def _hash_files(path: Path) -> str:
     paths = [path] if path.is_file() else sorted(path.rglob("*"))
-    contents = [found.read_bytes() for found in paths if found.is_file()]
-    return " ".join(hashlib.sha256(content).hexdigest() for content in contents)
+    digests = [hash_file(found) for found in paths if found.is_file()]
+    return " ".join(digests)
 
 
 def list_changes(info: ModelVersion, evidence: GateEvidence) -> str:
@@ -153,7 +153,8 @@ def list_digests(version: int) -> list[str]:
 
 
 def _list_kept(info: ModelVersion) -> list[str]:
-    return [Path(name).stem for name in artifacts.list_names(info.artifact_folder / FOLDER)]
+    names = artifacts.list_names(info.artifact_folder / FOLDER)
+    return [Path(name).stem for name in names]
 
 
 def _path_of(info: ModelVersion, digest: str) -> Path:

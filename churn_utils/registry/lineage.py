@@ -15,7 +15,7 @@ from sklearn.calibration import CalibratedClassifierCV
 
 from churn_utils import settings
 from churn_utils.errors import ModelError
-from churn_utils.features import definitions, offline
+from churn_utils.features import model_inputs, offline
 from churn_utils.registry import artifacts, deployments, provenance, versions
 from churn_utils.training import models
 
@@ -170,7 +170,7 @@ def compare_refit(version: int, rows: pd.DataFrame, probability: np.ndarray) -> 
         ModelError: the record is incomplete.
     """
     again = refit(version)
-    inputs = definitions.select_model_inputs(rows, definitions.inputs_of(again))
+    inputs = model_inputs.select_model_inputs(rows, model_inputs.inputs_of(again))
     refitted = again.predict_proba(inputs)[:, 1]
     gaps = np.abs(refitted - probability)
     return RefitComparison(
@@ -242,13 +242,16 @@ def link_version(version: int) -> pd.DataFrame:
         ``source, target``, one row per link.
     """
     record = describe_version(version)
+    source = f"source {record.source_sha256[:8]}"
+    code = record.code_commit or record.code_sha256
     run = f"run {record.run_id[:8]}"
     name = f"version {record.version}"
     links = []
-    for table, found in record.tables.items():
-        links.append((f"source {record.source_sha256[:8]}", f"{table} v{found}"))
-        links.append((f"{table} v{found}", run))
-    links.append((f"code {record.code_commit[:8] or record.code_sha256[:8]}", run))
+    for table, table_version in record.tables.items():
+        read = f"{table} v{table_version}"
+        links.append((source, read))
+        links.append((read, run))
+    links.append((f"code {code[:8]}", run))
     links.append((f"packages {record.lock_sha256[:8]}", run))
     links.append((f"study, seed {record.seed}", run))
     links.append((run, name))

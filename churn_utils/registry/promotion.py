@@ -8,20 +8,17 @@ from typing import Any
 import pandas as pd
 
 from churn_utils import settings
-from churn_utils.data import tables
+from churn_utils.data import table_writes
 from churn_utils.errors import DeploymentError
 from churn_utils.features import offline
-from churn_utils.registry import approvals, artifacts, deployments, gate_evidence, versions
-from churn_utils.registry.approvals import Approval
+from churn_utils.registry import aliases, approval_checks, artifacts, deployments, versions
+from churn_utils.registry.approval_checks import Approval
 from churn_utils.registry.deployments import PROMOTED, REWOUND, ROLLED_BACK, Deployment
-from churn_utils.registry.gate_evidence import GateEvidence
-from churn_utils.registry.versions import ModelVersion
-
-EVIDENCE_DAYS = 31  # that may pass between the gate and a promotion on its evidence
+from churn_utils.registry.replacement import check_may_replace
 
 
 # Functions that change ``deployments`` hold it: two at once would take the same entry.
-@tables.hold("deployments")
+@table_writes.hold("deployments")
 def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
     """Make an approved version the champion from a date on; clear the challenger alias.
 
@@ -29,67 +26,31 @@ def promote(version: int, as_of: pd.Timestamp) -> pd.DataFrame:
         The table ``deployments`` after it.
 
     Raises:
-        DeploymentError: as ``approvals.check_newest`` and ``check_may_replace``; or a later change
-            stands.
+        DeploymentError: as ``approval_checks.check_newest`` and ``check_may_replace``; or a later
+            change stands.
         DataError: another process is promoting or rolling back and does not end.
     """
     info = versions.read_version(version)
-    approval, evidence = approvals.check_newest(info, as_of)
+    approval, evidence = approval_checks.check_newest(info, as_of)
     history = deployments.list_deployments()
-    same = [
-        past
-        for past in history
-        if (past.version, past.evidence_sha256) == (version, approval.evidence_sha256)
-    ]
+    own = [past for past in history if past.version == version]
+    same = [past for past in own if past.evidence_sha256 == approval.evidence_sha256]
     has_later = any(past.effective_from > as_of for past in history)
     if has_later and any(past.effective_from == as_of for past in same):
         # This very promotion is on record, and others followed it.
         realign_champion()
-        versions.clear_challenger(version)
+        aliases.clear_challenger(version)
         return deployments.read_deployments()
     _check_latest(history, as_of)
     if deployments.find_current(same):  # it is the champion already, on this very evidence
-        versions.set_champion(version)
+        aliases.set_champion(version)
     else:
-        _check_may_replace(info, evidence, as_of, history)
+        check_may_replace(info, evidence, as_of, history)
         activate(version, as_of, approval, PROMOTED)
     return deployments.read_deployments()
 
 
-def check_may_replace(version: int, evidence: GateEvidence, as_of: pd.Timestamp) -> None:
-    """Check that evidence lets a version answer instead of the champion in effect.
-
-    Raises:
-        DeploymentError: the gate compared it with another champion, more than ``EVIDENCE_DAYS``
-            ago, or not since it was rolled back; or its trainer, description or artifacts are not
-            those that the gate saw.
-    """
-    history = deployments.list_deployments()
-    _check_may_replace(versions.read_version(version), evidence, as_of, history)
-
-
-def _check_may_replace(
-    info: ModelVersion, evidence: GateEvidence, as_of: pd.Timestamp, history: list[Deployment]
-) -> None:
-    version = info.version
-    changed = gate_evidence.list_changes(info, evidence)
-    if changed:
-        raise DeploymentError(
-            f"{changed} of version {version} changed after the gate. Run the gate again and have "
-            "it approved again."
-        )
-    _check_not_rolled_back(history, info, evidence)
-    _check_compared(version, evidence, deployments.find_current(history))
-    age = (as_of - pd.Timestamp(evidence.as_of)).days
-    if not 0 <= age <= EVIDENCE_DAYS:
-        raise DeploymentError(
-            f"the gate judged version {version} as of {evidence.as_of}, which is not within "
-            f"{EVIDENCE_DAYS} days before {as_of:%Y-%m-%d}. Run the gate again and have it "
-            "approved again."
-        )
-
-
-@tables.hold("deployments")
+@table_writes.hold("deployments")
 def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
     """Restore the champion before the current one from a date on.
 
@@ -128,7 +89,7 @@ def rollback(as_of: pd.Timestamp, by: str, reason: str) -> pd.DataFrame:
             f"there is nothing to roll back to on {as_of:%Y-%m-%d}: {now} before it in deployments."
         )
     info = versions.read_version(restored.version)
-    approval = approvals.check_first_use(history, info, restored.evidence_sha256)
+    approval = approval_checks.check_first_use(history, info, restored.evidence_sha256)
     artifacts.load_model(restored.version)  # a version that cannot answer must not be restored
     decision = approval.model_copy(update={"approver": by, "reason": reason})
     activate(restored.version, as_of, decision, ROLLED_BACK)
@@ -149,7 +110,7 @@ def check_deployed(version: int) -> Approval:
     digests = [past.evidence_sha256 for past in history if past.version == version]
     if not digests:
         raise DeploymentError(f"version {version} was never promoted.")
-    return approvals.check_first_use(history, versions.read_version(version), digests[-1])
+    return approval_checks.check_first_use(history, versions.read_version(version), digests[-1])
 
 
 def activate(version: int, as_of: pd.Timestamp, approval: Approval, action: str) -> None:
@@ -173,7 +134,7 @@ def activate(version: int, as_of: pd.Timestamp, approval: Approval, action: str)
     )
     ended = [] if current is None else [replace(current, effective_to=as_of)]
     deployments.write_deployments([*ended, activated])
-    versions.set_champion(version)
+    aliases.set_champion(version)
     what = "rolled back to" if action == ROLLED_BACK else action
     versions.set_tags(version, {"status": f"{what} on {as_of:%Y-%m-%d} by {by}"})
 
@@ -182,12 +143,12 @@ def realign_champion() -> None:
     """Move the champion alias to the version in effect, as ``deployments`` has it."""
     version = deployments.version_in_effect()
     if version is not None:
-        versions.set_champion(version)
+        aliases.set_champion(version)
     else:
-        versions.clear_alias(versions.CHAMPION)
+        aliases.clear_alias(aliases.CHAMPION)
 
 
-@tables.hold("deployments")
+@table_writes.hold("deployments")
 def record_rewind(table_version: int | None) -> None:
     """Record in ``audit`` that ``deployments`` is about to be rewound.
 
@@ -235,49 +196,3 @@ def _check_plausible(history: list[Deployment], as_of: pd.Timestamp) -> None:
             f"{as_of:%Y-%m-%d}, a year or more ahead, would bar all changes until then. Is the "
             "date right?"
         )
-
-
-def _check_not_rolled_back(
-    history: list[Deployment], info: ModelVersion, evidence: GateEvidence
-) -> None:
-    """Check that evidence is later than any on which the version was promoted and rolled back."""
-    version = info.version
-    standing = {past.entry for past in deployments.list_standing(history)}
-    undone = [
-        past.evidence_sha256
-        for past in history
-        if past.version == version and past.action == PROMOTED and past.entry not in standing
-    ]
-    for digest in dict.fromkeys(undone):
-        before, found = gate_evidence.load_evidence(info, digest)
-        if found != digest:
-            raise DeploymentError(
-                f"the evidence {digest}, on which version {version} was promoted before, was "
-                "changed."
-            )
-        if evidence.as_of <= before.as_of:
-            raise DeploymentError(
-                f"version {version} was rolled back, having been promoted on evidence of "
-                f"{before.as_of}; that of {evidence.as_of} is no later. Run the gate again, on "
-                "labels that have arrived since, and have it approved again."
-            )
-
-
-def _check_compared(version: int, evidence: GateEvidence, current: Deployment | None) -> None:
-    """Check that the gate compared a version with the very champion that it would replace."""
-    champion = None if current is None else current.version
-    if champion == version:
-        raise DeploymentError(
-            f"version {version} is in effect already, on other evidence; there is nothing to "
-            "promote."
-        )
-    if evidence.champion != champion:
-        raise DeploymentError(
-            f"the gate judged version {version} against {_name_champion(evidence.champion)}, while "
-            f"{_name_champion(champion)} is in effect. Run the gate again and have it approved "
-            "again."
-        )
-
-
-def _name_champion(version: int | None) -> str:
-    return "no champion" if version is None else f"version {version}"

@@ -42,7 +42,8 @@ def describe_origin() -> dict[str, str]:
 def list_changes(params: Mapping[str, str]) -> list[str]:
     """Return which of ``code_sha256`` and ``lock_sha256`` differ here from a run's parameters."""
     here = describe_origin()
-    return [name for name in ("code_sha256", "lock_sha256") if params.get(name, "") != here[name]]
+    digests = ("code_sha256", "lock_sha256")
+    return [name for name in digests if params.get(name, "") != here[name]]
 
 
 def hash_code() -> str:

@@ -14,7 +14,7 @@ from sklearn.calibration import CalibratedClassifierCV
 
 from churn_utils import settings
 from churn_utils.evaluation.economics import Economics
-from churn_utils.features import definitions, offline
+from churn_utils.features import definitions, model_inputs, offline
 from churn_utils.registry import artifacts, provenance
 from churn_utils.registry.connection import connect_mlflow
 from churn_utils.training.search import DONE, best_params
@@ -54,7 +54,7 @@ def log_training(
         The parent's run id.
     """
     mlflow = connect_mlflow()
-    inputs = definitions.inputs_of(model)
+    inputs = model_inputs.inputs_of(model)
     contract = definitions.feature_contract(inputs).to_dict("records")
     rows = offline.training_rows(training_set, "train", inputs)
     params = describe_training(study, len(rows), versions, as_of, since, seed, economics)
@@ -126,22 +126,23 @@ def log_trials(study: optuna.Study, parent: RunInfo) -> None:
     for place, trial in enumerate(study.get_trials(states=DONE), start=1):
         tags = {"mlflow.parentRunId": parent.run_id, "state": trial.state.name.lower()}
         start = _to_milliseconds(trial.datetime_start) or int(time.time() * 1000)
-        name = f"trial {place}"
-        child = client.create_run(parent.experiment_id, start, tags, name).info.run_id
-        metrics = [
-            mlflow.entities.Metric("fold_log_loss", loss, start, step)
-            for step, loss in trial.intermediate_values.items()
-        ]
+        child = client.create_run(parent.experiment_id, start, tags, f"trial {place}")
+        run_id = child.info.run_id
+        metrics = []
+        for step, loss in trial.intermediate_values.items():
+            metrics.append(mlflow.entities.Metric("fold_log_loss", loss, start, step))
         is_complete = trial.state == optuna.trial.TrialState.COMPLETE
         if is_complete and trial.value is not None:
             metrics.append(mlflow.entities.Metric("log_loss", trial.value, start, 0))
         params = [mlflow.entities.Param(key, str(value)) for key, value in trial.params.items()]
-        client.log_batch(child, metrics, params)
-        client.set_terminated(child, end_time=_to_milliseconds(trial.datetime_complete))
+        client.log_batch(run_id, metrics, params)
+        client.set_terminated(run_id, end_time=_to_milliseconds(trial.datetime_complete))
 
 
 def _to_milliseconds(time_of_trial: datetime | None) -> int | None:
-    return None if time_of_trial is None else int(time_of_trial.timestamp() * 1000)
+    if time_of_trial is None:
+        return None
+    return int(time_of_trial.timestamp() * 1000)
 
 
 def describe_model(
@@ -160,7 +161,7 @@ def describe_model(
     """
     import mlflow
 
-    example = definitions.select_model_inputs(rows.head(5), definitions.inputs_of(model))
+    example = model_inputs.select_model_inputs(rows.head(5), model_inputs.inputs_of(model))
     predicted = mlflow.models.infer_signature(model_output=model.predict_proba(example))
     inputs = mlflow.types.Schema(
         [mlflow.types.ColSpec(definitions.MODEL_INPUTS[name].type.mlflow, name) for name in example]

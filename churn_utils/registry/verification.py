@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
 from churn_utils import settings
-from churn_utils.data import home_ledger, integrity, table_digests, tables
-from churn_utils.data.home_ledger import AUDIT, RECORD, TABLE, VERSION, Entry
-from churn_utils.errors import DataError, DeploymentError
-from churn_utils.registry import artifacts, deployments, gate_evidence, promotion, versions
+from churn_utils.data import home_ledger, integrity, table_commits, tables
+from churn_utils.data.home_ledger import TABLE, VERSION, Entry
+from churn_utils.registry import deployments, gate_evidence, versions
+from churn_utils.registry.home_checks import (
+    Check,
+    check_audit,
+    check_deployments,
+    check_ledger,
+    check_table,
+)
+from churn_utils.registry.version_checks import list_recorded_tags, list_version_checks
 
 SOUND, UNRECORDED, WRONG = "sound", "not recorded", "wrong"  # states
-BEFORE = "written before digests were kept"
-RECORDED_TAGS = ("approval.", "trial")  # beginnings of the tags of a version that are recorded
-Check = Callable[[], str | None]  # returns what is not recorded, if anything; raises what is wrong
 
 
 @dataclass(frozen=True)
@@ -36,22 +39,26 @@ def verify_home() -> list[Verified]:
         One entry for each table, each part of each version, the audit and the deployments. If the
         ledger itself is wrong, versions and audit are left out: nothing tells what they were.
     """
-    ledger = _verify("ledger", _check_ledger)
+    ledger = _verify("ledger", check_ledger)
     entries = [] if ledger.state == WRONG else home_ledger.read_entries()
     found = [ledger, *_verify_tables(entries)]
     if ledger.state == WRONG:
         return found
     found += _verify_versions(entries)
-    found.append(_verify("audit", partial(_check_audit, entries)))
-    found.append(_verify("deployments", _check_deployments))
+    found.append(_verify("audit", partial(check_audit, entries)))
+    found.append(_verify("deployments", check_deployments))
     return found
 
 
 def _verify_tables(entries: list[Entry]) -> list[Verified]:
     """Compare each table that is there, or that the ledger knows."""
     announced = {entry.part for entry in entries if entry.kind == TABLE}
-    present = [name for name in tables.KEYS if tables.exists(name) or name in announced]
-    return [_verify(f"table {name}", partial(_check_table, name)) for name in present]
+    found = []
+    for name in tables.KEYS:
+        if tables.exists(name) or name in announced:
+            check = partial(check_table, name)
+            found.append(_verify(f"table {name}", check))
+    return found
 
 
 def _verify_versions(entries: list[Entry]) -> list[Verified]:
@@ -59,7 +66,7 @@ def _verify_versions(entries: list[Entry]) -> list[Verified]:
     recorded = {entry.number for entry in entries if entry.kind == VERSION}
     found = []
     for number in sorted(recorded | set(versions.list_numbers())):
-        for part, check in _list_checks(number, entries):
+        for part, check in list_version_checks(number, entries):
             found.append(_verify(f"version {number}: {part}", check))
     return found
 
@@ -82,11 +89,11 @@ def adopt_home() -> None:
     """
     integrity.sign_ledger(settings.ledger())
     for name in filter(tables.exists, tables.KEYS):
-        table_digests.adopt(tables.path_of(name))
+        table_commits.adopt(tables.path_of(name))
     for number in versions.list_numbers():
         versions.record_version(number)
         info = versions.read_version(number)
-        for tag in _list_tags(info):
+        for tag in list_recorded_tags(info):
             home_ledger.record(VERSION, number, tag, json.loads(info.tags[tag]))
         for digest in gate_evidence.list_digests(number):
             home_ledger.record(VERSION, number, f"{gate_evidence.EVIDENCE} {digest}")
@@ -94,96 +101,10 @@ def adopt_home() -> None:
 
 
 def _verify(subject: str, check: Check) -> Verified:
+    """Run a check and return what it found."""
     try:
         unrecorded = check() or ""
     except Exception as error:  # noqa: BLE001 - whatever a damaged file raises is what is wrong
         return Verified(subject, WRONG, str(error) or type(error).__name__)
-    return Verified(subject, UNRECORDED if unrecorded else SOUND, unrecorded)
-
-
-def _check_ledger() -> str:
-    return "" if home_ledger.read_entries() else BEFORE
-
-
-def _check_table(name: str) -> str:
-    digests = tables.check_whole(name)
-    if digests is None:
-        return BEFORE
-    if home_ledger.find(home_ledger.read_entries(), TABLE, 0, name) is None:
-        raise DataError(f"it has digests, but {settings.ledger()} does not know of them.")
-    if digests.unrecorded >= 0:
-        return f"versions 0 to {digests.unrecorded} were {BEFORE}"
-    return ""
-
-
-def _list_checks(number: int, entries: list[Entry]) -> Iterator[tuple[str, Check]]:
-    """Yield the parts of a version, each with its check."""
-    is_recorded = home_ledger.find(entries, VERSION, number, RECORD) is not None
-    unrecorded = "" if is_recorded else BEFORE
-    for part, use in (
-        (RECORD, versions.read_version),
-        (artifacts.MODEL, artifacts.check_files),
-        (artifacts.CONTRACT, artifacts.read_inputs),
-    ):
-        yield part, partial(_use, use, number, unrecorded)
-    parts = {entry.part for entry in entries if (entry.kind, entry.number) == (VERSION, number)}
-    for part in sorted(parts):
-        if part.startswith(gate_evidence.EVIDENCE):
-            yield part, partial(_check_evidence, number, part.split()[-1])
-    yield "tags", partial(_check_tags, number, parts)
-
-
-def _use(use: Callable[[int], object], number: int, unrecorded: str) -> str:
-    use(number)
-    return unrecorded
-
-
-def _check_evidence(number: int, digest: str) -> None:
-    _, found = gate_evidence.read_evidence(number, digest)
-    if found != digest:
-        raise DeploymentError(f"its SHA-256 is {found} now.")
-
-
-def _list_tags(info: versions.ModelVersion) -> list[str]:
-    return [tag for tag in sorted(info.tags) if tag.startswith(RECORDED_TAGS)]
-
-
-def _check_tags(number: int, parts: set[str]) -> str:
-    """Check approvals and A/B test of a version, and its description if the gate judged it."""
-    info = versions.read_version(number)
-    dropped = {part for part in parts if part.startswith(RECORDED_TAGS)} - set(info.tags)
-    if dropped:
-        raise DeploymentError(f"{', '.join(sorted(dropped))} is gone.")
-    for tag in _list_tags(info):
-        facts = json.loads(info.tags[tag])
-        home_ledger.check(VERSION, number, tag, facts, DeploymentError)
-    if "gate_evidence_sha256" in info.tags:
-        evidence, _ = gate_evidence.load_evidence(info)
-        if changed := gate_evidence.list_changes(info, evidence):
-            raise DeploymentError(f"{changed} changed after the gate.")
-        if info.tags.get("gate") != evidence.verdict:
-            raise DeploymentError(f"the gate said {evidence.verdict}, the tag says otherwise.")
-    return ", ".join(tag for tag in _list_tags(info) if tag not in parts)
-
-
-def _check_audit(entries: list[Entry]) -> str:
-    rows = deployments.read_audit()
-    recorded = {entry.number for entry in entries if entry.kind == AUDIT}
-    missing = [str(number) for number in rows["entry"] if number not in recorded]
-    return f"entries {', '.join(missing)}" if missing else ""
-
-
-def _check_deployments() -> None:
-    """Check each deployment against the audit, and that the newest may answer."""
-    audit = deployments.read_audit().set_index("entry")
-    history = deployments.list_deployments()
-    for past in history:
-        row = audit.loc[past.entry]
-        facts = (past.version, past.action, past.approved_by, past.evidence_sha256)
-        if facts != (row["version"], row["action"], row["by"], row["evidence_sha256"]):
-            raise DeploymentError(f"entry {past.entry} is not what the audit says.")
-    current = deployments.find_current(history)
-    if current is not None:
-        promotion.check_deployed(current.version)
-    if (current and current.version) != versions.version_with_alias(versions.CHAMPION):
-        raise DeploymentError("the alias champion is not on the version in effect.")
+    state = UNRECORDED if unrecorded else SOUND
+    return Verified(subject, state, unrecorded)

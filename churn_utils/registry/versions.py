@@ -14,10 +14,10 @@ from churn_utils.data.home_ledger import RECORD, VERSION
 from churn_utils.errors import ModelError
 from churn_utils.evaluation.economics import Economics
 from churn_utils.registry import artifacts
-from churn_utils.registry.connection import connect_mlflow, path_of_uri
+from churn_utils.registry.aliases import CHALLENGER, set_challenger, version_with_alias
+from churn_utils.registry.connection import connect_client, connect_mlflow, path_of_uri
 from churn_utils.settings import MODEL_NAME
 
-CHAMPION, CHALLENGER = "champion", "challenger"  # aliases
 TRIAL = "trial"  # scope of an approval to answer a share of the customers
 
 
@@ -82,10 +82,6 @@ class ModelVersion(TrainingRun):
         return self.economics.threshold
 
 
-def _client():
-    return connect_mlflow().MlflowClient()
-
-
 def _get_run(run_id: str):
     """Return MLflow's run.
 
@@ -112,16 +108,17 @@ def register_version(run_id: str, description: str, tags: dict[str, str]) -> int
     run = _get_run(run_id)
     if not run.outputs or not run.outputs.model_outputs:
         raise ModelError(f"run {run_id} logged no model; run the training notebook to its end.")
-    client = _client()
+    client = connect_client()
     known = client.search_model_versions(f"name='{MODEL_NAME}' and run_id='{run_id}'")
     if known:
-        version = int(known[0].version)
+        registered = known[0]
     else:
         if not client.search_registered_models(f"name='{MODEL_NAME}'"):
             purpose = "Probability that a telco customer churns."
             client.create_registered_model(MODEL_NAME, description=purpose)
         source = f"models:/{run.outputs.model_outputs[0].model_id}"
-        version = int(client.create_model_version(MODEL_NAME, source, run_id, tags=tags).version)
+        registered = client.create_model_version(MODEL_NAME, source, run_id, tags=tags)
+    version = int(registered.version)
     client.update_model_version(MODEL_NAME, str(version), description)
     record_version(version)
     set_challenger(version)
@@ -130,10 +127,12 @@ def register_version(run_id: str, description: str, tags: dict[str, str]) -> int
 
 def record_version(version: int) -> None:
     """Record what a version is made of, unless it was recorded when it was registered."""
-    if home_ledger.find(home_ledger.read_entries(), VERSION, version, RECORD) is None:
-        info = _read(version)
-        artifacts.record_files(version, info.artifact_folder)
-        home_ledger.record(VERSION, version, RECORD, _describe_record(info))
+    entries = home_ledger.read_entries()
+    if home_ledger.find(entries, VERSION, version, RECORD) is not None:
+        return
+    info = _read(version)
+    artifacts.record_files(version, info.artifact_folder)
+    home_ledger.record(VERSION, version, RECORD, _describe_record(info))
 
 
 def _describe_record(info: ModelVersion) -> dict[str, str]:
@@ -214,13 +213,17 @@ def compare_versions(before: int, after: int) -> pd.DataFrame:
         What differs: index fact (version, parameter or metric), columns ``before, after``. The
         names of metrics say so if the versions were measured on different months.
     """
-    old, new = read_version(before), read_version(after)
+    old = read_version(before)
+    new = read_version(after)
     is_same_month = old.params.get("as_of") == new.params.get("as_of")
     suffix = "" if is_same_month else ", on customers of its own time"
-    old_facts, new_facts = _list_facts(old, suffix), _list_facts(new, suffix)
+    old_facts = _list_facts(old, suffix)
+    new_facts = _list_facts(new, suffix)
     table = pd.DataFrame({"before": old_facts, "after": new_facts}, dtype=object)
-    table = table.reindex(list(old_facts | new_facts)).rename_axis("fact")
-    return table[table["before"].astype(str) != table["after"].astype(str)]
+    in_order = list(old_facts | new_facts)
+    table = table.reindex(in_order).rename_axis("fact")
+    as_text = table.astype(str)
+    return table[as_text["before"] != as_text["after"]]
 
 
 def _list_facts(info: ModelVersion, suffix: str) -> dict:
@@ -259,19 +262,8 @@ def list_versions() -> pd.DataFrame:
 
 def list_numbers() -> list[int]:
     """Return the numbers of all versions, oldest first."""
-    found = _client().search_model_versions(f"name='{MODEL_NAME}'")
+    found = connect_client().search_model_versions(f"name='{MODEL_NAME}'")
     return sorted(int(entry.version) for entry in found)
-
-
-def version_with_alias(alias: str) -> int | None:
-    """Return the version that carries an alias, or None."""
-    mlflow = connect_mlflow()
-    try:
-        return int(mlflow.MlflowClient().get_model_version_by_alias(MODEL_NAME, alias).version)
-    except mlflow.MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
 
 
 def version_to_judge(as_of: pd.Timestamp) -> int:
@@ -301,36 +293,16 @@ def list_artifacts(version: int) -> list[str]:
 
 def set_tags(version: int, tags: dict[str, str]) -> None:
     """Set tags on a version."""
-    client = _client()
+    client = connect_client()
     for key, value in tags.items():
         client.set_model_version_tag(MODEL_NAME, str(version), key, value)
-
-
-def set_champion(version: int) -> None:
-    """Move the champion alias to a version; only ``promotion`` may call this."""
-    _client().set_registered_model_alias(MODEL_NAME, CHAMPION, str(version))
-    clear_challenger(version)
-
-
-def set_challenger(version: int) -> None:
-    """Make a version the challenger, which the gate judges and an approval is asked for."""
-    _client().set_registered_model_alias(MODEL_NAME, CHALLENGER, str(version))
-
-
-def clear_challenger(version: int) -> None:
-    """Take the challenger alias from a version, after a promotion or a refusal."""
-    if version_with_alias(CHALLENGER) == version:
-        clear_alias(CHALLENGER)
-
-
-def clear_alias(alias: str) -> None:
-    """Take an alias from the version that carries it."""
-    if version_with_alias(alias) is not None:
-        _client().delete_registered_model_alias(MODEL_NAME, alias)
 
 
 def read_change_marker() -> tuple[int, ...] | None:
     """Return a value that changes with the registry's files, or None if there are none."""
     database = settings.mlflow_database()
-    files = [database, database.with_name(f"{database.name}-wal")]
-    return tuple(path.stat().st_mtime_ns for path in files if path.exists()) or None
+    write_ahead_log = database.with_name(f"{database.name}-wal")
+    existing = [path for path in (database, write_ahead_log) if path.exists()]
+    if not existing:
+        return None
+    return tuple(path.stat().st_mtime_ns for path in existing)

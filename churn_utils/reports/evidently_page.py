@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from churn_utils import settings
-from churn_utils.features import definitions
+from churn_utils.features import model_inputs
 from churn_utils.monitoring import drift_tests
 from churn_utils.monitoring.champion import Champion
 from churn_utils.reports import html
@@ -66,8 +66,8 @@ def describe(rows: pd.DataFrame, inputs: list[str]) -> Dataset:
 
     outcome = BinaryClassification(target=LABEL, prediction_probas=PROBABILITY, pos_label=1)
     definition = DataDefinition(
-        numerical_columns=definitions.select_numerical(inputs),
-        categorical_columns=list(definitions.select_categorical(inputs)),
+        numerical_columns=model_inputs.select_numerical(inputs),
+        categorical_columns=list(model_inputs.select_categorical(inputs)),
         classification=[outcome],
     )
     columns = [*inputs, PROBABILITY, LABEL]

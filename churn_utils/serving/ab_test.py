@@ -20,8 +20,8 @@ import pandas as pd
 from churn_utils.data import home_ledger
 from churn_utils.data.home_ledger import VERSION
 from churn_utils.errors import DeploymentError, UsageError
-from churn_utils.registry import approvals, deployments, promotion, versions
-from churn_utils.registry.approvals import Approval
+from churn_utils.registry import aliases, approval_checks, deployments, replacement, versions
+from churn_utils.registry.approval_checks import Approval
 from churn_utils.registry.gate_evidence import GateEvidence
 
 SPLIT, SHADOW = "split", "shadow"  # modes; a shadow's predictions are logged as an arm of that name
@@ -87,7 +87,9 @@ def start(version: int, as_of: pd.Timestamp, share: float = 0.1, mode: str = SPL
     check_share(share)
     if mode == SPLIT:
         _, evidence = check_may_serve(version, as_of)
-        promotion.check_may_replace(version, evidence, as_of)
+        info = versions.read_version(version)
+        history = deployments.list_deployments()
+        replacement.check_may_replace(info, evidence, as_of, history)
     started = AbTest(
         version=version,
         champion=champion,
@@ -97,7 +99,7 @@ def start(version: int, as_of: pd.Timestamp, share: float = 0.1, mode: str = SPL
         started_at=datetime.now(UTC).isoformat(),
     )
     _store(started)
-    versions.set_challenger(version)
+    aliases.set_challenger(version)
     return started
 
 
@@ -105,18 +107,18 @@ def check_may_serve(version: int, as_of: pd.Timestamp) -> tuple[Approval, GateEv
     """Check that a challenger may serve customers on a date.
 
     Returns:
-        Its approval and its evidence, as ``approvals.check_newest`` returns them.
+        Its approval and its evidence, as ``approval_checks.check_newest`` returns them.
 
     Raises:
         DeploymentError: no passed gate, or no valid approval of scope ``trial`` or ``champion``.
     """
-    scopes = (versions.TRIAL, versions.CHAMPION)
-    return approvals.check_newest(versions.read_version(version), as_of, scopes)
+    scopes = (versions.TRIAL, aliases.CHAMPION)
+    return approval_checks.check_newest(versions.read_version(version), as_of, scopes)
 
 
 def read_running() -> AbTest | None:
     """Return the running A/B test of the challenger against the champion in effect, or None."""
-    version = versions.version_with_alias(versions.CHALLENGER)
+    version = aliases.version_with_alias(aliases.CHALLENGER)
     if version is None:
         return None
     found = read_last(version)
@@ -148,7 +150,7 @@ def stop(version: int, reason: str) -> AbTest:
         raise UsageError(f"version {version} has no A/B test to stop.")
     stopped = replace(found, status=STOPPED, reason=reason)
     _store(stopped)
-    versions.clear_challenger(version)
+    aliases.clear_challenger(version)
     return stopped
 
 

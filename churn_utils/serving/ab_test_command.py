@@ -6,7 +6,7 @@ import pandas as pd
 
 from churn_utils.errors import UsageError
 from churn_utils.features import offline
-from churn_utils.registry import deployments, versions
+from churn_utils.registry import aliases, deployments, versions
 from churn_utils.serving import ab_test, ab_test_result
 from churn_utils.serving.ab_test import AbTest
 
@@ -37,7 +37,7 @@ def start(
     running = ab_test.read_running()
     if running is not None and running.version != version:
         raise UsageError(f"an A/B test of version {running.version} runs; stop it first.")
-    before = versions.version_with_alias(versions.CHALLENGER)
+    before = aliases.version_with_alias(aliases.CHALLENGER)
     started = ab_test.start(version, as_of or offline.newest_features(), share, mode)
     message = describe(started)
     if before not in (None, version):

@@ -12,7 +12,7 @@ import pandas as pd
 
 from churn_utils.data import tables
 from churn_utils.evaluation.economics import OFFER, decision_value_usd
-from churn_utils.inference import log as inference_log
+from churn_utils.inference import log_reading
 from churn_utils.registry import versions
 from churn_utils.serving import ab_test
 from churn_utils.serving.ab_test import CHALLENGER, CHAMPION, SPLIT, AbTest
@@ -63,7 +63,7 @@ def read_labelled_predictions(test: AbTest, as_of: pd.Timestamp) -> pd.DataFrame
     labels = tables.read("churn_labels")
     labels = labels[labels["label_date"] <= as_of]
     labels = labels.rename(columns={"snapshot_date": "features_as_of"})
-    predictions = inference_log.read_shown_predictions(
+    predictions = log_reading.read_shown_predictions(
         datetime.fromisoformat(test.started_at),
         labels["features_as_of"].dt.date.unique(),
         [*KEY, "arm", "decision", "model_version"],

@@ -14,17 +14,11 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from churn_utils.data.columns import BY_NAME, CUSTOMER_COLUMNS
-from churn_utils.serving.adapter_schemas import (
-    DATATYPES,
-    InferenceRequest,
-    Invocation,
-    SplitFrame,
-    Tensor,
-    without_nan,
-)
 from churn_utils.serving.error_responses import MOST_ERRORS
+from churn_utils.serving.inference_schemas import DATATYPES, InferenceRequest, Tensor
+from churn_utils.serving.mlflow_schemas import Invocation, SplitFrame, without_nan
 from churn_utils.serving.request_bodies import list_errors
-from churn_utils.serving.schemas import MOST_CUSTOMERS, ScoreRequest
+from churn_utils.serving.request_schemas import MOST_CUSTOMERS, ScoreRequest
 
 Location = tuple[str | int, ...]
 # Position of a customer, and what follows in the location of its error: mostly a column.

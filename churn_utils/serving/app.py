@@ -16,9 +16,10 @@ from churn_utils.serving.middleware import ApiMiddleware
 from churn_utils.serving.mlflow_routes import add_mlflow_routes
 from churn_utils.serving.openapi import ABOUT, add_documents
 from churn_utils.serving.predictor import Predictor
-from churn_utils.serving.routes import add_prediction_routes, add_state_routes
+from churn_utils.serving.routes import add_prediction_routes
 from churn_utils.serving.settings import ServingSettings
 from churn_utils.serving.shutdown import Drain
+from churn_utils.serving.state_routes import add_state_routes
 
 STANDARD_OUTPUT = 1  # its file descriptor
 # ours is on /metrics

@@ -12,9 +12,10 @@ from fastapi import FastAPI, HTTPException, Path, Request, Response
 from churn_utils import settings
 from churn_utils.data.columns import CUSTOMER_COLUMNS
 from churn_utils.errors import NotReadyError, UsageError
-from churn_utils.serving import adapter_schemas
+from churn_utils.serving import inference_schemas
 from churn_utils.serving.adapter_customers import read_tensors
-from churn_utils.serving.adapter_schemas import (
+from churn_utils.serving.direct_route import json_response
+from churn_utils.serving.inference_schemas import (
     DATATYPE_OF_COLUMN,
     OUTPUTS,
     InferenceRequest,
@@ -25,7 +26,7 @@ from churn_utils.serving.openapi import Documented, document, document_body
 from churn_utils.serving.predictor import Predictor
 from churn_utils.serving.readiness import check_ready
 from churn_utils.serving.request_bodies import JSON, parse_body
-from churn_utils.serving.routes import json_response, score_customers
+from churn_utils.serving.routes import score_customers
 from churn_utils.serving.shutdown import Drain
 
 ROUTE = "infer"  # in the inference log
@@ -45,7 +46,7 @@ def add_inference_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> No
 
 
 def _document(*statuses: int) -> Documented:
-    return document(*statuses, model=adapter_schemas.InferenceProblem)
+    return document(*statuses, model=inference_schemas.InferenceProblem)
 
 
 def _add_server_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None:
@@ -53,7 +54,7 @@ def _add_server_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None
 
     @app.get(
         "/v2/health/live",
-        response_model=adapter_schemas.ServerLive,
+        response_model=inference_schemas.ServerLive,
         tags=TAGS,
         responses=_document(408, 413),
         operation_id="read_server_live",
@@ -65,7 +66,7 @@ def _add_server_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None
 
     @app.get(
         "/v2/health/ready",
-        response_model=adapter_schemas.ServerReady,
+        response_model=inference_schemas.ServerReady,
         tags=TAGS,
         responses=_document(408, 413, 503),
         operation_id="read_server_ready",
@@ -78,7 +79,7 @@ def _add_server_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None
 
     @app.get(
         "/v2",
-        response_model=adapter_schemas.ServerMetadata,
+        response_model=inference_schemas.ServerMetadata,
         tags=TAGS,
         responses=_document(408, 413, 421),
         operation_id="read_server_metadata",
@@ -94,7 +95,7 @@ def _add_model_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None:
 
     @app.get(
         MODEL,
-        response_model=adapter_schemas.ModelMetadata,
+        response_model=inference_schemas.ModelMetadata,
         tags=TAGS,
         responses=_document(401, 404, 408, 413, 421, 422, 429, 503),
         operation_id="read_model_metadata",
@@ -107,7 +108,7 @@ def _add_model_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None:
 
     @app.get(
         OF_VERSION,
-        response_model=adapter_schemas.ModelMetadata,
+        response_model=inference_schemas.ModelMetadata,
         tags=TAGS,
         responses=_document(401, 404, 408, 413, 421, 422, 429, 503),
         operation_id="read_model_version_metadata",
@@ -121,7 +122,7 @@ def _add_model_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None:
 
     @app.get(
         MODEL + "/ready",
-        response_model=adapter_schemas.ModelReady,
+        response_model=inference_schemas.ModelReady,
         tags=TAGS,
         responses=_document(404, 408, 413, 422, 503),
         operation_id="read_model_ready",
@@ -135,7 +136,7 @@ def _add_model_routes(app: FastAPI, predictor: Predictor, drain: Drain) -> None:
 
     @app.get(
         OF_VERSION + "/ready",
-        response_model=adapter_schemas.ModelReady,
+        response_model=inference_schemas.ModelReady,
         tags=TAGS,
         responses=_document(404, 408, 413, 422, 503),
         operation_id="read_model_version_ready",
@@ -154,7 +155,7 @@ def _add_infer_routes(app: FastAPI, predictor: Predictor) -> None:
 
     @app.post(
         MODEL + "/infer",
-        response_model=adapter_schemas.InferenceResponse,
+        response_model=inference_schemas.InferenceResponse,
         tags=TAGS,
         responses=_document(401, 404, 408, 413, 415, 421, 422, 429, 503),
         openapi_extra=document_body(InferenceRequest),
@@ -168,7 +169,7 @@ def _add_infer_routes(app: FastAPI, predictor: Predictor) -> None:
 
     @app.post(
         OF_VERSION + "/infer",
-        response_model=adapter_schemas.InferenceResponse,
+        response_model=inference_schemas.InferenceResponse,
         tags=TAGS,
         responses=_document(401, 404, 408, 413, 415, 421, 422, 429, 503),
         openapi_extra=document_body(InferenceRequest),

@@ -9,7 +9,7 @@ from datetime import datetime
 from churn_utils import settings
 from churn_utils.errors import ModelError
 from churn_utils.evaluation.economics import NO_OFFER, Economics, decide
-from churn_utils.features import definitions
+from churn_utils.features import definitions, model_inputs
 from churn_utils.features.offer_policy import CONTROL, NOT_SELECTED, TREATED, OfferPolicy
 from churn_utils.inference import compiled, scoring
 from churn_utils.registry import versions
@@ -148,7 +148,7 @@ class ModelCache:
 def _load(info: ModelVersion) -> LoadedModel:
     predict_probability = compiled.load_compiled(info)  # refuses inputs that are not defined
     order = list(definitions.MODEL_INPUTS)
-    inputs = definitions.inputs_of(scoring.load_model(info))
+    inputs = model_inputs.inputs_of(scoring.load_model(info))
     return LoadedModel(
         version=info.version,
         predict_probability=predict_probability,

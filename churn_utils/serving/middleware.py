@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime
 
 import uuid_utils
 from fastapi import Response
@@ -24,16 +23,13 @@ from churn_utils.serving.request_checks import (
     CallerCheck,
     Headers,
     HostCheck,
-    client_address,
     is_probe,
 )
+from churn_utils.serving.request_records import record_request
 from churn_utils.serving.settings import ServingSettings
 from churn_utils.serving.shutdown import Drain
-from churn_utils.serving.trace_context import NO_TRACE, TRACEPARENT, Trace, continue_trace
+from churn_utils.serving.trace_context import NO_TRACE, TRACEPARENT, continue_trace
 
-# counted by their path also when refused before a route is found
-COUNTED = {"/v1/predictions", "/v1/scores", "/v1/model", "/invocations"}
-COUNTED_METHODS = ("GET", "POST", "HEAD")
 # in the state of requests over a connection beyond the limit: a function that says if it still is
 SURPLUS = "is_surplus"
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -41,7 +37,6 @@ REQUEST_ID_HEADER = b"x-request-id"
 # that a page of another origin may send
 ALLOWED_HEADERS = ("X-API-Key", "Authorization", "X-Request-ID", "Content-Type", "traceparent")
 PREFLIGHT_HEADERS = {b"origin", b"access-control-request-method"}
-MOST_PATH_CHARACTERS = 200  # of a path in the access log
 
 
 class ApiMiddleware:
@@ -115,7 +110,8 @@ class ApiMiddleware:
             raise
         finally:
             self._in_progress -= 1
-            self._record(scope, status or 500, time.perf_counter() - started, trace)
+            seconds = time.perf_counter() - started
+            record_request(scope, status or 500, seconds, trace, self._metrics, self._access_log)
 
     def _allow_origins(self, app: ASGIApp) -> ASGIApp:
         """Let the origins of the settings read the responses of an application, or a refusal."""
@@ -152,30 +148,6 @@ class ApiMiddleware:
             return False
         return headers.keys() >= PREFLIGHT_HEADERS
 
-    def _record(self, scope: Scope, status: int, seconds: float, trace: Trace) -> None:
-        """Count the request and keep its line.
-
-        The label of the method is ``other`` for one that no route has.
-        """
-        method = scope["method"]
-        counted_method = method if method in COUNTED_METHODS else "other"
-        histogram = self._metrics.seconds_of(_route_label(scope), counted_method, status)
-        histogram.observe(seconds)
-        if self._access_log is not None:
-            self._access_log.append(
-                {
-                    "time": datetime.now(UTC),
-                    "request_id": scope["state"]["request_id"],
-                    "method": method,
-                    "path": scope["path"][:MOST_PATH_CHARACTERS],
-                    "status": status,
-                    "milliseconds": round(1000 * seconds, 3),
-                    "client": client_address(scope),
-                    "caller": scope["state"]["caller"],
-                    **trace.ids,
-                }
-            )
-
 
 def _choose_request_id(headers: Headers) -> bytes:
     """Return the caller's request id if it is well formed, else a new one."""
@@ -184,12 +156,3 @@ def _choose_request_id(headers: Headers) -> bytes:
         return given
     created = uuid_utils.uuid7()
     return str(created).encode()
-
-
-def _route_label(scope: Scope) -> str:
-    """Return the pattern of the route, so that ids in paths do not multiply the series."""
-    pattern = getattr(scope.get("route"), "path", None)
-    if pattern:
-        return pattern
-    path = scope["path"]
-    return path if path in COUNTED else "other"

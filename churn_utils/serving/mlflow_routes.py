@@ -8,12 +8,13 @@ from fastapi import FastAPI, Request, Response
 
 from churn_utils.serving import schemas
 from churn_utils.serving.adapter_customers import read_invocation
-from churn_utils.serving.adapter_schemas import Invocation
+from churn_utils.serving.direct_route import json_response
+from churn_utils.serving.mlflow_schemas import Invocation
 from churn_utils.serving.openapi import document, document_body
 from churn_utils.serving.predictor import Predictor
 from churn_utils.serving.readiness import check_ready
 from churn_utils.serving.request_bodies import parse_body
-from churn_utils.serving.routes import json_response, score_customers
+from churn_utils.serving.routes import score_customers
 from churn_utils.serving.shutdown import Drain
 
 ROUTE = "invocations"  # in the inference log

@@ -12,7 +12,13 @@ from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
-from churn_utils.serving import adapter_schemas, examples, schemas
+from churn_utils.serving import (
+    examples,
+    inference_schemas,
+    mlflow_schemas,
+    request_schemas,
+    schemas,
+)
 from churn_utils.serving.request_checks import PROTECTED, is_probe
 from churn_utils.serving.settings import ServingSettings
 
@@ -70,11 +76,11 @@ FRAMEWORK_ERRORS = ("HTTPValidationError", "UsageError")
 # schemas that no route declares to the framework
 PARSED_BY_ROUTES: tuple[type[BaseModel], ...] = (
     schemas.Problem,
-    schemas.PredictionRequest,
-    schemas.ScoreRequest,
-    adapter_schemas.InferenceProblem,
-    adapter_schemas.InferenceRequest,
-    adapter_schemas.Invocation,
+    request_schemas.PredictionRequest,
+    request_schemas.ScoreRequest,
+    inference_schemas.InferenceProblem,
+    inference_schemas.InferenceRequest,
+    mlflow_schemas.Invocation,
 )
 Documented = dict[int | str, dict[str, Any]]
 REFERENCE = "#/components/schemas/{model}"
@@ -99,7 +105,7 @@ def _document_error(status: int, model: type[BaseModel]) -> dict[str, Any]:
         "detail": detail,
         "errors": FIELD_ERRORS.get(status, []),
     }
-    if model is adapter_schemas.InferenceProblem:
+    if model is inference_schemas.InferenceProblem:
         example["error"] = detail
     schema = {"$ref": REFERENCE.format(model=model.__name__)}
     headers = {}

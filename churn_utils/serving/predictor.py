@@ -12,38 +12,25 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-import uuid_utils
-
 from churn_utils import settings
 from churn_utils.errors import ChurnError, NotReadyError, UsageError
 from churn_utils.features import definitions
-from churn_utils.features.offline import MAX_AGE_DAYS
 from churn_utils.inference.log import InferenceLog
 from churn_utils.serving.ab_test import SHADOW
-from churn_utils.serving.loaded_models import LoadedModel, LoadedModels, ModelCache
+from churn_utils.serving.feature_clock import FeatureClock
+from churn_utils.serving.loaded_models import LoadedModels, ModelCache
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.online_features import OnlineFeatures
-from churn_utils.serving.refresh import Refresher, RefreshLoop
-from churn_utils.serving.serving_state import NO_MODEL, FeatureClock, ServingState, report_changes
+from churn_utils.serving.prediction import Call, Customer, predict_customer
+from churn_utils.serving.refresh import Refresher
+from churn_utils.serving.refresh_loop import RefreshLoop
+from churn_utils.serving.serving_state import NO_MODEL, ServingState, report_changes
 from churn_utils.serving.settings import ServingSettings
 
 FULL_LOG = "The inference log cannot keep up; no answer is given that would not be recorded."
 SCORES = "scores"  # the route of customers who are given whole
 ENTRIES_PER_CUSTOMER = 2  # a prediction, and that of a shadow
-# A customer to be scored: its id, the date of its features (``YYYY-MM-DD``; None if the caller sent
-# them), model inputs in the order of ``MODEL_INPUTS``. A plain tuple: this is the hot path.
-Customer = tuple[str, str | None, tuple]
 log = logging.getLogger(__name__)
-
-
-class Call(NamedTuple):
-    """What the predictions of one request have in common."""
-
-    request_id: str
-    caller: str  # name of the API key; empty without
-    route: str  # predictions, scores, or the protocol of an adapter
-    answered_at: datetime  # in UTC
-    clock: FeatureClock
 
 
 class Answers(NamedTuple):
@@ -168,7 +155,7 @@ class Predictor:
         route: str = SCORES,
         version: int | None = None,
     ) -> list[dict]:
-        """Score customers given whole, with the fields of ``schemas.Customer``.
+        """Score customers given whole, with the fields of ``request_schemas.Customer``.
 
         Args:
             customers: to be scored.
@@ -258,14 +245,14 @@ class Predictor:
         shadow = models.shadow
         for customer in customers:
             if shadow is not None and shadow.can_score(customer[2]):
-                _, entry = _predict_customer(customer, shadow, SHADOW, call, models)
+                _, entry = predict_customer(customer, shadow, SHADOW, call, models)
                 entries.append(entry)
                 count_prediction(shadow.version, SHADOW).inc()
             model, arm = models.choose(customer[0])
             if not model.can_score(customer[2]):
                 incomplete.append(customer[0])
                 continue
-            document, entry = _predict_customer(customer, model, arm, call, models)
+            document, entry = predict_customer(customer, model, arm, call, models)
             documents.append(document)
             entries.append(entry)
             count_prediction(model.version, arm).inc()
@@ -291,46 +278,3 @@ def _check_version(version: int, models: LoadedModels, customers: Sequence[dict]
                 f"Version {version} does not answer for {customer_id}: "
                 f"version {model.version} ({arm}) does."
             )
-
-
-def _predict_customer(
-    customer: Customer, model: LoadedModel, arm: str, call: Call, models: LoadedModels
-) -> tuple[dict, tuple]:
-    """Return the document for the caller and the entry for the log, in the order of its schema."""
-    customer_id, features_as_of, inputs = customer
-    request_id, caller, route, answered_at, clock = call
-    prediction_id = str(uuid_utils.uuid7())  # ordered by time, so the log finds it quickly
-    probability, threshold, selection, expected_value_usd = model.score(inputs)
-    decision, offer_group = models.assign_group(customer_id, selection)
-    is_stale = features_as_of is not None and clock.age_of(features_as_of) > MAX_AGE_DAYS
-    document = {
-        "prediction_id": prediction_id,
-        "customer_id": customer_id,
-        "churn_probability": probability,
-        "decision": decision,
-        "threshold": threshold,
-        "expected_value_usd": expected_value_usd,
-        "model_version": model.version,
-        "arm": arm,
-        "features_as_of": features_as_of,
-        "features_stale": is_stale,
-    }
-    entry = (
-        prediction_id,
-        answered_at,
-        clock.today,
-        request_id,
-        caller,
-        route,
-        customer_id,
-        features_as_of,
-        model.version,
-        arm,
-        probability,
-        threshold,
-        decision,
-        expected_value_usd,
-        offer_group,
-        *inputs,
-    )
-    return document, entry

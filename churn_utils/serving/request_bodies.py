@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope
 from churn_utils.data.columns import CUSTOMER_COLUMNS
 from churn_utils.serving.error_responses import MOST_ERRORS, problem
 from churn_utils.serving.request_checks import Headers
-from churn_utils.serving.schemas import MOST_CUSTOMERS
+from churn_utils.serving.request_schemas import MOST_CUSTOMERS
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 JSON = b"application/json"

@@ -19,13 +19,14 @@ import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from churn_utils import settings
-from churn_utils.data import tables
+from churn_utils.data import table_writes, tables
 from churn_utils.errors import ChurnError
 from churn_utils.evaluation import bootstrap
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features import offers, offline
 from churn_utils.inference import scoring
 from churn_utils.registry import (
+    aliases,
     approvals,
     artifacts,
     deployments,
@@ -92,12 +93,12 @@ def build_sandbox(folder: Path, as_of: pd.Timestamp, version: int | None = None)
     made = offers.read_offers()
     _copy_empty_registry(folder)
     os.environ["CHURN_HOME"] = str(folder)
-    tables.merge("churn_labels", labels)
-    tables.merge("customer_features", features)
+    table_writes.merge("churn_labels", labels)
+    table_writes.merge("customer_features", features)
     if len(made):
-        tables.merge("offers", made)
+        table_writes.merge("offers", made)
     predecessor = _train(record, PREDECESSOR, inputs, economics)
-    _pass_gate(predecessor, as_of, versions.CHAMPION, economics)
+    _pass_gate(predecessor, as_of, aliases.CHAMPION, economics)
     promotion.promote(predecessor, as_of)
     challenger = _train(record, record.hyperparameters, inputs, economics)
     _pass_gate(challenger, as_of, versions.TRIAL, economics)

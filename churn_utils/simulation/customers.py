@@ -25,7 +25,7 @@ import pandas as pd
 from scipy.special import expit, logit
 
 from churn_utils.data import contract, delivered_files, source
-from churn_utils.features import definitions
+from churn_utils.features import definitions, model_inputs
 from churn_utils.simulation import responses
 from churn_utils.simulation.scenarios import Simulation, check_whole_number
 
@@ -272,7 +272,7 @@ def _select_inputs(customers: pd.DataFrame) -> pd.DataFrame:
     """Return the model inputs of customers."""
     stamped = customers.assign(snapshot_date=pd.NaT, written_at=pd.NaT)
     rows = definitions.add_on_demand(definitions.build_features(stamped))
-    return definitions.select_model_inputs(rows)
+    return model_inputs.select_model_inputs(rows)
 
 
 @cache

@@ -8,7 +8,7 @@ import pandas as pd
 from churn_utils import settings
 from churn_utils.data import contract
 from churn_utils.data.columns import CUSTOMER_COLUMNS
-from churn_utils.features import definitions, offline
+from churn_utils.features import definitions, labelling
 from churn_utils.simulation.customers import NO_OFFERS, Treated, simulate_month
 from churn_utils.simulation.scenarios import Simulation
 
@@ -67,7 +67,7 @@ def deliver_at(
 
 
 def make_labels(customers: pd.DataFrame) -> pd.DataFrame:
-    """Return ``customer_id, slot_id, churn`` (Yes or No) for ``offline.record_labels``."""
+    """Return ``customer_id, slot_id, churn`` (Yes or No) for ``labelling.record_labels``."""
     labels = customers[["customer_id", "slot_id"]]
     return labels.assign(churn=np.where(customers["churned"], "Yes", "No"))
 
@@ -110,7 +110,7 @@ def ingest_in_memory(
     later = customers.set_axis(delivery.index).loc[accepted.index]
     rows = rows.assign(
         event_date=date,
-        split=offline.split_of(later["slot_id"]),
+        split=labelling.split_of(later["slot_id"]),
         **{name: later[name] for name in LATER},
     )
     return rows.reset_index(drop=True), len(rejected)

@@ -21,7 +21,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, SplineTransform
 from threadpoolctl import threadpool_limits
 
 from churn_utils.errors import DataError
-from churn_utils.features import definitions, offers
+from churn_utils.features import definitions, model_inputs, offers
 
 # On so few rows a second thread of BLAS or OpenMP gains nothing. On a busy machine threads wait for
 # each other: a search took 2.8 times as long beside two other busy processes.
@@ -63,7 +63,7 @@ def build_model(
 
 def build_encoder(inputs: Iterable[str] = definitions.MODEL_INPUTS) -> ColumnTransformer:
     """Build the encoder of categories into the contract's codes; it learns nothing from rows."""
-    categories = definitions.select_categorical(inputs)
+    categories = model_inputs.select_categorical(inputs)
     encoder = OrdinalEncoder(categories=list(categories.values()))
     return ColumnTransformer(
         [("categories", encoder, list(categories))],
@@ -117,11 +117,11 @@ def _build_logistic_regression(
     C: float,  # noqa: N803 - scikit-learn's name
     n_knots: int,
 ) -> Pipeline:
-    categories = definitions.select_categorical(inputs)
+    categories = model_inputs.select_categorical(inputs)
     codes = [list(range(len(values))) for values in categories.values()]
     one_hot = OneHotEncoder(categories=codes, drop="if_binary", sparse_output=False)
     splines = make_pipeline(StandardScaler(), SplineTransformer(n_knots, knots="quantile"))
-    linear = [name for name in definitions.select_numerical(inputs) if name not in SMOOTH]
+    linear = [name for name in model_inputs.select_numerical(inputs) if name not in SMOOTH]
     columns = ColumnTransformer(
         [
             ("one_hot", one_hot, list(categories)),
@@ -144,15 +144,19 @@ def make_folds(rows: pd.DataFrame, seed: int) -> list[tuple[np.ndarray, np.ndarr
     folds = []
     for _, customers in splitter.split(ever_churned, ever_churned):
         is_held_out = np.isin(codes, customers)
-        folds.append((np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)))
+        fit = np.flatnonzero(~is_held_out)
+        held_out = np.flatnonzero(is_held_out)
+        folds.append((fit, held_out))
     return folds
 
 
 def log_loss_of_base_rate(rows: pd.DataFrame) -> float:
     """Return the log loss of predicting the base rate for every row."""
+    churned = rows["churned"]
     weights = offers.sample_weights(rows)
-    rate = np.average(rows["churned"], weights=weights)
-    return log_loss(rows["churned"], np.full(len(rows), rate), sample_weight=weights)
+    rate = np.average(churned, weights=weights)
+    predicted = np.full(len(rows), rate)
+    return log_loss(churned, predicted, sample_weight=weights)
 
 
 def weight_parameters(model: BaseEstimator, weights: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -203,14 +207,14 @@ def fit_calibrated(
         inputs: names of those that it takes, in order; a version may be older than a feature.
     """
     names = list(inputs)
-    known = definitions.select_model_inputs(train, names)
+    known = model_inputs.select_model_inputs(train, names)
     unfitted = build_model(params, seed, names)
     weighted = weight_parameters(unfitted, offers.sample_weights(train))
     model = unfitted.fit(known, train["churned"].to_numpy(), **weighted)
     if getattr(model[-1], "n_jobs", 1) != 1:
         # Threads add the trees' votes in any order, so the last bit would vary.
         model[-1].set_params(n_jobs=1)
-    unseen = definitions.select_model_inputs(validate, names)
+    unseen = model_inputs.select_model_inputs(validate, names)
     weights = offers.sample_weights(validate)
     return calibrate(model, unseen, validate["churned"].to_numpy(), weights)
 
@@ -230,7 +234,7 @@ def predict_unseen(model: CalibratedClassifierCV, validate: pd.DataFrame, seed: 
     Returns:
         Churn probabilities, shape (n,).
     """
-    inputs = definitions.select_model_inputs(validate, definitions.inputs_of(model))
+    inputs = model_inputs.select_model_inputs(validate, model_inputs.inputs_of(model))
     churned = validate["churned"].to_numpy()
     fitted = model.estimator.estimator
     weights = offers.sample_weights(validate)
@@ -249,7 +253,7 @@ def explain_importance(model: BaseEstimator, rows: pd.DataFrame, seed: int) -> p
     Returns:
         One row per feature, most important first: ``feature, importance, spread``.
     """
-    inputs = definitions.select_model_inputs(rows, definitions.inputs_of(model))
+    inputs = model_inputs.select_model_inputs(rows, model_inputs.inputs_of(model))
     result = permutation_importance(
         model,
         inputs,

@@ -12,22 +12,17 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import optuna
 import pandas as pd
 from optuna.samplers import TPESampler
-from optuna.storages import JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from sklearn.metrics import log_loss
-from sqlalchemy import event
-from sqlalchemy.exc import SQLAlchemyError
 
 from churn_utils import settings
 from churn_utils.errors import DataError
-from churn_utils.features import definitions, offers
+from churn_utils.features import model_inputs, offers
 from churn_utils.training.models import (
     DEFAULTS,
     FOLDS,
@@ -37,42 +32,10 @@ from churn_utils.training.models import (
     one_thread,
     weight_parameters,
 )
+from churn_utils.training.pruning import FoldPruner
+from churn_utils.training.study_storage import open_storage
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
-# Nats that a trial may be behind the best one on the folds that it has seen. Bootstrap intervals of
-# the log loss are twenty times as wide: a pruned trial could not have won (benchmarks/search.py).
-PRUNING_MARGIN = 0.0007
-HEARTBEAT_SECONDS = 20  # a worker of a shared study counts as dead after three missed heartbeats
-OPEN_ATTEMPTS = 5
-
-
-def measure_gap(trial: FrozenTrial, best: FrozenTrial) -> float:
-    """Return how far a trial is behind the best one on the folds that it has seen, mean in nats."""
-    best_losses = best.intermediate_values
-    gaps = [loss - best_losses[step] for step, loss in trial.intermediate_values.items()]
-    return float(np.mean(gaps))
-
-
-class FoldPruner(optuna.pruners.BasePruner):
-    """Prune a trial that is behind the best one on the same folds.
-
-    Folds differ far more than models do, so a trial is compared with the best one on the very folds
-    that it has seen. The median pruner compares with the losses of other trials; the Wilcoxon
-    pruner needs three of five folds.
-    """
-
-    def __init__(self, margin: float = PRUNING_MARGIN) -> None:
-        """Set the margin, in nats."""
-        self.margin = margin
-
-    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Tell whether the trial is further behind the best one than the margin."""
-        complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-        if not complete:
-            return False
-        losses = [other.value if other.value is not None else np.inf for other in complete]
-        best = complete[int(np.argmin(losses))]
-        return measure_gap(trial, best) > self.margin
 
 
 def suggest_params(trial: optuna.Trial) -> dict:
@@ -101,65 +64,12 @@ def suggest_params(trial: optuna.Trial) -> dict:
     }
 
 
-def open_storage() -> optuna.storages.BaseStorage:
-    """Open the storage of studies, creating it if it is missing; Optuna's own log is silenced.
-
-    Raises:
-        DataError: the database cannot be opened.
-    """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    url = settings.study_storage()
-    if url is None:
-        path = settings.home() / "optuna" / "studies.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _cut_torn_line(path)
-        return JournalStorage(JournalFileBackend(str(path)))
-    for attempt in range(OPEN_ATTEMPTS):
-        try:
-            return _open_database(url)
-        except (SQLAlchemyError, ImportError, optuna.exceptions.StorageInternalError) as error:
-            # Two workers that start together both create the tables, and one of them fails.
-            failure = error
-            time.sleep(0.2 * attempt)
-    place = url.split("@")[-1]  # no password in a message
-    raise DataError(
-        f"CHURN_STUDY_STORAGE is {place!r}, which cannot be opened: {failure}"
-    ) from failure
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Cut what a full disk has left of a file's last line: Optuna would refuse all lines."""
-    if path.exists():
-        content = path.read_bytes()
-        os.truncate(path, content.rfind(b"\n") + 1)
-
-
-def _open_database(url: str) -> RDBStorage:
-    is_sqlite = url.startswith("sqlite")
-    options = {"connect_args": {"timeout": 60}} if is_sqlite else {"pool_pre_ping": True}
-    with warnings.catch_warnings():  # the heartbeat is experimental
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        storage = RDBStorage(
-            url,
-            engine_kwargs=options,
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=3 * HEARTBEAT_SECONDS,
-        )
-    if is_sqlite:
-        # SQLite has no row locks: two workers would take the same trial.
-        event.listen(
-            storage.engine, "begin", lambda found: found.exec_driver_sql("BEGIN IMMEDIATE")
-        )
-    return storage
-
-
 def open_study(
     train: pd.DataFrame,
     name: str,
-    warm_start: dict | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
-    """Create or reopen a study in which the warm start and every default wait for their turn.
+    """Create or reopen a study in which every family's default waits for its turn.
 
     In a database, which several homes may share, the same name with other rows is another study.
     """
@@ -169,7 +79,7 @@ def open_study(
         pruner=pruner or FoldPruner(),
         load_if_exists=True,
     )
-    prepare_study(study, warm_start)
+    prepare_study(study)
     return study
 
 
@@ -178,7 +88,8 @@ def name_study(name: str, train: pd.DataFrame) -> str:
     if settings.study_storage() is None:
         return name
     hashes = pd.util.hash_pandas_object(train, index=False).to_numpy()
-    return f"{name}, rows {hashlib.sha256(hashes.tobytes()).hexdigest()[:12]}"
+    digest = hashlib.sha256(hashes.tobytes()).hexdigest()
+    return f"{name}, rows {digest[:12]}"
 
 
 def prepare_study(study: optuna.Study, warm_start: dict | None = None) -> None:
@@ -230,7 +141,8 @@ def _enqueue_first_trials(study: optuna.Study, warm_start: dict | None) -> None:
     first = [{"family": family, **defaults} for family, defaults in DEFAULTS.items()]
     if warm_start:
         first.insert(0, warm_start)
-    known = [_fixed_params(t) for t in study.get_trials(states=(*DONE, TrialState.WAITING))]
+    present = study.get_trials(states=(*DONE, TrialState.WAITING))
+    known = [_fixed_params(trial) for trial in present]
     for params in first:
         if params not in known:
             study.enqueue_trial(params)
@@ -267,7 +179,8 @@ class Folds:
 
 def encode_folds(train: pd.DataFrame, seed: int) -> Folds:
     """Encode rows of the ``train`` split and fold them."""
-    encoded = build_encoder().fit_transform(definitions.select_model_inputs(train))
+    inputs = model_inputs.select_model_inputs(train)
+    encoded = build_encoder().fit_transform(inputs)
     churned = train["churned"].to_numpy()
     weights = offers.sample_weights(train)
     return Folds(encoded, churned, make_folds(train, seed), seed, weights)
@@ -301,10 +214,12 @@ def announce_best(n_trials: int, report: Callable[[str], object] = print) -> Cal
     """Return a callback for Optuna that reports a line of text for each new best trial."""
 
     def announce(study: optuna.Study, trial: FrozenTrial) -> None:
-        if trial.state == TrialState.COMPLETE and study.best_trial.number == trial.number:
-            done = len(study.get_trials(deepcopy=False, states=DONE))
-            place = f"trial {done:>3} of {n_trials}"
-            report(f"{place}: log loss {trial.value:.4f}  {trial.params['family']}")
+        if trial.state != TrialState.COMPLETE or study.best_trial.number != trial.number:
+            return
+        done = len(study.get_trials(deepcopy=False, states=DONE))
+        place = f"trial {done:>3} of {n_trials}"
+        family = trial.params["family"]
+        report(f"{place}: log loss {trial.value:.4f}  {family}")
 
     return announce
 
@@ -315,7 +230,6 @@ def run_study(
     seed: int,
     name: str,
     report: Callable[[str], object] = print,
-    warm_start: dict | None = None,
     pruner: optuna.pruners.BasePruner | None = None,
 ) -> optuna.Study:
     """Minimise the cross-validated log loss over families and hyperparameters, as notebook 02 does.
@@ -330,14 +244,13 @@ def run_study(
         seed: of sampler, folds and models; in a shared study the sampler's differs by process.
         name: of the study; the same name continues the same study.
         report: called with a line of text whenever a trial becomes the best.
-        warm_start: parameters to try first, as ``best_params`` returns them.
         pruner: another than ``FoldPruner``, to compare with.
 
     Raises:
         DataError: fewer trials than families, or a storage that cannot be opened.
     """
     check_number_of_trials(n_trials)
-    study = open_study(train, name, warm_start, pruner)
+    study = open_study(train, name, pruner)
     folds = encode_folds(train, seed)
 
     def objective(trial: optuna.Trial) -> float:
@@ -382,8 +295,10 @@ def is_superfluous(trial: optuna.Trial, n_trials: int) -> bool:
     *before, own = (other for other in trials if other.number <= trial.number)
     states = (*DONE, TrialState.RUNNING)
     taken = [_fixed_params(other) for other in before if other.state in states]
+    if len(taken) >= n_trials:
+        return True
     params = _fixed_params(own)  # workers that start together both enqueue the defaults
-    return len(taken) >= n_trials or (params is not None and params in taken)
+    return params is not None and params in taken
 
 
 def best_params(study: optuna.Study) -> dict:

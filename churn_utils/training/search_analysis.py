@@ -9,7 +9,8 @@ import pandas as pd
 from churn_utils.evaluation import bootstrap, metrics
 from churn_utils.evaluation.economics import Economics
 from churn_utils.training.models import DEFAULTS, fit_calibrated, one_thread, predict_unseen
-from churn_utils.training.search import DONE, best_params, measure_gap, trials_table
+from churn_utils.training.pruning import measure_gap
+from churn_utils.training.search import DONE, best_params, trials_table
 
 CHOSEN = "chosen by the search"
 REFERENCES = {"default lightgbm": "lightgbm", "linear": "logistic_regression"}

@@ -18,7 +18,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from churn_utils.data.columns import BY_NAME, CUSTOMER_COLUMNS, CUSTOMER_ID, LABEL
-from churn_utils.data.delivered_files import DAMAGE, parse_table, read_content
+from churn_utils.data.csv_lines import read_content
+from churn_utils.data.delivered_files import DAMAGE, parse_table
 from churn_utils.data.integrity import hash_file
 from churn_utils.errors import DataError, UsageError
 

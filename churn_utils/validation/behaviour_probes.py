@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from churn_utils.errors import FeatureError, ModelError
-from churn_utils.features import definitions, offline
+from churn_utils.features import definitions, model_inputs, offline
 from churn_utils.inference import compiled as compiled_form
 from churn_utils.inference import scoring
 from churn_utils.registry import artifacts, lineage, versions
@@ -56,8 +56,8 @@ def run_behaviour_probes(version: int, rows: pd.DataFrame, test_rows: int) -> Pr
     # The file is what is judged: not the copy that ``scoring`` keeps for a process.
     model = artifacts.load_model(version)
     probed = rows.head(test_rows)
-    names = definitions.inputs_of(model)
-    inputs = definitions.select_model_inputs(probed, names)
+    names = model_inputs.inputs_of(model)
+    inputs = model_inputs.select_model_inputs(probed, names)
     some = inputs.sample(min(PROBED_ROWS, len(inputs)), random_state=0)
     threshold = versions.read_version(version).threshold
     defects = list_defects(names)
@@ -133,9 +133,9 @@ def list_defects(
     defects: dict[str, dict[str, object]] = {}
     for name in names:
         defects[f"{name} missing"] = {name: None}
-    for name in definitions.select_categorical(names):
+    for name in model_inputs.select_categorical(names):
         defects[f"unknown {name}"] = {name: "?"}
-    for name in definitions.select_numerical(names):
+    for name in model_inputs.select_numerical(names):
         defects[f"{name} infinite"] = {name: np.inf}
     return defects
 

@@ -7,7 +7,7 @@ from bad_models import AS_OF, BAD, STUMPS, Gauntlet, challenge, register
 
 from churn_utils import settings
 from churn_utils.pipeline import kernels
-from churn_utils.registry import deployments, gate_evidence, versions
+from churn_utils.registry import aliases, deployments, gate_evidence, versions
 from churn_utils.validation import gate
 
 
@@ -76,7 +76,7 @@ def test_edited_evidence_is_not_promoted(gauntlet):
 @pytest.mark.long
 def test_notebooks_refuse_a_challenger_that_raises(gauntlet, tmp_path):
     version = gauntlet.raises().version
-    versions.set_challenger(version)
+    aliases.set_challenger(version)
     folder, parameters = settings.PROJECT / "notebooks", {"AS_OF": f"{AS_OF:%Y-%m-%d}"}
     for name in ("04a_challenger_validation.ipynb", "04b_challenger_approval.ipynb"):
         with kernels.open_channels() as config:
@@ -91,7 +91,7 @@ def test_notebooks_refuse_a_challenger_that_raises(gauntlet, tmp_path):
     assert versions.read_version(version).tags["gate"] == "not_evaluated"
     assert (
         deployments.champion_at(AS_OF) is None
-        and versions.version_with_alias(versions.CHALLENGER) is None
+        and aliases.version_with_alias(aliases.CHALLENGER) is None
     )
 
 
@@ -99,7 +99,7 @@ def test_only_a_better_challenger_is_promoted(gauntlet):
     """Through gate, approval and promotion; last here, since it leaves a champion."""
     worse, better = register(gauntlet.rows, STUMPS), gauntlet.sound.version
     assert gauntlet.promote(worse) and gauntlet.promote(better)
-    assert versions.version_with_alias(versions.CHAMPION) == better
+    assert aliases.version_with_alias(aliases.CHAMPION) == better
     evidence, before = gate_evidence.read_evidence(better)
     assert evidence.champion == worse and "champion" in {check.check for check in evidence.checks}
     assert set(factories.run_gate(better, AS_OF)["verdict"]) == {

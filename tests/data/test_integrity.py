@@ -8,8 +8,8 @@ from deltalake import DeltaTable, write_deltalake
 from filelock import FileLock, Timeout
 
 from churn_utils import settings
-from churn_utils.data import integrity, table_digests, tables
-from churn_utils.data.table_digests import LEDGER, NOTE
+from churn_utils.data import integrity, table_commits, table_writes, tables
+from churn_utils.data.table_commits import LEDGER, NOTE
 from churn_utils.errors import DataError
 
 
@@ -70,7 +70,7 @@ def test_a_line_may_be_longer_than_what_is_read_at_once(ledger):
 def decisions(home):
     """Folder of a table with two commits."""
     for month in (1, 2):
-        tables.merge("decisions", decided(month))
+        table_writes.merge("decisions", decided(month))
     return tables.path_of("decisions")
 
 
@@ -79,9 +79,9 @@ def decided(month):
 
 
 def test_each_commit_is_recorded_once(decisions):
-    tables.merge("decisions", decided(2))  # changes nothing
-    tables.rewind("decisions", 0)
-    tables.merge("decisions", decided(3))
+    table_writes.merge("decisions", decided(2))  # changes nothing
+    table_writes.rewind("decisions", 0)
+    table_writes.merge("decisions", decided(3))
     recorded = [json.loads(line)["facts"] for line in (decisions / LEDGER).read_text().splitlines()]
     assert [facts["version"] for facts in recorded] == [0, 1, 2, 3]
     assert not (decisions / NOTE).exists()
@@ -95,13 +95,13 @@ def test_a_commit_of_a_killed_process_is_recorded(decisions, reads, monkeypatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(table_digests, "_record_from", be_killed)
+        patch.setattr(table_commits, "_record_from", be_killed)
         with pytest.raises(KeyboardInterrupt):
-            tables.merge("decisions", decided(3))
+            table_writes.merge("decisions", decided(3))
     assert (decisions / NOTE).exists()
     if reads:
         assert len(tables.read("decisions")) == 3
-    tables.merge("decisions", decided(4))
+    table_writes.merge("decisions", decided(4))
     assert tables.check_whole("decisions").newest == 3
 
 
@@ -110,8 +110,8 @@ def test_a_commit_that_was_not_announced_is_refused(decisions):
     write_deltalake(str(decisions), rows, mode="append")
     for use in (
         lambda: tables.read("decisions"),
-        lambda: tables.merge("decisions", decided(3)),
-        lambda: tables.rewind("decisions", 1),
+        lambda: table_writes.merge("decisions", decided(3)),
+        lambda: table_writes.rewind("decisions", 1),
     ):
         with pytest.raises(DataError, match="was not written by this project"):
             use()
@@ -122,12 +122,12 @@ def test_an_edited_file_is_not_copied_into_a_new_one(decisions):
     path = max(decisions.glob("*.parquet"))
     pd.read_parquet(path).assign(decision="retrain").to_parquet(path, index=False)
     with pytest.raises(DataError, match="was changed after it was written"):
-        tables.merge("decisions", decided(1).assign(decision="none"))
+        table_writes.merge("decisions", decided(1).assign(decision="none"))
 
 
 def test_files_that_are_written_again_are_recorded(decisions):
     path = max(decisions.glob("*.parquet"))
-    with table_digests.record_rewriting(decisions):
+    with table_commits.record_rewriting(decisions):
         pd.read_parquet(path).to_parquet(path, index=False)
     assert tables.check_whole("decisions").newest == 1
 
@@ -135,15 +135,15 @@ def test_files_that_are_written_again_are_recorded(decisions):
 def test_a_table_of_before_takes_more_commits(decisions):
     (decisions / LEDGER).unlink()
     settings.ledger().unlink()
-    tables.merge("decisions", decided(3))
+    table_writes.merge("decisions", decided(3))
     assert tables.check_whole("decisions").unrecorded == 1
     assert len(tables.read("decisions")) == 3
 
 
 def test_the_log_may_start_at_a_checkpoint(decisions):
     for month in range(3, 7):
-        tables.merge("decisions", decided(month))
-    with table_digests.hold_commits(decisions), table_digests.record_commits(decisions):
+        table_writes.merge("decisions", decided(month))
+    with table_commits.hold_commits(decisions), table_commits.record_commits(decisions):
         delta = DeltaTable(str(decisions))
         delta.alter.set_table_properties({"delta.checkpointInterval": "1"})
         delta.delete("as_of_date = '2025-06-01'")

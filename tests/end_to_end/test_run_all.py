@@ -19,7 +19,7 @@ from churn_utils.monitoring.champion import load_champion
 from churn_utils.pipeline.plan import DONE, PROFILES, WRONG_USAGE, Plan
 from churn_utils.pipeline.stages import expand_timeline
 from churn_utils.pipeline.state import read_state
-from churn_utils.registry import deployments, gate_evidence, promotion, versions
+from churn_utils.registry import aliases, deployments, gate_evidence, promotion
 from churn_utils.simulation.scenarios import Simulation
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -208,9 +208,7 @@ def test_going_back_repeats_the_months_after_it(finished_run):
     pd.testing.assert_frame_equal(after, before.head(3))
     table = deployments.read_deployments()
     assert table["approved_by"].tolist() == ["Grace Hopper"] * 2
-    assert (
-        table["version"].tolist() == [1, 3] and versions.version_with_alias(versions.CHAMPION) == 3
-    )
+    assert table["version"].tolist() == [1, 3] and aliases.version_with_alias(aliases.CHAMPION) == 3
     assert tables.read("predictions")["snapshot_date"].max() == MAY
 
 

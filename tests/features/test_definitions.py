@@ -4,22 +4,9 @@ import pytest
 
 from churn_utils.data import contract
 from churn_utils.data.columns import COLUMNS, CUSTOMER_COLUMNS, INTERNET_OPTIONS
-from churn_utils.errors import FeatureError
-from churn_utils.features import definitions
+from churn_utils.features import definitions, model_inputs
 
 KEY = ["customer_id", "snapshot_date", "written_at"]
-
-
-@pytest.fixture
-def customers(extract):
-    accepted, _ = contract.check_rows(extract)
-    month = pd.Timestamp("2025-01-01")
-    return accepted.assign(snapshot_date=month, written_at=month)
-
-
-@pytest.fixture
-def inputs(customers):
-    return definitions.add_on_demand(definitions.build_features(customers.head(50)))
 
 
 def test_price_increase_is_the_bill_minus_the_average_bill_so_far():
@@ -102,77 +89,6 @@ def test_the_contract_describes_exactly_the_model_inputs():
     }
 
 
-def test_selected_inputs_have_the_contracts_order_and_types_and_keep_the_index(inputs):
-    mixed = (
-        inputs[inputs.columns[::-1]]
-        .astype({"tenure": "float64", "senior_citizen": "int8"})
-        .assign(shoe_size=43)
-    )
-    selected = definitions.select_model_inputs(mixed)
-    assert selected.columns.tolist() == list(definitions.MODEL_INPUTS)
-    assert selected.index.equals(inputs.index)
-    assert selected["tenure"].tolist() == inputs["tenure"].tolist()
-    types = selected.dtypes.astype(str)
-    assert types[definitions.INTEGER].tolist() == ["int64"] * 3
-    assert (
-        types[["monthly_charges", "total_charges", "avg_price_increase"]].tolist()
-        == ["float64"] * 3
-    )
-
-
-def test_missing_inputs_are_refused_by_name(inputs):
-    with pytest.raises(
-        FeatureError, match=r"2 model input\(s\) are missing: tenure, avg_price_increase"
-    ):
-        definitions.select_model_inputs(inputs.drop(columns=["avg_price_increase", "tenure"]))
-
-
-@pytest.mark.parametrize("name", ["tenure", "monthly_charges", "gender"])
-def test_nulls_are_refused_with_their_count(inputs, name):
-    inputs[name] = inputs[name].astype(object)
-    inputs.iloc[[3, 7], inputs.columns.get_loc(name)] = None
-    with pytest.raises(FeatureError, match=f"nulls: {{'{name}': 2}}"):
-        definitions.select_model_inputs(inputs)
-
-
-@pytest.mark.parametrize("name", list(definitions.CATEGORICAL))
-def test_categories_that_the_contract_does_not_know_are_refused(inputs, name):
-    inputs.iloc[5, inputs.columns.get_loc(name)] = "Carrier pigeon"
-    with pytest.raises(
-        FeatureError, match=rf"1 row\(s\) hold an unknown {name}: \['Carrier pigeon'\]"
-    ):
-        definitions.select_model_inputs(inputs)
-
-
-@pytest.mark.parametrize("name", definitions.INTEGER)
-@pytest.mark.parametrize("value", [1.5, np.inf])
-def test_fractions_of_whole_numbers_are_refused_never_cut_off(inputs, name, value):
-    inputs[name] = inputs[name].astype("float64")
-    inputs.iloc[0, inputs.columns.get_loc(name)] = value
-    with pytest.raises(FeatureError, match=f"{name} must be whole numbers"):
-        definitions.select_model_inputs(inputs)
-
-
-@pytest.mark.parametrize(
-    "name, value", [("tenure", "12"), ("monthly_charges", "much"), ("monthly_charges", np.inf)]
-)
-def test_what_is_no_finite_number_is_refused_by_name(inputs, name, value):
-    with pytest.raises(FeatureError, match=name):
-        definitions.select_model_inputs(inputs.assign(**{name: value}))
-
-
-def test_indicators_are_one_column_a_category_and_of_two_only_the_second(inputs):
-    indicators = definitions.indicate_categories(inputs)
-    names = [
-        (name, value)
-        for name, values in definitions.CATEGORICAL.items()
-        for value in (values[1:] if len(values) == 2 else values)
-    ]
-    assert indicators.shape == (50, len(names))
-    for column, (name, value) in zip(indicators.T, names, strict=True):
-        assert column.tolist() == (inputs[name] == value).astype(float).tolist()
-
-
 @pytest.mark.parametrize("lost", ["gender", "tenure"])
 def test_what_a_row_lacks_is_lacking_in_what_is_computed(inputs, lost):
     inputs = inputs.reset_index(drop=True)
@@ -183,9 +99,9 @@ def test_what_a_row_lacks_is_lacking_in_what_is_computed(inputs, lost):
     is_used = lost == "tenure"
     assert pd.isna(rows.loc[0, "avg_price_increase"]) == is_used == (alone[-1] is None)
     assert rows["avg_price_increase"].iloc[1:].tolist() == inputs["avg_price_increase"][1:].tolist()
-    lacking = definitions.describe_lacking(rows, definitions.MODEL_INPUTS)
+    lacking = model_inputs.describe_lacking(rows, definitions.MODEL_INPUTS)
     assert lacking[0] == lost + ",avg_price_increase" * is_used and set(lacking[1:]) == {""}
-    assert len(definitions.drop_incomplete(rows, [lost], "a test")) == len(rows) - 1
+    assert len(model_inputs.drop_incomplete(rows, [lost], "a test")) == len(rows) - 1
 
 
 def test_one_customer_given_whole_has_the_features_of_the_table_to_the_last_bit(extract):
@@ -193,7 +109,7 @@ def test_one_customer_given_whole_has_the_features_of_the_table_to_the_last_bit(
     stamped = customers.assign(
         snapshot_date=pd.Timestamp("2025-01-01"), written_at=pd.Timestamp("2025-01-01")
     )
-    table = definitions.select_model_inputs(
+    table = model_inputs.select_model_inputs(
         definitions.add_on_demand(definitions.build_features(stamped))
     )
     expected = list(zip(*(table[name].tolist() for name in table), strict=True))

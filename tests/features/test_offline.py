@@ -1,13 +1,11 @@
-import hashlib
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from churn_utils import settings
 from churn_utils.data import tables
-from churn_utils.errors import ChurnError, DataError
-from churn_utils.features import definitions, offline
+from churn_utils.errors import DataError
+from churn_utils.features import definitions, labelling, model_inputs, offline, publishing
 
 JANUARY, FEBRUARY, MARCH, APRIL = (settings.month_start(month) for month in range(4))
 ATTRIBUTES = {
@@ -235,227 +233,11 @@ def test_look_up_agrees_with_its_definition_in_random_worlds(worlds):
     assert seen == {"found", "unknown_customer", "no_snapshot_yet", "stale", "duplicate"}
 
 
-@pytest.fixture
-def delivery(extract):
-    return extract.head(8).copy()
-
-
 def publish_labelled(rows, month=JANUARY, label_date=None):
-    offline.publish_snapshot(rows, month, month)
-    offline.record_labels(
+    publishing.publish_snapshot(rows, month, month)
+    labelling.record_labels(
         rows, month, month + pd.DateOffset(months=1) if label_date is None else label_date
     )
-
-
-def test_a_snapshot_is_published_without_its_label(home, delivery):
-    counts = offline.publish_snapshot(delivery, JANUARY, FEBRUARY)
-    assert counts.to_series().to_dict() == {
-        "delivered": 8,
-        "accepted": 8,
-        "quarantined": 0,
-        "customers_written": 8,
-        "features_written": 8,
-    }
-    for table in ("customers", "customer_features"):
-        rows = tables.read(table)
-        assert not {"churn", "churned"} & set(rows.columns)
-        assert set(rows["customer_id"]) == set(delivery["customer_id"])
-        assert rows["snapshot_date"].eq(JANUARY).all() and rows["written_at"].eq(FEBRUARY).all()
-    assert tables.read("quarantine").empty and not tables.exists("churn_labels")
-
-
-def test_bad_rows_go_into_quarantine_and_none_is_lost(home, delivery):
-    delivery.loc[[2, 3], "customer_id"] = ""
-    delivery.loc[4, "customer_id"] = delivery.loc[5, "customer_id"]
-    delivery.loc[6, "tenure"] = "many"
-    counts = offline.publish_snapshot(delivery, JANUARY, JANUARY)
-    assert (counts.delivered, counts.accepted, counts.quarantined) == (8, 3, 5)
-    kept = tables.read("quarantine").sort_values("line")
-    assert kept["line"].tolist() == [2, 3, 4, 5, 6]
-    assert kept["failed_column"].tolist() == ["customer_id"] * 4 + ["tenure"]
-    assert kept["reason"].tolist()[-1] == "tenure is not a number: 'many'"
-    assert kept["tenure"].tolist() == delivery.loc[2:6, "tenure"].tolist()
-    assert tables.read("customers")["customer_id"].tolist() == sorted(
-        delivery.loc[7:, "customer_id"]
-    )
-
-
-def test_a_delivery_of_bad_rows_alone_fills_only_the_quarantine(home, delivery):
-    counts = offline.publish_snapshot(delivery.assign(gender="?"), JANUARY, JANUARY)
-    assert counts == offline.PublishedSnapshot(delivered=8, accepted=0, quarantined=8)
-    assert len(tables.read("quarantine")) == 8 and not tables.exists("customers")
-
-
-def test_publishing_twice_changes_nothing(home, delivery):
-    delivery.loc[[2, 3], "customer_id"] = ""
-    offline.publish_snapshot(delivery, JANUARY, JANUARY)
-    before = tables.describe_tables()
-    counts = offline.publish_snapshot(delivery, JANUARY, JANUARY)
-    assert (counts.customers_written, counts.features_written) == (0, 0)
-    pd.testing.assert_frame_equal(tables.describe_tables(), before)
-
-
-def test_a_correction_is_kept_beside_what_was_known_before(home, delivery):
-    offline.publish_snapshot(delivery, JANUARY, JANUARY)
-    delivery.loc[2, "gender"] = "Male"
-    offline.publish_snapshot(delivery.loc[[2]], JANUARY, MARCH)
-    genders = [
-        tables.read("customers", as_of=date)
-        .set_index("customer_id")
-        .loc[delivery.loc[2, "customer_id"], "gender"]
-        for date in (FEBRUARY, MARCH)
-    ]
-    assert genders == ["Female", "Male"]
-
-
-def test_a_snapshot_cannot_arrive_before_its_month(home, delivery):
-    with pytest.raises(DataError, match="snapshot of 2025-02-01 cannot arrive on 2025-01-31"):
-        offline.publish_snapshot(delivery, FEBRUARY, pd.Timestamp("2025-01-31"))
-    assert tables.describe_tables().empty
-
-
-def test_labels_are_recorded_once_with_their_date_and_split(home, delivery):
-    offline.publish_snapshot(delivery, JANUARY, JANUARY)
-    counts = offline.record_labels(delivery, JANUARY, FEBRUARY)
-    assert counts.to_dict() == {"delivered": 8, "labels_written": 8, "quarantined": 0}
-    assert offline.record_labels(delivery, JANUARY, FEBRUARY)["labels_written"] == 0
-    labels = tables.read("churn_labels").set_index("customer_id")
-    churned = delivery.set_index("customer_id")["churn"] == "Yes"
-    assert churned.sum() == 3
-    assert labels["churned"].to_dict() == churned.to_dict()
-    assert labels["label_date"].eq(FEBRUARY).all() and labels["snapshot_date"].eq(JANUARY).all()
-
-
-@pytest.mark.parametrize(
-    "change, label_date, message",
-    [
-        (lambda rows: rows, JANUARY, "labels of 2025-01-01 cannot arrive on 2025-01-01"),
-        (
-            lambda rows: rows.assign(churn="Maybe"),
-            FEBRUARY,
-            "8 of 8 labels of 2025-01 .*such as: label Maybe is neither Yes nor No",
-        ),
-        (
-            lambda rows: rows.assign(churn=["Yes"] * 6 + [None] * 2),
-            FEBRUARY,
-            "2 of 8 labels .*label None is neither Yes nor No",
-        ),
-        (
-            lambda rows: pd.concat([rows, rows.tail(1)]),
-            FEBRUARY,
-            "2 of 9 labels .*label No of a customer who has several",
-        ),
-        (
-            lambda rows: rows.assign(customer_id=rows["customer_id"].str.lower()),
-            FEBRUARY,
-            "8 of 8 labels .*label No of a customer who is not in that snapshot",
-        ),
-    ],
-)
-def test_labels_that_cannot_be_are_refused_and_none_is_written(
-    home, delivery, change, label_date, message
-):
-    offline.publish_snapshot(delivery, JANUARY, JANUARY)
-    with pytest.raises(ChurnError, match=message):
-        offline.record_labels(change(delivery), JANUARY, label_date)
-    assert not tables.exists("churn_labels")
-
-
-def test_a_fifth_of_the_labels_may_be_odd(home, delivery):
-    rows = delivery.head(5)
-    offline.publish_snapshot(rows, JANUARY, JANUARY)
-    labels = rows.assign(churn=["Maybe", *rows["churn"][1:]])
-    counts = offline.record_labels(labels, JANUARY, FEBRUARY)
-    assert counts.to_dict() == {"delivered": 5, "labels_written": 4, "quarantined": 1}
-
-
-def test_labels_of_a_month_that_never_arrived_are_refused(home, delivery):
-    offline.publish_snapshot(delivery, JANUARY, JANUARY)
-    with pytest.raises(DataError, match="8 label.* of 2025-02-01 arrived before that snapshot"):
-        offline.record_labels(delivery, FEBRUARY, MARCH)
-    assert not tables.exists("churn_labels")
-
-
-def test_labels_of_unknown_and_quarantined_customers_are_kept_in_quarantine(home, delivery):
-    offline.publish_snapshot(
-        delivery.assign(gender=["?", *delivery["gender"][1:]]), JANUARY, JANUARY
-    )
-    labels = delivery.assign(customer_id=[*delivery["customer_id"][:-1], "ABSENT"])
-    counts = offline.record_labels(labels, JANUARY, FEBRUARY)
-    assert counts.to_dict() == {"delivered": 8, "labels_written": 6, "quarantined": 2}
-    held = tables.read("quarantine")
-    held = held[held["failed_column"] == "churn"].set_index("customer_id")
-    assert set(held.index) == {"7590-VHVEG", "ABSENT"}
-    assert held.loc["7590-VHVEG", "reason"] == "label No of a customer who is not in that snapshot"
-    assert held["written_at"].eq(FEBRUARY).all() and held["line"].lt(0).all()
-    again = offline.record_labels(labels, JANUARY, FEBRUARY)
-    assert (
-        again["labels_written"] == 0 and len(tables.read("quarantine")) == 3
-    )  # with the row of the snapshot
-
-
-def test_labels_of_customers_who_left_are_quarantined(home, delivery):
-    offline.publish_snapshot(delivery.head(4), JANUARY, JANUARY)
-    counts = offline.record_labels(delivery, JANUARY, FEBRUARY)
-    assert counts.to_dict() == {"delivered": 8, "labels_written": 4, "quarantined": 4}
-
-
-def test_labels_can_be_recorded_once_a_quarantined_month_is_corrected(home, delivery):
-    offline.publish_snapshot(delivery.assign(gender="?"), JANUARY, JANUARY)
-    assert offline.record_labels(delivery, JANUARY, FEBRUARY)["quarantined"] == 8
-    offline.publish_snapshot(delivery, JANUARY, FEBRUARY)
-    assert offline.record_labels(delivery, JANUARY, FEBRUARY)["labels_written"] == 8
-
-
-def test_a_delivery_without_rows_is_refused(home, delivery):
-    with pytest.raises(DataError, match="delivery of 2025-01-01 has no rows.*ask for it again"):
-        offline.publish_snapshot(delivery.head(0), JANUARY, JANUARY)
-    assert not offline.has_arrived(JANUARY)
-
-
-def test_the_split_is_60_20_20_and_follows_the_hash_of_the_id(extract):
-    shares = offline.split_of(extract["customer_id"]).value_counts(normalize=True)
-    assert shares.to_dict() == pytest.approx(
-        {"train": 0.6, "validate": 0.2, "test": 0.2}, abs=0.015
-    )
-    for customer, split in zip(
-        extract["customer_id"].head(50),
-        offline.split_of(extract["customer_id"].head(50)),
-        strict=True,
-    ):
-        share = int(hashlib.sha256(customer.encode()).hexdigest()[:8], 16) / 2**32
-        assert split == ("train" if share < 0.6 else "validate" if share < 0.8 else "test")
-
-
-def test_the_split_of_a_customer_never_changes(extract):
-    ids = extract["customer_id"].head(200)
-    together = offline.split_of(ids)
-    shuffled = offline.split_of(ids.sample(frac=1, random_state=0))
-    assert together.equals(shuffled.sort_index())
-    known = {
-        "7590-VHVEG": "test",
-        "5575-GNVDE": "train",
-        "3668-QPYBK": "train",
-        "7795-CFOCW": "train",
-    }
-    assert offline.split_of(pd.Series(list(known))).tolist() == list(known.values())
-
-
-def test_a_successor_inherits_the_split_of_its_slot(home, delivery):
-    successors = delivery.assign(customer_id=[f"NEW-{line}" for line in delivery.index])
-    offline.publish_snapshot(successors, FEBRUARY, FEBRUARY)
-    offline.record_labels(successors, FEBRUARY, MARCH, slot_ids=delivery["customer_id"])
-    inherited = tables.read("churn_labels").set_index("customer_id")["split"][
-        successors["customer_id"]
-    ]
-    assert inherited.tolist() == offline.split_of(delivery["customer_id"]).tolist()
-    assert inherited.tolist() != offline.split_of(successors["customer_id"]).tolist()
-
-
-def test_slots_that_do_not_match_the_rows_are_refused(home, delivery):
-    offline.publish_snapshot(delivery, JANUARY, JANUARY)
-    with pytest.raises(DataError):
-        offline.record_labels(delivery, JANUARY, FEBRUARY, slot_ids=delivery["customer_id"].head(4))
 
 
 def test_a_training_set_holds_every_label_with_all_model_inputs(first_month, extract):
@@ -500,7 +282,7 @@ def test_a_correction_that_arrived_with_the_labels_does_not_leak_into_training(h
     corrected = delivery.assign(
         payment_method="Mailed check", monthly_charges="99", total_charges="99", tenure="1"
     )
-    offline.publish_snapshot(corrected, JANUARY, FEBRUARY)
+    publishing.publish_snapshot(corrected, JANUARY, FEBRUARY)
     trained_on = offline.build_training_set(MARCH).set_index("customer_id")
     bills = delivery.set_index("customer_id")["monthly_charges"].astype(float)
     assert trained_on["monthly_charges"].to_dict() == bills.to_dict()
@@ -519,10 +301,10 @@ def test_a_training_set_can_be_built_again_from_the_versions_it_was_built_from(h
 
 
 def test_labels_without_features_stay_in_the_training_set_and_out_of_the_rows(home, delivery):
-    offline.publish_snapshot(
+    publishing.publish_snapshot(
         delivery, JANUARY, FEBRUARY
     )  # arrives late: nothing is known on 1 January
-    offline.record_labels(delivery, JANUARY, FEBRUARY)
+    labelling.record_labels(delivery, JANUARY, FEBRUARY)
     found = offline.build_training_set(FEBRUARY)
     assert found["lookup_status"].eq("no_snapshot_yet").all() and len(found) == 8
     assert found[list(definitions.MODEL_INPUTS)].isna().all(axis=None)
@@ -533,18 +315,18 @@ def test_labels_without_features_stay_in_the_training_set_and_out_of_the_rows(ho
 
 
 def test_training_rows_are_those_of_one_split_ready_for_a_model(first_month):
-    parts = {split: offline.training_rows(first_month, split) for split in offline.SPLITS}
+    parts = {split: offline.training_rows(first_month, split) for split in labelling.SPLITS}
     assert sum(map(len, parts.values())) == 7043
     for split, rows in parts.items():
         assert set(rows["split"]) == {split}
         assert rows.index.equals(pd.RangeIndex(len(rows)))
-        assert definitions.select_model_inputs(rows).dtypes[definitions.INTEGER].eq("int64").all()
+        assert model_inputs.select_model_inputs(rows).dtypes[definitions.INTEGER].eq("int64").all()
 
 
 def test_training_rows_leave_out_what_was_not_found(first_month):
     damaged = first_month.head(300).copy()
     damaged.loc[damaged.index[:50], ["lookup_status", "tenure"]] = ["stale", np.nan]
-    kept = pd.concat([offline.training_rows(damaged, split) for split in offline.SPLITS])
+    kept = pd.concat([offline.training_rows(damaged, split) for split in labelling.SPLITS])
     assert set(kept["customer_id"]) == set(damaged["customer_id"][50:])
 
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from churn_utils import settings
-from churn_utils.data import tables
+from churn_utils.data import table_writes, tables
 from churn_utils.errors import DataError, NotReadyError, OnlineStoreError
-from churn_utils.features import definitions
+from churn_utils.features import definitions, model_inputs, publishing
 from churn_utils.features import offline as offline_store
 from churn_utils.features import online as online_store
 from churn_utils.features.online import Published
@@ -49,16 +49,16 @@ def deliver(extract, home):
     def publish(month, written=None, ids=None, **changes):
         rows = extract.head(20) if ids is None else extract[extract["customer_id"].isin(ids)]
         rows = rows.assign(**changes) if changes else rows
-        return offline_store.publish_snapshot(rows, month, written or month)
+        return publishing.publish_snapshot(rows, month, written or month)
 
     return publish
 
 
 def test_online_and_offline_features_agree_to_the_last_bit(store, extract):
-    offline_store.publish_snapshot(extract, JANUARY, JANUARY)
+    publishing.publish_snapshot(extract, JANUARY, JANUARY)
     some = extract.head(3000).assign(contract="Two year")
-    offline_store.publish_snapshot(some, FEBRUARY, FEBRUARY)
-    offline_store.publish_snapshot(
+    publishing.publish_snapshot(some, FEBRUARY, FEBRUARY)
+    publishing.publish_snapshot(
         extract.tail(500).assign(paperless_billing="Yes"), JANUARY, MARCH
     )  # correction
     assert online_store.publish_changes(store).rows == store.count() == 7043
@@ -66,7 +66,7 @@ def test_online_and_offline_features_agree_to_the_last_bit(store, extract):
     offline = offline_store.look_up_features(
         spine, tables.read("customer_features"), max_age_days=99
     )
-    inputs = definitions.select_model_inputs(
+    inputs = model_inputs.select_model_inputs(
         definitions.add_on_demand(offline).astype(dict.fromkeys(definitions.INTEGER, int))
     )
     online = look_up(store, *extract["customer_id"])
@@ -124,7 +124,7 @@ def test_a_table_that_went_back_takes_the_store_back(store, deliver):
     deliver(FEBRUARY, contract="Two year")
     deliver(FEBRUARY, ids=["7590-VHVEG"], written=MARCH, contract="One year")
     online_store.publish_changes(store)
-    tables.rewind("customer_features", 0)
+    table_writes.rewind("customer_features", 0)
     assert online_store.publish_changes(store) == online_store.Publication("everything", 20, 3)
     row = look_up(store, "7590-VHVEG")[0]
     assert (row.snapshot_date, row.stored[definitions.STORED.index("contract")]) == (
@@ -138,7 +138,7 @@ def test_a_customer_whom_the_table_lost_is_lost_online(store, deliver):
     deliver(JANUARY, ids=["7590-VHVEG"])
     deliver(JANUARY, ids=["5575-GNVDE"])
     online_store.publish_changes(store)
-    tables.rewind("customer_features", 0)
+    table_writes.rewind("customer_features", 0)
     deliver(FEBRUARY, ids=["7590-VHVEG"])  # the way back and new rows in one feed
     online_store.publish_changes(store)
     assert [row and row.snapshot_date for row in look_up(store, "5575-GNVDE", "7590-VHVEG")] == [
@@ -264,7 +264,7 @@ def test_two_homes_on_one_server_keep_to_their_own_features(extract, redis_addre
     found = []
     for name, contract in (("one", "One year"), ("two", "Two year")):
         with factories.at_home(tmp_path / name):
-            offline_store.publish_snapshot(
+            publishing.publish_snapshot(
                 extract.head(20).assign(contract=contract), JANUARY, JANUARY
             )
             found.append(

@@ -7,7 +7,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.isotonic import IsotonicRegression
 
 from churn_utils.errors import ModelError
-from churn_utils.features import definitions, offline
+from churn_utils.features import definitions, model_inputs, offline
 from churn_utils.inference import compiled as compiled_form
 from churn_utils.inference import compiled_families, scoring
 from churn_utils.registry import artifacts, versions
@@ -26,7 +26,7 @@ def models(first_month):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_compiled_form_predicts_as_its_model(models, first_month, family):
-    inputs = definitions.select_model_inputs(first_month)
+    inputs = model_inputs.select_model_inputs(first_month)
     compiled = compiled_form.compile_model(models[family])
     fast = [compiled(values) for values in compiled_form.rows_as_tuples(inputs)]
     own = scoring.predict_probability(models[family], inputs)
@@ -69,7 +69,7 @@ def test_a_form_that_differs_is_refused(models, first_month, wrong):
 def test_a_difference_on_the_example_alone_is_found(models, first_month):
     model, example = models["logistic_regression"], first_month.head(1)
     compiled = compiled_form.compile_model(model)
-    own = compiled_form.rows_as_tuples(definitions.select_model_inputs(example))[0]
+    own = compiled_form.rows_as_tuples(model_inputs.select_model_inputs(example))[0]
     with pytest.raises(ModelError):
         compiled_form.compare_forms(
             model, lambda values: compiled(values) + (values == own), example

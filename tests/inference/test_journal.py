@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from log_entries import id_of, make_entries
 
-from churn_utils.data import tables
+from churn_utils.data import table_writes, tables
 from churn_utils.errors import NotReadyError
-from churn_utils.inference import journal
+from churn_utils.inference import journal, log_rows
 from churn_utils.inference import log as inference_log
 from churn_utils.inference.log import InferenceLog
 
@@ -71,10 +71,10 @@ def test_no_answer_that_left_is_missing_after_a_kill(home, answers):
 
 def test_an_entry_in_table_and_journal_is_kept_once(home):
     entries = make_entries(3)
-    left = journal.Journal(inference_log.SCHEMA.names)
+    left = journal.Journal(log_rows.SCHEMA.names)
     left.append(entries)
     os.close(left._segments[0].descriptor)  # its process ends
-    tables.append("inference_log", inference_log.to_arrow(entries[:2]))
+    table_writes.append("inference_log", log_rows.to_arrow(entries[:2]))
     assert inference_log.recover_journals() == 1
     stored = tables.read("inference_log")["prediction_id"]
     assert sorted(stored) == [id_of(number) for number in range(3)]
@@ -82,7 +82,7 @@ def test_an_entry_in_table_and_journal_is_kept_once(home):
 
 
 def test_half_a_line_is_no_entry(home):
-    left = journal.Journal(inference_log.SCHEMA.names)
+    left = journal.Journal(log_rows.SCHEMA.names)
     left.append(make_entries(2))
     left._segments[0].write(b'["half')
     os.close(left._segments[0].descriptor)

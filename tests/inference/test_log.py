@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from log_entries import ANSWERED_AT, INPUTS, id_of, make_entries
 
-from churn_utils.data import tables
+from churn_utils.data import table_writes, tables
 from churn_utils.errors import DataError
 from churn_utils.features import definitions
 from churn_utils.inference import log as inference_log
-from churn_utils.inference import log_retention
+from churn_utils.inference import log_reading, log_retention, log_rows
 from churn_utils.inference.log import InferenceLog
 
 
@@ -30,13 +30,13 @@ def idle_log(home):
 @pytest.fixture
 def full_disk(monkeypatch):
     """Make every write fail; returns a function that ends it."""
-    real = tables.append
+    real = table_writes.append
 
     def fail(*arguments):
         raise OSError("disk full")
 
-    monkeypatch.setattr(tables, "append", fail)
-    return lambda: monkeypatch.setattr(tables, "append", real)
+    monkeypatch.setattr(table_writes, "append", fail)
+    return lambda: monkeypatch.setattr(table_writes, "append", real)
 
 
 def wait_until(holds, seconds=120):
@@ -101,8 +101,8 @@ def newest_file():
 
 
 def test_an_entry_that_is_older_than_a_column_is_found(idle_log):
-    older = inference_log.to_arrow(make_entries(1)).drop_columns("caller")
-    tables.append("inference_log", older)
+    older = log_rows.to_arrow(make_entries(1)).drop_columns("caller")
+    table_writes.append("inference_log", older)
     found = idle_log.find(id_of(0))
     assert found["prediction_id"] == id_of(0) and found["caller"] is None
 
@@ -138,18 +138,18 @@ def test_entries_lost_at_the_end_are_counted(idle_log, full_disk, caplog):
 
 
 def test_large_batches_are_converted_in_parts():
-    table = inference_log.to_arrow(make_entries(inference_log.ROWS_AT_ONCE + 1))
-    assert table.num_rows == inference_log.ROWS_AT_ONCE + 1
+    table = log_rows.to_arrow(make_entries(log_rows.ROWS_AT_ONCE + 1))
+    assert table.num_rows == log_rows.ROWS_AT_ONCE + 1
     assert table.column(0).num_chunks == 2
 
 
 @pytest.mark.parametrize(
-    ("pauses_s", "pause"), [(0.0, 0.0), (60.0, inference_log.PAUSE_S), (0.004, 0.001)]
+    ("pauses_s", "pause"), [(0.0, 0.0), (60.0, log_rows.PAUSE_S), (0.004, 0.001)]
 )
 def test_parts_are_apart_unless_that_takes_too_long(monkeypatch, pauses_s, pause):
     pauses = []
-    monkeypatch.setattr(inference_log.time, "sleep", pauses.append)
-    inference_log.to_arrow(make_entries(4 * inference_log.ROWS_AT_ONCE), pauses_s)
+    monkeypatch.setattr(log_rows.time, "sleep", pauses.append)
+    log_rows.to_arrow(make_entries(4 * log_rows.ROWS_AT_ONCE), pauses_s)
     assert pauses == [pause] * 3
 
 
@@ -199,12 +199,12 @@ def test_tidying_that_fails_costs_no_entry(log, monkeypatch, caplog):
 def test_a_log_that_is_deleted_while_it_is_read_says_so(log, monkeypatch, is_open):
     log.append(make_entries(1))
     log.close()
-    module, name = (inference_log, "open_table") if is_open else (tables, "exists")
+    module, name = (log_reading, "open_table") if is_open else (tables, "exists")
     real = getattr(module, name)
 
     def delete_after(*arguments):
         found = real(*arguments)
-        tables.delete_all()
+        table_writes.delete_all()
         return found
 
     with monkeypatch.context() as patch:

@@ -8,9 +8,8 @@ import pytest
 from deltalake import DeltaTable
 from log_entries import ANSWERED_AT, id_of, make_entries
 
-from churn_utils.data import erasure, tables
-from churn_utils.inference import log as inference_log
-from churn_utils.inference import log_retention
+from churn_utils.data import erasure, table_writes, tables
+from churn_utils.inference import log_retention, log_rows
 from churn_utils.inference.log import InferenceLog
 from churn_utils.registry import verification
 
@@ -24,7 +23,7 @@ def half_a_year(home):
     """Six files, one of each month from March to August 2026, with three answers each."""
     for month in range(3, 9):
         entries = make_entries(3, answered_at=ANSWERED_AT.replace(month=month))
-        tables.append("inference_log", inference_log.to_arrow(entries))
+        table_writes.append("inference_log", log_rows.to_arrow(entries))
 
 
 def list_months():
@@ -52,7 +51,7 @@ def test_old_answers_go_and_newer_ones_stay(half_a_year):
 
 def test_the_table_goes_on_afterwards(half_a_year):
     log_retention.tidy(**KEPT)
-    tables.append("inference_log", inference_log.to_arrow(make_entries(3, answered_at=NOW)))
+    table_writes.append("inference_log", log_rows.to_arrow(make_entries(3, answered_at=NOW)))
     version = tables.version_of("inference_log")
     assert log_retention.tidy(**KEPT).removed == 0
     assert "DELETE" not in list_operations(version)

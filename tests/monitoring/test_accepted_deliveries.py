@@ -4,7 +4,7 @@ import pytest
 
 from churn_utils.data import contract
 from churn_utils.errors import UsageError
-from churn_utils.features import offline
+from churn_utils.features import publishing
 from churn_utils.monitoring import accepted_deliveries
 from churn_utils.registry import deployments
 from churn_utils.settings import month_start
@@ -16,13 +16,13 @@ MARCH = month_start(2)
 def rows(home, extract):
     """Twenty customers; the first eight of them were published in January."""
     january = month_start(0)
-    offline.publish_snapshot(extract.head(8), january, january)
+    publishing.publish_snapshot(extract.head(8), january, january)
     return extract.head(20)
 
 
 def hold_back(rows):
     """Deliver rows in March that do not look like a month."""
-    return offline.publish_snapshot(rows, MARCH, MARCH, lambda accepted, delivered: ["20 rows"])
+    return publishing.publish_snapshot(rows, MARCH, MARCH, lambda accepted, delivered: ["20 rows"])
 
 
 def accept(month="2025-03", by="Ada Lovelace", reason="twelve were bought"):
@@ -58,7 +58,7 @@ def test_a_delivery_is_accepted_once(rows):
 
 def test_a_month_that_came_in_after_all_cannot_be_accepted(rows):
     hold_back(rows)
-    offline.publish_snapshot(rows, MARCH, MARCH)
+    publishing.publish_snapshot(rows, MARCH, MARCH)
     with pytest.raises(UsageError, match="2025-03 is not held back any more: 20 rows are in"):
         accept()
 
@@ -75,7 +75,7 @@ def test_a_month_that_came_in_after_all_cannot_be_accepted(rows):
     ],
 )
 def test_what_cannot_be_accepted_is_said(rows, arguments, message):
-    offline.publish_snapshot(rows.assign(gender="?"), MARCH, MARCH)
+    publishing.publish_snapshot(rows.assign(gender="?"), MARCH, MARCH)
     with pytest.raises(UsageError, match=message):
         accept(**arguments)
     assert deployments.list_accepted() == []

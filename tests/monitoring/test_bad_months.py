@@ -10,7 +10,7 @@ from churn_utils import causes
 from churn_utils.data import tables
 from churn_utils.data.files import write_csv
 from churn_utils.errors import DataError
-from churn_utils.features import offline
+from churn_utils.features import publishing
 from churn_utils.monitoring.ingestion import ingest_month
 from churn_utils.upstream import intake, months
 from churn_utils.upstream.folder import CUSTOMER_NAMES, LABEL_NAMES
@@ -57,7 +57,7 @@ def open_folder(path):
 def take_first(path):
     """Take in the first month, as notebook 01 does."""
     arrival = months.arrive(open_folder(path), JANUARY)
-    offline.publish_snapshot(arrival.snapshots[JANUARY], JANUARY, JANUARY)
+    publishing.publish_snapshot(arrival.snapshots[JANUARY], JANUARY, JANUARY)
     months.record(arrival)
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from churn_utils import settings
-from churn_utils.data import tables
+from churn_utils.data import table_writes
 from churn_utils.monitoring import history
 from churn_utils.monitoring.decision import (
     ALERT,
@@ -104,9 +104,9 @@ def eventful(home):
         decided(7, RETRAIN),
         decided(8, RETRAIN),
     ]
-    tables.merge("decisions", pd.concat(decisions))
+    table_writes.merge("decisions", pd.concat(decisions))
     promotions = [factories.deployed(1, 1, 5), factories.deployed(2, 5, approver="Grace Hopper")]
-    tables.merge("deployments", pd.concat(promotions))
+    table_writes.merge("deployments", pd.concat(promotions))
 
 
 def events_at(month, simulation=RISE):

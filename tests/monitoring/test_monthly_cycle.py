@@ -8,7 +8,7 @@ from churn_utils import cli
 from churn_utils.data import tables
 from churn_utils.data.quarantine import WHOLE_DELIVERY
 from churn_utils.errors import DataError, UsageError
-from churn_utils.features import offline
+from churn_utils.features import offline, publishing
 from churn_utils.inference import batch
 from churn_utils.monitoring import history, monthly_cycle
 from churn_utils.monitoring.champion import load_champion
@@ -125,7 +125,7 @@ def test_nothing_reads_a_label_before_it_arrived(after_run):
 
 def test_a_decision_stands_whatever_is_known_later(after_run):
     before = history.read_decisions()
-    would_be_quarantined = offline.PublishedSnapshot(delivered=10, accepted=0, quarantined=10)
+    would_be_quarantined = publishing.PublishedSnapshot(delivered=10, accepted=0, quarantined=10)
     again = monthly_cycle.decide_month(month_start(3), would_be_quarantined)
     assert again == Decision.from_row(before.iloc[1])
     stored = before.iloc[[1]].reset_index(drop=True)

@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from churn_utils.data import tables
+from churn_utils.data import table_writes
 from churn_utils.errors import DataError
 from churn_utils.evaluation.economics import Economics
-from churn_utils.features import offline
+from churn_utils.features import labelling, publishing
 from churn_utils.monitoring import recovery
 from churn_utils.registry import promotion, versions
 from churn_utils.settings import month_start
@@ -49,10 +49,10 @@ def scored_rows(truth, month, probability, role="champion", version=1):
 def publish_with_labels(month, truth, late):
     """Publish a small month; labels of its first ``late`` customers arrive three months late."""
     date = month_start(month)
-    offline.publish_snapshot(deliveries.deliver_at(month, SMALL)[month], date, date)
+    publishing.publish_snapshot(deliveries.deliver_at(month, SMALL)[month], date, date)
     labels = deliveries.make_labels(truth)
     for rows, arrival in ((labels[late:], month + 1), (labels[:late], month + 4)):
-        offline.record_labels(rows, date, month_start(arrival), rows["slot_id"])
+        labelling.record_labels(rows, date, month_start(arrival), rows["slot_id"])
 
 
 # --- what decisions earned, beside the best possible ones
@@ -75,8 +75,8 @@ def published(tmp_path_factory):
             scored_rows(truths[3], 3, 0.25, version=2),
             scored_rows(truths[3], 3, 0.24, "shadow"),
         ]
-        tables.merge("predictions", pd.concat(predictions))
-        tables.merge(
+        table_writes.merge("predictions", pd.concat(predictions))
+        table_writes.merge(
             "deployments", pd.concat([factories.deployed(1, 1, 3), factories.deployed(2, 3)])
         )
     return path, truths

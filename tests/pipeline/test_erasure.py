@@ -4,18 +4,18 @@ import asyncio
 import shutil
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from upstream_files import write_customers, write_labels, write_months
 
 from churn_utils import settings
-from churn_utils.data import source, table_digests, tables
+from churn_utils.data import source, table_commits, table_writes, tables
 from churn_utils.data.files import write_csv
 from churn_utils.errors import UsageError
-from churn_utils.features import definitions, offline, online
-from churn_utils.inference import log as inference_log
-from churn_utils.inference import scoring
+from churn_utils.features import labelling, model_inputs, offline, online, publishing
+from churn_utils.inference import log_rows, scoring
 from churn_utils.monitoring import ingestion
 from churn_utils.pipeline import erasure
 from churn_utils.registry import deployments, lineage, versions
@@ -39,14 +39,14 @@ def small_home(home, extract):
     rows = extract.head(8)
     for number in (0, 1):
         month = month_start(number)
-        offline.publish_snapshot(rows, month, month)
-        offline.record_labels(rows, month, month_start(number + 1))
+        publishing.publish_snapshot(rows, month, month)
+        labelling.record_labels(rows, month, month_start(number + 1))
     own = rows[rows["customer_id"] == ERASED]
     shifted = own.assign(customer_id="Male", gender=ERASED, damage="has 22 fields")
-    offline.publish_snapshot(shifted, month_start(2), month_start(2))
-    tables.append("inference_log", make_answers([ERASED, "OTHER"]))
+    publishing.publish_snapshot(shifted, month_start(2), month_start(2))
+    table_writes.append("inference_log", make_answers([ERASED, "OTHER"]))
     DeltaTable(str(tables.path_of("customers"))).create_checkpoint()
-    table_digests.adopt(tables.path_of("customers"))
+    table_commits.adopt(tables.path_of("customers"))
     publish_online()
     write_csv(settings.reports() / "run" / "retention_list_2025-02.csv", rows)
     page = settings.reports() / "run" / "05_batch_inference.html"
@@ -63,8 +63,8 @@ def publish_online():
 def make_answers(ids):
     """Answers of the API about customers."""
     rows = [{"prediction_id": f"p{i}", "customer_id": found} for i, found in enumerate(ids)]
-    columns = {name: [row.get(name) for row in rows] for name in inference_log.SCHEMA.names}
-    return inference_log.pa.table(columns, schema=inference_log.SCHEMA)
+    columns = {name: [row.get(name) for row in rows] for name in log_rows.SCHEMA.names}
+    return pa.table(columns, schema=log_rows.SCHEMA)
 
 
 def find_mentions(customer_id):
@@ -123,11 +123,11 @@ def test_nothing_mentions_an_erased_customer_and_others_stay(small_home):
 def test_tables_of_an_erased_customer_can_be_written(small_home, extract):
     erase()
     month = month_start(1)
-    again = offline.publish_snapshot(extract.head(8), month, month)
+    again = publishing.publish_snapshot(extract.head(8), month, month)
     assert (again.accepted, again.customers_written, again.features_written) == (7, 0, 0)
-    counts = offline.record_labels(extract.head(8), month, month_start(2))
+    counts = labelling.record_labels(extract.head(8), month, month_start(2))
     assert counts.to_dict() == {"delivered": 7, "labels_written": 0, "quarantined": 0}
-    offline.publish_snapshot(extract.head(9), month_start(3), month_start(3))
+    publishing.publish_snapshot(extract.head(9), month_start(3), month_start(3))
     publish_online()
     assert find_mentions(ERASED) == ["05_batch_inference.html"]
 
@@ -137,7 +137,7 @@ def test_interrupted_erasure_is_completed(small_home, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("churn_utils.data.erasure._mend_log", interrupt)
+        patch.setattr("churn_utils.data.erasure.mend_log", interrupt)
         with pytest.raises(KeyboardInterrupt):
             erase()
     erase()
@@ -168,7 +168,7 @@ def test_copies_of_deliveries_lose_the_customer(home, tmp_path, customer_id):
     source = months.open_source("", 0, str(path))
     january, february = pd.date_range("2026-01", periods=2, freq="MS")
     first = months.arrive(source, january)
-    offline.publish_snapshot(first.snapshots[january], january, january)
+    publishing.publish_snapshot(first.snapshots[january], january, january)
     months.record(first)
     ingestion.ingest_month(february, source)
     copies = sorted((home / intake.FOLDER).rglob("*.csv"))
@@ -196,7 +196,7 @@ def test_versions_that_learned_from_a_customer_are_named(shared_world, tmp_path,
     assert erase(joined).versions == [] and find_mentions(joined) == []
     rows = offline.training_rows(lineage.read_training_set(version), "validate")
     model = scoring.load_model(versions.read_version(version))
-    inputs = definitions.select_model_inputs(rows, definitions.inputs_of(model))
+    inputs = model_inputs.select_model_inputs(rows, model_inputs.inputs_of(model))
     probability = model.predict_proba(inputs)[:, 1]
     assert lineage.compare_refit(version, rows, probability).differing == 0
     train = offline.training_rows(lineage.read_training_set(version), "train")

@@ -6,7 +6,7 @@ from notebook_factory import ALL, MAY, RETRAINED, RUN
 from upstream_files import write_months
 
 from churn_utils import settings
-from churn_utils.data import quarantine, tables
+from churn_utils.data import quarantine, table_writes, tables
 from churn_utils.errors import StageError
 from churn_utils.pipeline.plan import DONE, Acceptance
 from churn_utils.pipeline.state import read_state
@@ -86,7 +86,7 @@ def test_stage_run_alone_makes_what_needs_it_stale(patched_pipeline):
 def test_interrupted_rewind_is_completed_by_the_next_run(patched_pipeline, monkeypatch):
     patched_pipeline.run()
     rewound = []
-    monkeypatch.setattr(tables, "rewind", lambda table, version: rewound.append(table))
+    monkeypatch.setattr(table_writes, "rewind", lambda table, version: rewound.append(table))
 
     def interrupt():
         raise KeyboardInterrupt
@@ -108,11 +108,11 @@ def test_interrupted_rewind_is_completed_by_the_next_run(patched_pipeline, monke
 def test_repeated_promotion_is_recorded_as_taken_back(patched_pipeline):
     write = (
         "import pandas as pd; from churn_utils import settings\n"
-        "from churn_utils.data import tables\n"
+        "from churn_utils.data import table_writes\n"
         "row = {'entry': 1, 'effective_from': settings.month_start(1), 'version': 1,\n"
         "       'effective_to': pd.NaT, 'action': 'promoted', 'approved_by': 'Ada',\n"
         "       'evidence_sha256': 'f', 'reason': 'tested'}\n"
-        "tables.merge('deployments', pd.DataFrame([row]))"
+        "table_writes.merge('deployments', pd.DataFrame([row]))"
     )
     patched_pipeline.edit("04b_challenger_approval", write)
     patched_pipeline.run()
@@ -151,7 +151,7 @@ def test_more_months_leave_the_tables_and_the_call_list(patched_pipeline):
     path = settings.reports() / RUN / "retention_list_2025-05.csv"
     path.write_text("the customers of May")
     decided = pd.DataFrame({"as_of_date": [settings.month_start(2)], "decision": ["ok"]})
-    tables.merge("decisions", decided)  # as the months that were run have left it
+    table_writes.merge("decisions", decided)  # as the months that were run have left it
     patched_pipeline.run(months=6)
     assert path.exists() and len(tables.read("decisions")) == 1
     # Fewer months take back what the others did.

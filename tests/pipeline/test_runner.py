@@ -17,7 +17,7 @@ import pytest
 from notebook_factory import ALL, RUN
 
 from churn_utils import settings
-from churn_utils.data import erased_customers, tables
+from churn_utils.data import erased_customers, table_writes, tables
 from churn_utils.errors import StageError, UsageError
 from churn_utils.pipeline.plan import DONE
 from churn_utils.pipeline.runner import CLEARING
@@ -117,7 +117,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("deleted", range(6))
 def test_clearing_that_was_killed_is_no_finished_run(patched_pipeline, monkeypatch, deleted):
     patched_pipeline.run()
-    tables.append("inference_log", pa.table({"prediction_id": ["a"]}))
+    table_writes.append("inference_log", pa.table({"prediction_id": ["a"]}))
     for name in ("mlflow", "online", "optuna"):
         (settings.home() / name).mkdir(exist_ok=True)
     patched_pipeline.ran()

@@ -6,7 +6,14 @@ import pytest
 
 from churn_utils import settings
 from churn_utils.errors import DeploymentError, ModelError
-from churn_utils.registry import approvals, artifacts, gate_evidence, versions
+from churn_utils.registry import (
+    aliases,
+    approval_checks,
+    approvals,
+    artifacts,
+    gate_evidence,
+    versions,
+)
 from churn_utils.registry.connection import connect_mlflow
 
 
@@ -34,19 +41,19 @@ def version(judged_home, built_home, tmp_path):
         yield built_home[1]["version"]
 
 
-def approve(version, scope=versions.CHAMPION):
+def approve(version, scope=aliases.CHAMPION):
     return approvals.approve(version, "Ada Lovelace", "tested", factories.AS_OF, scope)
 
 
 def check(version, *scopes):
-    return approvals.check_newest(
-        versions.read_version(version), factories.AS_OF, scopes or (versions.CHAMPION,)
+    return approval_checks.check_newest(
+        versions.read_version(version), factories.AS_OF, scopes or (aliases.CHAMPION,)
     )
 
 
 def keep_approval(version, approver):
     """What somebody with write access to the registry could do."""
-    approval = approvals.Approval(
+    approval = approval_checks.Approval(
         approver=approver,
         reason="good",
         scope="champion",
@@ -54,7 +61,7 @@ def keep_approval(version, approver):
         approved="2025-02-01",
         expires="2025-03-04",
     )
-    approvals.keep_approval(version, approval)
+    approval_checks.keep_approval(version, approval)
 
 
 def test_an_approval_comes_with_the_evidence_that_it_is_for(version):
@@ -67,7 +74,7 @@ def test_approvals_of_two_scopes_stand_side_by_side(version):
     approve(version)
     approve(version, versions.TRIAL)
     assert check(version)[0].scope == "champion"
-    assert check(version, versions.TRIAL, versions.CHAMPION)[0].scope == "trial"
+    assert check(version, versions.TRIAL, aliases.CHAMPION)[0].scope == "trial"
 
 
 def test_another_scope_is_not_enough(version):
@@ -82,7 +89,9 @@ def test_an_approval_counts_for_its_own_evidence_alone(version):
     factories.pass_gate(version, draws=99)
     with pytest.raises(DeploymentError, match="is not what Ada Lovelace approved"):
         check(version)
-    approval, _ = approvals.check_approval(versions.read_version(version), digest, factories.AS_OF)
+    approval, _ = approval_checks.check_approval(
+        versions.read_version(version), digest, factories.AS_OF
+    )
     assert approval.approver == "Ada Lovelace"
 
 
@@ -221,7 +230,7 @@ def test_a_version_without_gate_is_not_approved(registered_home):
 
 def test_a_refusal_clears_the_challenger_alias(registered_home):
     version = registered_home["version"]
-    assert versions.version_with_alias(versions.CHALLENGER) == version
+    assert aliases.version_with_alias(aliases.CHALLENGER) == version
     approvals.refuse(version)
-    assert versions.version_with_alias(versions.CHALLENGER) is None
+    assert aliases.version_with_alias(aliases.CHALLENGER) is None
     assert versions.read_version(version).tags["status"] == "refused"

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from churn_utils import settings
-from churn_utils.data import delivered_files, source, tables
+from churn_utils.data import delivered_files, source, table_writes
 from churn_utils.errors import ModelError
-from churn_utils.features import definitions, offline
+from churn_utils.features import definitions, labelling, model_inputs, offline, publishing
 from churn_utils.registry import artifacts, lineage, versions
 
 FIVE = {
@@ -46,11 +46,11 @@ FIVE = {
 
 REFIT = """
 import hashlib, sys
-from churn_utils.features import definitions
+from churn_utils.features import definitions, model_inputs
 from churn_utils.registry import lineage
 version = int(sys.argv[1])
 rows = lineage.read_training_set(version).astype(dict.fromkeys(definitions.INTEGER, "int64"))
-p = lineage.refit(version).predict_proba(definitions.select_model_inputs(rows))
+p = lineage.refit(version).predict_proba(model_inputs.select_model_inputs(rows))
 print(hashlib.sha256(p.tobytes()).hexdigest())
 """
 
@@ -59,16 +59,16 @@ def deliver_second_month():
     """The same customers a month later, every other one a churner, labelled on month 2."""
     rows = delivered_files.read_delivery(source.obtain_extract())
     month = settings.month_start(1)
-    offline.publish_snapshot(rows, month, month)
+    publishing.publish_snapshot(rows, month, month)
     labels = rows[["customer_id"]].assign(churn=np.where(np.arange(len(rows)) % 2, "Yes", "No"))
-    offline.record_labels(labels, month, settings.month_start(2))
+    labelling.record_labels(labels, month, settings.month_start(2))
 
 
 def correct_first_month():
     """Ten labels of month 0 are corrected on the day that they arrived."""
     rows = delivered_files.read_delivery(source.obtain_extract()).head(10)
     rows = rows.assign(churn=np.where(rows["churn"] == "Yes", "No", "Yes"))
-    offline.record_labels(rows, factories.SNAPSHOT, factories.AS_OF)
+    labelling.record_labels(rows, factories.SNAPSHOT, factories.AS_OF)
 
 
 def train_version(name, as_of):
@@ -96,7 +96,7 @@ def trained(published_home, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(trained):
-    return definitions.select_model_inputs(
+    return model_inputs.select_model_inputs(
         offline.build_training_set(factories.AS_OF).astype(
             dict.fromkeys(definitions.INTEGER, "int64")
         )
@@ -123,7 +123,7 @@ def test_another_process_refits_the_same_numbers(trained):
     command = [sys.executable, "-c", REFIT, str(version)]
     found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     rows = lineage.read_training_set(version).astype(dict.fromkeys(definitions.INTEGER, "int64"))
-    registered = artifacts.load_model(version).predict_proba(definitions.select_model_inputs(rows))
+    registered = artifacts.load_model(version).predict_proba(model_inputs.select_model_inputs(rows))
     assert found == hashlib.sha256(registered.tobytes()).hexdigest()
 
 
@@ -174,7 +174,7 @@ def test_what_is_deployed_is_answered_by_one_call_and_drawn(trained):
             }
         ]
     )
-    tables.merge("deployments", table)
+    table_writes.merge("deployments", table)
     answers = lineage.explain_deployed(settings.month_start(3)).set_index("question")["answer"]
     assert answers["which version"] == f"telco_churn {version}"
     assert answers["trained by whom"] == settings.user()

@@ -8,10 +8,11 @@ import pytest
 from filelock import FileLock
 
 from churn_utils import settings
-from churn_utils.data import home_ledger, tables
+from churn_utils.data import home_ledger, table_writes, tables
 from churn_utils.errors import DataError, DeploymentError, ModelError
 from churn_utils.inference import batch
 from churn_utils.registry import (
+    aliases,
     approvals,
     artifacts,
     deployments,
@@ -81,7 +82,7 @@ def approve_another(undeployed_home):
 def approve_next(numbers, as_of):
     """Make the first version that the gate has not judged the challenger; have it approved."""
     version = next(number for number in numbers if "gate" not in versions.read_version(number).tags)
-    versions.set_challenger(version)
+    aliases.set_challenger(version)
     approve_again(version, as_of)
     return version
 
@@ -107,8 +108,8 @@ def change_approval(version, **changes):
 
 def test_promotion_moves_the_alias_and_writes_the_deployment(approved):
     table = promotion.promote(approved, factories.AS_OF)
-    assert versions.version_with_alias(versions.CHAMPION) == approved
-    assert versions.version_with_alias(versions.CHALLENGER) is None
+    assert aliases.version_with_alias(aliases.CHAMPION) == approved
+    assert aliases.version_with_alias(aliases.CHALLENGER) is None
     last = table.iloc[-1]
     assert (last["version"], last["approved_by"], last["effective_from"]) == (
         approved,
@@ -160,7 +161,7 @@ def test_promoting_twice_changes_nothing(approved):
     )  # notebook 03 again
     again = promotion.promote(approved, settings.month_start(2))
     pd.testing.assert_frame_equal(first, again)
-    assert versions.version_with_alias(versions.CHALLENGER) is None
+    assert aliases.version_with_alias(aliases.CHALLENGER) is None
 
 
 def test_without_approval_nothing_is_promoted(four_versions):
@@ -259,9 +260,7 @@ def test_a_recorded_promotion_is_not_repeated_after_later_ones(three):
     pd.testing.assert_frame_equal(again, table)
     pd.testing.assert_frame_equal(deployments.read_audit(), audit)
     assert (
-        versions.version_with_alias(versions.CHAMPION)
-        == deployments.version_in_effect()
-        == three[-1]
+        aliases.version_with_alias(aliases.CHAMPION) == deployments.version_in_effect() == three[-1]
     )
 
 
@@ -277,17 +276,15 @@ def test_the_champion_alias_follows_a_rewound_table(approved, approve_another):
     promotion.promote(approved, settings.month_start(2))
     version = tables.version_of("deployments")
     promotion.promote(approve_another(), settings.month_start(2))
-    tables.rewind("deployments", version)
+    table_writes.rewind("deployments", version)
     promotion.realign_champion()
     assert (
-        versions.version_with_alias(versions.CHAMPION)
-        == approved
-        == deployments.version_in_effect()
+        aliases.version_with_alias(aliases.CHAMPION) == approved == deployments.version_in_effect()
     )
-    tables.rewind("deployments", None)
+    table_writes.rewind("deployments", None)
     promotion.realign_champion()
     assert (
-        versions.version_with_alias(versions.CHAMPION) is None
+        aliases.version_with_alias(aliases.CHAMPION) is None
         and deployments.version_in_effect() is None
     )
 
@@ -300,9 +297,7 @@ def test_a_rollback_restores_the_predecessor_and_compares(three):
     assert changed.loc["version"].tolist() == [third, second]
     assert deployments.champion_at(settings.month_start(9)) == third  # the past is not rewritten
     assert (
-        deployments.champion_at(november)
-        == versions.version_with_alias(versions.CHAMPION)
-        == second
+        deployments.champion_at(november) == aliases.version_with_alias(aliases.CHAMPION) == second
     )
     row = deployments.read_deployments().iloc[-1]
     assert row[["action", "approved_by", "reason"]].tolist() == [
@@ -451,7 +446,7 @@ def test_of_two_simultaneous_promotions_one_is_refused(approved, approve_another
 
 
 def test_a_promotion_does_not_wait_forever(approved, monkeypatch):
-    monkeypatch.setattr(tables, "WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(table_writes, "WAIT_SECONDS", 0.1)
     other = FileLock(settings.lakehouse() / "deployments.lock")  # as another process would hold it
     with (
         other,
@@ -469,7 +464,7 @@ def test_a_rollback_to_edited_evidence_changes_nothing(three):
         promotion.rollback(settings.month_start(10), "Grace Hopper", "complaints")
     pd.testing.assert_frame_equal(deployments.read_deployments(), table)
     pd.testing.assert_frame_equal(deployments.read_audit(), audit)
-    assert versions.version_with_alias(versions.CHAMPION) == third
+    assert aliases.version_with_alias(aliases.CHAMPION) == third
 
 
 def test_an_expired_approval_does_not_prevent_a_rollback(three):
@@ -479,9 +474,7 @@ def test_an_expired_approval_does_not_prevent_a_rollback(three):
     )  # it was in force when the version took over, on 2025-09-01
     promotion.rollback(november, "Grace Hopper", "complaints")
     assert (
-        deployments.version_in_effect()
-        == versions.version_with_alias(versions.CHAMPION)
-        == three[1]
+        deployments.version_in_effect() == aliases.version_with_alias(aliases.CHAMPION) == three[1]
     )
     assert promotion.check_deployed(three[1]).approver == "Ada Lovelace"
 
@@ -501,7 +494,7 @@ def test_the_audit_survives_a_rewind_and_records_it(three):
     before = deployments.read_audit()
     for _ in range(2):  # the second time there is nothing left to be told
         promotion.record_rewind(None)
-        tables.rewind("deployments", None)
+        table_writes.rewind("deployments", None)
         audit = deployments.read_audit()
         pd.testing.assert_frame_equal(audit.head(len(before)), before)
         assert audit["entry"].tolist() == list(range(1, len(before) + 2))
@@ -721,7 +714,7 @@ def test_a_champion_is_in_effect_throughout_a_change(three, approve_another, mon
     """The table changes in one commit: whatever is killed before or after it, a version answers."""
     fourth, real, november = (
         approve_another(settings.month_start(10)),
-        tables.merge,
+        table_writes.merge,
         settings.month_start(10),
     )
     seen = []
@@ -731,6 +724,6 @@ def test_a_champion_is_in_effect_throughout_a_change(three, approve_another, mon
         seen.append((table, deployments.version_in_effect()))
         return changed
 
-    monkeypatch.setattr(tables, "merge", merge)
+    monkeypatch.setattr(table_writes, "merge", merge)
     promotion.promote(fourth, november)
     assert seen == [("audit", three[-1]), ("deployments", fourth)]

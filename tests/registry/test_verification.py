@@ -10,13 +10,15 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from churn_utils import cli, settings
-from churn_utils.data import integrity, tables
-from churn_utils.data.table_digests import LEDGER, LOG
+from churn_utils.data import integrity, table_writes, tables
+from churn_utils.data.table_commits import LEDGER
+from churn_utils.data.table_log import LOG
 from churn_utils.errors import ChurnError
 from churn_utils.features import offline, online
 from churn_utils.inference import batch, scoring
 from churn_utils.registry import (
-    approvals,
+    aliases,
+    approval_checks,
     artifacts,
     deployments,
     gate_evidence,
@@ -259,7 +261,7 @@ MANIPULATIONS = {
     ),
     "forged approval": (
         forge_approval,
-        lambda copy: approvals.check_newest(versions.read_version(copy.challenger), AS_OF),
+        lambda copy: approval_checks.check_newest(versions.read_version(copy.challenger), AS_OF),
         "somebody else wrote it",
     ),
     "dropped approval": (
@@ -289,7 +291,7 @@ MANIPULATIONS = {
         "description changed after the gate",
     ),
     "alias": (
-        lambda copy: versions.set_champion(copy.challenger),
+        lambda copy: aliases.set_champion(copy.challenger),
         verify,
         "alias champion",
     ),
@@ -420,7 +422,7 @@ def test_an_old_home_works_and_is_no_error(old_home, capsys):
 
 def test_what_an_old_home_writes_is_recorded(old_home):
     labels = tables.read("churn_labels").head(1)
-    tables.merge("churn_labels", labels.assign(customer_id="X"))
+    table_writes.merge("churn_labels", labels.assign(customer_id="X"))
     score(old_home)
     newest = max(old_home.table("churn_labels").glob("*.parquet"), key=lambda p: p.stat().st_mtime)
     flip(newest)
@@ -477,7 +479,7 @@ def test_without_the_key_a_signed_home_is_only_read(signed, monkeypatch):
     monkeypatch.delenv("CHURN_SIGNING_KEY")
     assert cli.main(["verify"]) == 0
     with pytest.raises(ChurnError, match="is signed; set CHURN_SIGNING_KEY to write"):
-        tables.merge("churn_labels", labels.assign(customer_id="X"))
+        table_writes.merge("churn_labels", labels.assign(customer_id="X"))
     with pytest.raises(ChurnError, match="is signed; set CHURN_SIGNING_KEY to write"):
         ab_test.stop(signed.challenger, "tested")
 

@@ -5,7 +5,7 @@ import pytest
 
 from churn_utils.errors import ModelError
 from churn_utils.features import definitions
-from churn_utils.registry import artifacts, versions
+from churn_utils.registry import aliases, artifacts, versions
 from churn_utils.registry.connection import connect_mlflow
 
 
@@ -13,7 +13,7 @@ def test_a_run_gets_one_version_however_often_it_is_registered(registered_home):
     info = versions.read_version(registered_home["version"])
     again = versions.register_version(info.run_id, factories.DESCRIPTION, {})
     assert again == registered_home["version"]
-    assert versions.version_with_alias(versions.CHALLENGER) == again
+    assert aliases.version_with_alias(aliases.CHALLENGER) == again
 
 
 def test_a_version_knows_what_it_was_trained_on(registered_home):
@@ -35,7 +35,7 @@ def test_unknown_things_are_named(registered_home):
         versions.read_run("nothing")
     with pytest.raises(ModelError, match="no training run 'nothing'"):
         versions.register_version("nothing", "", {})
-    assert versions.version_with_alias("nothing") is None
+    assert aliases.version_with_alias("nothing") is None
 
 
 def test_an_empty_home_says_what_to_run_first(home):
@@ -43,7 +43,7 @@ def test_an_empty_home_says_what_to_run_first(home):
         versions.latest_run(factories.AS_OF)
     with pytest.raises(ModelError, match="run notebooks 02 and 03"):
         versions.version_to_judge(factories.AS_OF)
-    assert versions.version_with_alias(versions.CHAMPION) is None
+    assert aliases.version_with_alias(aliases.CHAMPION) is None
 
 
 def test_a_run_without_a_model_cannot_be_registered(home):
@@ -59,10 +59,10 @@ def test_the_change_marker_moves_with_the_registry(registered_home, home):
 
 
 def test_the_challenger_alias_is_moved(registered_home):
-    versions.set_challenger(registered_home["version"])
-    assert versions.version_with_alias(versions.CHALLENGER) == registered_home["version"]
+    aliases.set_challenger(registered_home["version"])
+    assert aliases.version_with_alias(aliases.CHALLENGER) == registered_home["version"]
     before = versions.read_change_marker()
     time.sleep(0.02)
-    versions.clear_challenger(registered_home["version"])
+    aliases.clear_challenger(registered_home["version"])
     assert versions.read_change_marker() != before
-    versions.set_challenger(registered_home["version"])
+    aliases.set_challenger(registered_home["version"])

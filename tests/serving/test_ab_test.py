@@ -5,7 +5,7 @@ import pytest
 
 from churn_utils import settings
 from churn_utils.errors import DeploymentError, UsageError
-from churn_utils.registry import approvals, promotion, versions
+from churn_utils.registry import aliases, approvals, promotion, versions
 from churn_utils.serving import ab_test
 from churn_utils.serving.ab_test import AbTest
 
@@ -37,14 +37,14 @@ def test_ab_test_is_found_until_it_is_stopped(serving_home):
     ab_test.stop(serving_home.challenger, "enough")
     assert ab_test.read_running() is None
     assert ab_test.read_last(serving_home.challenger).reason == "enough"
-    assert versions.version_with_alias(versions.CHALLENGER) is None
+    assert aliases.version_with_alias(aliases.CHALLENGER) is None
 
 
 def test_ab_test_against_a_former_champion_does_not_run(serving_home):
     ab_test.start(serving_home.challenger, factories.AS_OF)
     approvals.approve(serving_home.challenger, "Ada", "good", factories.AS_OF)
     promotion.promote(serving_home.challenger, factories.AS_OF)
-    versions.set_challenger(serving_home.challenger)
+    aliases.set_challenger(serving_home.challenger)
     assert ab_test.read_running() is None
 
 

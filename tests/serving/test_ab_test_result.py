@@ -3,9 +3,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from churn_utils.data import tables
-from churn_utils.inference import log as inference_log
-from churn_utils.registry import versions
+from churn_utils.data import table_writes, tables
+from churn_utils.inference import log_rows
+from churn_utils.registry import aliases
 from churn_utils.serving import ab_test, ab_test_result
 from churn_utils.serving.ab_test import AbTest
 from churn_utils.serving.ab_test_result import AbTestResult, Evaluation
@@ -46,9 +46,9 @@ def log_predictions(serving_home):
                 "expected_value_usd": 0.0,
             }
             entry = {**facts, **changes}
-            assert list(entry) == list(inference_log.FACTS)
-            rows.append((*entry.values(), *[None] * len(inference_log.INPUTS)))
-        tables.append("inference_log", inference_log.to_arrow(rows))
+            assert list(entry) == list(log_rows.FACTS)
+            rows.append((*entry.values(), *[None] * len(log_rows.INPUTS)))
+        table_writes.append("inference_log", log_rows.to_arrow(rows))
         return split
 
     return write
@@ -61,7 +61,7 @@ def test_clearly_worse_arm_is_stopped_with_its_figures(log_predictions):
     stopped = ab_test.read_last(split.version)
     assert stopped.status == ab_test.STOPPED
     assert "USD a customer less than version" in stopped.reason
-    assert versions.version_with_alias(versions.CHALLENGER) is None
+    assert aliases.version_with_alias(aliases.CHALLENGER) is None
 
 
 def test_better_arm_goes_on(log_predictions):

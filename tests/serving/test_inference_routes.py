@@ -8,9 +8,9 @@ import pytest
 from churn_utils import settings
 from churn_utils.data.columns import CUSTOMER_COLUMNS
 from churn_utils.serving import ab_test
-from churn_utils.serving.adapter_schemas import DATATYPE_OF_COLUMN, OUTPUTS
 from churn_utils.serving.client import Api
 from churn_utils.serving.examples import EXAMPLE_CUSTOMER
+from churn_utils.serving.inference_schemas import DATATYPE_OF_COLUMN, OUTPUTS
 
 MODEL = f"/v2/models/{settings.MODEL_NAME}"
 NEW_CUSTOMER = EXAMPLE_CUSTOMER | {"customer_id": "0001-NEW", "tenure": 0, "total_charges": None}

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from churn_utils.serving import adapter_schemas, app, schemas
+from churn_utils.serving import app, inference_schemas, mlflow_schemas, request_schemas, schemas
 from churn_utils.serving.settings import ServingSettings
 
 DOCUMENT = app.create_app(ServingSettings(access_log=False)).openapi()
@@ -24,8 +24,8 @@ def test_every_referenced_schema_exists():
 @pytest.mark.parametrize(
     "model",
     [
-        schemas.PredictionRequest,
-        schemas.ScoreRequest,
+        request_schemas.PredictionRequest,
+        request_schemas.ScoreRequest,
         schemas.Prediction,
         schemas.PredictionResponse,
         schemas.ScoreResponse,
@@ -34,15 +34,15 @@ def test_every_referenced_schema_exists():
         schemas.Health,
         schemas.Problem,
         schemas.FieldError,
-        adapter_schemas.InferenceProblem,
-        adapter_schemas.InferenceRequest,
-        adapter_schemas.InferenceResponse,
-        adapter_schemas.ModelMetadata,
-        adapter_schemas.ModelReady,
-        adapter_schemas.ServerLive,
-        adapter_schemas.ServerMetadata,
-        adapter_schemas.ServerReady,
-        adapter_schemas.SplitFrame,
+        inference_schemas.InferenceProblem,
+        inference_schemas.InferenceRequest,
+        inference_schemas.InferenceResponse,
+        inference_schemas.ModelMetadata,
+        inference_schemas.ModelReady,
+        inference_schemas.ServerLive,
+        inference_schemas.ServerMetadata,
+        inference_schemas.ServerReady,
+        mlflow_schemas.SplitFrame,
     ],
 )
 def test_every_schema_has_a_complete_valid_example(model):

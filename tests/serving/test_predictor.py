@@ -8,13 +8,13 @@ import pytest
 import redis
 
 from churn_utils import settings
-from churn_utils.data import contract, tables
+from churn_utils.data import contract, table_writes, tables
 from churn_utils.errors import NotReadyError, OnlineStoreError
-from churn_utils.features import definitions, offline
+from churn_utils.features import definitions, publishing
 from churn_utils.inference import log as inference_log
 from churn_utils.inference import scoring
 from churn_utils.registry import approvals, artifacts, deployments, promotion, versions
-from churn_utils.serving import ab_test, ab_test_result, predictor, refresh
+from churn_utils.serving import ab_test, ab_test_result, prediction, refresh
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.predictor import Predictor
 from churn_utils.serving.settings import ServingSettings
@@ -112,7 +112,7 @@ def test_changes_of_champion_are_served_and_counted(serving, serving_home):
 
 
 def test_without_a_champion_requests_are_refused(serving):
-    tables.rewind("deployments", None)
+    table_writes.rewind("deployments", None)
     serving.refresh()
     with pytest.raises(NotReadyError, match="No model is in place yet"):
         predict(serving, ID)
@@ -224,10 +224,10 @@ def test_split_is_evaluated_when_predictions_follow_the_labels(
 
 def test_new_features_are_served_and_follow_a_restore(serving, extract):
     february = settings.month_start(1)
-    offline.publish_snapshot(extract.head(10).assign(contract="Two year"), february, february)
+    publishing.publish_snapshot(extract.head(10).assign(contract="Two year"), february, february)
     serving.refresh()
     assert predict_one(serving)["features_as_of"] == "2025-02-01"
-    tables.rewind("customer_features", 0)
+    table_writes.rewind("customer_features", 0)
     serving.refresh()
     assert predict_one(serving)["features_as_of"] == "2025-01-01"
 
@@ -262,7 +262,7 @@ def test_features_that_redis_lost_are_published_at_once(serving_home, redis_addr
 
 def test_features_of_the_future_are_served_with_a_warning(serving, extract, caplog):
     may = settings.month_start(4)
-    offline.publish_snapshot(extract.head(10), may, may)
+    publishing.publish_snapshot(extract.head(10), may, may)
     serving.refresh()
     document = predict_one(serving)
     assert (document["features_as_of"], document["features_stale"]) == ("2025-05-01", False)
@@ -273,7 +273,7 @@ def test_features_of_the_future_are_served_with_a_warning(serving, extract, capl
 
 @pytest.mark.parametrize(("limit_days", "stale"), [(31, False), (30, True)])
 def test_stale_features_are_marked_and_counted(steady, monkeypatch, limit_days, stale):
-    monkeypatch.setattr(predictor, "MAX_AGE_DAYS", limit_days)  # January's are 31 days old
+    monkeypatch.setattr(prediction, "MAX_AGE_DAYS", limit_days)  # January's are 31 days old
     assert predict_one(steady)["features_stale"] == stale
     assert read_metric(steady, "churn_stale_features_total") == stale
 

@@ -7,10 +7,11 @@ import factories
 import pytest
 
 from churn_utils import settings
-from churn_utils.data import tables
-from churn_utils.features import offline
+from churn_utils.data import table_writes, tables
+from churn_utils.features import publishing
 from churn_utils.inference import compiled
 from churn_utils.registry import (
+    aliases,
     approvals,
     artifacts,
     deployments,
@@ -20,11 +21,13 @@ from churn_utils.registry import (
 )
 from churn_utils.serving import ab_test, ab_test_result, refresh, serving_state
 from churn_utils.serving.ab_test_result import AbTestResult
+from churn_utils.serving.feature_clock import FeatureClock
 from churn_utils.serving.loaded_models import ModelCache
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.online_features import OnlineFeatures
-from churn_utils.serving.refresh import Refresher, RefreshLoop
-from churn_utils.serving.serving_state import FeatureClock, ServingState
+from churn_utils.serving.refresh import Refresher
+from churn_utils.serving.refresh_loop import RefreshLoop
+from churn_utils.serving.serving_state import ServingState
 
 
 class Refreshed:
@@ -67,7 +70,7 @@ def put_in_place_without_approval(version):
     """What somebody with write access to the table could do."""
     _, digest = gate_evidence.read_evidence(version)
     table = deployments.read_deployments()
-    tables.merge("deployments", table.assign(version=version, evidence_sha256=digest))
+    table_writes.merge("deployments", table.assign(version=version, evidence_sha256=digest))
 
 
 def test_marker_changes_with_a_table_and_with_the_registry(serving_home):
@@ -75,7 +78,7 @@ def test_marker_changes_with_a_table_and_with_the_registry(serving_home):
     assert refresh.read_marker() == first
     versions.set_tags(serving_home.challenger, {"note": "changed"})
     second = refresh.read_marker()
-    tables.rewind("deployments", None)
+    table_writes.rewind("deployments", None)
     assert len({first, second, refresh.read_marker()}) == 3
 
 
@@ -99,7 +102,7 @@ def test_promotion_and_rollback_change_the_champion(serving, serving_home):
 
 
 def test_alias_alone_promotes_no_version(serving, serving_home):
-    versions.set_champion(serving_home.challenger)
+    aliases.set_champion(serving_home.challenger)
     serving.refresh()
     assert serving.champion == serving_home.predecessor
 
@@ -160,7 +163,7 @@ def test_compiled_form_that_differs_never_serves(serving_home, monkeypatch):
 
 
 def test_without_a_version_in_effect_nothing_serves(serving):
-    tables.rewind("deployments", None)
+    table_writes.rewind("deployments", None)
     assert "no version was promoted" in serving.refresh().no_model_reason
     assert serving.state.models is None
 
@@ -211,10 +214,10 @@ def test_split_with_a_clearly_worse_challenger_is_stopped(serving, serving_home,
 
 def test_new_features_are_published_and_follow_a_restore(serving, extract):
     february = settings.month_start(1)
-    offline.publish_snapshot(extract.head(10).assign(contract="Two year"), february, february)
+    publishing.publish_snapshot(extract.head(10).assign(contract="Two year"), february, february)
     serving.refresh()
     assert serving.features.newest == "2025-02-01"
-    tables.rewind("customer_features", 0)
+    table_writes.rewind("customer_features", 0)
     serving.refresh()
     assert serving.features.newest == "2025-01-01"
 

@@ -6,7 +6,7 @@ import pytest
 from fastapi import HTTPException
 from fastapi.exceptions import RequestValidationError
 
-from churn_utils.serving import adapter_schemas, schemas
+from churn_utils.serving import inference_schemas, mlflow_schemas, request_schemas
 from churn_utils.serving.error_responses import MOST_ERRORS
 from churn_utils.serving.examples import EXAMPLE_CUSTOMER
 from churn_utils.serving.request_bodies import (
@@ -18,12 +18,12 @@ from churn_utils.serving.request_bodies import (
 
 MANY_KEYS = {f"key {number}": 1 for number in range(80_000)}
 HOSTILE = {
-    "unknown keys": (schemas.PredictionRequest, {"customer_ids": ["a"], **MANY_KEYS}),
-    "unknown keys of a customer": (schemas.ScoreRequest, {"customers": [MANY_KEYS]}),
-    "empty customers": (schemas.ScoreRequest, {"customers": [{}] * 1000}),
-    "far too many empty customers": (schemas.ScoreRequest, {"customers": [{}] * 240_000}),
-    "ids of a wrong type": (schemas.PredictionRequest, {"customer_ids": [[]] * 200_000}),
-    "a list in a list": (schemas.ScoreRequest, {"customers": [[{}] * 200_000]}),
+    "unknown keys": (request_schemas.PredictionRequest, {"customer_ids": ["a"], **MANY_KEYS}),
+    "unknown keys of a customer": (request_schemas.ScoreRequest, {"customers": [MANY_KEYS]}),
+    "empty customers": (request_schemas.ScoreRequest, {"customers": [{}] * 1000}),
+    "far too many empty customers": (request_schemas.ScoreRequest, {"customers": [{}] * 240_000}),
+    "ids of a wrong type": (request_schemas.PredictionRequest, {"customer_ids": [[]] * 200_000}),
+    "a list in a list": (request_schemas.ScoreRequest, {"customers": [[{}] * 200_000]}),
 }
 
 
@@ -67,26 +67,26 @@ TOO_MUCH = {
 
 @pytest.mark.parametrize("name", TOO_MUCH)
 def test_more_than_the_largest_batch_is_not_parsed(name):
-    (error,) = find_errors(TOO_MUCH[name], schemas.ScoreRequest)
+    (error,) = find_errors(TOO_MUCH[name], request_schemas.ScoreRequest)
     assert error["type"] == "too_long" and "are allowed" in error["msg"]
 
 
 COLUMNS = list(EXAMPLE_CUSTOMER)
-LARGEST = schemas.MOST_CUSTOMERS
+LARGEST = request_schemas.MOST_CUSTOMERS
 ROWS = [list(EXAMPLE_CUSTOMER.values())] * LARGEST
 FRAME = {"columns": COLUMNS, "data": ROWS, "index": list(range(LARGEST))}
 TENSORS = [
     {"name": name, "datatype": datatype, "shape": [LARGEST], "data": [value] * LARGEST}
     for (name, value), datatype in zip(
-        EXAMPLE_CUSTOMER.items(), adapter_schemas.DATATYPE_OF_COLUMN.values(), strict=True
+        EXAMPLE_CUSTOMER.items(), inference_schemas.DATATYPE_OF_COLUMN.values(), strict=True
     )
 ]
 LARGEST_BATCHES = {
-    "ids": (schemas.PredictionRequest, {"customer_ids": ["a,b"] * LARGEST}),
-    "customers": (schemas.ScoreRequest, {"customers": [EXAMPLE_CUSTOMER] * LARGEST}),
-    "frame": (adapter_schemas.Invocation, {"dataframe_split": FRAME}),
-    "records": (adapter_schemas.Invocation, {"dataframe_records": [EXAMPLE_CUSTOMER] * LARGEST}),
-    "tensors": (adapter_schemas.InferenceRequest, {"inputs": TENSORS}),
+    "ids": (request_schemas.PredictionRequest, {"customer_ids": ["a,b"] * LARGEST}),
+    "customers": (request_schemas.ScoreRequest, {"customers": [EXAMPLE_CUSTOMER] * LARGEST}),
+    "frame": (mlflow_schemas.Invocation, {"dataframe_split": FRAME}),
+    "records": (mlflow_schemas.Invocation, {"dataframe_records": [EXAMPLE_CUSTOMER] * LARGEST}),
+    "tensors": (inference_schemas.InferenceRequest, {"inputs": TENSORS}),
 }
 
 
@@ -100,7 +100,7 @@ def test_items_before_the_first_wrong_one_are_validated_once():
     one_is_wrong = [*["a"] * (LARGEST - 1), "=a"]
     validated = []
 
-    class Counting(schemas.PredictionRequest):
+    class Counting(request_schemas.PredictionRequest):
         @classmethod
         def model_validate(cls, content, **options):
             validated.append(len(content["customer_ids"]))
@@ -113,27 +113,32 @@ def test_items_before_the_first_wrong_one_are_validated_once():
 
 def test_errors_are_listed_up_to_the_twentieth():
     wrong_and_right = ["=a", "a"] * 30
-    errors = find_errors({"customer_ids": wrong_and_right}, schemas.PredictionRequest)
+    errors = find_errors({"customer_ids": wrong_and_right}, request_schemas.PredictionRequest)
     places = [error["loc"] for error in errors]
     assert places == [("body", "customer_ids", 2 * number) for number in range(MOST_ERRORS)]
 
 
 def test_errors_beside_a_list_are_listed_with_those_in_it():
     customers = [EXAMPLE_CUSTOMER, {**EXAMPLE_CUSTOMER, "tenure": -1}, EXAMPLE_CUSTOMER]
-    errors = find_errors({"customers": customers, "more": 1}, schemas.ScoreRequest)
+    errors = find_errors({"customers": customers, "more": 1}, request_schemas.ScoreRequest)
     places = [error["loc"] for error in errors]
     assert places == [("body", "more"), ("body", "customers", 1, "tenure")]
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[" * 1000, b"\xff"])
 def test_what_is_not_json_is_said_to_be_none(text):
-    (error,) = find_errors(text, schemas.PredictionRequest)
+    (error,) = find_errors(text, request_schemas.PredictionRequest)
     assert error["type"] == "json_invalid" and error["loc"] == ("body",)
 
 
 def test_a_right_body_is_parsed():
-    assert parse({"customer_ids": ["a", "b"]}, schemas.PredictionRequest).customer_ids == ["a", "b"]
-    assert len(parse({"customers": [EXAMPLE_CUSTOMER]}, schemas.ScoreRequest).customers) == 1
+    assert parse({"customer_ids": ["a", "b"]}, request_schemas.PredictionRequest).customer_ids == [
+        "a",
+        "b",
+    ]
+    assert (
+        len(parse({"customers": [EXAMPLE_CUSTOMER]}, request_schemas.ScoreRequest).customers) == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -149,8 +154,8 @@ def test_a_right_body_is_parsed():
 )
 def test_only_plain_json_is_taken(headers, is_taken):
     if is_taken:
-        assert parse({"customer_ids": ["a"]}, schemas.PredictionRequest, headers)
+        assert parse({"customer_ids": ["a"]}, request_schemas.PredictionRequest, headers)
         return
     with pytest.raises(HTTPException) as refused:
-        parse({"customer_ids": ["a"]}, schemas.PredictionRequest, headers)
+        parse({"customer_ids": ["a"]}, request_schemas.PredictionRequest, headers)
     assert refused.value.status_code == 415

@@ -5,13 +5,13 @@ from churn_utils.data import tables
 from churn_utils.errors import ChurnError
 from churn_utils.features import definitions
 from churn_utils.inference import scoring
-from churn_utils.registry import artifacts, deployments, gate_evidence, lineage, versions
+from churn_utils.registry import aliases, artifacts, deployments, gate_evidence, lineage, versions
 from churn_utils.serving import sandbox
 
 
 def test_sandbox_has_a_champion_and_a_challenger_that_beat_it(serving_home):
     assert deployments.version_in_effect() == serving_home.predecessor
-    assert versions.version_with_alias(versions.CHALLENGER) == serving_home.challenger
+    assert aliases.version_with_alias(aliases.CHALLENGER) == serving_home.challenger
     checks = {
         check.check: check
         for check in gate_evidence.read_evidence(serving_home.challenger)[0].checks

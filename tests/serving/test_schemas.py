@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from churn_utils.data import contract
 from churn_utils.features import definitions
 from churn_utils.serving.examples import EXAMPLE_CUSTOMER
-from churn_utils.serving.schemas import MOST_CUSTOMERS, Customer, PredictionRequest
+from churn_utils.serving.request_schemas import MOST_CUSTOMERS, Customer, PredictionRequest
 
 CHANGES = [
     {},

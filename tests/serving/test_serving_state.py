@@ -7,12 +7,12 @@ import pytest
 
 from churn_utils import settings
 from churn_utils.errors import ModelError
+from churn_utils.serving.feature_clock import FeatureClock
 from churn_utils.serving.metrics import ServingMetrics
 from churn_utils.serving.serving_state import (
     NO_FEATURES,
     NO_MODEL,
     RETRY_SECONDS,
-    FeatureClock,
     Refusal,
     ServingState,
     refuse,

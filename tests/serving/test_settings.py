@@ -2,7 +2,7 @@ import pytest
 
 from churn_utils.errors import ChurnError, UsageError
 from churn_utils.serving import settings as serving_settings
-from churn_utils.serving.schemas import MOST_CUSTOMERS
+from churn_utils.serving.request_schemas import MOST_CUSTOMERS
 from churn_utils.serving.settings import ServingSettings, describe_settings, variable
 
 

@@ -13,7 +13,7 @@ from churn_utils.data import contract, delivered_files, source, tables
 from churn_utils.data.columns import CUSTOMER_COLUMNS
 from churn_utils.errors import DataError
 from churn_utils.evaluation.economics import Economics, decision_value_usd
-from churn_utils.features import definitions, offline
+from churn_utils.features import definitions, labelling, model_inputs, offline, publishing
 from churn_utils.simulation import customers, deliveries
 from churn_utils.simulation.scenarios import SCENARIOS, Simulation
 from churn_utils.training import models
@@ -73,7 +73,7 @@ def changed(simulation_home):
 
 def inputs_of(frame):
     stamped = frame.assign(snapshot_date=pd.NaT, written_at=pd.NaT)
-    return definitions.select_model_inputs(
+    return model_inputs.select_model_inputs(
         definitions.add_on_demand(definitions.build_features(stamped))
     )
 
@@ -81,7 +81,7 @@ def inputs_of(frame):
 def fit(frames):
     frame = pd.concat(frames)
     rows = inputs_of(frame).assign(
-        churned=frame["churned"], split=offline.split_of(frame["slot_id"])
+        churned=frame["churned"], split=labelling.split_of(frame["slot_id"])
     )
     return models.fit_calibrated(
         LOGISTIC, rows[rows["split"] == "train"], rows[rows["split"] == "validate"], seed=0
@@ -351,7 +351,7 @@ def test_what_a_scenario_costs_a_frozen_champion(
 def test_a_refit_on_the_first_changed_month_recovers_most(scenario, changed, champion):
     months = changed(scenario)
     refit = fit([months[3]])
-    held_out = offline.split_of(months[3]["slot_id"]) == "test"
+    held_out = labelling.split_of(months[3]["slot_id"]) == "test"
     later = [months[month][held_out] for month in (5, 6, 7)]
     best = np.mean([factories.best_value_usd(month, ECONOMICS) for month in later])
     lost, regained = (
@@ -370,8 +370,8 @@ def test_month_0_as_delivered_gives_ibms_features(home, year):
     assert list(rows.columns) == list(ibm.columns.drop("churn")) and rows.index.equals(ibm.index)
     assert rows.index.name == ibm.index.name
     assert rows.map(lambda value: isinstance(value, str)).all(axis=None)
-    offline.publish_snapshot(ibm, month, month)
-    counts = offline.publish_snapshot(rows, month, month)
+    publishing.publish_snapshot(ibm, month, month)
+    counts = publishing.publish_snapshot(rows, month, month)
     written = (counts.customers_written, counts.features_written)
     assert counts.accepted == 7043 and written == (0, 0)
 
@@ -446,8 +446,8 @@ def test_rows_in_memory_are_those_of_the_feature_store(home, changed):
     truth = changed("price_rise")[3]
     rows, quarantined = deliveries.ingest_in_memory(3, Simulation("price_rise", SEED))
     labels = deliveries.make_labels(truth)
-    offline.publish_snapshot(deliveries.deliver_month(truth), month, month)
-    offline.record_labels(labels, month, label_date, labels["slot_id"])
+    publishing.publish_snapshot(deliveries.deliver_month(truth), month, month)
+    labelling.record_labels(labels, month, label_date, labels["slot_id"])
     stored = (
         offline.build_training_set(label_date).set_index("customer_id").loc[rows["customer_id"]]
     )
@@ -488,13 +488,13 @@ def test_labels_drawn_anew_follow_the_moved_log_odds(year):
 def test_labels_are_recorded_with_the_split_of_the_slot(home, year):
     month, label_date = settings.month_start(1), settings.month_start(2)
     labels = deliveries.make_labels(year[1])
-    offline.publish_snapshot(deliveries.deliver_month(year[1]), month, month)
+    publishing.publish_snapshot(deliveries.deliver_month(year[1]), month, month)
     assert (
-        offline.record_labels(labels, month, label_date, labels["slot_id"])["labels_written"]
+        labelling.record_labels(labels, month, label_date, labels["slot_id"])["labels_written"]
         == 7043
     )
     stored = tables.read("churn_labels").set_index("customer_id").loc[labels["customer_id"]]
-    assert stored["split"].tolist() == offline.split_of(year[0]["customer_id"]).tolist()
+    assert stored["split"].tolist() == labelling.split_of(year[0]["customer_id"]).tolist()
     assert stored["churned"].tolist() == year[1]["churned"].tolist()
     assert offline.build_training_set(label_date)["lookup_status"].eq("found").all()
 

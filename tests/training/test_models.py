@@ -5,7 +5,7 @@ from sklearn.metrics import roc_auc_score
 from skops.io import dumps, loads
 
 from churn_utils.errors import DataError
-from churn_utils.features import definitions, offline
+from churn_utils.features import definitions, model_inputs, offline
 from churn_utils.registry.artifacts import TRUSTED_TYPES
 from churn_utils.training import models
 
@@ -40,7 +40,7 @@ def fitted(request, train, validate):
 
 
 def probability_of(model, rows):
-    return model.predict_proba(definitions.select_model_inputs(rows))[:, 1]
+    return model.predict_proba(model_inputs.select_model_inputs(rows))[:, 1]
 
 
 def repeat_months(rows, months=3):
@@ -68,7 +68,7 @@ def test_calibration_is_learned_on_validate_alone(train, validate):
         params, train, validate.assign(churned=~validate["churned"]), seed=0
     )
     assert roc_auc_score(validate["churned"], probability_of(inverted, validate)) < 0.25
-    inputs = definitions.select_model_inputs(validate)
+    inputs = model_inputs.select_model_inputs(validate)
     assert (
         inverted.estimator.decision_function(inputs) == honest.estimator.decision_function(inputs)
     ).all()
@@ -87,7 +87,7 @@ def test_fitting_twice_gives_the_same_model(fitted, train, validate):
 
 
 def test_codes_are_those_of_the_contract_for_any_rows(train):
-    women = definitions.select_model_inputs(train[train["contract"] == "Two year"])
+    women = model_inputs.select_model_inputs(train[train["contract"] == "Two year"])
     encoded = models.build_encoder().fit_transform(women)
     assert set(encoded["contract"]) == {definitions.CATEGORICAL["contract"].index("Two year")}
     assert set(encoded.columns) == set(definitions.MODEL_INPUTS)
@@ -171,7 +171,7 @@ def test_weights_reach_fit_and_calibration(train, validate, family):
     def predict(train, validate):
         params = {"family": family, **SMALL[family]}
         model = models.fit_calibrated(params, train, validate, seed=0)
-        return model.predict_proba(definitions.select_model_inputs(validate))[:, 1]
+        return model.predict_proba(model_inputs.select_model_inputs(validate))[:, 1]
 
     def weigh(rows):
         return rows.assign(weight=np.where(rows["churned"], 3.0, 1.0))

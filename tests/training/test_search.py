@@ -14,8 +14,8 @@ from sklearn.metrics import log_loss
 
 from churn_utils import settings
 from churn_utils.errors import DataError
-from churn_utils.features import definitions, offline
-from churn_utils.training import models, search
+from churn_utils.features import model_inputs, offline
+from churn_utils.training import models, pruning, search, study_storage
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_trials_table_says_what_became_of_each_trial(searches):
 def test_the_best_log_loss_is_that_of_cross_validation(searches, train):
     study = searches["resumed"]
     rows, params = train.head(250), search.best_params(study)
-    inputs, churned = definitions.select_model_inputs(rows), rows["churned"].to_numpy()
+    inputs, churned = model_inputs.select_model_inputs(rows), rows["churned"].to_numpy()
     losses = [
         log_loss(
             churned[held_out],
@@ -233,11 +233,11 @@ def seen(*losses):
 )
 def test_trials_are_compared_on_the_same_folds(losses, pruned):
     study = study_with([0.5, 0.5, 0.5, 0.5, 0.5], [0.4, 0.45, 0.41, 0.43, 0.44])
-    assert search.FoldPruner().prune(study, seen(*losses)) == pruned
+    assert pruning.FoldPruner().prune(study, seen(*losses)) == pruned
 
 
 def test_the_first_trial_is_never_pruned():
-    assert search.FoldPruner().prune(optuna.create_study(), seen(9.0)) is False
+    assert pruning.FoldPruner().prune(optuna.create_study(), seen(9.0)) is False
 
 
 def test_pruning_happens_in_a_search_and_saves_folds(searches):
@@ -295,7 +295,9 @@ def test_two_workers_share_a_study_in_a_database(tmp_path, train):
 def test_two_workers_never_get_the_same_trial(tmp_path, monkeypatch):
     monkeypatch.setenv("CHURN_STUDY_STORAGE", f"sqlite:///{tmp_path / 'studies.db'}")
     one, two = (
-        optuna.create_study(storage=search.open_storage(), study_name="shared", load_if_exists=True)
+        optuna.create_study(
+            storage=study_storage.open_storage(), study_name="shared", load_if_exists=True
+        )
         for _ in range(2)
     )
     for number in range(100):
@@ -330,7 +332,7 @@ def test_params_enqueued_by_two_workers_are_tried_once(tmp_path, train, monkeypa
 
 def test_a_dead_worker_does_not_block_the_search(tmp_path, train, monkeypatch):
     monkeypatch.setenv("CHURN_STUDY_STORAGE", f"sqlite:///{tmp_path / 'studies.db'}")
-    monkeypatch.setattr(search, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(study_storage, "HEARTBEAT_SECONDS", 1)
     study = search.run_study(train.head(250), 3, 0, "dead", report=lambda line: None)
     dead = study.ask()
     study._storage.record_heartbeat(dead._trial_id)  # its only one

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from churn_utils.data import tables
-from churn_utils.features import definitions, offline
+from churn_utils.features import definitions, model_inputs, offline
 from churn_utils.inference import scoring
 from churn_utils.registry import artifacts
 from churn_utils.validation import behaviour_probes
@@ -39,7 +39,7 @@ def find_unrefused(model, row):
 
 
 def test_a_path_that_scores_or_crashes_is_found(registered_home, rows, monkeypatch):
-    real = definitions.select_model_inputs
+    real = model_inputs.select_model_inputs
 
     def lenient(frame, names):
         if frame["senior_citizen"].isna().any():
@@ -48,7 +48,7 @@ def test_a_path_that_scores_or_crashes_is_found(registered_home, rows, monkeypat
         return real(frame.assign(contract=contract), names)
 
     inputs = real(rows.head(1))
-    monkeypatch.setattr(definitions, "select_model_inputs", lenient)
+    monkeypatch.setattr(model_inputs, "select_model_inputs", lenient)
     assert find_unrefused(registered_home["model"], inputs) == [
         "senior_citizen missing (KeyError)",
         "contract missing",
@@ -73,7 +73,7 @@ class CarelessModel:
 
 
 def test_a_model_that_scores_unknown_values_is_found(registered_home, rows):
-    row = definitions.select_model_inputs(rows.head(1))
+    row = model_inputs.select_model_inputs(rows.head(1))
     found = find_unrefused(CarelessModel(registered_home["model"]), row)
     assert "unknown contract, by the model itself" in found
     assert "tenure infinite, by the model itself" in found
@@ -103,7 +103,7 @@ def test_decisions_that_change_with_the_bill_count(rows, monkeypatch):
         return (100 * frame["monthly_charges"]).astype(int).to_numpy() % 2
 
     monkeypatch.setattr(scoring, "predict_probability", jump)
-    inputs = definitions.select_model_inputs(rows)
+    inputs = model_inputs.select_model_inputs(rows)
     assert behaviour_probes.measure_flips(None, inputs, 0.5) > 0.3
 
 
@@ -112,7 +112,7 @@ def test_time_of_other_processes_does_not_count(rows, monkeypatch):
         behaviour_probes.time.sleep(0.02)
 
     monkeypatch.setattr(scoring, "predict_probability", wait)
-    assert behaviour_probes.measure_batch(None, definitions.select_model_inputs(rows)) < 10
+    assert behaviour_probes.measure_batch(None, model_inputs.select_model_inputs(rows)) < 10
 
 
 def test_cpu_time_counts_for_a_thousand_rows(rows, monkeypatch):
@@ -125,7 +125,7 @@ def test_cpu_time_counts_for_a_thousand_rows(rows, monkeypatch):
             pass
 
     monkeypatch.setattr(scoring, "predict_probability", compute)
-    assert behaviour_probes.measure_batch(None, definitions.select_model_inputs(rows)) >= 20
+    assert behaviour_probes.measure_batch(None, model_inputs.select_model_inputs(rows)) >= 20
     assert set(scored) == {1000}
 
 
