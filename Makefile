@@ -6,7 +6,7 @@ BIN := .venv/bin
 export DO_NOT_TRACK := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test test-package test-notebooks test-quick test-slow coverage mutants lab serve mlflow bench drill drill-deliveries attacks audit lock clean help
+.PHONY: run test test-package test-notebooks test-quick test-slow coverage mutants lab serve mlflow bench drill drill-deliveries drill-offers attacks audit lock clean help
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

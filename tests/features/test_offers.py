@@ -111,7 +111,10 @@ def test_a_label_after_an_offer_counts_for_nothing():
     weighted = offers.add_weights(labels, made)
     by_group = weighted.groupby("group")["weight"].agg(["min", "max"])
     assert by_group.loc["treated"].tolist() == [0, 0]
-    assert by_group.loc["control"].tolist() == pytest.approx([10, 10])
+    selected = made[made["group"] != "not_selected"]
+    stands_for = len(selected) / (selected["group"] == "control").sum()
+    assert by_group.loc["control"].tolist() == pytest.approx([stands_for, stands_for])
+    assert weighted["weight"].sum() == pytest.approx(len(weighted))
     assert by_group.loc["not_selected"].tolist() == [1, 1]
     assert set(offers.keep_untreated(weighted)["group"]) == {"control", "not_selected"}
 

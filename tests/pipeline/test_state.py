@@ -53,7 +53,7 @@ def test_written_state_keeps_the_stored_names(home):
     path = write_stored(STORED)
     read_state().write()
     written = json.loads(path.read_text())
-    later = {"deliveries": "", "offers": "none", "control_share": 0.1}
+    later = {"deliveries": "", "offers": "none", "control_share": 0.2}
     assert written["began"] == STORED["began"]
     assert written["world"] == STORED["world"] | later
     stored = STORED["stages"]["production"]
