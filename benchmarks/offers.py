@@ -283,7 +283,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20, help="runs of each case")
     parser.add_argument("--first-seed", type=int, default=100, help="of the seeds")
-    parser.add_argument("--shares", nargs="+", type=float, default=[0.1], help="control groups")
+    parser.add_argument("--shares", nargs="+", type=float, default=[0, 0.2], help="control groups")
     parser.add_argument("--rates", nargs="+", choices=RATES, default=RATES)
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=SCENARIOS)
     text = "write the table to results.md, as `make drill-offers` runs with the default cases"
@@ -300,7 +300,7 @@ def main() -> None:
         for seed in seeds
         for scenario in options.scenarios
         for rate in options.rates
-        for share, is_oracle in [*((share, False) for share in options.shares), (0.1, True)]
+        for share, is_oracle in [*((share, False) for share in options.shares), (0.2, True)]
     ]
     with tempfile.TemporaryDirectory() as home:
         os.environ["CHURN_HOME"] = home
