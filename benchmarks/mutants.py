@@ -29,8 +29,11 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGES = PROJECT / ".venv-mutants"
 TESTS = {
+    "data/table_writes": ["data/test_table_writes.py"],
     "data/tables": ["data/test_tables.py"],
+    "features/labelling": ["features/test_labelling.py"],
     "features/offline": ["features/test_offline.py"],
+    "features/publishing": ["features/test_publishing.py"],
     "monitoring/decision": ["monitoring/test_decision.py", "monitoring/test_drift.py"],
     "monitoring/drift": ["monitoring/test_drift.py"],
     "monitoring/drift_tests": ["monitoring/test_drift_tests.py", "monitoring/test_drift.py"],
