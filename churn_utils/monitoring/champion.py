@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from churn_utils import settings
 from churn_utils.errors import DataError
 from churn_utils.evaluation.economics import Economics
-from churn_utils.features import model_inputs, offline
+from churn_utils.features import model_inputs, offers, offline
 from churn_utils.inference import scoring
-from churn_utils.monitoring import drift_tests
+from churn_utils.monitoring import drift_tests, performance
 from churn_utils.registry import lineage, versions
 
 
@@ -26,6 +27,18 @@ class Champion:
     training_rows: pd.DataFrame  # model inputs of its train rows, the reference of every shift
     trained_to: pd.Timestamp  # newest month of its labels; later labels are news to it
     economics: Economics = Economics()  # costs that it was trained for
+    calibration_rows: pd.DataFrame | None = None  # labelled, on which it was calibrated
+
+    @cached_property
+    def calibration_error(self) -> np.ndarray:
+        """Covariance of its calibration (``measure_calibration_error``); 0 where not known."""
+        rows = self.calibration_rows
+        if rows is None:
+            return np.zeros((2, 2))
+        churned = rows["churned"].to_numpy(dtype=float)
+        probability = scoring.predict_probability(self.model, rows)
+        weights = offers.sample_weights(rows)
+        return performance.measure_calibration_error(churned, probability, weights)
 
     @cached_property
     def inputs(self) -> list[str]:
@@ -81,11 +94,13 @@ def _load(home: str, run_id: str, number: int) -> Champion:
     version = versions.read_version(number)
     model = scoring.load_model(version)
     training_set = lineage.read_training_set(number)
-    rows = offline.training_rows(training_set, "train", model_inputs.inputs_of(model))
+    inputs = model_inputs.inputs_of(model)
+    rows = offline.training_rows(training_set, "train", inputs)
     return Champion(
         version=number,
         model=model,
         training_rows=rows,
         trained_to=rows["event_date"].max(),
         economics=version.economics,
+        calibration_rows=offline.training_rows(training_set, "validate", inputs),
     )

@@ -112,7 +112,13 @@ def score_month(as_of: pd.Timestamp) -> int:
         shadow = batch.score_snapshot(as_of, as_of, "shadow", version=predecessor)
         predictions = pd.concat([predictions, shadow])
     window = f"{as_of:%Y-%m}"
-    estimate = performance.estimate_performance(predictions, as_of, window, champion.economics)
+    errors = {
+        version: load_champion(version).calibration_error
+        for version in predictions["model_version"].unique()
+    }
+    estimate = performance.estimate_performance(
+        predictions, as_of, window, champion.economics, errors
+    )
     table_writes.merge("monitoring_metrics", estimate)
     return scored_by_champion
 

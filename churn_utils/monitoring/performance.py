@@ -5,8 +5,12 @@ Everything that goes into the table ``monitoring_metrics`` is a long frame with 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 
 from churn_utils.errors import DataError
 from churn_utils.evaluation import bootstrap
@@ -30,6 +34,7 @@ COLUMNS = [
 METRICS = [*model_metrics.METRICS, "loss_usd"]
 ALL = "all"
 MIN_LABELLED = 50  # fewer labelled rows give no interval worth the name
+NO_ERRORS: Mapping[int, np.ndarray] = MappingProxyType({})
 ESTIMATED = "estimated_"  # what the names of estimated metrics begin with
 
 
@@ -157,6 +162,7 @@ def estimate_performance(
     as_of: pd.Timestamp,
     window: str,
     economics: Economics,
+    calibration_errors: Mapping[int, np.ndarray] = NO_ERRORS,
     draws: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -166,13 +172,16 @@ def estimate_performance(
     probabilities at their word: a customer with probability p counts as p of a churner and as 1 - p
     of one who stays.
 
-    The interval holds 95 % of the outcomes that labels drawn from these probabilities would have.
-    It is right as long as the model is calibrated. A change of the concept is what it cannot see,
-    so compare it with the labels when they arrive.
+    The interval holds 95 % of the outcomes that labels drawn from these probabilities would have,
+    each time recalibrated as far as the calibration is uncertain: it was fitted on some 1,400
+    labels. A change of the concept is what it cannot see, so compare it with the labels when they
+    arrive.
 
     Args:
         scored: ``model_version, churn_probability``; labels are ignored.
         as_of, window, economics: as for ``measure_performance``.
+        calibration_errors: by version, as ``measure_calibration_error`` returns them; the
+            probabilities of other versions are taken for exact.
         draws, seed: of the labels.
 
     Returns:
@@ -183,21 +192,57 @@ def estimate_performance(
     parts = []
     for version, rows in scored.groupby("model_version"):
         probability = rows["churn_probability"].to_numpy()
-        table = _estimate_metrics(probability, economics, draws, seed).assign(rows_labelled=0)
+        error = calibration_errors.get(version, np.zeros((2, 2)))
+        table = _estimate_metrics(probability, economics, error, draws, seed)
+        table = table.assign(rows_labelled=0)
         parts.append(stamp(table, as_of, window, version, len(rows)))
     return _join_parts(parts)
 
 
+def measure_calibration_error(
+    churned: np.ndarray, probability: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Return how uncertain a sigmoid calibration is that was fitted on labelled rows.
+
+    It is the robust ("sandwich") covariance of the two coefficients of a logistic regression of
+    the labels on the log-odds (H. White, Maximum Likelihood Estimation of Misspecified Models,
+    1982).
+
+    Args:
+        churned: labels, shape (n,).
+        probability: calibrated on these rows, shape (n,).
+        weights: what each row counts; 1 when not given.
+
+    Returns:
+        Covariance of intercept and slope on the log-odds, shape (2, 2).
+    """
+    counts = np.ones(len(probability)) if weights is None else weights
+    known = probability.clip(1e-6, 1 - 1e-6)
+    design = np.column_stack([np.ones(len(known)), logit(known)])
+    information = (design * (counts * known * (1 - known))[:, None]).T @ design
+    scores = design * (counts * (churned - known))[:, None]
+    inverse = np.linalg.inv(information)
+    return inverse @ (scores.T @ scores) @ inverse
+
+
 def _estimate_metrics(
-    probability: np.ndarray, economics: Economics, draws: int, seed: int
+    probability: np.ndarray,
+    economics: Economics,
+    calibration_error: np.ndarray,
+    draws: int,
+    seed: int,
 ) -> pd.DataFrame:
     """Return ``metric, lower, upper, value`` by CBPE.
 
     Every row stands twice, as a churner and as a customer who stays. The first weighting of the two
-    is the probability, which gives the expected metrics; each other one is a draw of the labels.
+    is the probability, which gives the expected metrics; each other one is a draw of the
+    calibration, and of the labels from it.
     """
     generator = np.random.default_rng(seed)
-    drawn_labels = generator.random((draws, len(probability))) < probability
+    shifts = generator.multivariate_normal([0, 0], calibration_error, draws)
+    log_odds = logit(probability.clip(1e-6, 1 - 1e-6))
+    recalibrated = expit(shifts[:, :1] + (1 + shifts[:, 1:]) * log_odds)
+    drawn_labels = generator.random((draws, len(probability))) < recalibrated
     churner_weights = np.vstack([probability, drawn_labels])
     weights = np.hstack([churner_weights, 1 - churner_weights])
     labels = np.repeat([1.0, 0.0], len(probability))
