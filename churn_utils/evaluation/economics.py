@@ -20,7 +20,7 @@ class Economics:
     Attributes:
         offer_cost_usd: paid for each customer who gets the offer.
         churner_value_usd: of a churner who stays.
-        save_rate: share of the churners whom the offer keeps, 0 to 1; 1 where no offer is made.
+        save_rate: share of churners that the offer keeps, 0 to 1; 1 where no offer is made.
     """
 
     offer_cost_usd: float = 500.0

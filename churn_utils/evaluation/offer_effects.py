@@ -44,7 +44,7 @@ class OfferEffects:
     Attributes:
         treated, control: number of customers, each month counted.
         churn_treated, churn_control: share of them who churned.
-        save_rate: share of the churners whom the offer kept, 1 - churn_treated / churn_control;
+        save_rate: share of churners that the offer kept, 1 - churn_treated / churn_control;
             negative where contact drove customers away.
         caused_usd: USD that the offers caused: value of the churn avoided less cost of the offers.
         forgone_usd: USD that offers to the control group would have caused: its price.

@@ -31,7 +31,7 @@ def assign_groups(
     Returns:
         Same index: ``group`` (``treated``, ``control`` or ``not_selected``) and
         ``treatment_probability``: the share of the selected who are treated, 0 where not selected.
-        It is counted and not taken from the policy, because customers whom an offer kept are there
+        It is counted and not taken from the policy, because customers that an offer kept are there
         a month later more often than those of the control group.
     """
     control = [policy.is_control(customer_id) for customer_id in customer_ids]
@@ -126,7 +126,10 @@ def sample_weights(rows: pd.DataFrame) -> np.ndarray | None:
 def draw_by_weight(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """Draw as many rows as the rows stand for, each as often as it counts on average.
 
-    It is for tools that take no weights. The same rows where each counts once.
+    It is for tools that take no weights.
+
+    Returns:
+        The columns of ``rows``; the same rows where each counts once.
     """
     weights = sample_weights(rows)
     if weights is None:
@@ -136,5 +139,9 @@ def draw_by_weight(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
 
 def keep_untreated(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows from which something can be learned: those without an offer."""
+    """Keep the rows from which something can be learned.
+
+    Returns:
+        The columns of ``rows``, of customers without an offer.
+    """
     return rows[rows[WEIGHT] > 0] if WEIGHT in rows else rows

@@ -106,7 +106,7 @@ def read_labelled(snapshot_date: pd.Timestamp, as_of: pd.Timestamp) -> pd.DataFr
 
 
 def read_offered(as_of: pd.Timestamp) -> pd.DataFrame:
-    """Return what became of the customers about whom offers were decided.
+    """Return what became of the customers that decisions were made about.
 
     Returns:
         Columns of ``offers`` and ``churned`` (0 or 1), of the months whose labels had arrived; no

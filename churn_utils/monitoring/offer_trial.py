@@ -128,7 +128,7 @@ def compare_refits(
 
     Returns:
         Index ``champion, refit on all labels, refit on weighted untreated labels``: ``selected``
-        (share of the customers), ``mean_probability`` of those whom the champion selects, and
+        (share of the customers), ``mean_probability`` of those that the champion selects, and
         ``caused_usd`` (USD a customer that the offers are truly expected to cause).
     """
     as_if_untreated = learned.assign(**{offers.WEIGHT: 1.0})

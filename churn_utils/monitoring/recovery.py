@@ -69,7 +69,7 @@ def value_by_month(values: pd.DataFrame) -> pd.DataFrame:
     """Average ``compare_with_best`` by month.
 
     Returns:
-        One row per month: ``snapshot_date, customers`` (for whom the rows stand), USD per customer
+        One row per month: ``snapshot_date, customers`` (that the rows stand for), USD per customer
         of ``champion``, ``shadow`` and ``best`` with 95 % bounds ``<model>_lower`` and
         ``<model>_upper``, and ``lost_usd``: what the month's decisions earned less than the best
         ones, all customers together. What needs the best ones is missing where they are not known.

@@ -50,7 +50,7 @@ EXAMPLE_RECEIPT = {
     "route": "predictions",
     "request_id": "01946dc1-6f3a-7c2e-9a51-3c5f2b9d8e0f",
     "caller": "crm",
-    "offer_group": None,
+    "offer_group": "treated",
     "reproduced_probability": 0.6289,
     "features": dict(zip(definitions.MODEL_INPUTS, _EXAMPLE_INPUTS, strict=True)),
 }

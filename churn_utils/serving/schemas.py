@@ -99,7 +99,7 @@ class ModelInfo(BaseModel):
     threshold: float  # probability from which an offer pays
     offer_cost_usd: float
     churner_value_usd: float
-    save_rate: float = Field(description="Share of the churners whom an offer keeps.")
+    save_rate: float = Field(description="Share of churners that an offer keeps.")
     trained_as_of: str  # simulated date, YYYY-MM-DD
     family: str  # such as lightgbm
     trial: dict[str, str | int | float] | None = Field(

@@ -15,8 +15,8 @@ from scipy.special import expit, ndtri
 
 from churn_utils.simulation.scenarios import Simulation
 
-NEVER_SAVED = 0.15  # share of the customers whom no offer keeps
-PROVOKED = 0.04  # share of the customers whom the contact may drive away
+NEVER_SAVED = 0.15  # share of the customers that no offer keeps
+PROVOKED = 0.04  # share of the customers that the contact may drive away
 CHURN_WHEN_PROVOKED = 0.3  # probability that it does
 # Log-odds of being kept. Set so that an offer keeps about half of those who would churn.
 USUAL = 0.5
