@@ -63,6 +63,7 @@ bench: .venv/installed .venv-peers/installed .venv-flaml/installed  ## measure m
 	$(BIN)/python benchmarks/search.py
 	$(BIN)/python benchmarks/automl.py
 	$(BIN)/python benchmarks/gauntlet.py
+	$(BIN)/python benchmarks/estimates.py
 	$(BIN)/python benchmarks/pipeline_time.py
 	$(BIN)/python benchmarks/fast_path.py
 	$(BIN)/python benchmarks/serving_throughput.py

@@ -239,7 +239,7 @@ def _estimate_metrics(
     calibration, and of the labels from it.
     """
     generator = np.random.default_rng(seed)
-    shifts = generator.multivariate_normal([0, 0], calibration_error, draws)
+    shifts = np.random.default_rng([seed, 1]).multivariate_normal([0, 0], calibration_error, draws)
     log_odds = logit(probability.clip(1e-6, 1 - 1e-6))
     recalibrated = expit(shifts[:, :1] + (1 + shifts[:, 1:]) * log_odds)
     drawn_labels = generator.random((draws, len(probability))) < recalibrated

@@ -2,6 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from factories import make_scored
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
 from churn_utils import settings
 from churn_utils.errors import DataError
@@ -137,3 +139,66 @@ def test_the_first_estimate_is_the_forecast():
 
 def test_nothing_scored_gives_no_estimate():
     assert estimate(make_scored(1).head(0)).empty
+
+
+# --- how uncertain a calibration is
+
+
+def calibrate(draws, rows):
+    """Calibrate a score on labelled rows; return the error of it, and the model's mapping."""
+    log_odds = draws.normal(-1.2, 1.5, rows)
+    churned = draws.random(rows) < expit(log_odds)
+    sigmoid = LogisticRegression(C=np.inf).fit(log_odds[:, None], churned)
+    probability = sigmoid.predict_proba(log_odds[:, None])[:, 1]
+    return performance.measure_calibration_error(churned, probability), sigmoid
+
+
+def test_the_calibration_error_shrinks_with_rows():
+    draws = np.random.default_rng(0)
+    small, large = (np.diag(calibrate(draws, rows)[0]) for rows in (700, 70_000))
+    assert small / large == pytest.approx([100, 100], rel=0.4)
+
+
+def test_an_uncertain_calibration_widens_the_interval():
+    draws = np.random.default_rng(3)
+    error, _ = calibrate(draws, 1400)
+    probability = draws.uniform(0.05, 0.95, 3000)
+    scored = pd.DataFrame({"model_version": 1, "churn_probability": probability})
+    widths = []
+    for errors in ({}, {1: error}):
+        table = performance.estimate_performance(scored, AS_OF, "2025-02", ECONOMICS, errors)
+        row = table.set_index("metric").loc["estimated_value_usd"]
+        widths.append(row["upper"] - row["lower"])
+    assert widths[1] > 1.2 * widths[0]
+
+
+def test_a_row_that_counts_twice_is_no_two_rows():
+    draws = np.random.default_rng(1)
+    probability = draws.uniform(0.05, 0.95, 2000)
+    churned = draws.random(2000) < probability
+    once = performance.measure_calibration_error(churned, probability)
+    twice = performance.measure_calibration_error(churned, probability, np.full(2000, 2.0))
+    assert twice == pytest.approx(once)
+
+
+@pytest.mark.long
+def test_the_estimate_holds_what_comes_in_95_of_100_months():
+    draws = np.random.default_rng(2)
+    inside = {"with": 0, "without": 0}
+    repeats = 120
+    for _ in range(repeats):
+        error, sigmoid = calibrate(draws, 1400)
+        log_odds = draws.normal(-1.2, 1.5, 4000)
+        churned = (draws.random(4000) < expit(log_odds)).astype(float)
+        probability = sigmoid.predict_proba(log_odds[:, None])[:, 1]
+        scored = pd.DataFrame({"model_version": 1, "churn_probability": probability})
+        rows = np.ones((1, 4000))
+        came = performance.score_with_loss(churned, probability, Economics(), rows)["loss_usd"][0]
+        for name, errors in (("with", {1: error}), ("without", {})):
+            table = performance.estimate_performance(
+                scored, AS_OF, "2025-02", Economics(), errors, draws=100
+            ).set_index("metric")
+            bounds = table.loc["estimated_loss_usd", ["lower", "upper"]]
+            inside[name] += bounds["lower"] <= came <= bounds["upper"]
+    assert 0.9 <= inside["with"] / repeats <= 0.99
+    assert inside["without"] / repeats < 0.8, "labels' chance alone is too narrow"
