@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from churn_utils.data import table_writes, tables
+from churn_utils.errors import DataError
 from churn_utils.features.offer_policy import CONTROL, NOT_SELECTED, TREATED, OfferPolicy
 
 WEIGHT = "weight"
@@ -60,6 +61,85 @@ def record_offers(predictions: pd.DataFrame, policy: OfferPolicy) -> pd.DataFram
     rows = rows.assign(made_at=predictions["scored_at"])
     table_writes.merge("offers", rows)
     return rows
+
+
+def record_reported(rows: pd.DataFrame, month: pd.Timestamp) -> int:
+    """Take in what a company reports about the offers of a month.
+
+    Where this home decided about offers, the report must say the same. Where it did not, the offers
+    were made without it: they are written to ``offers``, with version 0.
+
+    Args:
+        rows: ``customer_id`` and ``group`` (``treated`` or ``control``; who is not named was not
+            selected).
+        month: that the rows describe.
+
+    Returns:
+        Number of rows written.
+
+    Raises:
+        DataError: another group, a customer who is named twice or is not in that month, or a report
+            that contradicts what was decided. Nothing is written then.
+    """
+    _check_report(rows, month)
+    decided = read_offers(snapshot_date=month)
+    if len(decided):
+        _check_agrees(rows, decided, month)
+        return 0
+    treated_share = (rows["group"] == TREATED).sum() / max(len(rows), 1)
+    customers = tables.read("customers", snapshot_date=month, columns=["customer_id"])
+    made = customers.drop_duplicates().merge(rows, on="customer_id", how="left")
+    groups = made["group"].fillna(NOT_SELECTED)
+    probability = np.where(groups == NOT_SELECTED, 0.0, treated_share)
+    return table_writes.merge(
+        "offers",
+        pd.DataFrame(
+            {
+                "customer_id": made["customer_id"],
+                "snapshot_date": month,
+                "model_version": 0,
+                "group": groups,
+                "treatment_probability": probability,
+                "made_at": month,
+            }
+        ),
+    )
+
+
+def _check_report(rows: pd.DataFrame, month: pd.Timestamp) -> None:
+    """Refuse a report of offers whose rows cannot be."""
+    known = tables.read("customers", snapshot_date=month, columns=["customer_id"])["customer_id"]
+    wrong = {
+        f"in a group other than {TREATED} and {CONTROL}": ~rows["group"].isin([TREATED, CONTROL]),
+        "named twice": rows["customer_id"].duplicated(keep=False),
+        "not in that month": ~rows["customer_id"].isin(known),
+    }
+    for what, is_wrong in wrong.items():
+        if is_wrong.any():
+            example = rows.loc[is_wrong, "customer_id"].iloc[0]
+            raise DataError(
+                f"{is_wrong.sum():,} of {len(rows):,} customers in the offers of {month:%Y-%m} "
+                f"are {what}, such as {example!r}. None was written; correct the file, then run "
+                "again."
+            )
+
+
+def _check_agrees(rows: pd.DataFrame, decided: pd.DataFrame, month: pd.Timestamp) -> None:
+    """Refuse a report that contradicts the groups that were decided."""
+    both = decided[["customer_id", "group"]].merge(
+        rows, on="customer_id", how="left", suffixes=("", "_reported")
+    )
+    reported = both["group_reported"].fillna(NOT_SELECTED)
+    differs = reported != both["group"]
+    if differs.any():
+        example = both[differs].iloc[0]
+        raise DataError(
+            f"the offers of {month:%Y-%m} contradict what was decided about {differs.sum():,} of "
+            f"{len(both):,} customers, such as {example['customer_id']!r}: {example['group']} by "
+            f"the table offers, {reported[differs].iloc[0]} by the file. Nothing was written. What "
+            "offers achieve can only be measured where they are made as decided: correct the file, "
+            "or leave it out if the decisions were carried out."
+        )
 
 
 def read_offers(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from churn_utils.data import delivery_checks, tables
 from churn_utils.errors import DataError
-from churn_utils.features import labelling, publishing
+from churn_utils.features import labelling, offers, publishing
 from churn_utils.features.publishing import PublishedSnapshot
 from churn_utils.monitoring import accepted_deliveries
 from churn_utils.upstream import months
@@ -46,6 +46,8 @@ def ingest(arrival: Arrival) -> PublishedSnapshot:
     for month, labels in sorted(arrival.labels.items()):
         _check_coverage(month, labels)
         labelling.record_labels(labels, month, as_of, labels["slot_id"])
+    for month, rows in arrival.offers.items():
+        offers.record_reported(rows, month)
     published = _publish(as_of, arrival.snapshots[as_of], as_of)
     months.record(arrival)
     return published

@@ -21,12 +21,12 @@ PRODUCTION = "production"  # months that the package runs; it has no notebook
 
 # Tables that a stage changes; they are rewound when it is repeated. The table `audit` is not one
 # of them: it records what happened to the home, and that a stage was repeated happened too.
-INGESTED = ("customers", "quarantine", "customer_features", "churn_labels")
+INGESTED = ("customers", "quarantine", "customer_features", "churn_labels", "offers")
 WRITES = {
     FEATURES: INGESTED,
     APPROVAL: ("deployments",),
     BATCH: ("predictions", "offers"),
-    PRODUCTION: (*INGESTED, "predictions", "offers", "monitoring_metrics", "decisions"),
+    PRODUCTION: (*INGESTED, "predictions", "monitoring_metrics", "decisions"),
 }
 NEEDS_CHAMPION = (BATCH, SERVING, PRODUCTION, MONITORING, DRIFT)
 

@@ -1,7 +1,8 @@
 """A folder of deliveries: which files it holds, which months are there, and what is in a file.
 
 ``DIR/2026-01/customers.csv`` describes the customers of January, ``DIR/2026-01/labels.csv`` who of
-them left; ``DIR/2026-02/customers-2026-01.csv`` is a corrected file that came with February's.
+them left, ``DIR/2026-01/offers.csv`` who got an offer, where any were made;
+``DIR/2026-02/customers-2026-01.csv`` is a corrected file that came with February's.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from churn_utils.data.delivered_files import DAMAGE, parse_table
 from churn_utils.data.integrity import hash_file
 from churn_utils.errors import DataError, UsageError
 
-CUSTOMERS, LABELS = "customers", "labels"  # kinds of files
+CUSTOMERS, LABELS, OFFERS = "customers", "labels", "offers"  # kinds of files
 FORMS = (".csv", ".csv.gz", ".parquet")
-FILE_NAME = re.compile(r"(customers|labels)(?:-(\d{4}-\d{2}))?(\.csv|\.csv\.gz|\.parquet)")
+FILE_NAME = re.compile(r"(customers|labels|offers)(?:-(\d{4}-\d{2}))?(\.csv|\.csv\.gz|\.parquet)")
 MONTH_NAME = re.compile(r"\d{4}-(?:0[1-9]|1[0-2])")
 PARQUET = b"PAR1"
 NAMES_SHOWN = 5  # in a message
@@ -35,6 +36,7 @@ ONE_MONTH = pd.DateOffset(months=1)
 CUSTOMER_NAMES = {BY_NAME[name].source_name: name for name in CUSTOMER_COLUMNS}
 LABEL_NAMES = {BY_NAME[name].source_name: name for name in (CUSTOMER_ID, LABEL)}
 SLOT_NAMES = {"slotID": "slot_id"}
+OFFER_NAMES = {BY_NAME[CUSTOMER_ID].source_name: CUSTOMER_ID, "group": "group"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class DeliveredFile:
     """A file in a folder of deliveries.
 
     Attributes:
-        kind: ``customers`` or ``labels``.
+        kind: ``customers``, ``labels`` or ``offers``.
         month: that it describes.
         folder: month whose folder it lies in.
         path: where it is.
@@ -60,9 +62,9 @@ class DeliveredFile:
 
     @property
     def arrives(self) -> pd.Timestamp:
-        """First as-of month at which it may be read: labels come when their month is over."""
-        over = self.month + ONE_MONTH if self.kind == LABELS else self.month
-        return max(self.folder, over)
+        """First as-of month at which it may be read: what happened, when its month is over."""
+        known = self.month if self.kind == CUSTOMERS else self.month + ONE_MONTH
+        return max(self.folder, known)
 
 
 def list_files(folder: Path) -> list[DeliveredFile]:
@@ -191,7 +193,7 @@ def parse(kind: str, content: bytes, path: Path) -> pd.DataFrame:
     """Read the content of a delivery as text, refusing a file whose form is wrong.
 
     Args:
-        kind: ``customers`` or ``labels``.
+        kind: ``customers``, ``labels`` or ``offers``.
         content: as ``read_as_csv`` returns it.
         path: how a message calls it.
 
@@ -199,7 +201,8 @@ def parse(kind: str, content: bytes, path: Path) -> pd.DataFrame:
         Of customers ``CUSTOMER_COLUMNS`` as ``delivered_files.read_delivery`` returns them; a
         column ``Churn`` is left out, because labels arrive in a file of their own. Of labels
         ``customer_id, churn, slot_id``: the last is the customer's own id where the file has no
-        column ``slotID``. A line that cannot be read has the damage as its label.
+        column ``slotID``. A line that cannot be read has the damage as its label. Of offers
+        ``customer_id, group``.
 
     Raises:
         DataError: as ``delivered_files.read_delivery``.
@@ -209,6 +212,8 @@ def parse(kind: str, content: bytes, path: Path) -> pd.DataFrame:
         return parse_table(content, path, CUSTOMER_NAMES, label).drop(
             columns=LABEL, errors="ignore"
         )
+    if kind == OFFERS:
+        return parse_table(content, path, OFFER_NAMES, {})[list(OFFER_NAMES.values())]
     labels = parse_table(content, path, LABEL_NAMES, SLOT_NAMES)
     if DAMAGE in labels:
         damage = "in a line that " + labels[DAMAGE]

@@ -33,7 +33,7 @@ class Entry(BaseModel):
 
     Attributes:
         as_of: month at which it arrived, such as ``2026-02``.
-        kind: ``customers`` or ``labels``.
+        kind: ``customers``, ``labels`` or ``offers``.
         month: that it describes.
         name: in the folder of deliveries, such as ``2026-02/customers``.
         sha256: of the file as it was delivered.

@@ -7,7 +7,7 @@ it asks these functions.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +21,7 @@ from churn_utils.errors import DataError, UsageError
 from churn_utils.features.offer_policy import TREATED
 from churn_utils.simulation.scenarios import NO_CHANGE, Simulation
 from churn_utils.upstream import folder, intake
-from churn_utils.upstream.folder import CUSTOMERS, LABELS, ONE_MONTH, DeliveredFile
+from churn_utils.upstream.folder import CUSTOMERS, LABELS, OFFERS, ONE_MONTH, DeliveredFile
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Arrival:
     snapshots: dict[pd.Timestamp, pd.DataFrame]
     labels: dict[pd.Timestamp, pd.DataFrame]
     entries: tuple[intake.Entry, ...] = ()  # files of a folder that arrived up to this month
+    # By month: ``customer_id, group``, as a company reports who got an offer.
+    offers: dict[pd.Timestamp, pd.DataFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -209,8 +211,10 @@ def _list_months(
     labelled = {file.month for file in files if file.kind == LABELS}
     taken_in = [] if is_fresh else intake.read_entries()
     for entry in taken_in:
-        months = customers if entry.kind == CUSTOMERS else labelled
-        months.add(pd.Timestamp(entry.month))
+        if entry.kind == CUSTOMERS:
+            customers.add(pd.Timestamp(entry.month))
+        if entry.kind == LABELS:
+            labelled.add(pd.Timestamp(entry.month))
     return customers, labelled
 
 
@@ -299,7 +303,11 @@ def _read_arrival(entries: list[intake.Entry], as_of: pd.Timestamp) -> Arrival:
     to_read_again = [entry for entry in arrived if entry.month in corrected]
     labels = _read_copies(to_read_again, LABELS) | _read_copies(arriving, LABELS)
     return Arrival(
-        as_of, dict(sorted(snapshots.items())), dict(sorted(labels.items())), tuple(arrived)
+        as_of,
+        dict(sorted(snapshots.items())),
+        dict(sorted(labels.items())),
+        tuple(arrived),
+        _read_copies(arriving, OFFERS),
     )
 
 
