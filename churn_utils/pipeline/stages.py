@@ -28,7 +28,7 @@ WRITES = {
     BATCH: ("predictions", "offers"),
     PRODUCTION: (*INGESTED, "predictions", "monitoring_metrics", "decisions"),
 }
-NEEDS_CHAMPION = (BATCH, SERVING, PRODUCTION, MONITORING, DRIFT)
+NEEDS_CHAMPION = (BATCH, SERVING, PRODUCTION, MONITORING, DRIFT, CONTROL)
 
 # Few trials: the champion's settings and every family's defaults are tried first.
 RETRAINING_TRIALS = 6

@@ -13,6 +13,10 @@ import pytest
 from churn_utils import settings
 from churn_utils.features import definitions
 
+# Two versions, before and after: in short, test_model_inputs and test_publishing try rows without
+# a feature.
+pytestmark = pytest.mark.long
+
 LACKS = ",".join(new_feature.STORED_NEW)
 CUSTOMERS = 7043
 

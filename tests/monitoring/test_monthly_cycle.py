@@ -177,7 +177,8 @@ def test_a_stage_returns_the_retraining_as_plain_dates(after_run):
     result = executor.run_months_and_list(
         "2025-07-01", "price_rise", 5, "", 10, report=lambda line: None
     )
-    assert result.retrain.model_dump() == {"as_of": "2025-05-01", "since": "2025-04-01"}
+    facts = {"as_of": "2025-05-01", "since": "2025-04-01", "save_rate": None}
+    assert result.retrain.model_dump() == facts
     assert result.call_list is None
 
 

@@ -112,7 +112,7 @@ def test_the_next_call_of_the_months_changes_nothing(home_with_control):
     assert tables.version_of("offers") == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_without_control_group_nothing_is_learned_and_scoring_goes_on(built_home, tmp_path):
     with factories.at_home(run_home(built_home, tmp_path, share=0.0)):
         with pytest.raises(DataError, match=r"in 2025-02, 2025-03 offers were made and no"):

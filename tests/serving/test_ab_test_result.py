@@ -44,6 +44,7 @@ def log_predictions(serving_home):
                 "threshold": 0.25,
                 "decision": decision,
                 "expected_value_usd": 0.0,
+                "offer_group": None,
             }
             entry = {**facts, **changes}
             assert list(entry) == list(log_rows.FACTS)

@@ -294,6 +294,7 @@ expected-statuses = ["2xx", "404", "410", "422"]
 """
 
 
+@pytest.mark.long  # test_openapi and the generated client try the document in short
 def test_schemathesis_finds_no_undocumented_response(live_server, tmp_path):
     """All its checks: examples, edges of every field, random and chained requests."""
     (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)

@@ -50,7 +50,7 @@ def test_evidence_has_the_keys_that_old_homes_verify(judged):
     assert set(facts) == {
         *("version", "run_id", "as_of", "since", "champion", "verdict", "draws", "seed", "rows"),
         *("checks", "run", "model_sha256", "description_sha256", "artifacts_sha256"),
-        *("tables", "trained_by", "offer_cost_usd", "churner_value_usd"),
+        *("tables", "trained_by", "offer_cost_usd", "churner_value_usd", "save_rate"),
     }
     for check in facts["checks"]:
         assert set(check) == {

@@ -42,6 +42,7 @@ def test_offers_have_to_earn_clearly_more_than_they_cost(churners, verdict):
         rows=rows,
         treated=np.arange(200) < 100,
         weights=bootstrap.resample(pd.Series(range(200)), 400, 0),
+        row_weights=None,
     )
     found = performance_checks.check_value_floor(challenger)
     assert found.verdict == verdict and found.upper > 0
