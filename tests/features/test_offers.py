@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from churn_utils.data import tables
+from churn_utils.data import table_writes, tables
 from churn_utils.errors import DataError, UsageError
 from churn_utils.features import offer_policy, offers
 from churn_utils.features.offer_policy import OfferPolicy
@@ -150,3 +150,70 @@ def test_offers_are_recorded_once(home):
     stored = offers.read_offers(snapshot_date=MONTH)
     assert stored["group"].tolist() == ["treated", "not_selected", "treated"]
     assert tables.version_of("offers") == version
+
+
+# --- what a company reports
+
+
+@pytest.fixture
+def month_of_customers(home):
+    """A home with five customers in a month, about whom it decided nothing."""
+    stored = pd.DataFrame(
+        {"customer_id": list("abcde"), "snapshot_date": MONTH, "written_at": MONTH}
+    )
+    table_writes.merge("customers", stored)
+
+
+def report(**groups):
+    return pd.DataFrame({"customer_id": list(groups), "group": list(groups.values())})
+
+
+def test_reported_offers_are_taken_in_where_none_were_decided(month_of_customers):
+    rows = report(a="treated", b="treated", c="treated", d="control")
+    assert offers.record_reported(rows, MONTH) == 5
+    made = offers.read_offers(snapshot_date=MONTH).set_index("customer_id")
+    assert made["group"].to_dict() == {
+        **dict.fromkeys("abc", "treated"),
+        "d": "control",
+        "e": "not_selected",
+    }
+    assert made["treatment_probability"].tolist() == [0.75] * 4 + [0.0]
+    labels = pd.DataFrame({"customer_id": list("abcde"), "snapshot_date": MONTH})
+    weighted = offers.add_weights(labels, made.reset_index())
+    assert weighted["weight"].tolist() == [0, 0, 0, 4, 1]
+
+
+def test_a_report_without_control_group_voids_the_month(month_of_customers):
+    offers.record_reported(report(a="treated"), MONTH)
+    assert offers.list_months_without_control(offers.read_offers()) == [MONTH]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (report(a="called"), "1 of 1 customers in the offers of 2025-02 are in a group other"),
+        (pd.concat([report(a="treated")] * 2), "2 of 2 .* are named twice, such as 'a'"),
+        (report(z="treated"), "1 of 1 .* are not in that month, such as 'z'"),
+    ],
+)
+def test_a_report_that_cannot_be_is_refused(month_of_customers, rows, message):
+    with pytest.raises(DataError, match=message):
+        offers.record_reported(rows, MONTH)
+    assert not tables.exists("offers")
+
+
+def test_a_report_that_contradicts_the_decisions_is_refused(month_of_customers):
+    decided = pd.DataFrame(
+        {
+            "customer_id": list("abcde"),
+            "snapshot_date": MONTH,
+            "model_version": 1,
+            "decision": ["offer", "offer", "no_offer", "no_offer", "no_offer"],
+            "scored_at": MONTH,
+        }
+    )
+    offers.record_offers(decided, OfferPolicy(0.0))
+    assert offers.record_reported(report(a="treated", b="treated"), MONTH) == 0
+    for rows, count in ((report(a="treated"), 1), (report(a="treated", c="treated"), 2)):
+        with pytest.raises(DataError, match=f"contradict what was decided about {count} of 5"):
+            offers.record_reported(rows, MONTH)
