@@ -248,8 +248,8 @@ def summarise(months: pd.DataFrame) -> pd.DataFrame:
                 "delay, months (median)": _format_delay(first) if scenario != "none" else "–",
                 "promoted": f"{group.groupby('seed')['promoted'].any().mean():.0%}",
                 "USD caused, of the oracle's": f"{caused / caused_by_oracle[(scenario, rate)]:.1%}",
-                "save rate covered": f"{group['rate_covered'].dropna().astype(bool).mean():.1%}",
-                "USD covered": f"{group['usd_covered'].dropna().astype(bool).mean():.1%}",
+                "save rate covered": _format_share(group["rate_covered"]),
+                "USD covered": _format_share(group["usd_covered"]),
                 "USD forgone": f"{group['forgone_usd'].mean():.1f}",
             }
         )
@@ -260,6 +260,12 @@ def _mean_caused(months: pd.DataFrame, by: list[str]) -> pd.Series:
     """Return the expected USD a customer, offers to the control group included, after a change."""
     after = months[months["month"] >= RETRAIN_AT]
     return (after["expected_usd"] + after["forgone_usd"]).groupby([after[key] for key in by]).mean()
+
+
+def _format_share(covered: pd.Series) -> str:
+    """Return the share of the months that were measured; a dash where none was."""
+    known = covered.dropna().astype(bool)
+    return f"{known.mean():.1%}" if len(known) else "–"
 
 
 def _format_delay(first: pd.Series) -> str:
