@@ -122,26 +122,15 @@ def score(month: Month, champion, split: str | None = None) -> pd.DataFrame:
     return rows.assign(**{SCORE: scores})
 
 
-def train(rows: pd.DataFrame, version: int):
-    """Fit, calibrate and describe a champion on labelled rows."""
-    from churn_utils.monitoring.champion import Champion
-    from churn_utils.monitoring.retraining_value import REFIT_PARAMS
-    from churn_utils.training import models
-
-    fit = rows[rows["split"] == "train"]
-    calibrate = rows[rows["split"] == "validate"]
-    model = models.fit_calibrated(REFIT_PARAMS, fit, calibrate, seed=0)
-    return Champion(version, model, fit, rows["event_date"].max())
-
-
 @cache
 def first_champion():
     """Return the champion of as-of 1; month 0 is the same for all seeds."""
+    from churn_utils.monitoring.retraining_value import train_champion
     from churn_utils.simulation import deliveries
     from churn_utils.simulation.scenarios import Simulation
 
     rows, _ = deliveries.ingest_in_memory(0, Simulation("none", seed=0))
-    return train(rows, version=1)
+    return train_champion(rows, version=1)
 
 
 DECIDED: dict[tuple, object] = {}
@@ -180,16 +169,22 @@ def join(labelled: tuple[Month, ...], champion) -> pd.DataFrame:
 def passes_gate(challenger, champion, labelled: pd.DataFrame) -> bool:
     """Tell whether a challenger passes the gate's comparison on the test rows of a window."""
     from churn_utils.evaluation import bootstrap
+    from churn_utils.features import offers
     from churn_utils.inference import scoring
     from churn_utils.validation import performance_checks
 
-    rows = labelled[labelled["split"] == "test"]
+    rows = offers.keep_untreated(labelled[labelled["split"] == "test"])
     scores = {
         "new": scoring.predict_probability(challenger.model, rows),
         "old": scoring.predict_probability(champion.model, rows),
     }
     draws = bootstrap.bootstrap_metrics(
-        rows["churned"], scores, rows["customer_id"], Economics(), 400
+        rows["churned"],
+        scores,
+        rows["customer_id"],
+        challenger.economics,
+        400,
+        row_weights=offers.sample_weights(rows),
     )
     return performance_checks.compare_paired(draws["new"] - draws["old"]).beats_champion
 
@@ -229,7 +224,7 @@ def simulate_year(seed: int, scenario: str, months: int) -> pd.DataFrame:
         if made.action == decision.RETRAIN:
             known = join(labelled, champion)
             window = known[known["event_date"] >= made.labels_from]
-            challenger = train(window, champion.version + 1)
+            challenger = retraining_value.train_champion(window, champion.version + 1)
             promoted = passes_gate(challenger, champion, window)
             champion = challenger if promoted else champion
         rows.append(
@@ -311,19 +306,26 @@ def score_run(year: pd.DataFrame) -> dict:
     }
 
 
-def simulate_seed(arguments: tuple[int, int]) -> pd.DataFrame:
-    """Simulate every scenario, named or not, with one seed; rows as of ``simulate_year``."""
+def run_quickly(simulate: Callable):
+    """Call a simulation on one thread, without the checks of each small call.
+
+    It makes thousands of small calls on frames that are never changed in place, and the two
+    processes leave no core for second threads.
+    """
     import sklearn
 
     from churn_utils.training import models
 
-    seed, months = arguments
-    # Thousands of small calls on frames that are never changed in place; the two processes leave
-    # no core for second threads.
     quick = {"assume_finite": True, "skip_parameter_validation": True}
-    simulate = models.one_thread(simulate_year)
     with sklearn.config_context(**quick), pd.option_context("mode.copy_on_write", True):
-        years = [simulate(seed, scenario, months) for scenario in [*RIGHT, *UNNAMED]]
+        return models.one_thread(simulate)()
+
+
+def simulate_seed(arguments: tuple[int, int]) -> pd.DataFrame:
+    """Simulate every scenario, named or not, with one seed; rows as of ``simulate_year``."""
+    seed, months = arguments
+    scenarios = [*RIGHT, *UNNAMED]
+    years = run_quickly(lambda: [simulate_year(seed, scenario, months) for scenario in scenarios])
     ingest.cache_clear()
     score.cache_clear()
     DECIDED.clear()

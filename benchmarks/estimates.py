@@ -31,22 +31,16 @@ def try_champion(seed: int) -> pd.DataFrame:
     """Return ``interval, metric, inside, width, error`` of one champion's estimates."""
     from churn_utils.inference import scoring
     from churn_utils.monitoring import performance
-    from churn_utils.monitoring.champion import Champion
-    from churn_utils.monitoring.retraining_value import REFIT_PARAMS
+    from churn_utils.monitoring.retraining_value import train_champion
     from churn_utils.simulation import deliveries
     from churn_utils.simulation.scenarios import Simulation
-    from churn_utils.training import models
 
     simulation = Simulation("none", seed)
     learned, _ = deliveries.ingest_in_memory(LEARNED, simulation)
     asked, _ = deliveries.ingest_in_memory(ASKED, simulation)
-    train = learned[learned["split"] == "train"]
-    validate = learned[learned["split"] == "validate"]
-    model = models.fit_calibrated(REFIT_PARAMS, train, validate, seed)
-    newest = learned["event_date"].max()
-    champion = Champion(1, model, train, newest, calibration_rows=validate)
+    champion = train_champion(learned, version=1)
 
-    probability = scoring.predict_probability(model, asked)
+    probability = scoring.predict_probability(champion.model, asked)
     scored = pd.DataFrame({"model_version": 1, "churn_probability": probability})
     churned = asked["churned"].to_numpy(dtype=float)
     every_row = np.ones((1, len(asked)))

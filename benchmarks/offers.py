@@ -22,7 +22,7 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from drill import first_champion
+from drill import first_champion, passes_gate, run_quickly
 from results import save_table, to_markdown
 from tqdm import tqdm
 
@@ -97,22 +97,25 @@ def run_month(number: int, rows: pd.DataFrame, year: Year, case: Case) -> None:
     from churn_utils.features.offer_policy import OfferPolicy
     from churn_utils.monitoring import decision, offer_trial
     from churn_utils.monitoring.drift_tests import SCORE
+    from churn_utils.monitoring.retraining_value import train_champion
 
     made = None
     is_promoted = False
+    following = year.champion.version + 1
+    economics = year.champion.economics
     rows = rows.assign(**{SCORE: year.score(number, rows)})
     if case.is_oracle:
         if number == RETRAIN_AT and case.scenario != "none":
             newest = year.known[-1]
             window = newest.assign(churned=newest["churns_without_offer"], weight=1.0)
-            year.champion = train(window, year.champion)
+            year.champion = train_champion(window, following, economics)
     else:
         made = decide(number, rows, year, case)
         year.history = pd.concat([year.history, made.to_frame()])
         if made.action == decision.RETRAIN:
             window = pd.concat(year.known)
             window = window[window["event_date"] >= made.labels_from]
-            challenger = train(window, year.champion)
+            challenger = train_champion(window, following, economics)
             is_promoted = passes_gate(challenger, year.champion, window)
             year.champion = challenger if is_promoted else year.champion
     scored = rows.assign(**{SCORE: year.score(number, rows)})
@@ -121,21 +124,6 @@ def run_month(number: int, rows: pd.DataFrame, year: Year, case: Case) -> None:
     year.treated[number] = set(offered.loc[offered["group"] == "treated", "customer_id"])
     year.known.append(offered)
     year.results.append(measure_month(number, offered, made, is_promoted, year.champion))
-
-
-def train(window: pd.DataFrame, champion):
-    """Train the champion's successor on the untreated rows of a window."""
-    from churn_utils.features import offers
-    from churn_utils.monitoring.champion import Champion
-    from churn_utils.monitoring.retraining_value import REFIT_PARAMS
-    from churn_utils.training import models
-
-    untreated = offers.keep_untreated(window)
-    fit = untreated[untreated["split"] == "train"]
-    calibrate = untreated[untreated["split"] == "validate"]
-    model = models.fit_calibrated(REFIT_PARAMS, fit, calibrate, seed=0)
-    newest = window["event_date"].max()
-    return Champion(champion.version + 1, model, fit, newest, champion.economics)
 
 
 def decide(number: int, rows: pd.DataFrame, year: Year, case: Case):
@@ -158,29 +146,6 @@ def decide(number: int, rows: pd.DataFrame, year: Year, case: Case):
         year.history,
         seed=case.seed,
     )
-
-
-def passes_gate(challenger, champion, window: pd.DataFrame) -> bool:
-    """Tell whether a challenger passes the gate's comparison on the test rows of a window."""
-    from churn_utils.evaluation import bootstrap
-    from churn_utils.features import offers
-    from churn_utils.inference import scoring
-    from churn_utils.validation import performance_checks
-
-    rows = offers.keep_untreated(window[window["split"] == "test"])
-    scores = {
-        "new": scoring.predict_probability(challenger.model, rows),
-        "old": scoring.predict_probability(champion.model, rows),
-    }
-    draws = bootstrap.bootstrap_metrics(
-        rows["churned"],
-        scores,
-        rows["customer_id"],
-        challenger.economics,
-        400,
-        row_weights=offers.sample_weights(rows),
-    )
-    return performance_checks.compare_paired(draws["new"] - draws["old"]).beats_champion
 
 
 def measure_month(number: int, offered: pd.DataFrame, made, is_promoted: bool, champion) -> dict:
@@ -274,14 +239,8 @@ def _format_delay(first: pd.Series) -> str:
 
 
 def run_case(case: Case) -> pd.DataFrame:
-    """Simulate a year on one thread, without the checks of each small call."""
-    import sklearn
-
-    from churn_utils.training import models
-
-    quick = {"assume_finite": True, "skip_parameter_validation": True}
-    with sklearn.config_context(**quick), pd.option_context("mode.copy_on_write", True):
-        return models.one_thread(simulate_year)(case)
+    """Simulate a year quickly."""
+    return run_quickly(lambda: simulate_year(case))
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

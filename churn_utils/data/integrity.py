@@ -34,6 +34,11 @@ def hash_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def spread_text(text: str) -> float:
+    """Return a number from 0 to 1 that follows from a text and is spread evenly over texts."""
+    return int(hash_text(text)[:8], 16) / 2**32
+
+
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:

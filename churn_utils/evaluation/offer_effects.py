@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from churn_utils.errors import DataError
+from churn_utils.evaluation.bootstrap import clustered_error
 from churn_utils.evaluation.economics import Economics
 from churn_utils.features.offer_policy import CONTROL, TREATED
 
@@ -97,7 +98,7 @@ def measure_offers(
         control=control.rows,
         churn_treated=treated.rate,
         churn_control=control.rate,
-        save_rate=_estimate_save_rate(treated, control, quantile),
+        save_rate=_estimate_save_rate(treated, control, confidence),
         caused_usd=caused,
         forgone_usd=forgone,
     )
@@ -156,19 +157,19 @@ def _summarize(rows: pd.DataFrame) -> _Group:
     if rows.empty:
         return _Group(0, 0, np.nan, np.nan)
     churned = rows["churned"].to_numpy(dtype=float)
-    rate = churned.mean()
-    codes, _ = pd.factorize(rows["customer_id"])
-    residual_sums = np.bincount(codes, churned - rate)
-    error = np.linalg.norm(residual_sums) / len(rows)
-    return _Group(len(rows), int(churned.sum()), float(rate), float(error))
+    error = clustered_error(churned, rows["customer_id"])
+    return _Group(len(rows), int(churned.sum()), float(churned.mean()), error)
 
 
-def _estimate_save_rate(treated: _Group, control: _Group, quantile: float) -> Estimate:
+def _estimate_save_rate(treated: _Group, control: _Group, confidence: float) -> Estimate:
     """Return 1 - treated rate / control rate, with the interval of the ratio's logarithm."""
     ratio = treated.rate / control.rate
+    tail = (1 - confidence) / 2
     if treated.churners == 0:
-        # The logarithm of 0 has no interval: three churners more are the upper 95 % bound.
-        return Estimate(1.0, 1 - 3 / treated.rows / control.rate, 1.0)
+        # The logarithm of 0 has no interval: of so many expected churners none comes by chance.
+        expected = -np.log(tail)
+        return Estimate(1.0, float(1 - expected / treated.rows / control.rate), 1.0)
+    quantile = NormalDist().inv_cdf(1 - tail)
     error = np.hypot(treated.error / treated.rate, control.error / control.rate)
     spread = np.exp(quantile * error)
     return Estimate(1 - ratio, 1 - ratio * spread, 1 - ratio / spread)

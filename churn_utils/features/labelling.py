@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pandas as pd
 
 from churn_utils.data import erased_customers, quarantine, table_writes, tables
 from churn_utils.data.columns import CUSTOMER_COLUMNS, LABEL, YES_NO
+from churn_utils.data.integrity import spread_text
 from churn_utils.errors import DataError
 
 # Of the labels of a month, above which the file as a whole is taken for wrong.
@@ -23,15 +22,9 @@ def split_of(slot_ids: pd.Series) -> pd.Series:
     """
     names = np.array(list(SPLITS))
     upper_ends = list(SPLITS.values())
-    shares = slot_ids.map(_share_of)
+    shares = slot_ids.map(spread_text)
     positions = np.searchsorted(upper_ends, shares, side="right")
     return pd.Series(names[positions], index=slot_ids.index, dtype=object)
-
-
-def _share_of(text: str) -> float:
-    """Return a number from 0 to 1 that follows from a text and is spread evenly over texts."""
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return int(digest[:8], 16) / 2**32
 
 
 def record_labels(

@@ -5,13 +5,13 @@ Importing this module is cheap: the command line and the API need no table for i
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from churn_utils import settings
 from churn_utils.data.files import write_atomically
+from churn_utils.data.integrity import spread_text
 from churn_utils.errors import DataError, UsageError
 
 NONE, MADE = "none", "made"  # modes
@@ -23,7 +23,7 @@ FILE = "offers.json"
 
 @dataclass(frozen=True)
 class OfferPolicy:
-    """That decisions are carried out, and for which share of the selected they are not.
+    """How decisions are carried out: selected customers get the offer, but for a control group.
 
     Attributes:
         control_share: share of the selected customers who get no offer.
@@ -41,17 +41,19 @@ class OfferPolicy:
         if not 0 <= self.control_share < 1:
             raise UsageError(
                 f"the share of the control group is {self.control_share}; valid are numbers from 0 "
-                "to below 1, such as 0.1. With 1 no offer would be made."
+                f"to below 1, such as {DEFAULT_SHARE}. With 1 no offer would be made."
             )
 
-    def is_control(self, customer_id: str) -> bool:
-        """Tell whether a customer belongs to the control group, whenever it is selected.
+    def assign(self, customer_id: str, is_selected: bool) -> str:
+        """Return the group of a customer: the one rule of batch and API.
 
-        It follows from the SHA-256 of the salt and the id, so a customer stays on one side.
+        Who of the selected is control follows from the SHA-256 of the salt and the id, so a
+        customer stays on one side.
         """
-        digest = hashlib.sha256(f"{self.salt} {customer_id}".encode()).hexdigest()
-        draw = int(digest[:8], 16) / 2**32  # spread evenly over 0 to 1
-        return draw < self.control_share
+        if not is_selected:
+            return NOT_SELECTED
+        is_control = spread_text(f"{self.salt} {customer_id}") < self.control_share
+        return CONTROL if is_control else TREATED
 
 
 def make_policy(offers: str, control_share: float, seed: int) -> OfferPolicy | None:

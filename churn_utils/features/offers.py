@@ -35,12 +35,17 @@ def assign_groups(
         It is counted and not taken from the policy, because customers that an offer kept are there
         a month later more often than those of the control group.
     """
-    control = [policy.is_control(customer_id) for customer_id in customer_ids]
-    groups = np.select([~is_selected, control], [NOT_SELECTED, CONTROL], default=TREATED)
+    decided = zip(customer_ids, is_selected, strict=True)
+    groups = [policy.assign(customer_id, selected) for customer_id, selected in decided]
+    return _add_probability(pd.Series(groups, index=customer_ids.index, dtype=object))
+
+
+def _add_probability(groups: pd.Series) -> pd.DataFrame:
+    """Return ``group`` and ``treatment_probability``, as ``assign_groups`` says."""
+    is_selected = groups != NOT_SELECTED
     treated_share = (groups == TREATED).sum() / max(is_selected.sum(), 1)
-    probability = np.where(is_selected, treated_share, 0.0)
     return pd.DataFrame(
-        {"group": groups, "treatment_probability": probability}, index=customer_ids.index
+        {"group": groups, "treatment_probability": np.where(is_selected, treated_share, 0.0)}
     )
 
 
@@ -81,34 +86,21 @@ def record_reported(rows: pd.DataFrame, month: pd.Timestamp) -> int:
         DataError: another group, a customer who is named twice or is not in that month, or a report
             that contradicts what was decided. Nothing is written then.
     """
-    _check_report(rows, month)
+    customers = tables.read("customers", snapshot_date=month, columns=["customer_id"])
+    customers = customers.drop_duplicates(ignore_index=True)
+    _check_report(rows, customers["customer_id"], month)
     decided = read_offers(snapshot_date=month)
     if len(decided):
         _check_agrees(rows, decided, month)
         return 0
-    treated_share = (rows["group"] == TREATED).sum() / max(len(rows), 1)
-    customers = tables.read("customers", snapshot_date=month, columns=["customer_id"])
-    made = customers.drop_duplicates().merge(rows, on="customer_id", how="left")
-    groups = made["group"].fillna(NOT_SELECTED)
-    probability = np.where(groups == NOT_SELECTED, 0.0, treated_share)
-    return table_writes.merge(
-        "offers",
-        pd.DataFrame(
-            {
-                "customer_id": made["customer_id"],
-                "snapshot_date": month,
-                "model_version": 0,
-                "group": groups,
-                "treatment_probability": probability,
-                "made_at": month,
-            }
-        ),
-    )
+    made = customers.merge(rows, on="customer_id", how="left")
+    groups = _add_probability(made["group"].fillna(NOT_SELECTED))
+    facts = {"snapshot_date": month, "model_version": 0, "made_at": month}
+    return table_writes.merge("offers", customers.assign(**facts, **groups))
 
 
-def _check_report(rows: pd.DataFrame, month: pd.Timestamp) -> None:
-    """Refuse a report of offers whose rows cannot be."""
-    known = tables.read("customers", snapshot_date=month, columns=["customer_id"])["customer_id"]
+def _check_report(rows: pd.DataFrame, known: pd.Series, month: pd.Timestamp) -> None:
+    """Refuse a report of offers whose rows cannot be; ``known`` are the ids of the month."""
     wrong = {
         f"in a group other than {TREATED} and {CONTROL}": ~rows["group"].isin([TREATED, CONTROL]),
         "named twice": rows["customer_id"].duplicated(keep=False),

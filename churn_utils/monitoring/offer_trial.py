@@ -15,19 +15,15 @@ from churn_utils.features.offer_policy import CONTROL, NOT_SELECTED, TREATED, Of
 from churn_utils.inference import scoring
 from churn_utils.monitoring import drift_tests
 from churn_utils.monitoring.champion import Champion
-from churn_utils.monitoring.retraining_value import REFIT_PARAMS
+from churn_utils.monitoring.retraining_value import train_champion
 from churn_utils.simulation import deliveries
 from churn_utils.simulation.scenarios import Simulation
-from churn_utils.training import models
 
 
 def train_first_champion(economics: Economics, seed: int) -> Champion:
     """Train a champion on the first month of the simulation, IBM's, in which no offer was made."""
     rows, _ = deliveries.ingest_in_memory(0, Simulation("none", seed))
-    train = rows[rows["split"] == "train"]
-    validate = rows[rows["split"] == "validate"]
-    model = models.fit_calibrated(REFIT_PARAMS, train, validate, seed)
-    return Champion(1, model, train, rows["event_date"].max(), economics)
+    return train_champion(rows, 1, economics)
 
 
 def make_offers(rows: pd.DataFrame, champion: Champion, policy: OfferPolicy) -> pd.DataFrame:
@@ -115,16 +111,13 @@ def expected_gain_usd(rows: pd.DataFrame, economics: Economics) -> pd.Series:
     return avoided * economics.churner_value_usd - economics.offer_cost_usd
 
 
-def compare_refits(
-    learned: pd.DataFrame, unseen: pd.DataFrame, champion: Champion, seed: int = 0
-) -> pd.DataFrame:
+def compare_refits(learned: pd.DataFrame, unseen: pd.DataFrame, champion: Champion) -> pd.DataFrame:
     """Refit on labels after offers, with and without regard to who got one, and value the offers.
 
     Args:
         learned: rows of ``try_months``, whose labels are known.
         unseen: rows of a later month.
         champion: the model that made the offers.
-        seed: of the refits.
 
     Returns:
         Index ``champion, refit on all labels, refit on weighted untreated labels``: ``selected``
@@ -132,32 +125,22 @@ def compare_refits(
         ``caused_usd`` (USD a customer that the offers are truly expected to cause).
     """
     as_if_untreated = learned.assign(**{offers.WEIGHT: 1.0})
-    fitted = {
-        "champion": champion.model,
-        "refit on all labels": _refit(as_if_untreated, champion, seed),
-        "refit on weighted untreated labels": _refit(
-            offers.keep_untreated(learned), champion, seed
-        ),
+    version = champion.version + 1
+    compared = {
+        "champion": champion,
+        "refit on all labels": train_champion(as_if_untreated, version),
+        "refit on weighted untreated labels": train_champion(learned, version),
     }
     gains = expected_gain_usd(unseen, champion.economics)
     threshold = champion.economics.threshold
-    probabilities = {
-        name: scoring.predict_probability(model, unseen) for name, model in fitted.items()
-    }
-    was_selected = probabilities["champion"] >= threshold
-    table = {
-        name: {
-            "selected": (probability >= threshold).mean(),
+    was_selected = scoring.predict_probability(champion.model, unseen) >= threshold
+    table = {}
+    for name, model in compared.items():
+        probability = scoring.predict_probability(model.model, unseen)
+        is_selected = probability >= threshold
+        table[name] = {
+            "selected": is_selected.mean(),
             "mean_probability": probability[was_selected].mean(),
-            "caused_usd": gains[probability >= threshold].sum() / len(unseen),
+            "caused_usd": gains[is_selected].sum() / len(unseen),
         }
-        for name, probability in probabilities.items()
-    }
     return pd.DataFrame(table).T
-
-
-def _refit(rows: pd.DataFrame, champion: Champion, seed: int):
-    """Fit on ``train`` and calibrate on ``validate``."""
-    train = rows[rows["split"] == "train"]
-    validate = rows[rows["split"] == "validate"]
-    return models.fit_calibrated(REFIT_PARAMS, train, validate, seed, champion.inputs)

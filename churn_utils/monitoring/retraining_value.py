@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
+from churn_utils.evaluation.bootstrap import clustered_error
 from churn_utils.evaluation.economics import Economics, value_of_deciding_usd
 from churn_utils.features import model_inputs, offers
 from churn_utils.monitoring import drift_tests, performance
@@ -62,6 +63,25 @@ class Window:
     def select(self, inside: np.ndarray) -> Window:
         """Return the rows where the mask ``inside`` is true."""
         return Window(self.rows[inside], self.design[inside], self.champion_probability[inside])
+
+
+def train_champion(
+    rows: pd.DataFrame, version: int, economics: Economics | None = None
+) -> Champion:
+    """Train the model that stands for a retraining on labelled rows, in memory.
+
+    Args:
+        rows: labelled: ``event_date, split, churned``, the model inputs, and ``weight`` where
+            offers were made; those after an offer are left out.
+        version: number of the champion.
+        economics: that it decides by; the usual ones when not given.
+    """
+    untreated = offers.keep_untreated(rows)
+    train = untreated[untreated["split"] == "train"]
+    validate = untreated[untreated["split"] == "validate"]
+    model = models.fit_calibrated(REFIT_PARAMS, train, validate, seed=0)
+    newest = rows["event_date"].max()
+    return Champion(version, model, train, newest, economics or Economics(), validate)
 
 
 def measure_gains(
@@ -194,17 +214,8 @@ def interval_by_customer(
     confidence: float,
     weights: np.ndarray | None = None,
 ) -> tuple[float, float]:
-    """Return the interval of the weighted mean gain; a customer's months are not independent.
-
-    It is the cluster-robust variance of a mean (linearised ratio of the customers' sums). A paired
-    bootstrap over customers converges to it, but takes a thousand times as long and needs a seed
-    that could tip a decision.
-    """
-    counts = np.ones(len(gain)) if weights is None else weights
-    mean = np.average(gain, weights=counts)
-    codes, _ = pd.factorize(customers)
-    residual_sums = np.bincount(codes, counts * (gain - mean))
-    error = np.linalg.norm(residual_sums) / counts.sum()
+    """Return the interval of the weighted mean gain, by ``bootstrap.clustered_error``."""
+    mean = np.average(gain, weights=weights)
     quantile = NormalDist().inv_cdf((1 + confidence) / 2)
-    half = quantile * error
+    half = quantile * clustered_error(gain, customers, weights)
     return mean - half, mean + half

@@ -98,7 +98,9 @@ class Plan:
             raise UsageError(f"--seed is {self.seed}; valid are whole numbers from 0 on.")
         policy = offer_policy.make_policy(self.offers, self.control_share, self.seed)
         if policy is None and self.control_share != offer_policy.DEFAULT_SHARE:
-            raise UsageError("--control-share belongs to --offers made: without offers all wait.")
+            raise UsageError(
+                "--control-share belongs to --offers made; without it there is no control group."
+            )
 
     @property
     def identity(self) -> RunIdentity:

@@ -8,9 +8,9 @@ from datetime import datetime
 
 from churn_utils import settings
 from churn_utils.errors import ModelError
-from churn_utils.evaluation.economics import NO_OFFER, Economics, decide
+from churn_utils.evaluation.economics import NO_OFFER, OFFER, Economics, decide
 from churn_utils.features import definitions, model_inputs
-from churn_utils.features.offer_policy import CONTROL, NOT_SELECTED, TREATED, OfferPolicy
+from churn_utils.features.offer_policy import TREATED, OfferPolicy
 from churn_utils.inference import compiled, scoring
 from churn_utils.registry import versions
 from churn_utils.registry.versions import ModelVersion
@@ -61,20 +61,17 @@ class LoadedModels:
     ab_test: AbTest | None = None
     offer_policy: OfferPolicy | None = None  # None where no offers are made
 
-    def assign_group(self, customer_id: str, decision: str) -> tuple[str, str | None]:
+    def assign_group(self, customer_id: str, decision: str, arm: str) -> tuple[str, str | None]:
         """Leave the control group out of offers.
 
         Returns:
             The decision, which is ``no_offer`` for the control group, and the customer's group;
-            None where no offers are made.
+            None where no offers are made, and of a shadow's decision, which is not carried out.
         """
-        if self.offer_policy is None:
+        if self.offer_policy is None or arm == SHADOW:
             return decision, None
-        if decision == NO_OFFER:
-            return decision, NOT_SELECTED
-        if self.offer_policy.is_control(customer_id):
-            return NO_OFFER, CONTROL
-        return decision, TREATED
+        group = self.offer_policy.assign(customer_id, decision == OFFER)
+        return (OFFER if group == TREATED else NO_OFFER), group
 
     @property
     def shadow(self) -> LoadedModel | None:

@@ -34,7 +34,7 @@ def predict_customer(
     request_id, caller, route, answered_at, clock = call
     prediction_id = str(uuid_utils.uuid7())  # ordered by time, so the log finds it quickly
     probability, threshold, selection, expected_value_usd = model.score(inputs)
-    decision, offer_group = models.assign_group(customer_id, selection)
+    decision, offer_group = models.assign_group(customer_id, selection, arm)
     is_stale = features_as_of is not None and clock.age_of(features_as_of) > MAX_AGE_DAYS
     document = {
         "prediction_id": prediction_id,

@@ -22,7 +22,9 @@ class Prediction(BaseModel):
     customer_id: str
     churn_probability: float = Field(ge=0, le=1)
     decision: Literal["offer", "no_offer"]
-    threshold: float = Field(description="Probability from which an offer pays: cost / value.")
+    threshold: float = Field(
+        description="Probability from which an offer pays: cost / (value × save rate)."
+    )
     expected_value_usd: float = Field(description="USD that making the offer is expected to earn.")
     model_version: int
     arm: Literal["champion", "challenger"]

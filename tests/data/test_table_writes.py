@@ -5,32 +5,13 @@ import time
 import pandas as pd
 import pyarrow as pa
 import pytest
+from customer_bills import FEBRUARY, JANUARY, MARCH, bills, snapshot
 from deltalake import DeltaTable
 from table_races import ROWS, append_until, change_together
 
 from churn_utils import settings
 from churn_utils.data import table_writes, tables
 from churn_utils.errors import DataError
-
-JANUARY, FEBRUARY, MARCH = (settings.month_start(month) for month in range(3))
-
-
-def snapshot(bills, month=JANUARY, written=None, **others):
-    """Rows of ``customers``: a bill for each customer."""
-    return pd.DataFrame(
-        {
-            "customer_id": list(bills),
-            "snapshot_date": month,
-            "written_at": month if written is None else written,
-            "bill": list(bills.values()),
-            **others,
-        }
-    )
-
-
-def bills(**which):
-    frame = tables.read("customers", **which)
-    return dict(zip(frame["customer_id"], frame["bill"], strict=True))
 
 
 def test_the_same_rows_twice_change_nothing_not_even_the_version(home):

@@ -3,31 +3,11 @@ import time
 import pandas as pd
 import pyarrow as pa
 import pytest
+from customer_bills import FEBRUARY, JANUARY, MARCH, bills, snapshot
 from deltalake import DeltaTable
 
-from churn_utils import settings
 from churn_utils.data import table_writes, tables
 from churn_utils.errors import DataError
-
-JANUARY, FEBRUARY, MARCH = (settings.month_start(month) for month in range(3))
-
-
-def snapshot(bills, month=JANUARY, written=None, **others):
-    """Rows of ``customers``: a bill for each customer."""
-    return pd.DataFrame(
-        {
-            "customer_id": list(bills),
-            "snapshot_date": month,
-            "written_at": month if written is None else written,
-            "bill": list(bills.values()),
-            **others,
-        }
-    )
-
-
-def bills(**which):
-    frame = tables.read("customers", **which)
-    return dict(zip(frame["customer_id"], frame["bill"], strict=True))
 
 
 def test_two_times_of_one_day_share_a_key(home):

@@ -131,12 +131,14 @@ def test_shadow_is_never_chosen(pair):
 
 
 def test_without_offers_there_are_no_groups(pair):
-    assert LoadedModels(pair[0], "Ada").assign_group(ID, "offer") == ("offer", None)
+    assert LoadedModels(pair[0], "Ada").assign_group(ID, "offer", "champion") == ("offer", None)
 
 
 def test_the_control_group_gets_no_offer(pair):
     models = LoadedModels(pair[0], "Ada", offer_policy=OfferPolicy(0.2))
     ids = [f"{number:04}-AAAAA" for number in range(500)]
-    found = {models.assign_group(customer_id, "offer") for customer_id in ids}
+    found = {models.assign_group(customer_id, "offer", "champion") for customer_id in ids}
     assert found == {("offer", "treated"), ("no_offer", "control")}
-    assert models.assign_group(ids[0], "no_offer") == ("no_offer", "not_selected")
+    assert models.assign_group(ids[0], "no_offer", "champion") == ("no_offer", "not_selected")
+    shadowed = {models.assign_group(customer_id, "offer", "shadow") for customer_id in ids}
+    assert shadowed == {("offer", None)}, "a shadow's decision is not carried out"

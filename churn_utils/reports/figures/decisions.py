@@ -25,7 +25,7 @@ def plot_value_band(curve: pd.DataFrame, threshold: float, title: str) -> Figure
     figure.add_vline(
         x=threshold,
         line=style.MARK_LINE,
-        annotation_text=f"cost / value = {threshold:.2f}",
+        annotation_text=f"an offer pays from {threshold:.2f}",
     )
     figure.add_hline(y=0, line={"color": style.GREY, "width": 1})
     return figure.update_layout(showlegend=False)

@@ -80,7 +80,7 @@ def plot_shares(shares: pd.DataFrame, title: str) -> Figure:
     figure.add_hline(y=shares["true_save_rate"].iloc[0], line=style.REFERENCE_LINE, row=1, col=2)
     figure.update_xaxes(title="share of the control group")
     figure.update_yaxes(tickformat=".0%", row=1, col=2)
-    return figure.update_layout(showlegend=False)
+    return figure.update_layout(showlegend=False, margin_t=90)  # above the panels' own titles
 
 
 def plot_refits(refits: pd.DataFrame, title: str) -> Figure:
