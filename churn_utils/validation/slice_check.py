@@ -107,7 +107,7 @@ def p_value_of_harm(
 ) -> float:
     """Return the probability of outcomes as bad as these if changed decisions were worth nothing.
 
-    An offer earns what it costs where customers churn with probability cost / value, the threshold.
+    An offer earns what it costs where customers churn with the probability ``threshold``.
     If the changed decisions are worth nothing on average, then offers made to churners and offers
     spared on stayers are sums of Bernoulli variables, with probabilities ``threshold`` and
     1 - ``threshold``. The test is exact and one-sided. (A bootstrap is certain of a loss after six
